@@ -1,0 +1,81 @@
+/** The import table of the project: imports point down only. Read as: `from` may import nothing but `to`. */
+const workspaces = {
+  crds: [],
+  policy: ["crds"],
+  sidecar: ["crds", "policy"],
+  cli: ["crds", "policy", "sidecar"],
+  e2e: ["crds", "policy", "sidecar", "cli"],
+};
+
+/** Inside the gateway: a folder and the gateway folders it may import. */
+const sidecar = {
+  wire: [],
+  recording: ["wire"],
+  identity: ["wire"],
+  approval: ["wire"],
+  guard: ["wire", "recording", "identity", "approval"],
+  relay: ["wire", "guard"],
+  protocols: ["wire", "guard", "relay"],
+  server: ["wire", "guard", "relay", "protocols", "recording", "identity", "approval"],
+};
+
+const only = (name, from, allowed, all) => ({
+  name,
+  severity: "error",
+  comment: `${name}: only ${allowed.join(", ") || "nothing of ours"} may be imported`,
+  from: { path: from },
+  to: { path: all, pathNot: [from, ...allowed] },
+});
+
+module.exports = {
+  forbidden: [
+    { name: "no-cycle", severity: "error", from: {}, to: { circular: true } },
+    { name: "no-orphan-import", severity: "error", from: {}, to: { couldNotResolve: true } },
+    {
+      name: "policy-is-pure",
+      severity: "error",
+      comment: "policy does no I/O, reads no clock and opens no socket",
+      from: { path: "^policy/src", pathNot: "\\.test\\.ts$" },
+      to: { dependencyTypes: ["core"] },
+    },
+    {
+      name: "protocols-do-no-io",
+      severity: "error",
+      comment: "sockets live in wire, relay and server",
+      from: { path: "^sidecar/src/protocols", pathNot: "(\\.test|/testing)\\.ts$" },
+      to: { path: "^(node:)?(net|tls|fs|fs/promises|http|https|http2|dgram)$" },
+    },
+    {
+      name: "gateway-without-kubernetes-client",
+      severity: "error",
+      from: { path: "^(sidecar|policy|crds)/src" },
+      to: { path: "@kubernetes/client-node" },
+    },
+    ...Object.entries(workspaces).map(([from, to]) =>
+      only(
+        `workspace-${from}`,
+        `^${from}/`,
+        to.map((name) => `^${name}/`),
+        "^(crds|policy|sidecar|operator|cli|e2e)/",
+      ),
+    ),
+    ...Object.entries(sidecar).map(([from, to]) =>
+      only(
+        `sidecar-${from}`,
+        `^sidecar/src/${from}/`,
+        to.map((name) => `^sidecar/src/${name}/`),
+        "^sidecar/src/[^/]+/",
+      ),
+    ),
+  ],
+  options: {
+    doNotFollow: { path: "node_modules" },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: "tsconfig.json" },
+    enhancedResolveOptions: {
+      exportsFields: ["exports"],
+      conditionNames: ["import", "node", "types", "default"],
+      extensions: [".ts", ".js", ".mjs", ".cjs", ".json"],
+    },
+  },
+};

@@ -1,0 +1,2 @@
+/** The `sallyport` command line. */
+export {};

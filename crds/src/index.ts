@@ -1,0 +1,2 @@
+/** The contract: custom resources as types, schemas and checks. */
+export {};

@@ -1,0 +1,131 @@
+/**
+ * The nouns that every part of Sallyport shares: who asks, for what, and what was decided.
+ * Pure types; nothing here knows a protocol's wire form.
+ */
+
+/** What a command does, in the order in which masks and recordings treat it as ever more dangerous. */
+export type Operation =
+  | "read"
+  | "write"
+  | "define"
+  | "control"
+  | "export"
+  | "execute"
+  | "privilege"
+  | "session";
+
+/** How sure a rule or a classification is: derived from a complete parse and catalog, or a best effort. */
+export type Enforcement = "authoritative" | "heuristic";
+
+/** One thing that a command touches. `name` is `schema.table` for relations, `schema.function` for functions. */
+export interface ObjectRef {
+  readonly name: string;
+  readonly kind:
+    | "relation"
+    | "function"
+    | "schema"
+    | "type"
+    | "role"
+    | "database"
+    | "setting"
+    | "file"
+    | "other";
+  /** False when it is reached through a view, trigger, cascade or function body: Allow rules need not cover it. */
+  readonly direct: boolean;
+}
+
+/** One judged part of a command: `WITH x AS (DELETE …) SELECT` has a write part and a read part. */
+export interface CommandPart {
+  readonly operation: Operation;
+  /** Protocol words that rules name under `commands`, upper case for SQL: `DELETE`, `CREATE TABLE`. */
+  readonly words: readonly string[];
+  readonly objects: readonly ObjectRef[];
+  /** A write with no WHERE, or with one that is always true. */
+  readonly unbounded: boolean;
+  /** `heuristic` where the body could not be read (dynamic SQL, an opaque language). */
+  readonly enforcement: Enforcement;
+}
+
+/** A command as policy sees it: every part must be allowed. No parts means nothing to judge (an empty query). */
+export interface Command {
+  readonly protocol: string;
+  /** The text as the client sent it; for messages, recordings and CEL. */
+  readonly text: string;
+  readonly parts: readonly CommandPart[];
+}
+
+export type SubjectKind = "Human" | "Workload" | "Agent";
+
+/** Who asks, after a provider has verified it. Users and groups carry the provider's prefix. */
+export interface Identity {
+  readonly provider: string;
+  readonly user: string;
+  readonly groups: readonly string[];
+  readonly kind: SubjectKind;
+  /** Set when the subject is a Kubernetes service account. */
+  readonly serviceAccount?: { readonly namespace: string; readonly name: string };
+  readonly onBehalfOf?: string;
+  readonly claims: Readonly<Record<string, unknown>>;
+  /** Epoch seconds after which the session ends, grace included; absent for identities that do not expire. */
+  readonly expiresAt?: number;
+  /** The token's own id (`jti`), for revocation. */
+  readonly tokenId?: string;
+}
+
+/** The resource as policy selects it. */
+export interface ResourceFacts {
+  readonly namespace: string;
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly namespaceLabels: Readonly<Record<string, string>>;
+  readonly protocol: string;
+}
+
+/** What of the connection rules may read, beside identity and command. */
+export interface SessionFacts {
+  readonly database: string;
+  /** The upstream account in use. */
+  readonly account: string;
+  readonly applicationName: string;
+  readonly clientAddress: string;
+}
+
+/** The rule that decided, or asked; `rule` is a rule's name or `profile/<Profile>`. */
+export interface RuleRef {
+  readonly policy: string;
+  readonly rule: string;
+  readonly enforcement: Enforcement;
+}
+
+/** Numeric bounds on what one session may do; absent is unbounded. */
+export interface SessionLimits {
+  readonly rows?: number;
+  readonly affectedRows?: number;
+  readonly sessionDurationMs?: number;
+  readonly idleMs?: number;
+  readonly statementsPerMinute?: number;
+  readonly concurrentSessions?: number;
+}
+
+export type VerdictAction = "Allow" | "Deny" | "RequireApproval";
+
+/** What policy decided about one command of one subject on one resource. */
+export interface Verdict {
+  readonly action: VerdictAction;
+  /** The rule that decided; absent when nothing matched (which denies). */
+  readonly rule?: RuleRef;
+  /** What the user is told: the rule's message, or why nothing allowed it. Never holds a value of the data. */
+  readonly message: string;
+  /** What the user can do next. */
+  readonly hint?: string;
+  readonly limits: SessionLimits;
+  /** Verdicts of Audit policies, which decide nothing. */
+  readonly audit: readonly {
+    readonly rule?: RuleRef;
+    readonly action: VerdictAction;
+    readonly policy: string;
+  }[];
+  /** False where the verdict read time, parameters or literal text: it must not be cached. */
+  readonly cacheable: boolean;
+  readonly enforcement: Enforcement;
+}

@@ -1,0 +1,71 @@
+/** What SQL analysis says of a text; the contract between `policy/sql` and the PostgreSQL protocol. */
+import type { CommandPart } from "../model.ts";
+
+/** What a statement changes in its session once the server says that it succeeded. */
+export type SessionEffect =
+  | {
+      readonly kind: "prepare";
+      readonly name: string;
+      readonly text: string;
+      readonly parts: readonly CommandPart[];
+    }
+  /** `name` absent: all. */
+  | { readonly kind: "deallocate"; readonly name?: string }
+  | { readonly kind: "discardAll" }
+  | { readonly kind: "setSearchPath"; readonly path?: readonly string[]; readonly local: boolean }
+  | {
+      readonly kind: "transaction";
+      readonly action: "begin" | "commit" | "rollback" | "savepoint" | "release" | "rollbackTo";
+      readonly name?: string;
+    }
+  /** Names may mean something else from here on (any DDL): the catalog must be read again. */
+  | { readonly kind: "catalogChanged" }
+  | {
+      readonly kind: "createRelation";
+      readonly schema?: string;
+      readonly name: string;
+      readonly temporary: boolean;
+      readonly relationKind: "table" | "view" | "materializedView" | "sequence" | "foreignTable";
+      readonly columns: readonly string[];
+    }
+  | {
+      readonly kind: "createFunction";
+      readonly schema?: string;
+      readonly name: string;
+      readonly language: string;
+      readonly body?: string;
+      readonly securityDefiner: boolean;
+    }
+  | { readonly kind: "createSchema"; readonly name: string }
+  | { readonly kind: "createType"; readonly schema?: string; readonly name: string }
+  | { readonly kind: "dropRelation"; readonly schema?: string; readonly name: string }
+  | { readonly kind: "renameRelation"; readonly schema?: string; readonly name: string; readonly to: string };
+
+/** One statement of a text, judged as a unit. */
+export interface StatementAnalysis {
+  /** The statement's own text, cut out of the whole. */
+  readonly text: string;
+  /** The statement kind in the server's words, as in a command tag: `SELECT`, `CREATE TABLE`, `SET`. */
+  readonly tag: string;
+  readonly parts: readonly CommandPart[];
+  readonly effects: readonly SessionEffect[];
+}
+
+/** An error in PostgreSQL's own words; `position` counts characters from 1, as in ErrorResponse field P. */
+export interface SqlRejection {
+  readonly kind: "rejected";
+  readonly sqlstate: string;
+  readonly message: string;
+  readonly detail?: string;
+  readonly hint?: string;
+  readonly position?: number;
+}
+
+export type Analysis =
+  | {
+      readonly kind: "analysed";
+      readonly statements: readonly StatementAnalysis[];
+      /** True where other literals in the same shape of text could give other parts or effects. */
+      readonly literalsMatter: boolean;
+    }
+  | SqlRejection;

@@ -1,0 +1,83 @@
+/**
+ * What SQL analysis asks of a live session: names to things. The gateway answers from the catalog and the session's
+ * own uncommitted changes; tests answer from a table. Every answer is synchronous: the catalog is in memory.
+ */
+import type { CommandPart, ObjectRef } from "../model.ts";
+
+export type RelationKind =
+  | "table"
+  | "partitionedTable"
+  | "view"
+  | "materializedView"
+  | "foreignTable"
+  | "sequence"
+  | "index"
+  | "compositeType";
+
+/** A relation and everything that reading or writing it reaches without being named in the statement. */
+export interface RelationInfo {
+  readonly schema: string;
+  readonly name: string;
+  readonly kind: RelationKind;
+  readonly temporary: boolean;
+  readonly columns: readonly string[];
+  /** `SELECT …` of a view or materialized view, as pg_get_viewdef prints it (all names qualified). */
+  readonly definition?: string;
+  /** Relations and functions a view or rule reads: qualified, found through pg_depend. */
+  readonly reads: readonly ObjectRef[];
+  /** Inheritance children and partitions, qualified names. */
+  readonly children: readonly string[];
+  /** Tables that a DELETE or key UPDATE here changes through ON DELETE/UPDATE CASCADE, SET NULL, SET DEFAULT. */
+  readonly cascades: readonly { readonly relation: string; readonly on: "delete" | "update" }[];
+  /** Functions that fire on a write, by event. */
+  readonly triggers: readonly {
+    readonly events: readonly ("insert" | "update" | "delete" | "truncate")[];
+    readonly function: FunctionInfo;
+  }[];
+  /** True where a rewrite rule other than a view's own SELECT rule exists: writes to it are opaque. */
+  readonly hasRules: boolean;
+  /** Functions run by row security policies, defaults, checks and generated columns (not pg_catalog ones). */
+  readonly functions: readonly FunctionInfo[];
+}
+
+export interface FunctionInfo {
+  readonly schema: string;
+  readonly name: string;
+  /** `sql`, `plpgsql`, `internal`, `c` or another language's name. */
+  readonly language: string;
+  /** Source text for sql and plpgsql; for BEGIN ATOMIC bodies what pg_get_functiondef prints after RETURN or BEGIN. */
+  readonly body?: string;
+  readonly securityDefiner: boolean;
+  /** `SET name = value` clauses of the function. */
+  readonly settings: readonly string[];
+}
+
+export interface TypeInfo {
+  readonly schema: string;
+  readonly name: string;
+  /** Functions that a cast to it runs and that are not in pg_catalog (domain checks, input functions, casts). */
+  readonly functions: readonly FunctionInfo[];
+}
+
+export interface PreparedInfo {
+  readonly parts: readonly CommandPart[];
+  readonly text: string;
+}
+
+export interface NameResolver {
+  /** Changes whenever any answer may change; part of the key of every cached decision. */
+  readonly version: number;
+  /** The schemas that unqualified names are looked up in, pg_catalog and pg_temp made explicit; undefined if unknown. */
+  readonly searchPath: readonly string[] | undefined;
+  /** False while the catalog is too old or missing to answer. */
+  readonly isFresh: boolean;
+  relation(schema: string | undefined, name: string): RelationInfo | undefined;
+  /** Every overload that the name may mean, pg_catalog ones included (language `internal`). */
+  functions(schema: string | undefined, name: string): readonly FunctionInfo[];
+  /** Functions behind operators of that name outside pg_catalog that the name may mean here. */
+  operatorFunctions(schema: string | undefined, operator: string): readonly FunctionInfo[];
+  type(schema: string | undefined, name: string): TypeInfo | undefined;
+  schemaExists(name: string): boolean;
+  /** SQL or wire prepared statement; undefined where the session has none of that name. */
+  prepared(name: string): PreparedInfo | undefined;
+}

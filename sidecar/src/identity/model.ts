@@ -1,0 +1,22 @@
+/** Who is at the other end: the face of identity that the server and the protocols see. */
+import type { Identity } from "@sallyport/policy";
+
+/** What a client showed: a bearer token, or a certificate that TLS has verified against the provider's CA. */
+export type Credential =
+  | { readonly kind: "token"; readonly token: string }
+  | { readonly kind: "certificate"; readonly subject: string; readonly raw: Uint8Array };
+
+/** The outcome of authentication. `publicReason` may be shown to the client and holds no token and no secret. */
+export type Authentication =
+  | { readonly kind: "authenticated"; readonly identity: Identity }
+  | { readonly kind: "refused"; readonly publicReason: string; readonly cause?: Error };
+
+export interface Authenticator {
+  /** Checks a credential for one resource; `audience` is the resource's own. Never throws for bad input. */
+  authenticate(
+    credential: Credential,
+    request: { readonly audience: string; readonly providers: readonly string[] },
+  ): Promise<Authentication>;
+  /** True where the identity's token or subject has been revoked since (checked on every reload). */
+  isRevoked(identity: Identity): boolean;
+}
