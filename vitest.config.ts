@@ -7,5 +7,9 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 120_000,
     maxWorkers: 2,
+    // .ci/run counts from this file.
+    reporters: process.env.CI
+      ? ["default", ["json", { outputFile: ".cache/test-results.json" }]]
+      : ["default"],
   },
 });
