@@ -1,2 +1,2 @@
 /** The contract: custom resources as types, schemas and checks. */
-export {};
+export type * from "./types.generated.ts";

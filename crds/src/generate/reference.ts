@@ -1,0 +1,120 @@
+/** The policy reference for users: every field of a kind with its type, bounds, default and meaning. */
+import type { StructuralSchema } from "../schema.ts";
+import type { CrdFile } from "./crd-file.ts";
+
+/** Writes one page of `docs/reference/` for a kind. */
+export function referencePage(crd: CrdFile): string {
+  const { kind, scope, plural, shortNames, schema } = crd;
+  const sections: string[] = [];
+  for (const part of ["spec", "status"]) {
+    const node = schema.properties?.[part];
+    if (node !== undefined) section(part, node, sections);
+  }
+  return [
+    `<!-- Generated from crds/${crd.file} by \`make generate\`. Do not edit. -->`,
+    `# ${kind}`,
+    "",
+    schema.description ?? "",
+    "",
+    `- API: \`sallyport.dev/v1alpha1\`, ${scope === "Cluster" ? "cluster-scoped" : "namespaced"}`,
+    `- kubectl: \`${[plural, ...shortNames].join("`, `")}\`, and with all others under \`sallyport\``,
+    "",
+    "A field marked **required** must be set; unknown fields are refused.",
+    "",
+    ...sections,
+  ].join("\n");
+}
+
+/** Writes the page that lists the kinds. */
+export function referenceIndex(crds: readonly CrdFile[]): string {
+  return [
+    "<!-- Generated from crds/*.yaml by `make generate`. Do not edit. -->",
+    "# Reference",
+    "",
+    "The custom resources of the group `sallyport.dev`, version `v1alpha1`. A gateway that runs standalone reads the",
+    "same documents from a folder.",
+    "",
+    "| Kind | What it says |",
+    "|---|---|",
+    ...crds.map(
+      ({ kind, schema }) => `| [${kind}](${kind.toLowerCase()}.md) | ${cell(schema.description)} |`,
+    ),
+    "",
+  ].join("\n");
+}
+
+function section(path: string, node: StructuralSchema, sections: string[]): void {
+  sections.push(`## \`${path}\``, "", node.description ?? "", "");
+  const bounds = boundsOf(node);
+  if (bounds !== "") sections.push(`Bounds: ${bounds}.`, "");
+  sections.push("| Field | Type | Bounds | Default | Meaning |", "|---|---|---|---|---|");
+  const below: [string, StructuralSchema][] = [];
+  for (const [key, value] of Object.entries(node.properties ?? {})) {
+    const name = `\`${key}\`${node.required?.includes(key) === true ? " **required**" : ""}`;
+    const fallback = value.default === undefined ? "" : `\`${JSON.stringify(value.default)}\``;
+    sections.push(
+      `| ${name} | ${typeName(value)} | ${cell(boundsOf(value))} | ${cell(fallback)} | ${cell(value.description)} |`,
+    );
+    const nested = nestedOf(value);
+    if (nested !== undefined) below.push([`${path}.${key}${nested.suffix}`, nested.node]);
+  }
+  if (node["x-kubernetes-preserve-unknown-fields"] === true) {
+    sections.push("| any other | any | | | Read by protocols that know it. |");
+  }
+  sections.push("");
+  const rules = node["x-kubernetes-validations"] ?? [];
+  if (rules.length > 0) {
+    sections.push("Refused, with this message:", "", ...rules.map(({ message }) => `- ${message}`), "");
+  }
+  for (const [name, child] of below) section(name, child, sections);
+}
+
+function nestedOf(
+  schema: StructuralSchema,
+): { readonly suffix: string; readonly node: StructuralSchema } | undefined {
+  if (schema.properties !== undefined) return { suffix: "", node: schema };
+  if (schema.items?.properties !== undefined) return { suffix: "[]", node: schema.items };
+  return undefined;
+}
+
+function typeName(schema: StructuralSchema): string {
+  if (schema["x-kubernetes-int-or-string"] === true) return "integer or string";
+  if (schema.type === "array") {
+    const kind = schema["x-kubernetes-list-type"] === "set" ? "set" : "list";
+    return `${kind} of ${typeName(schema.items ?? {})}`;
+  }
+  if (schema.additionalProperties) return `map of ${typeName(schema.additionalProperties)}`;
+  return schema.type ?? "any";
+}
+
+function boundsOf(schema: StructuralSchema): string {
+  const { items, additionalProperties: values } = schema;
+  const inner = items && items.properties === undefined ? boundsOf(items) : values ? boundsOf(values) : "";
+  return [
+    schema.enum && `one of ${schema.enum.map((value) => `\`${String(value)}\``).join(", ")}`,
+    range(schema.minimum, schema.maximum, ""),
+    range(schema.minItems, schema.maxItems, " entries"),
+    range(schema.minProperties, schema.maxProperties, " keys"),
+    range(schema.minLength, schema.maxLength, " characters"),
+    schema.format === "date-time" && "a date and time (RFC 3339)",
+    schema.pattern && `matches \`${schema.pattern}\``,
+    uniqueBy(schema),
+    inner && `each: ${inner}`,
+  ]
+    .filter((part) => part)
+    .join("; ");
+}
+
+function uniqueBy(schema: StructuralSchema): string {
+  const keys = schema["x-kubernetes-list-map-keys"];
+  return keys === undefined ? "" : `unique by \`${keys.join("`, `")}\``;
+}
+
+function range(min: number | undefined, max: number | undefined, unit: string): string {
+  const [least, most] = [min ?? 0, max];
+  if (most === undefined) return least === 0 ? "" : `at least ${least}${unit}`;
+  return least === 0 ? `at most ${most}${unit}` : `${least} to ${most}${unit}`;
+}
+
+/** A pipe would end the table cell. */
+const cell = (text: string | undefined): string => (text ?? "").replaceAll("|", "\\|");
