@@ -52,6 +52,8 @@ export interface Command {
   /** The text as the client sent it; for messages, recordings and CEL. */
   readonly text: string;
   readonly parts: readonly CommandPart[];
+  /** The argument vector where the protocol has one (exec, ssh); absent for SQL. */
+  readonly argv?: readonly string[];
 }
 
 export type SubjectKind = "Human" | "Workload" | "Agent";
@@ -127,5 +129,7 @@ export interface Verdict {
   }[];
   /** False where the verdict read time, parameters or literal text: it must not be cached. */
   readonly cacheable: boolean;
+  /** True where a rule read the command's text: it holds for this text only, not for others of its shape. */
+  readonly readsText?: boolean;
   readonly enforcement: Enforcement;
 }

@@ -1,0 +1,284 @@
+/**
+ * A session's policy: gathered once, then asked for each command. Synchronous and allocation-poor, because every
+ * statement of every session passes here.
+ */
+import { type CelBindings, celIdentity, celResource, celSession } from "./cel.ts";
+import { type CompiledPolicy, type CompiledRule, namesSubject, type PolicySet } from "./compile.ts";
+import { type Explanation, explainCommand } from "./explain.ts";
+import { type DecisionFacts, Reading, RuleTable, type SessionBindings } from "./judge.ts";
+import { strictestLimits } from "./limits.ts";
+import type {
+  Command,
+  CommandPart,
+  Identity,
+  ObjectRef,
+  ResourceFacts,
+  RuleRef,
+  SessionFacts,
+  SessionLimits,
+  Verdict,
+} from "./model.ts";
+import { profileHints } from "./profiles.ts";
+
+/** Who asks for what, through which connection. */
+export interface SessionContext {
+  readonly resource: ResourceFacts;
+  readonly identity: Identity;
+  readonly session: SessionFacts;
+}
+
+/** The policies of one session, compiled together. */
+export interface SessionPolicy {
+  /** Whether the session may exist at all: denied where no policy names it, or a policy was never accepted. */
+  readonly mayConnect: Verdict;
+  readonly limits: SessionLimits;
+  /** How sure each rule in force is, for status and records. */
+  readonly ruleStatuses: readonly RuleRef[];
+  decide(command: Command, facts: DecisionFacts): Verdict;
+  explain(command: Command, facts: DecisionFacts): Explanation;
+}
+
+/** Gathers every policy that names the subject and the resource, cluster floors included. */
+export function forSession(set: PolicySet, context: SessionContext): SessionPolicy {
+  return new GatheredPolicy(set, context);
+}
+
+/** How sure each rule is that applies to a resource, whoever asks; for the resource's status. */
+export function ruleStatuses(set: PolicySet, resource: ResourceFacts): readonly RuleRef[] {
+  return set.policies
+    .filter((policy) => policy.namesResource(resource))
+    .flatMap((policy) => policy.rules.map((rule) => rule.ref));
+}
+
+interface AuditTable {
+  readonly policy: string;
+  readonly table: RuleTable;
+}
+
+class GatheredPolicy implements SessionPolicy {
+  readonly mayConnect: Verdict;
+  readonly limits: SessionLimits;
+  readonly ruleStatuses: readonly RuleRef[];
+  private readonly set: PolicySet;
+  private readonly context: SessionContext;
+  private readonly bindings: SessionBindings;
+  private readonly table: RuleTable;
+  private readonly audits: readonly AuditTable[];
+  private readonly hint: string;
+
+  constructor(set: PolicySet, context: SessionContext) {
+    const { resource, identity, session } = context;
+    this.set = set;
+    this.context = context;
+    this.bindings = {
+      identity: celIdentity(identity),
+      resource: celResource(resource),
+      session: celSession(session),
+    };
+    const applied = set.policies.filter(
+      (policy) => policy.namesResource(resource) && namesSubject(policy.subjects, identity),
+    );
+    const enforced = applied.filter((policy) => policy.mode === "Enforce");
+    const settle = (policy: CompiledPolicy) => policy.rules.flatMap((rule) => settled(rule, this.bindings));
+    const rules = enforced.flatMap(settle);
+    this.table = new RuleTable(rules);
+    this.audits = applied
+      .filter((policy) => policy.mode === "Audit")
+      .map((policy) => ({ policy: policy.name, table: new RuleTable(settle(policy)) }));
+    this.ruleStatuses = applied.flatMap((policy) => policy.rules.map((rule) => rule.ref));
+    this.limits = strictestLimits(enforced.map((policy) => policy.limits));
+    this.hint = hintFor(enforced);
+    this.mayConnect = this.connectVerdict(enforced, rules);
+  }
+
+  decide(command: Command, facts: DecisionFacts): Verdict {
+    if (this.mayConnect.action === "Deny") return this.mayConnect;
+    const reading = new Reading(command, facts, this.bindings);
+    const verdict = this.judge(command.parts, reading);
+    return this.audits.length === 0 ? verdict : this.withAudit(verdict, command, facts);
+  }
+
+  explain(command: Command, facts: DecisionFacts): Explanation {
+    const { set, context, bindings } = this;
+    return explainCommand(
+      { set, ...context, bindings, verdict: this.decide(command, facts) },
+      command,
+      facts,
+    );
+  }
+
+  /** Any Deny wins, then what nothing matches, then RequireApproval, then Allow; part by part, the strictest. */
+  private judge(parts: readonly CommandPart[], reading: Reading): Verdict {
+    for (const part of parts) {
+      const rule = this.table.denies(part, reading);
+      if (rule !== undefined) return this.deniedBy(rule, part, reading);
+    }
+    let asking: { readonly rule: CompiledRule; readonly part: CommandPart } | undefined;
+    let allowing: CompiledRule | undefined;
+    let isHeuristic = false;
+    for (const part of parts) {
+      isHeuristic ||= part.enforcement === "heuristic";
+      const rule = this.table.asksApproval(part, reading);
+      if (rule !== undefined) {
+        asking ??= { rule, part };
+        continue;
+      }
+      const coverage = this.table.covers(part, reading);
+      if (!coverage.isCovered) return this.unmatched(part, coverage.object, reading);
+      allowing ??= coverage.rule;
+      isHeuristic ||= coverage.isHeuristic;
+    }
+    if (asking !== undefined) return this.approvalBy(asking.rule, asking.part, reading);
+    return {
+      action: "Allow",
+      ...(allowing !== undefined && { rule: allowing.ref }),
+      message: allowing?.message ?? "",
+      limits: this.limits,
+      audit: noAudit,
+      cacheable: reading.isCacheable,
+      readsText: reading.readsText,
+      enforcement: isHeuristic || reading.restsOnHeuristic ? "heuristic" : "authoritative",
+    };
+  }
+
+  private deniedBy(rule: CompiledRule, part: CommandPart, reading: Reading): Verdict {
+    const message =
+      rule.message ?? `${describe(part)} is denied by rule ${rule.ref.rule} of policy ${rule.ref.policy}`;
+    return this.refusal({ rule: rule.ref, message, reading, isHeuristic: isHeuristicOf(rule, part) });
+  }
+
+  private approvalBy(rule: CompiledRule, part: CommandPart, reading: Reading): Verdict {
+    const { ref } = rule;
+    const isHeuristic = isHeuristicOf(rule, part) || reading.restsOnHeuristic;
+    const asks =
+      rule.message ?? `${describe(part)} needs approval by rule ${ref.rule} of policy ${ref.policy}`;
+    if (this.set.features.approvals) {
+      return {
+        ...this.refusal({ rule: ref, message: asks, reading, isHeuristic }),
+        action: "RequireApproval",
+      };
+    }
+    const message = `${asks}; no approval service is configured, so it is denied`;
+    const hint = "ask whoever runs this gateway to configure approvals, or to change the rule";
+    return this.refusal({ rule: ref, message, hint, reading, isHeuristic });
+  }
+
+  private unmatched(part: CommandPart, object: ObjectRef | undefined, reading: Reading): Verdict {
+    const isHeuristic = part.enforcement === "heuristic" || reading.restsOnHeuristic;
+    const message = `no policy allows ${describe(part, object)}`;
+    return this.refusal({ message, hint: this.hint, reading, isHeuristic });
+  }
+
+  private refusal(cause: {
+    readonly rule?: RuleRef;
+    readonly message: string;
+    readonly hint?: string;
+    readonly reading: Reading;
+    readonly isHeuristic: boolean;
+  }): Verdict {
+    const { rule, hint, reading } = cause;
+    return {
+      action: "Deny",
+      ...(rule !== undefined && { rule }),
+      message: cause.message,
+      ...(hint !== undefined && hint !== "" && { hint }),
+      limits: this.limits,
+      audit: noAudit,
+      cacheable: reading.isCacheable,
+      readsText: reading.readsText,
+      enforcement: cause.isHeuristic ? "heuristic" : "authoritative",
+    };
+  }
+
+  /** What each Audit policy would say by itself; it decides nothing, but what it read bounds what may be cached. */
+  private withAudit(verdict: Verdict, command: Command, facts: DecisionFacts): Verdict {
+    const reading = new Reading(command, facts, this.bindings);
+    const audit = this.audits.flatMap(({ policy, table }) => {
+      const opinion = opinionOf(table, command.parts, reading);
+      return opinion === undefined ? [] : [{ policy, action: opinion.action, rule: opinion.ref }];
+    });
+    return {
+      ...verdict,
+      audit,
+      cacheable: verdict.cacheable && reading.isCacheable,
+      readsText: verdict.readsText === true || reading.readsText,
+    };
+  }
+
+  private connectVerdict(enforced: readonly CompiledPolicy[], rules: readonly CompiledRule[]): Verdict {
+    const { resource, identity } = this.context;
+    const verdict = {
+      limits: this.limits,
+      audit: noAudit,
+      cacheable: true,
+      readsText: false,
+      enforcement: "authoritative",
+    } as const;
+    const broken = this.set.invalid.find((policy) => policy.namesResource(resource));
+    if (broken !== undefined) {
+      const message = `PolicyInvalid: policy ${broken.name} cannot be compiled, so ${resource.name} denies everything`;
+      const hint = "ask whoever maintains the policy; `sallyport validate` lists what is wrong with it";
+      return { ...verdict, action: "Deny", message, hint };
+    }
+    if (rules.some((rule) => rule.action !== "Deny")) return { ...verdict, action: "Allow", message: "" };
+    const message =
+      enforced.length === 0
+        ? `no policy names ${identity.user} for ${resource.name}`
+        : `no policy allows ${identity.user} anything on ${resource.name}`;
+    return {
+      ...verdict,
+      action: "Deny",
+      message,
+      hint: "ask for a policy that names you or one of your groups",
+    };
+  }
+}
+
+const noAudit: Verdict["audit"] = [];
+
+/**
+ * Answers once what cannot change during a session: a CEL key that reads neither the command nor the time. What the
+ * client says of itself stays, so that its label does.
+ */
+function settled(rule: CompiledRule, bindings: SessionBindings): readonly CompiledRule[] {
+  const { cel, ...rest } = rule;
+  if (cel === undefined || cel.reads.command || cel.reads.time || cel.reads.claimedByClient) return [rule];
+  const all: CelBindings = { ...bindings, command: undefined, time: null };
+  return (cel.evaluate(all) ?? rule.action !== "Allow") ? [rest] : [];
+}
+
+/** The strictest thing that a table says of a command; undefined where it says nothing of some part. */
+function opinionOf(
+  table: RuleTable,
+  parts: readonly CommandPart[],
+  reading: Reading,
+): CompiledRule | undefined {
+  const first = (find: (part: CommandPart) => CompiledRule | undefined): CompiledRule | undefined => {
+    for (const part of parts) {
+      const rule = find(part);
+      if (rule !== undefined) return rule;
+    }
+    return undefined;
+  };
+  const strict =
+    first((part) => table.denies(part, reading)) ?? first((part) => table.asksApproval(part, reading));
+  if (strict !== undefined) return strict;
+  const coverages = parts.map((part) => table.covers(part, reading));
+  const allowing = coverages[0];
+  return allowing?.isCovered && coverages.every((one) => one.isCovered) ? allowing.rule : undefined;
+}
+
+function isHeuristicOf(rule: CompiledRule, part: CommandPart): boolean {
+  return rule.ref.enforcement === "heuristic" || part.enforcement === "heuristic";
+}
+
+/** Names a part in the user's own words: never a value, only words of the protocol and names of objects. */
+function describe(part: CommandPart, object = part.objects.find((one) => one.direct)): string {
+  const word = part.words[0] ?? part.operation;
+  return object === undefined ? word : `${word} on ${object.name.slice(0, 200)}`;
+}
+
+function hintFor(policies: readonly CompiledPolicy[]): string {
+  const names = new Set(policies.map((policy) => policy.profile).filter((profile) => profile !== "None"));
+  return [...names].map((profile) => profileHints[profile]).join("; ");
+}

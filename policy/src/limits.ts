@@ -1,0 +1,57 @@
+/** Session limits: read from manifests, merged to the strictest. */
+import type { LimitsSpec } from "./documents.ts";
+import type { SessionLimits } from "./model.ts";
+
+/** Reads a duration such as `90s`, `1h30m` or `2d`; undefined where it is none. */
+export function durationMs(text: string): number | undefined {
+  if (typeof text !== "string" || !/^(?:\d{1,9}(?:ms|s|m|h|d))+$/.test(text)) return undefined;
+  let total = 0;
+  for (const [, amount, unit] of text.matchAll(/(\d+)(ms|s|m|h|d)/g)) {
+    total += Number(amount) * (unitMs[unit ?? ""] ?? 0);
+  }
+  return total;
+}
+
+const unitMs: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1_000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+};
+
+/** Reads `spec.limits`; problems are paths under it with a sentence. */
+export function readLimits(spec: LimitsSpec): {
+  readonly limits: SessionLimits;
+  readonly problems: readonly { readonly path: string; readonly message: string }[];
+} {
+  const limits: Record<string, number> = {};
+  const problems: { path: string; message: string }[] = [];
+  for (const [key, value] of Object.entries(spec)) {
+    if (value === undefined) continue;
+    if (counts.has(key)) {
+      if (Number.isSafeInteger(value) && Number(value) >= 0) limits[key] = Number(value);
+      else problems.push({ path: `.${key}`, message: "must be a whole number, 0 or more" });
+    } else if (Object.hasOwn(durations, key)) {
+      const ms = durationMs(String(value));
+      if (ms === undefined)
+        problems.push({ path: `.${key}`, message: "must be a duration such as 90s or 8h" });
+      else limits[durations[key] ?? key] = ms;
+    } else problems.push({ path: `.${key}`, message: `unknown field ${JSON.stringify(key)}` });
+  }
+  return { limits, problems };
+}
+
+/** The strictest of several limits, key by key; a policy can only tighten what another allows. */
+export function strictestLimits(all: readonly SessionLimits[]): SessionLimits {
+  const merged: Record<string, number> = {};
+  for (const limits of all) {
+    for (const [key, value] of Object.entries(limits)) {
+      if (typeof value === "number") merged[key] = Math.min(merged[key] ?? Number.POSITIVE_INFINITY, value);
+    }
+  }
+  return merged;
+}
+
+const counts = new Set(["rows", "affectedRows", "statementsPerMinute", "concurrentSessions"]);
+const durations: Readonly<Record<string, string>> = { sessionDuration: "sessionDurationMs", idle: "idleMs" };
