@@ -1,0 +1,157 @@
+/** People keep their own clients: each driver runs its script through the gateway as it would run it directly. */
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { hasCommand, nodeScript, pgxProgram, pythonDrivers, type Toolchain } from "../drivers/toolchains.ts";
+import { type Gateway, startGateway } from "../targets/gateway.ts";
+import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
+
+const drivers = join(import.meta.dirname, "../drivers");
+const python = await pythonDrivers();
+const pythonScript = (name: string): Toolchain =>
+  typeof python === "string"
+    ? { kind: "ready", command: python, args: [join(drivers, name)] }
+    : { kind: "absent", reason: python.reason };
+const psql: Toolchain = (await hasCommand("psql", ["--version"]))
+  ? { kind: "ready", command: "psql", args: ["-X", "-q"] }
+  : { kind: "absent", reason: "psql is not installed" };
+
+let server: PostgresServer;
+let gateway: Gateway;
+let environment: Record<string, string>;
+
+beforeAll(async () => {
+  server = await startPostgres({
+    tls: true,
+    database: "shop",
+    initSql: await readFile(join(drivers, "shop.sql"), "utf8"),
+  });
+  gateway = await startGateway({
+    server,
+    policies: `
+apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: drivers}
+spec:
+  resources: {names: [shop]}
+  subjects: [{group: "local:drivers"}]
+  profile: ReadWrite
+  rules:
+  - {name: no-unbounded-writes, match: {unbounded: true}, action: Deny, message: name the rows that you mean}
+  - {name: payroll-is-closed, match: {objects: ["public.payroll"]}, action: Deny}
+`,
+  });
+  const token = await gateway.token({ user: "driver", groups: ["drivers"] });
+  environment = {
+    PATH: process.env.PATH ?? "",
+    HOME: process.env.HOME ?? "",
+    SALLYPORT_HOST: gateway.host,
+    SALLYPORT_PORT: String(gateway.port),
+    SALLYPORT_USER: gateway.user,
+    SALLYPORT_DATABASE: "shop",
+    SALLYPORT_TOKEN: token,
+    SALLYPORT_CA: gateway.caFile,
+    PGPASSWORD: token,
+    PGSSLMODE: "verify-full",
+    PGSSLROOTCERT: gateway.caFile,
+    PGHOST: gateway.host,
+    PGPORT: String(gateway.port),
+    PGUSER: gateway.user,
+    PGDATABASE: "shop",
+  };
+});
+afterAll(async () => {
+  await gateway?.stop();
+  await server?.stop();
+});
+
+/** A machine without the toolchain shows it as a skipped test that says why: a driver that was not run never passes. */
+function testWith(name: string, toolchain: Toolchain, body: (ready: Ready) => Promise<void>): void {
+  if (toolchain.kind === "ready") test(name, () => body(toolchain), 90_000);
+  else test.skip(`${name} (NOT RUN: ${toolchain.reason})`, () => {});
+}
+type Ready = Extract<Toolchain, { kind: "ready" }>;
+
+async function scriptOutput({ command, args }: Ready, ...more: string[]): Promise<string> {
+  const { stdout } = await promisify(execFile)(command, [...args, ...more], {
+    env: environment,
+    timeout: 80_000,
+  });
+  return stdout;
+}
+
+const everywhere = [
+  "ok connects with a verified certificate and a token as password",
+  "ok simple statements",
+  "ok parameters",
+  "ok binary parameters and results",
+  "ok prepared statements",
+  "ok a refusal is 42501 and the connection stays usable",
+  "ok a refusal aborts the transaction",
+  "ok a savepoint survives a refusal behind it",
+  "ok copy out",
+  "ok copy in",
+  "ok cancel",
+  "ok a wrong token is refused",
+];
+const pipeline = "ok a refusal in a pipeline undoes what stood before it";
+
+const scripts: [name: string, toolchain: Toolchain, more: readonly string[]][] = [
+  ["node-postgres", nodeScript("node-postgres.ts"), []],
+  ["psycopg 3", pythonScript("psycopg3.py"), [pipeline, "ok cursors"]],
+  ["asyncpg", pythonScript("asyncpg_script.py"), ["ok cursors"]],
+  ["pgx", await pgxProgram(), [pipeline]],
+];
+for (const [name, toolchain, more] of scripts) {
+  testWith(`${name} runs its script through the gateway`, toolchain, async (ready) => {
+    const lines = (await scriptOutput(ready)).trim().split("\n");
+    expect(new Set(lines)).toEqual(new Set([...everywhere, ...more]));
+  });
+}
+
+testWith("porsager/postgres pipelines through the gateway", nodeScript("postgres-js.ts"), async (ready) => {
+  expect((await scriptOutput(ready)).trim().split("\n")).toEqual([
+    "ok parameters",
+    "ok a refusal in a pipeline answers its own statement only",
+    "ok a refusal aborts the transaction",
+    "ok cursors",
+    "ok cancel",
+  ]);
+});
+
+testWith("psql runs its script through the gateway", psql, async (ready) => {
+  const output = await scriptOutput(ready, "-f", join(drivers, "script.psql"));
+  expect(output).toBe(await readFile(join(drivers, "script.psql.out"), "utf8"));
+});
+
+testWith("Ctrl-C in psql cancels its own statement and nobody else's", psql, async ({ command, args }) => {
+  const endless = (who: string) => `SELECT '${who}', count(*) FROM generate_series(1, 100000000000)`;
+  const active = async () =>
+    (
+      await server.query(
+        "SELECT substr(query, 9, 1) AS who FROM pg_stat_activity WHERE query LIKE $1 AND state = 'active' ORDER BY 1",
+        ["SELECT '_', count(*) FROM generate_series%"],
+      )
+    ).map(({ who }) => who);
+  const start = (who: string) => spawn(command, [...args, "-c", endless(who)], { env: environment });
+  const [a, b] = [start("a"), start("b")];
+  const [endOfA, endOfB] = [outputOf(a), outputOf(b)];
+  await expect.poll(active, { timeout: 10_000 }).toEqual(["a", "b"]);
+  a.kill("SIGINT");
+  expect(await endOfA).toContain("canceling statement due to user request");
+  expect(await active()).toEqual(["b"]);
+  b.kill("SIGINT");
+  expect(await endOfB).toContain("canceling statement due to user request");
+  await expect.poll(active).toEqual([]);
+});
+
+/** Everything that it wrote, once it has ended. */
+async function outputOf(child: ChildProcess): Promise<string> {
+  let output = "";
+  child.stdout?.setEncoding("utf8").on("data", (text: string) => (output += text));
+  child.stderr?.setEncoding("utf8").on("data", (text: string) => (output += text));
+  await new Promise((resolve) => child.once("close", resolve));
+  return output;
+}

@@ -1,0 +1,245 @@
+/** The real gateway as its own process, started the way a user starts it: from a folder of manifests. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { get } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import pg from "pg";
+import { freePort, type PostgresServer } from "./postgres.ts";
+import { LocalIssuer } from "./tokens.ts";
+
+/** A gateway process. */
+export interface GatewayProcess {
+  /** The name in its certificate; clients verify it. */
+  readonly host: "localhost";
+  readonly port: number;
+  readonly pid: number;
+  /** What clients pass as sslrootcert. */
+  readonly caFile: string;
+  readonly caPem: string;
+  readonly recordingDir: string;
+  /** `/healthz`, `/readyz` and `/metrics` are below it. */
+  readonly adminUrl: string;
+  /** Everything that it has written to standard output and standard error. */
+  logs(): string;
+  /** SIGTERM, and SIGKILL where it has not ended after the deadline; resolves to the exit code. */
+  stop(): Promise<number | null>;
+  kill9(): Promise<void>;
+}
+
+/** Where a gateway process reads from and writes to. */
+export interface GatewayPlace {
+  readonly configDir: string;
+  readonly stateDir: string;
+  readonly port?: number;
+  readonly args?: readonly string[];
+  readonly environment?: Readonly<Record<string, string>>;
+  readonly readyMs?: number;
+}
+
+/** Starts `sallyport gateway` from the sources and waits until it is ready. */
+export async function spawnGateway(place: GatewayPlace): Promise<GatewayProcess> {
+  const port = place.port ?? (await freePort());
+  const adminPort = await freePort();
+  const recordingDir = join(place.stateDir, "recordings");
+  const tlsDir = join(place.stateDir, "tls");
+  const args = [
+    ...sallyportCommand,
+    "gateway",
+    ...["--config-dir", place.configDir, "--listen", `127.0.0.1:${port}`],
+    ...["--admin-listen", `127.0.0.1:${adminPort}`, "--recording-dir", recordingDir, "--tls-dir", tlsDir],
+    ...(place.args ?? []),
+  ];
+  // A group of its own: Ctrl-C at a terminal must reach whoever started it, who then stops it in order.
+  const child = spawn(process.execPath, args, {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { PATH: process.env.PATH, HOME: process.env.HOME, ...place.environment },
+    detached: true,
+  });
+  let logs = "";
+  const collect = (text: string) => {
+    logs = (logs + text).slice(-4_000_000);
+  };
+  child.stdout.setEncoding("utf8").on("data", collect);
+  child.stderr.setEncoding("utf8").on("data", collect);
+  const atExit = () => child.kill("SIGKILL");
+  process.once("exit", atExit);
+  child.once("exit", () => process.off("exit", atExit));
+  const adminUrl = `http://127.0.0.1:${adminPort}`;
+  try {
+    await becomesReady(child, `${adminUrl}/readyz`, place.readyMs ?? 15_000);
+  } catch (error) {
+    await end(child, "SIGKILL");
+    throw new Error(`the gateway did not become ready\n${logs}`, { cause: error });
+  }
+  const caFile = join(tlsDir, "ca.crt");
+  return {
+    host: "localhost",
+    port,
+    pid: child.pid ?? 0,
+    caFile,
+    caPem: await readFile(caFile, "utf8"),
+    recordingDir,
+    adminUrl,
+    logs: () => logs,
+    stop: () => end(child, "SIGTERM"),
+    kill9: async () => void (await end(child, "SIGKILL")),
+  };
+}
+
+/** What runs the command line from its sources; to be followed by its arguments. */
+export const sallyportCommand: readonly string[] = [
+  "--import",
+  import.meta.resolve("tsx"),
+  join(import.meta.dirname, "../../cli/src/main.ts"),
+];
+
+/** What a scenario changes about the usual gateway. */
+export interface GatewayOptions {
+  readonly server: PostgresServer;
+  /** YAML documents: AccessPolicies and ClusterAccessPolicies. */
+  readonly policies: string;
+  /** Put over the ProtectedResource's spec, key by key. */
+  readonly resource?: Readonly<Record<string, unknown>>;
+  /** Put over the IdentityProvider's spec, key by key. */
+  readonly provider?: Readonly<Record<string, unknown>>;
+  /** The account upstream; the superuser where absent. */
+  readonly account?: { readonly username: string; readonly password: string };
+  readonly args?: readonly string[];
+  readonly environment?: Readonly<Record<string, string>>;
+}
+
+/** A gateway in front of one server: resource `shop` in namespace `default`, provider `local`. */
+export interface Gateway extends GatewayProcess {
+  /** What clients give as user: the name of the resource's only credential. */
+  readonly user: string;
+  readonly configDir: string;
+  readonly issuer: LocalIssuer;
+  /** A token of the local provider for this resource. */
+  token(request: Parameters<LocalIssuer["token"]>[0]): Promise<string>;
+  /** A connected node-postgres client; the caller ends it. */
+  connect(request: Parameters<LocalIssuer["token"]>[0], config?: pg.ClientConfig): Promise<pg.Client>;
+  /** Writes a file into the folder of manifests, which the gateway watches. */
+  write(name: string, text: string): Promise<void>;
+}
+
+/** Starts a gateway in front of a server. */
+export async function startGateway(options: GatewayOptions): Promise<Gateway> {
+  const home = await mkdtemp(join(tmpdir(), "sallyport-gateway-"));
+  const configDir = join(home, "config");
+  const issuer = new LocalIssuer("sallyport-test", "sallyport:default/shop");
+  await writeConfiguration(configDir, options, issuer);
+  const place = {
+    configDir,
+    stateDir: join(home, "state"),
+    ...(options.args ? { args: options.args } : {}),
+    ...(options.environment ? { environment: options.environment } : {}),
+  };
+  const gateway = await spawnGateway(place).catch(async (error: unknown) => {
+    await rm(home, { recursive: true, force: true });
+    throw error;
+  });
+  return {
+    ...gateway,
+    user: "shop",
+    configDir,
+    issuer,
+    token: async (request) => issuer.token(request),
+    connect: async (request, config = {}) => {
+      const client = new pg.Client({
+        host: gateway.host,
+        port: gateway.port,
+        user: "shop",
+        database: options.server.database,
+        password: issuer.token(request),
+        ssl: { ca: gateway.caPem },
+        ...config,
+      });
+      await client.connect();
+      return client;
+    },
+    write: (name, text) => writeFile(join(configDir, name), text),
+    stop: async () => {
+      const code = await gateway.stop();
+      await rm(home, { recursive: true, force: true });
+      return code;
+    },
+  };
+}
+
+/** JSON is YAML, so the manifests that are made here need no YAML library. */
+async function writeConfiguration(
+  configDir: string,
+  options: GatewayOptions,
+  issuer: LocalIssuer,
+): Promise<void> {
+  const { server } = options;
+  const secret = join(configDir, "secrets/shop");
+  await mkdir(secret, { recursive: true, mode: 0o700 });
+  const account = options.account ?? { username: server.superuser, password: server.password };
+  await writeFile(join(secret, "username"), account.username, { mode: 0o600 });
+  await writeFile(join(secret, "password"), account.password, { mode: 0o600 });
+  await writeFile(join(secret, "ca.crt"), server.caPem, { mode: 0o600 });
+  const upstream =
+    server.caPem === "" ? { mode: "disable" } : { mode: "verify-full", caRef: { name: "shop" } };
+  const resource = {
+    apiVersion: "sallyport.dev/v1alpha1",
+    kind: "ProtectedResource",
+    metadata: { name: "shop", namespace: "default" },
+    spec: {
+      protocol: "postgres",
+      endpoint: { host: server.host, port: server.port },
+      tls: { upstream },
+      credentials: [{ name: "shop", secretRef: { name: "shop" } }],
+      identity: { providers: ["local"] },
+      ...options.resource,
+    },
+  };
+  const provider = {
+    apiVersion: "sallyport.dev/v1alpha1",
+    kind: "IdentityProvider",
+    metadata: { name: "local" },
+    spec: {
+      type: "local",
+      prefix: "local:",
+      local: { issuer: "sallyport-test", publicKeys: [issuer.publicKeyPem] },
+      ...options.provider,
+    },
+  };
+  await writeFile(join(configDir, "resource.yaml"), JSON.stringify(resource));
+  await writeFile(join(configDir, "provider.yaml"), JSON.stringify(provider));
+  await writeFile(join(configDir, "policies.yaml"), options.policies);
+}
+
+async function becomesReady(child: ChildProcess, url: string, withinMs: number): Promise<void> {
+  const deadline = Date.now() + withinMs;
+  while (Date.now() < deadline) {
+    if (child.exitCode !== null || child.signalCode !== null) {
+      throw new Error(`it ended with exit code ${child.exitCode}`);
+    }
+    if ((await statusOf(url)) === 200) return;
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+  throw new Error(`not ready within ${withinMs} ms`);
+}
+
+function statusOf(url: string): Promise<number> {
+  return new Promise((resolve) => {
+    const request = get(url, { agent: false, timeout: 2_000 }, (response) => {
+      response.resume();
+      resolve(response.statusCode ?? 0);
+    });
+    request.once("timeout", () => request.destroy());
+    request.once("error", () => resolve(0));
+  });
+}
+
+async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<number | null> {
+  if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
+  const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+  child.kill(signal);
+  const deadline = setTimeout(() => child.kill("SIGKILL"), 20_000);
+  await ended;
+  clearTimeout(deadline);
+  return child.exitCode;
+}
