@@ -43,14 +43,14 @@ export type CelCompilation =
 
 /** Bounds on what a policy author may write and a client may make large; the product bounds one evaluation. */
 export const celBounds = {
-  sourceChars: 2_048,
+  sourceChars: 4_096,
   bracketDepth: 24,
   treeDepth: 64,
   treeNodes: 512,
   listElements: 128,
   comprehensionDepth: 2,
   comprehensions: 4,
-  regexChars: 256,
+  regexChars: 1_024,
   textChars: 16_384,
   /** Elements that one comprehension may meet in lists that come with the command or the identity. */
   inputElements: 1_024,

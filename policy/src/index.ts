@@ -1,6 +1,14 @@
 /** Documents and a command in, a verdict out. No I/O, no clock, no sockets. */
 
 export {
+  CaseFileError,
+  type CaseFileResult,
+  type CaseResult,
+  type CaseRunner,
+  policyDocument,
+  runPolicyCases,
+} from "./cases.ts";
+export {
   type CompiledPolicy,
   type CompileOptions,
   compilePolicies,
@@ -16,3 +24,4 @@ export type { DecisionFacts } from "./judge.ts";
 export { durationMs } from "./limits.ts";
 export type * from "./model.ts";
 export { type ProfileName, profileNames } from "./profiles.ts";
+export { staticNames } from "./static-names.ts";
