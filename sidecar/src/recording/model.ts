@@ -2,7 +2,7 @@
  * What a recording holds and how the gateway writes one. The guard is the only writer: it appends before it permits.
  * Implementations live beside this file; the data path sees only these types.
  */
-import type { Identity, Verdict } from "@sallyport/policy";
+import type { Enforcement, Identity, Verdict, VerdictAction } from "@sallyport/policy";
 
 /** Opens a session's journal. */
 export interface SessionOpening {
@@ -25,6 +25,10 @@ export interface CommandRecord {
   readonly verdict: Verdict;
   /** Milliseconds since the epoch. */
   readonly at: number;
+  /** `encodeDecision(text, verdict)`, where the caller keeps it beside a cached verdict; saves encoding it again. */
+  readonly encoded?: string;
+  /** True where the verdict came from the decision cache. */
+  readonly cached?: boolean;
 }
 
 /** What came back for a command, written after it ended. */
@@ -61,7 +65,98 @@ export interface SessionRecording {
 
 /** Where recordings go; one for the process. */
 export interface Recorder {
+  /** Announces a session and returns its journal; throws where the session id cannot name a file. */
   open(opening: SessionOpening): SessionRecording;
+  /** Why no session can be recorded now; undefined while sessions can. */
   readonly failure: Error | undefined;
+  /** The log's latest stored head: kept elsewhere, it makes the removal of the newest sessions detectable. */
+  publishedHead(): PublishedHead | undefined;
+  /** Removes closed sessions that ended before, after saying so in the log; returns how many. */
+  prune(selection: PruneSelection): Promise<number>;
+  /** Closes what is open and says in the log that it stopped; rejects when that could not be stored. */
   close(): Promise<void>;
+}
+
+/** A place in the log: what was there once must still be there. */
+export interface PublishedHead {
+  readonly log: string;
+  readonly block: number;
+  readonly hash: string;
+}
+
+/** Which closed sessions have outlived their retention. */
+export interface PruneSelection {
+  readonly olderThanMs: number;
+  readonly namespace?: string;
+  readonly resource?: string;
+}
+
+/** The part of a verdict that a recording keeps. */
+export interface RecordedVerdict {
+  readonly action: VerdictAction;
+  readonly policy?: string;
+  readonly rule?: string;
+  readonly enforcement: Enforcement;
+  readonly message?: string;
+  readonly audit?: readonly {
+    readonly policy: string;
+    readonly action: VerdictAction;
+    readonly rule?: string;
+  }[];
+}
+
+/** One line of a session's journal, as replay reads it. */
+export type Recorded =
+  | {
+      readonly kind: "opening";
+      readonly at: number;
+      readonly sessionId: string;
+      readonly namespace: string;
+      readonly resource: string;
+      readonly protocol: string;
+      readonly user: string;
+      readonly groups: readonly string[];
+      readonly subject: string;
+      readonly provider: string;
+      readonly serviceAccount?: { readonly namespace: string; readonly name: string };
+      readonly onBehalfOf?: string;
+      readonly tokenId?: string;
+      readonly account: string;
+      readonly database: string;
+      readonly clientAddress: string;
+    }
+  | {
+      readonly kind: "command";
+      readonly n: number;
+      readonly at: number;
+      readonly sql: string;
+      readonly verdict: RecordedVerdict;
+      readonly cached?: boolean;
+      readonly parameters?: readonly (string | null | { readonly binary: string })[];
+    }
+  | ({ readonly kind: "response"; readonly n: number; readonly at: number } & ResponseRecord)
+  | {
+      readonly kind: "rows";
+      readonly n: number;
+      /** The bytes as text where they are printable UTF-8, else as base64. */
+      readonly text?: string;
+      readonly base64?: string;
+      /** True where the bound on recorded rows was met and the rest is missing. */
+      readonly cut?: boolean;
+    }
+  | {
+      readonly kind: "event";
+      readonly at: number;
+      readonly name: string;
+      readonly fields: Readonly<Record<string, string | number | boolean>>;
+    }
+  | ({ readonly kind: "closing"; readonly at: number; readonly reason: string } & SessionCounts);
+
+/** What went through a session, as its closing record says. */
+export interface SessionCounts {
+  readonly commands: number;
+  /** Commands that were not allowed, the held ones among them. */
+  readonly refused: number;
+  readonly rows: number;
+  readonly bytes: number;
 }

@@ -1,0 +1,197 @@
+/**
+ * The bytes of a journal: record lines, and after each block of them one chain line.
+ *
+ *   {"kind":"command",…}\n                      record lines, JSON, no raw newline inside
+ *   {"kind":"response",…}\n
+ *   {"chain":N,"records":2,"previous":"<hash of block N-1>"[,"log":"<head>"][,"final":true]   ← hashed up to here
+ *     ,"hash":"<hex>"[,"signature":"<hex>"]}\n
+ *
+ * hash = SHA-256(chain line of block N-1 ‖ the block's record lines ‖ the chain line up to the hash); block 0 has
+ * the journal's name in place of a chain line, so that no block fits into another journal. The whole format is in
+ * docs/reference/recording-format.md.
+ */
+import { hash, type KeyObject, sign, verify } from "node:crypto";
+import type { Identity, Verdict } from "@sallyport/policy";
+import type {
+  CommandRecord,
+  RecordedVerdict,
+  ResponseRecord,
+  SessionCounts,
+  SessionOpening,
+} from "./model.ts";
+
+/** A parsed chain line. */
+export interface ChainLine {
+  readonly block: number;
+  readonly records: number;
+  readonly previous: string;
+  /** The log's head when this was signed: `<log>:<block>:<hash>`. */
+  readonly log: string | undefined;
+  readonly final: boolean;
+  readonly hash: string;
+  readonly signature: string | undefined;
+  /** The line up to its hash, which the hash covers. */
+  readonly prefix: string;
+}
+
+/** What stands before block 0 in place of a chain line. */
+export function journalSeed(journal: string): string {
+  return `sallyport journal v1 ${journal}\n`;
+}
+
+/** The name under which a session's journal is chained and signed. */
+export function sessionJournal(sessionId: string): string {
+  return `session:${sessionId}`;
+}
+
+/** The name under which a log is chained and signed. */
+export function logJournal(log: string): string {
+  return `log:${log}`;
+}
+
+/** The first `previous` of a journal. */
+export const noHash = "0".repeat(64);
+
+/** A closed block: the bytes to store, and the chain line that the next one builds on. */
+export interface SealedBlock {
+  readonly bytes: Buffer;
+  readonly chainLine: string;
+  readonly hash: string;
+}
+
+/** Closes a block over its record lines. */
+export function sealBlock(block: {
+  readonly journal: string;
+  readonly number: number;
+  readonly lines: string;
+  readonly records: number;
+  readonly previousLine: string;
+  readonly previous: string;
+  readonly log?: string | undefined;
+  readonly final?: boolean;
+  readonly key?: KeyObject | undefined;
+}): SealedBlock {
+  let prefix = `{"chain":${block.number},"records":${block.records},"previous":"${block.previous}"`;
+  if (block.log !== undefined) prefix += `,"log":"${block.log}"`;
+  if (block.final === true) prefix += ',"final":true';
+  const hashed = Buffer.from(block.previousLine + block.lines + prefix);
+  const digest = hash("sha256", hashed, "hex");
+  let end = `,"hash":"${digest}"`;
+  if (block.key) end += `,"signature":"${signHead(block.key, block.journal, block.number, digest)}"`;
+  end += "}\n";
+  const bytes = Buffer.concat([hashed.subarray(block.previousLine.length), Buffer.from(end)]);
+  return { bytes, chainLine: prefix + end, hash: digest };
+}
+
+const chainForm =
+  // The form is exact: a byte that the hash does not cover cannot take another value unnoticed.
+  /^(\{"chain":(0|[1-9]\d{0,14}),"records":([1-9]\d{0,14}),"previous":"([0-9a-f]{64})"(?:,"log":"([\w.:-]+)")?(,"final":true)?),"hash":"([0-9a-f]{64})"(?:,"signature":"([0-9a-f]{128})")?\}$/;
+
+/** How every chain line begins, and no record line. */
+export const chainStart = '{"chain":';
+
+/** Reads a chain line without its newline; undefined where it is not exactly one. */
+export function parseChainLine(line: string): ChainLine | undefined {
+  const match = chainForm.exec(line);
+  if (!match) return undefined;
+  const [, prefix = "", block, records, previous = "", log, final, digest = "", signature] = match;
+  return {
+    block: Number(block),
+    records: Number(records),
+    previous,
+    log,
+    final: final !== undefined,
+    hash: digest,
+    signature,
+    prefix,
+  };
+}
+
+/** True where the signature of a head is the key's. */
+export function isSigned(key: KeyObject, journal: string, chain: ChainLine): boolean {
+  if (chain.signature === undefined) return false;
+  const head = signedHead(journal, chain.block, chain.hash);
+  return verify(null, head, key, Buffer.from(chain.signature, "hex"));
+}
+
+function signHead(key: KeyObject, journal: string, block: number, digest: string): string {
+  return sign(null, signedHead(journal, block, digest), key).toString("hex");
+}
+
+function signedHead(journal: string, block: number, digest: string): Buffer {
+  return Buffer.from(`sallyport head v1\n${journal}\n${block}\n${digest}\n`);
+}
+
+/** Encodes what the decision cache can keep: the statement and its verdict, as members of a command record. */
+export function encodeDecision(text: string, verdict: Verdict): string {
+  const kept: RecordedVerdict = {
+    action: verdict.action,
+    ...(verdict.rule && { policy: verdict.rule.policy, rule: verdict.rule.rule }),
+    enforcement: verdict.rule?.enforcement ?? verdict.enforcement,
+    ...(verdict.message !== "" && { message: verdict.message }),
+    ...(verdict.audit.length > 0 && {
+      audit: verdict.audit.map(({ policy, action, rule }) => ({
+        policy,
+        action,
+        ...(rule && { rule: rule.rule }),
+      })),
+    }),
+  };
+  return `"sql":${JSON.stringify(text)},"verdict":${JSON.stringify(kept)}`;
+}
+
+/** The line of a command; `decision` is what `encodeDecision` gave. */
+export function commandLine(n: number, record: CommandRecord, decision: string): string {
+  let line = `{"kind":"command","n":${n},"at":${record.at},${decision}`;
+  if (record.cached === true) line += ',"cached":true';
+  if (record.parameters !== undefined) line += `,"parameters":${JSON.stringify(record.parameters)}`;
+  return `${line}}\n`;
+}
+
+/** The line of a response. */
+export function responseLine(n: number, at: number, record: ResponseRecord): string {
+  // The tag comes from the upstream: it is the one member here that needs escaping.
+  const tag = record.tag === undefined ? "" : `"tag":${JSON.stringify(record.tag)},`;
+  const sqlstate = record.sqlstate === undefined ? "" : `"sqlstate":${JSON.stringify(record.sqlstate)},`;
+  const ms = Math.round(record.ms * 1000) / 1000;
+  return `{"kind":"response","n":${n},"at":${at},${tag}${sqlstate}"rows":${record.rows},"bytes":${record.bytes},"ms":${ms}}\n`;
+}
+
+/** The line that opens a session: who and where, and never the token or the claims. */
+export function openingLine(opening: SessionOpening): string {
+  const { identity } = opening;
+  return recordLine({
+    kind: "opening",
+    at: Date.parse(opening.startedAt),
+    sessionId: opening.sessionId,
+    namespace: opening.namespace,
+    resource: opening.resource,
+    protocol: opening.protocol,
+    ...recordedIdentity(identity),
+    account: opening.account,
+    database: opening.database,
+    clientAddress: opening.clientAddress,
+  });
+}
+
+function recordedIdentity(identity: Identity): Readonly<Record<string, unknown>> {
+  return {
+    user: identity.user,
+    groups: identity.groups,
+    subject: identity.kind,
+    provider: identity.provider,
+    ...(identity.serviceAccount && { serviceAccount: identity.serviceAccount }),
+    ...(identity.onBehalfOf !== undefined && { onBehalfOf: identity.onBehalfOf }),
+    ...(identity.tokenId !== undefined && { tokenId: identity.tokenId }),
+  };
+}
+
+/** The line that closes a session. */
+export function closingLine(at: number, reason: string, counts: SessionCounts): string {
+  return recordLine({ kind: "closing", at, reason, ...counts });
+}
+
+/** Any record as a line; `kind` must be its first member. */
+export function recordLine(record: { readonly kind: string; readonly [member: string]: unknown }): string {
+  return `${JSON.stringify(record)}\n`;
+}

@@ -1,0 +1,157 @@
+/** What the logs say: every session that there was, how far it got, and how each log follows the one before. */
+import type { KeyObject } from "node:crypto";
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { logJournal } from "./journal-format.ts";
+import { type Scan, scanJournal } from "./journal-scan.ts";
+import { type FoundEnd, type LogRecord, logFolder, logSequence, parseLogRecord } from "./log-records.ts";
+
+/** One log as it was found. */
+export interface LogFile {
+  readonly name: string;
+  readonly sequence: number;
+  readonly scan: Scan;
+  readonly start: Extract<LogRecord, { kind: "start" }> | undefined;
+  readonly isStopped: boolean;
+  /** The hash of each block. */
+  readonly hashes: readonly string[];
+}
+
+/** All that the logs say of one session. */
+export interface SessionEntry {
+  readonly opened: Extract<LogRecord, { kind: "opened" }>;
+  readonly log: string;
+  readonly openedBlock: number;
+  /** Stored places of its journal that the log has noted, by block. */
+  readonly heads: Map<number, { readonly hash: string; readonly bytes: number }>;
+  closed?: Extract<LogRecord, { kind: "head" | "closed" }>;
+  recovered?: Extract<LogRecord, { kind: "recovered" }>;
+  /** Its first block could not be stored (yet); the log says so itself. */
+  isUnwritten: boolean;
+  isAbsent: boolean;
+  isPruned: boolean;
+}
+
+/** What the logs of a folder say together. */
+export interface LogHistory {
+  readonly logs: readonly LogFile[];
+  readonly sessions: ReadonlyMap<string, SessionEntry>;
+}
+
+/** The names of a folder's logs in order; none where there is no such folder. */
+export async function logNames(folder: string): Promise<readonly string[]> {
+  const entries = await readdir(join(folder, logFolder)).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return [];
+    throw error;
+  });
+  return entries
+    .filter((entry) => entry.endsWith(".journal"))
+    .map((entry) => entry.slice(0, -".journal".length))
+    .filter((name) => logSequence(name) !== undefined)
+    .sort((a, b) => (logSequence(a) ?? 0) - (logSequence(b) ?? 0) || (a < b ? -1 : 1));
+}
+
+/** Reads logs in order. With a key only blocks that it signed count. */
+export async function readLogs(
+  folder: string,
+  names: readonly string[],
+  key: KeyObject | undefined,
+): Promise<LogHistory> {
+  const logs: LogFile[] = [];
+  const sessions = new Map<string, SessionEntry>();
+  for (const name of names) {
+    const records: { readonly record: LogRecord; readonly block: number }[] = [];
+    const hashes: string[] = [];
+    const scan = await scanJournal({
+      path: join(folder, logFolder, `${name}.journal`),
+      journal: logJournal(name),
+      key,
+      everyBlockSigned: true,
+      onBlock: ({ chain, lines }) => {
+        hashes.push(chain.hash);
+        for (const line of lines) noteSession(sessions, parseLogRecord(line), name, chain.block);
+        if (chain.block === 0) records.push({ record: parseLogRecord(lines[0] ?? "{}"), block: 0 });
+        records[1] = { record: parseLogRecord(lines.at(-1) ?? "{}"), block: chain.block };
+      },
+    });
+    const first = records[0]?.record;
+    logs.push({
+      name,
+      sequence: logSequence(name) ?? 0,
+      scan,
+      start: first?.kind === "start" ? first : undefined,
+      isStopped: records[1]?.record.kind === "stopped" && scan.isFinal,
+      hashes,
+    });
+  }
+  return { logs, sessions };
+}
+
+/** The end of a journal as a successor writes it down. */
+export function foundEnd(scan: Scan): FoundEnd {
+  const { block, hash, bytes, size, tail } = scan;
+  return { block, hash, bytes, size, tailSha256: tail.sha256 };
+}
+
+/** True where a journal still ends as it was found once. */
+export function isSameEnd(scan: Scan, end: FoundEnd): boolean {
+  return (
+    scan.block === end.block &&
+    scan.hash === end.hash &&
+    scan.size === end.size &&
+    scan.tail.sha256 === end.tailSha256
+  );
+}
+
+/** True where nothing more is to be expected of a session. */
+export function isEnded(entry: SessionEntry): boolean {
+  return entry.closed !== undefined || entry.recovered !== undefined || entry.isAbsent || entry.isPruned;
+}
+
+function noteSession(
+  sessions: Map<string, SessionEntry>,
+  record: LogRecord,
+  log: string,
+  block: number,
+): void {
+  if (record.kind === "start" || record.kind === "stopped") return;
+  if (record.kind === "opened") {
+    sessions.set(record.session, {
+      opened: record,
+      log,
+      openedBlock: block,
+      heads: new Map(),
+      isUnwritten: false,
+      isAbsent: false,
+      isPruned: false,
+    });
+    return;
+  }
+  const entry = sessions.get(record.session);
+  // Recovery reads the newest logs only; what they say of older sessions concerns nobody there.
+  if (entry === undefined) return;
+  switch (record.kind) {
+    case "head":
+      entry.heads.set(record.block, record);
+      break;
+    case "closed":
+      entry.heads.set(record.block, record);
+      entry.closed = record;
+      break;
+    case "recovered":
+      entry.heads.set(record.block, record);
+      entry.recovered = record;
+      break;
+    case "unwritten":
+      entry.isUnwritten = true;
+      break;
+    case "absent":
+      entry.isAbsent = true;
+      break;
+    case "pruned":
+      entry.isPruned = true;
+      break;
+    default:
+      record satisfies never;
+  }
+}
