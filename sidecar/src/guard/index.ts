@@ -1,0 +1,6 @@
+/**
+ * The guard: the only way from a command to a permit. It asks policy, writes the record, and only then permits.
+ * A protocol holds a `SessionGuard` and nothing else of the gateway's inside.
+ */
+export type { Permit } from "./permit.ts";
+export { mustBeDurable, type Refusal, SessionGuard, type SessionGuardOptions } from "./session-guard.ts";

@@ -1,0 +1,15 @@
+/** The only file in which permits are made: holding one is the proof that a command was judged and recorded. */
+
+const seal: unique symbol = Symbol("permit");
+
+/** Proof that a command may be sent upstream. `number` is the command's number in the recording. */
+export interface Permit {
+  readonly [seal]: true;
+  readonly kind: "permit";
+  readonly number: number;
+}
+
+/** Made by the guard after the verdict and the record; nobody else calls this (see the import table). */
+export function makePermit(number: number): Permit {
+  return { [seal]: true, kind: "permit", number };
+}

@@ -1,0 +1,5 @@
+/** The protocols that this build speaks, one line each. */
+import { postgres } from "./postgres/index.ts";
+import type { Protocol } from "./protocol.ts";
+
+export const protocols: readonly Protocol[] = [postgres];

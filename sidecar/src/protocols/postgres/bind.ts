@@ -1,0 +1,78 @@
+/**
+ * The Bind message, read in place.
+ *
+ *     portal\0 statement\0 int16 formats[n] int16 count { int32 length, bytes }* int16 resultFormats[n]
+ *
+ * https://www.postgresql.org/docs/18/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-BIND
+ */
+export interface BindParts {
+  readonly portal: string;
+  readonly statement: string;
+  readonly chunk: Buffer;
+  readonly formatsAt: number;
+  readonly formatCount: number;
+  readonly valuesAt: number;
+  readonly valueCount: number;
+}
+
+/** A parameter as recordings keep it. */
+export type RecordedParameter = string | null | { readonly binary: string };
+
+/** Reads the body of a Bind that lies between `from` and `end`; undefined where its lengths do not add up. */
+export function readBind(chunk: Buffer, from: number, end: number): BindParts | undefined {
+  const portalEnd = chunk.indexOf(0, from);
+  if (portalEnd < 0 || portalEnd >= end) return undefined;
+  const statementEnd = chunk.indexOf(0, portalEnd + 1);
+  if (statementEnd < 0 || statementEnd + 3 > end) return undefined;
+  const formatCount = chunk.readUInt16BE(statementEnd + 1);
+  const formatsAt = statementEnd + 3;
+  const countAt = formatsAt + 2 * formatCount;
+  if (countAt + 2 > end) return undefined;
+  const valueCount = chunk.readUInt16BE(countAt);
+  let at = countAt + 2;
+  for (let index = 0; index < valueCount; index += 1) {
+    if (at + 4 > end) return undefined;
+    const length = chunk.readInt32BE(at);
+    if (length < -1) return undefined;
+    at += 4 + Math.max(0, length);
+  }
+  if (at + 2 > end || at + 2 + 2 * chunk.readUInt16BE(at) !== end) return undefined;
+  return {
+    portal: portalEnd === from ? "" : chunk.toString("utf8", from, portalEnd),
+    statement: statementEnd === portalEnd + 1 ? "" : chunk.toString("utf8", portalEnd + 1, statementEnd),
+    chunk,
+    formatsAt,
+    formatCount,
+    valuesAt: countAt + 2,
+    valueCount,
+  };
+}
+
+/** The parameters for policy and recording, cut where together they pass `bytesMax`. */
+export function recordedParameters(bind: BindParts, bytesMax: number): readonly RecordedParameter[] {
+  const { chunk } = bind;
+  const values: RecordedParameter[] = [];
+  let at = bind.valuesAt;
+  let room = bytesMax;
+  for (let index = 0; index < bind.valueCount; index += 1) {
+    const length = chunk.readInt32BE(at);
+    at += 4;
+    if (length < 0) {
+      values.push(null);
+      continue;
+    }
+    const kept = Math.min(length, room);
+    room -= kept;
+    const isBinary = formatOf(bind, index) === 1;
+    if (isBinary) values.push({ binary: chunk.toString("base64", at, at + kept) });
+    else values.push(kept < length ? `${chunk.toString("utf8", at, at + kept)}…` : chunk.toString("utf8", at, at + kept));
+    at += length;
+  }
+  return values;
+}
+
+function formatOf(bind: BindParts, index: number): number {
+  if (bind.formatCount === 0) return 0;
+  const at = bind.formatsAt + (bind.formatCount === 1 ? 0 : 2 * index);
+  return bind.chunk.readUInt16BE(at);
+}

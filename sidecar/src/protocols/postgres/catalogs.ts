@@ -1,0 +1,120 @@
+import type { ProtocolHost, UpstreamAccount } from "../protocol.ts";
+import { LiveCatalog, SessionNames } from "./catalog/index.ts";
+import { connectUpstream, type UpstreamSession } from "./connect-upstream.ts";
+import type { PreparedStatements } from "./prepared.ts";
+import { SideConnection, type SideRow } from "./side-connection.ts";
+import type { LiveNames } from "./statement-judge.ts";
+
+/** A database's catalog while a session uses it. */
+export interface OpenCatalog {
+  /** The names of one session; without `upstream`, those before its search_path is known. */
+  readonly names: (statements: PreparedStatements, upstream: UpstreamSession | undefined) => LiveNames;
+  readonly release: () => void;
+}
+
+/** The catalogs of one resource: one for each database and account, read over a side connection while in use. */
+export class Catalogs {
+  private readonly host: ProtocolHost;
+  private readonly live = new Map<string, { readonly catalog: LiveCatalog; readonly side: SideDialer }>();
+
+  constructor(host: ProtocolHost) {
+    this.host = host;
+  }
+
+  /** Opens the catalog that a session of `account` in `database` needs; rejects where it cannot be read. */
+  async open(database: string, account: UpstreamAccount): Promise<OpenCatalog> {
+    const key = JSON.stringify([database, account.name]);
+    let found = this.live.get(key);
+    if (found === undefined) {
+      const side = new SideDialer(this.host, database, account);
+      const { catalogAgeMs } = this.host.limits;
+      const monotonicMs = () => this.host.clock.monotonicMs();
+      found = { catalog: new LiveCatalog({ query: side.query, ageMs: catalogAgeMs, monotonicMs }), side };
+      this.live.set(key, found);
+    }
+    const { catalog, side } = found;
+    catalog.retain();
+    side.users += 1;
+    let isReleased = false;
+    const release = () => {
+      if (isReleased) return;
+      isReleased = true;
+      catalog.release();
+      side.users -= 1;
+      if (side.users === 0) side.close();
+    };
+    try {
+      await catalog.refresh(false);
+    } catch (error) {
+      release();
+      throw error;
+    }
+    const names = (statements: PreparedStatements, upstream: UpstreamSession | undefined) =>
+      new SessionNames({
+        catalog,
+        account: account.username,
+        reportsSearchPath: upstream?.parameters.has("search_path") ?? false,
+        initialSearchPath: upstream?.parameters.get("search_path") ?? '"$user", public',
+        prepared: (name) => {
+          const entry = statements.get(name);
+          return entry === undefined
+            ? undefined
+            : { parts: entry.judged.command.parts, text: entry.judged.text };
+        },
+      });
+    return { names, release };
+  }
+}
+
+/** Holds the side connection of one database and dials it again when it is lost. */
+class SideDialer {
+  users = 0;
+  private connection: Promise<SideConnection> | undefined;
+  private readonly host: ProtocolHost;
+  private readonly database: string;
+  private readonly account: UpstreamAccount;
+
+  constructor(host: ProtocolHost, database: string, account: UpstreamAccount) {
+    this.host = host;
+    this.database = database;
+    this.account = account;
+  }
+
+  readonly query = async (sql: string): Promise<readonly SideRow[]> => {
+    this.connection ??= this.open();
+    const { connection } = this;
+    try {
+      return await (await connection).query(sql);
+    } catch (error) {
+      if (this.connection === connection) this.drop();
+      throw error;
+    }
+  };
+
+  close(): void {
+    this.drop();
+  }
+
+  private drop(): void {
+    const { connection } = this;
+    this.connection = undefined;
+    connection?.then(
+      (open) => open.close(),
+      () => undefined,
+    );
+  }
+
+  private async open(): Promise<SideConnection> {
+    // The account as the resource has it now: a rotated password must not outlive its secret.
+    const account = this.host.currentAccount(this.account.name);
+    const upstream = await connectUpstream({
+      target: this.host.target(account),
+      account,
+      database: this.database,
+      settings: new Map([["default_transaction_read_only", "on"]]),
+      applicationName: "sallyport catalog",
+      signal: AbortSignal.timeout(this.host.limits.upstreamLoginMs),
+    });
+    return new SideConnection(upstream.socket);
+  }
+}

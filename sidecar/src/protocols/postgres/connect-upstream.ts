@@ -1,0 +1,197 @@
+import { randomBytes } from "node:crypto";
+import type { Socket } from "node:net";
+import { TLSSocket } from "node:tls";
+import { dial, readByte, secure, type UpstreamTarget } from "../../wire/dial.ts";
+import { GatewayError } from "../../wire/gateway-error.ts";
+import { defaultLimits, type Limits } from "../../wire/limits.ts";
+import type { UpstreamAccount } from "../protocol.ts";
+import { lengthAt } from "./frames.ts";
+import { sslRequest, startupMessage, UpstreamLogin, type UpstreamLoginStep } from "./upstream-login.ts";
+
+export interface ConnectOptions {
+  readonly target: UpstreamTarget;
+  readonly account: UpstreamAccount;
+  readonly database: string;
+  readonly settings: ReadonlyMap<string, string>;
+  readonly applicationName: string;
+  readonly signal: AbortSignal;
+}
+
+/** A connection to the server that is logged in and idle; its socket is paused. */
+export interface UpstreamSession {
+  readonly socket: Socket;
+  readonly target: UpstreamTarget;
+  readonly parameters: ReadonlyMap<string, string>;
+  readonly cancelKey: { readonly processId: number; readonly key: Buffer } | undefined;
+  /** Bytes that came behind the first ReadyForQuery. */
+  readonly rest: Buffer;
+}
+
+/** Dials the server, secures the connection as the resource says, and logs in with the gateway's account. */
+export async function connectUpstream(options: ConnectOptions): Promise<UpstreamSession> {
+  const { target, signal } = options;
+  const socket = await openSecured(target, signal);
+  try {
+    return await login(socket, options);
+  } catch (error) {
+    socket.destroy();
+    throw error;
+  }
+}
+
+async function openSecured(target: UpstreamTarget, signal: AbortSignal): Promise<Socket> {
+  const plain = await dial(target, signal);
+  if (target.tls.mode === "disable" || target.host.startsWith("/")) return plain;
+  try {
+    plain.write(sslRequest);
+    const answer = await readByte(plain, signal);
+    // Never fall back to plain text: whoever sits between could have said N.
+    if (answer !== 0x53) throw new GatewayError("upstreamUnreachable", { cause: new Error("the server refuses TLS") });
+    if (plain.readableLength > 0) throw new GatewayError("upstreamProtocol", { detail: "bytes before TLS" });
+    return await secure(plain, target, signal);
+  } catch (error) {
+    plain.destroy();
+    throw error;
+  }
+}
+
+async function login(socket: Socket, options: ConnectOptions): Promise<UpstreamSession> {
+  const { account } = options;
+  const parameters: [string, string][] = [
+    ["user", account.username],
+    ["database", options.database],
+    ["client_encoding", "UTF8"],
+    ["application_name", options.applicationName],
+    ...options.settings,
+  ];
+  const startup = startupMessage(parameters, 0);
+  if (startup === undefined) throw new GatewayError("unsupported", { detail: "a start-up setting cannot be sent" });
+  const certificate = socket instanceof TLSSocket ? socket.getPeerX509Certificate()?.raw : undefined;
+  const exchange = new UpstreamLogin({
+    user: account.username,
+    randomBytes,
+    ...(account.password === undefined ? {} : { password: account.password }),
+    ...(certificate === undefined ? {} : { serverCertificate: certificate }),
+  });
+  const reader = new MessageReader(socket, options.signal);
+  try {
+    socket.write(startup);
+    for (;;) {
+      const message = await reader.next();
+      const step: UpstreamLoginStep = await exchange.receive(message.type, message.body);
+      if (step.kind === "continue") for (const bytes of step.send) socket.write(bytes);
+      else if (step.kind === "failed") throw loginFailure(step);
+      else {
+        const { session } = step;
+        refuseUnsafe(session.parameters);
+        const rest = reader.release();
+        return { socket, target: options.target, parameters: session.parameters, cancelKey: session.cancelKey, rest };
+      }
+    }
+  } finally {
+    reader.release();
+  }
+}
+
+/** Settings under which what we parse is not what the server parses. */
+function refuseUnsafe(parameters: ReadonlyMap<string, string>): void {
+  const conforming = parameters.get("standard_conforming_strings");
+  const encoding = parameters.get("client_encoding");
+  if ((conforming !== undefined && conforming !== "on") || (encoding !== undefined && encoding !== "UTF8")) {
+    throw new GatewayError("unsupported", {
+      detail: "the server's standard_conforming_strings must be on and client_encoding UTF8",
+    });
+  }
+  if (parameters.get("server_encoding") === "SQL_ASCII") {
+    throw new GatewayError("unsupported", { detail: "databases with the encoding SQL_ASCII are not served" });
+  }
+}
+
+function loginFailure(step: Extract<UpstreamLoginStep, { kind: "failed" }>): GatewayError {
+  const cause = new Error(step.logText);
+  const state = step.serverSqlstate;
+  if (state === "3D000") return new GatewayError("unknownDatabase", { cause });
+  if (state === "53300") return new GatewayError("tooManySessions", { cause });
+  if (state === "57P03" || state === "57P01") return new GatewayError("upstreamUnreachable", { cause });
+  return new GatewayError("upstreamLoginFailed", { cause });
+}
+
+/** Asks the server to cancel what a session runs, over a connection of its own. Failures change nothing. */
+export async function cancelUpstream(session: UpstreamSession, limits: Limits | undefined): Promise<void> {
+  const { cancelKey } = session;
+  if (cancelKey === undefined) return;
+  const signal = AbortSignal.timeout((limits ?? defaultLimits).upstreamLoginMs);
+  try {
+    const socket = await openSecured(session.target, signal);
+    const request = Buffer.alloc(12 + cancelKey.key.length);
+    request.writeInt32BE(request.length, 0);
+    request.writeInt32BE(80877102, 4);
+    request.writeUInt32BE(cancelKey.processId, 8);
+    cancelKey.key.copy(request, 12);
+    socket.end(request);
+    socket.resume();
+    socket.setTimeout(limits?.upstreamLoginMs ?? defaultLimits.upstreamLoginMs, () => socket.destroy());
+  } catch {
+    // The server is gone or full: then nothing runs that a cancel could reach, or the user asks again.
+  }
+}
+
+/** Reads messages one by one during login. */
+class MessageReader {
+  private buffer: Buffer = Buffer.alloc(0);
+  private waiting: { resolve: () => void; reject: (error: unknown) => void } | undefined;
+  private readonly socket: Socket;
+  private readonly signal: AbortSignal;
+  private isReleased = false;
+  private readonly onReadable = () => this.waiting?.resolve();
+  private readonly onClose = () =>
+    this.waiting?.reject(new GatewayError("upstreamUnreachable", { cause: new Error("closed during login") }));
+
+  constructor(socket: Socket, signal: AbortSignal) {
+    this.socket = socket;
+    this.signal = signal;
+    socket.on("readable", this.onReadable);
+    socket.on("close", this.onClose);
+    signal.addEventListener("abort", this.onClose, { once: true });
+  }
+
+  async next(): Promise<{ type: number; body: Buffer }> {
+    for (;;) {
+      if (this.buffer.length >= 5) {
+        const size = lengthAt(this.buffer, 0) + 1;
+        if (size < 5 || size > defaultLimits.replyBytesMax) throw new GatewayError("upstreamProtocol");
+        if (this.buffer.length >= size) {
+          const message = { type: this.buffer[0] ?? 0, body: this.buffer.subarray(5, size) };
+          this.buffer = this.buffer.subarray(size);
+          return message;
+        }
+      }
+      const chunk: Buffer | null = this.socket.read();
+      if (chunk !== null) {
+        this.buffer = this.buffer.length === 0 ? chunk : Buffer.concat([this.buffer, chunk]);
+        continue;
+      }
+      if (this.socket.destroyed || this.signal.aborted || this.socket.readableEnded) {
+        throw new GatewayError("upstreamUnreachable", { cause: new Error("closed during login") });
+      }
+      await new Promise<void>((resolve, reject) => {
+        this.waiting = { resolve, reject };
+      });
+      this.waiting = undefined;
+    }
+  }
+
+  /** Stops reading and returns what was read too far. */
+  release(): Buffer {
+    if (!this.isReleased) {
+      this.isReleased = true;
+      this.socket.pause();
+      this.socket.off("readable", this.onReadable);
+      this.socket.off("close", this.onClose);
+      this.signal.removeEventListener("abort", this.onClose);
+    }
+    const { buffer } = this;
+    this.buffer = Buffer.alloc(0);
+    return buffer;
+  }
+}

@@ -1,0 +1,243 @@
+/**
+ * PostgreSQL: leads a client from its first byte through TLS, identity and policy to a session, and the gateway to
+ * the server with an account of its own.
+ *
+ *     client                    gateway                              server
+ *       │ SSLRequest / direct TLS  │                                    │
+ *       │ StartupMessage           │                                    │
+ *       │◀─ AuthenticationCleartextPassword (or a client certificate)   │
+ *       │ token ──────────────────▶│ identity, policy, recording        │
+ *       │                          │ SSLRequest, TLS, SCRAM ───────────▶│
+ *       │◀─ AuthenticationOk, ParameterStatus, own BackendKeyData, ReadyForQuery
+ *       │ statements ─────────────▶│ judge, record, permit ────────────▶│
+ */
+import { randomBytes } from "node:crypto";
+import type { Socket } from "node:net";
+import { analyseSql, type Identity, shapeOf } from "@sallyport/policy";
+import { type RelayEnd, Relay } from "../../relay/relay.ts";
+import { SocketChannel } from "../../wire/channel.ts";
+import { errorTable, GatewayError } from "../../wire/gateway-error.ts";
+import type { AdmittedSession, EndCode, Protocol, ProtocolHost } from "../protocol.ts";
+import { acceptClient, askForToken, fatalFrame, type Greeting } from "./accept.ts";
+import { CancelKeys } from "./cancel-keys.ts";
+import { Catalogs } from "./catalogs.ts";
+import { cancelUpstream, connectUpstream, type UpstreamSession } from "./connect-upstream.ts";
+import {
+  authenticationFrame,
+  backendKeyDataFrame,
+  errorFrame,
+  parameterStatusFrame,
+  readyFrame,
+  terminateFrame,
+} from "./frames.ts";
+import { PreparedStatements } from "./prepared.ts";
+import { PostgresSession } from "./session.ts";
+import { isUtf8Name, startupSettings } from "./startup.ts";
+import { DecisionCache, type LiveNames, StatementJudge } from "./statement-judge.ts";
+
+export const postgres: Protocol = { name: "postgres", serve };
+
+const analyser = { analyse: analyseSql, shapeOf };
+
+async function serve(socket: Socket, host: ProtocolHost): Promise<void> {
+  const id = randomBytes(6).toString("hex");
+  const login = AbortSignal.timeout(host.limits.loginMs);
+  const channel = new SocketChannel(socket, login);
+  try {
+    const keys = host.shared("cancelKeys", () => new CancelKeys());
+    const startTls = (alpn: "required" | "optional") => host.startTls(channel, alpn);
+    const accepted = await acceptClient(channel, { limits: host.limits, startTls });
+    if (accepted === undefined) return;
+    if (accepted.kind === "cancel") {
+      if (!keys.cancel(accepted.processId, accepted.key)) host.report(new GatewayError("protocolViolation"), id);
+      return;
+    }
+    await serveClient(channel, host, accepted, keys);
+  } catch (error) {
+    host.report(error, id);
+    const shown = error instanceof GatewayError ? error : new GatewayError("protocolViolation", { cause: error });
+    if (channel.socket.writable) channel.socket.write(fatalFrame(shown, id));
+  } finally {
+    end(channel.socket);
+  }
+}
+
+/** Ends a socket so that what was written still arrives, but a peer that does not read cannot keep it. */
+function end(socket: Socket): void {
+  socket.end();
+  socket.resume();
+  setTimeout(() => socket.destroy(), lingerMs).unref();
+}
+
+const lingerMs = 2_000;
+
+async function serveClient(channel: SocketChannel, host: ProtocolHost, hello: Greeting, keys: CancelKeys): Promise<void> {
+  const identity = await identify(channel, host);
+  const account = host.account(identity, hello.user);
+  const database = databaseFor(host, hello);
+  const session = await host.admit(identity, {
+    database,
+    account: account.username,
+    applicationName: hello.parameters.get("application_name") ?? "",
+    clientAddress: channel.remoteAddress,
+  });
+  let closing = "failed";
+  try {
+    const signal = AbortSignal.timeout(host.limits.upstreamLoginMs);
+    const target = host.target(account);
+    const catalogs = host.shared("catalogs", () => new Catalogs(host));
+    const catalog = await catalogs.open(database, account);
+    try {
+      const upstream = await connectUpstream({
+        target,
+        account,
+        database,
+        settings: await allowedSettings(host, session, hello, catalog.names(new PreparedStatements(), undefined)),
+        applicationName: upstreamName(identity, session, hello),
+        signal,
+      });
+      try {
+        closing = await converse(channel, host, hello, session, upstream, keys, catalog.names);
+      } finally {
+        upstream.socket.destroy();
+      }
+    } finally {
+      catalog.release();
+    }
+  } catch (error) {
+    closing = error instanceof GatewayError ? error.code : "failed";
+    throw error;
+  } finally {
+    await session.close(closing);
+  }
+}
+
+async function identify(channel: SocketChannel, host: ProtocolHost): Promise<Identity> {
+  const tls = channel.secured;
+  if (host.acceptsCertificates && tls !== undefined && tls.getPeerX509Certificate() !== undefined) {
+    return host.authenticate({ certificate: tls });
+  }
+  const token = await askForToken(channel, host.limits);
+  return host.authenticate({ token });
+}
+
+/** The name under which the server's own log and pg_stat_activity show the session; NAMEDATALEN cuts it at 63. */
+function upstreamName(identity: Identity, session: AdmittedSession, hello: Greeting): string {
+  const own = hello.parameters.get("application_name");
+  return `${identity.user}/${session.id}${own === undefined ? "" : ` ${own}`}`.slice(0, 63);
+}
+
+function databaseFor(host: ProtocolHost, hello: Greeting): string {
+  const { database, databases } = host.options;
+  const isNamed = hello.parameters.get("database") !== undefined;
+  const chosen = !isNamed && typeof database === "string" ? database : hello.database;
+  if (Array.isArray(databases) && databases.length > 0 && !databases.includes(chosen)) {
+    throw new GatewayError("unknownDatabase", { hint: `This resource serves: ${databases.join(", ")}.` });
+  }
+  return chosen;
+}
+
+/** Start-up settings are judged as the SET statements that they are; one refusal ends the login. */
+async function allowedSettings(
+  host: ProtocolHost,
+  session: AdmittedSession,
+  hello: Greeting,
+  names: LiveNames,
+): Promise<ReadonlyMap<string, string>> {
+  const settings = new Map<string, string>();
+  const judge = new StatementJudge({ guard: session.guard, names, analyser, sharedCache: new DecisionCache() });
+  for (const { name, value } of startupSettings(hello.parameters)) {
+    const folded = name.toLowerCase();
+    if (folded === "application_name") continue;
+    if (folded === "client_encoding") {
+      if (!isUtf8Name(value)) throw new GatewayError("unsupported", { detail: "client_encoding must be UTF8" });
+      continue;
+    }
+    const judged = judge.judge(`SET ${quoteSetting(name)} TO '${value.replaceAll("'", "''")}'`);
+    const record = { text: judged.text, verdict: judged.verdict, at: host.clock.nowMs() };
+    const answer = await session.guard.request(record, judged.needsDisk);
+    if (answer.kind === "permit") settings.set(name, value);
+    else throw new GatewayError("denied", { detail: answer.message, ...(answer.hint ? { hint: answer.hint } : {}) });
+  }
+  return settings;
+}
+
+const quoteSetting = (name: string) => name.split(".").map((part) => `"${part.toLowerCase()}"`).join(".");
+
+async function converse(
+  channel: SocketChannel,
+  host: ProtocolHost,
+  hello: Greeting,
+  admitted: AdmittedSession,
+  upstream: UpstreamSession,
+  keys: CancelKeys,
+  namesOf: (statements: PreparedStatements, upstream: UpstreamSession) => LiveNames,
+): Promise<string> {
+  const key = keys.issue(hello.minor === 2 ? 32 : 4, () => void cancelUpstream(upstream, host.limits));
+  const statements = new PreparedStatements();
+  const names = namesOf(statements, upstream);
+  const judge = new StatementJudge({ guard: admitted.guard, names, analyser, sharedCache: decisionsOf(admitted) });
+  admitted.onPolicyChange(() => judge.policyChanged(decisionsOf(admitted)));
+  const greeting = [authenticationFrame(0)];
+  for (const [name, value] of upstream.parameters) greeting.push(parameterStatusFrame(name, value));
+  greeting.push(backendKeyDataFrame(key.processId, key.key), readyFrame);
+  channel.write(Buffer.concat(greeting));
+
+  const client = channel.detach();
+  client.setNoDelay(true);
+  client.setKeepAlive(true, 60_000);
+  const relay = new Relay(client, upstream.socket);
+  const session = new PostgresSession(
+    {
+      guard: admitted.guard,
+      judge,
+      names,
+      limits: host.limits,
+      nonce: `sallyport_refused_${randomBytes(12).toString("hex")}`,
+      toClient: relay.toClient,
+      toUpstream: relay.toUpstream,
+      onTerminate: () => relay.stop({ kind: "clientClosed" }),
+      clock: host.clock,
+    },
+    statements,
+  );
+  admitted.attach(relay, (kind, code) => relay.toClient(endFrame(kind, code)));
+  try {
+    const over = relay.run(session);
+    if (upstream.rest.length > 0) session.fromUpstream(upstream.rest);
+    upstream.socket.resume();
+    const how = await over;
+    return finish(how, client, upstream, session);
+  } finally {
+    keys.revoke(key.processId);
+  }
+}
+
+function finish(how: RelayEnd, client: Socket, upstream: UpstreamSession, session: PostgresSession): string {
+  // A client that vanished in mid-statement must not leave it running.
+  if (how.kind !== "upstreamClosed" && !session.isIdle) void cancelUpstream(upstream, undefined);
+  upstream.socket.end(terminateFrame);
+  if (how.kind === "failed") throw how.error;
+  if (how.kind === "upstreamClosed" && !client.destroyed && !session.sawFatal) {
+    throw new GatewayError("upstreamUnreachable", { detail: "the server closed the connection" });
+  }
+  return how.kind;
+}
+
+function endFrame(kind: "notice" | "fatal", code: EndCode): Buffer {
+  const { sqlstate, text } = errorTable[code];
+  if (kind === "fatal") return errorFrame({ severity: "FATAL", sqlstate, message: text });
+  return errorFrame({ severity: "WARNING", sqlstate: "01000", message: text, hint: "Finish what is running." });
+}
+
+const caches = new WeakMap<object, DecisionCache>();
+
+function decisionsOf(admitted: AdmittedSession): DecisionCache {
+  const key = admitted.policyKey();
+  let cache = caches.get(key);
+  if (cache === undefined) {
+    cache = new DecisionCache();
+    caches.set(key, cache);
+  }
+  return cache;
+}

@@ -1,0 +1,77 @@
+import type { Judged } from "./statement-judge.ts";
+
+/** A prepared statement as the session believes it to be, before and after the server has confirmed it. */
+export interface StatementEntry {
+  readonly name: string;
+  readonly judged: Judged;
+  readonly segment: number;
+  /** False until ParseComplete: an error earlier in the segment makes the server skip it. */
+  confirmed: boolean;
+  /** What the name meant before, while unconfirmed. A closed name is an entry with `judged` undefined's place taken by absence. */
+  previous: StatementEntry | undefined;
+  /** True for the mark that Close leaves until CloseComplete. */
+  readonly isClosed: boolean;
+}
+
+export interface PortalEntry {
+  readonly name: string;
+  readonly statement: StatementEntry;
+  /** The number under which Bind was recorded. */
+  readonly number: number;
+  readonly segment: number;
+}
+
+/**
+ * Prepared statements by name. Changes count at once, because what follows in the pipeline relies on them, and are
+ * taken back when the server's error shows that it skipped them. Each name is a chain from newest to confirmed.
+ */
+export class PreparedStatements {
+  private readonly byName = new Map<string, StatementEntry>();
+
+  get size(): number {
+    return this.byName.size;
+  }
+
+  get(name: string): StatementEntry | undefined {
+    const entry = this.byName.get(name);
+    return entry?.isClosed ? undefined : entry;
+  }
+
+  /** The newest link of the name's chain, closing marks included. */
+  newest(name: string): StatementEntry | undefined {
+    return this.byName.get(name);
+  }
+
+  put(entry: StatementEntry): void {
+    entry.previous = this.byName.get(entry.name);
+    this.byName.set(entry.name, entry);
+  }
+
+  confirm(entry: StatementEntry): void {
+    entry.confirmed = true;
+    entry.previous = undefined;
+    if (entry.isClosed && this.byName.get(entry.name) === entry) this.byName.delete(entry.name);
+  }
+
+  /** Takes back a change that the server never made. `failed` tells the message that raised the error itself. */
+  revert(entry: StatementEntry, failed: boolean): void {
+    // A Parse of the unnamed statement drops the old one before it fails.
+    const before = failed && entry.name === "" && !entry.isClosed ? undefined : entry.previous;
+    let link = this.byName.get(entry.name);
+    if (link === entry) {
+      if (before === undefined) this.byName.delete(entry.name);
+      else this.byName.set(entry.name, before);
+      return;
+    }
+    while (link !== undefined && link.previous !== entry) link = link.previous;
+    if (link !== undefined) link.previous = before;
+  }
+
+  delete(name: string): void {
+    this.byName.delete(name);
+  }
+
+  clear(): void {
+    this.byName.clear();
+  }
+}

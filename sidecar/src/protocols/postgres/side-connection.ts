@@ -1,0 +1,118 @@
+import type { Socket } from "node:net";
+import { GatewayError } from "../../wire/gateway-error.ts";
+import { backend, lengthAt, queryFrame, readErrorFields } from "./frames.ts";
+
+/** One row of a text-format result, by column name; NULL is null. */
+export type SideRow = Readonly<Record<string, string | null>>;
+
+/**
+ * A connection of the gateway's own beside its users': it reads the catalog and nothing else. Simple Query only, one
+ * query at a time.
+ */
+export class SideConnection {
+  private readonly socket: Socket;
+  private buffer: Buffer = Buffer.alloc(0);
+  private current: PendingQuery | undefined;
+  private tail: Promise<unknown> = Promise.resolve();
+  isClosed = false;
+
+  constructor(socket: Socket) {
+    this.socket = socket;
+    socket.on("data", (chunk: Buffer) => this.receive(chunk));
+    socket.on("close", () => this.fail(new GatewayError("upstreamUnreachable")));
+    socket.on("error", (error) => this.fail(error));
+  }
+
+  /** Runs one query and resolves with its rows; queries wait for one another. */
+  query(sql: string): Promise<readonly SideRow[]> {
+    const result = this.tail.then(() => this.run(sql));
+    this.tail = result.catch(() => undefined);
+    return result;
+  }
+
+  close(): void {
+    this.isClosed = true;
+    this.socket.destroy();
+  }
+
+  private run(sql: string): Promise<readonly SideRow[]> {
+    if (this.isClosed) return Promise.reject(new GatewayError("upstreamUnreachable"));
+    return new Promise((resolve, reject) => {
+      this.current = { columns: [], rows: [], error: undefined, resolve, reject };
+      this.socket.write(queryFrame(sql));
+    });
+  }
+
+  private fail(error: Error): void {
+    this.isClosed = true;
+    const { current } = this;
+    this.current = undefined;
+    current?.reject(error);
+  }
+
+  private receive(chunk: Buffer): void {
+    this.buffer = this.buffer.length === 0 ? chunk : Buffer.concat([this.buffer, chunk]);
+    let at = 0;
+    while (this.buffer.length - at >= 5) {
+      const size = lengthAt(this.buffer, at) + 1;
+      if (size < 5 || size > messageBytesMax) {
+        this.close();
+        return this.fail(new GatewayError("upstreamProtocol"));
+      }
+      if (this.buffer.length - at < size) break;
+      this.message(this.buffer[at] ?? 0, this.buffer.subarray(at + 5, at + size));
+      at += size;
+    }
+    this.buffer = at === 0 ? this.buffer : Buffer.from(this.buffer.subarray(at));
+  }
+
+  private message(type: number, body: Buffer): void {
+    const { current } = this;
+    if (current === undefined) return;
+    if (type === backend.rowDescription) current.columns = readColumns(body);
+    else if (type === backend.dataRow) current.rows.push(readRow(body, current.columns));
+    else if (type === backend.errorResponse) {
+      const fields = readErrorFields(body);
+      current.error = new Error(`${fields.get("C")}: ${fields.get("M")}`);
+    } else if (type === backend.readyForQuery) {
+      this.current = undefined;
+      if (current.error === undefined) current.resolve(current.rows);
+      else current.reject(current.error);
+    }
+  }
+}
+
+interface PendingQuery {
+  columns: readonly string[];
+  readonly rows: SideRow[];
+  error: Error | undefined;
+  readonly resolve: (rows: readonly SideRow[]) => void;
+  readonly reject: (error: Error) => void;
+}
+
+const messageBytesMax = 64 * 1024 * 1024;
+
+/** RowDescription: int16 count, then name\0 and 18 bytes for each column. */
+function readColumns(body: Buffer): string[] {
+  const columns: string[] = [];
+  let at = 2;
+  for (let left = body.readUInt16BE(0); left > 0; left -= 1) {
+    const end = body.indexOf(0, at);
+    columns.push(body.toString("utf8", at, end));
+    at = end + 19;
+  }
+  return columns;
+}
+
+/** DataRow: int16 count, then int32 length and bytes for each value, -1 for NULL. */
+function readRow(body: Buffer, columns: readonly string[]): SideRow {
+  const row: Record<string, string | null> = {};
+  let at = 2;
+  for (const column of columns) {
+    const length = body.readInt32BE(at);
+    at += 4;
+    row[column] = length < 0 ? null : body.toString("utf8", at, at + length);
+    at += Math.max(0, length);
+  }
+  return row;
+}

@@ -1,0 +1,69 @@
+/**
+ * What a protocol is to the gateway, and what the gateway is to a protocol. A new protocol is one folder that exports
+ * a `Protocol`, and one line in `index.ts`.
+ */
+import type { Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
+import type { Identity, ResourceFacts, SessionFacts } from "@sallyport/policy";
+import type { SessionGuard } from "../guard/index.ts";
+import type { Relay } from "../relay/relay.ts";
+import type { SocketChannel } from "../wire/channel.ts";
+import type { UpstreamTarget } from "../wire/dial.ts";
+import type { Limits } from "../wire/limits.ts";
+
+/** An account on the protected server; never leaves the gateway. */
+export interface UpstreamAccount {
+  readonly name: string;
+  readonly username: string;
+  readonly password?: string;
+  readonly certificate?: string;
+  readonly key?: string;
+}
+
+/** A session that policy has let in. Everything of it ends with `close`. */
+export interface AdmittedSession {
+  readonly id: string;
+  readonly identity: Identity;
+  readonly guard: SessionGuard;
+  /** Changes whenever what policy says may change; caches of decisions are kept by it. */
+  policyKey(): object;
+  /** Called when a reload changed this session's policy. */
+  onPolicyChange(listener: () => void): void;
+  /** Hands the relay over, so that expiry, revocation, idleness and drain can end it. */
+  attach(relay: Relay, say: (kind: "notice" | "fatal", code: EndCode) => void): void;
+  close(reason: string): Promise<void>;
+}
+
+/** Why the gateway itself ends a session. */
+export type EndCode = "sessionExpired" | "sessionRevoked" | "idle" | "draining";
+
+/** The gateway as one protected resource's protocol sees it. */
+export interface ProtocolHost {
+  readonly resource: ResourceFacts;
+  /** The protocol's own options of the ProtectedResource. */
+  readonly options: Readonly<Record<string, unknown>>;
+  readonly limits: Limits;
+  readonly clock: { monotonicMs(): number; nowMs(): number };
+  /** Verifies a token, or the certificate that the client's TLS showed. Throws `identityRefused`. */
+  authenticate(shown: { token: string } | { certificate: TLSSocket }): Promise<Identity>;
+  /** True where clients may log in with a certificate. */
+  readonly acceptsCertificates: boolean;
+  /** Which account serves this identity under the name it asked for. Throws `unknownUser`, `credentialMissing`. */
+  account(identity: Identity, asked: string): UpstreamAccount;
+  /** The account of that name as its secret says now. */
+  currentAccount(name: string): UpstreamAccount;
+  /** Asks policy whether the identity may connect, and opens guard and recording. Throws `denied` and others. */
+  admit(identity: Identity, facts: SessionFacts): Promise<AdmittedSession>;
+  target(account: UpstreamAccount): UpstreamTarget;
+  startTls(channel: SocketChannel, alpn: "required" | "optional"): Promise<void>;
+  /** State that all connections of this resource share, made at first use. */
+  shared<T>(key: string, make: () => T): T;
+  /** A login that failed, or another failure of one connection: counted and logged without secrets. */
+  report(error: unknown, id: string): void;
+}
+
+export interface Protocol {
+  readonly name: string;
+  /** Serves one client connection from its first byte to its end; never throws. */
+  serve(socket: Socket, host: ProtocolHost): Promise<void>;
+}

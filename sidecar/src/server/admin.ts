@@ -1,0 +1,40 @@
+import { createServer, type Server } from "node:http";
+import type { Registry } from "prom-client";
+
+export interface AdminOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly registry: Registry;
+  /** Undefined while ready; else why not. */
+  readonly notReady: () => string | undefined;
+}
+
+/** Serves /healthz (the process runs), /readyz (it takes sessions) and /metrics. */
+export async function serveAdmin(options: AdminOptions): Promise<Server> {
+  const server = createServer((request, response) => {
+    const path = new URL(request.url ?? "/", "http://admin").pathname;
+    const send = (status: number, body: string, type = "text/plain; charset=utf-8") => {
+      response.writeHead(status, { "content-type": type });
+      response.end(body);
+    };
+    if (request.method !== "GET" && request.method !== "HEAD") send(405, "method not allowed\n");
+    else if (path === "/healthz") send(200, "ok\n");
+    else if (path === "/readyz") {
+      const reason = options.notReady();
+      send(reason === undefined ? 200 : 503, `${reason ?? "ok"}\n`);
+    } else if (path === "/metrics") {
+      options.registry.metrics().then(
+        (text) => send(200, text, options.registry.contentType),
+        () => send(500, "metrics failed\n"),
+      );
+    } else send(404, "not found\n");
+  });
+  server.requestTimeout = 10_000;
+  server.headersTimeout = 10_000;
+  server.maxConnections = 64;
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(options.port, options.host, resolve);
+  });
+  return server;
+}

@@ -1,0 +1,278 @@
+/**
+ * The gateway process: reads manifests, opens a listener for each protected resource, hands connections to their
+ * protocols, follows changes, and drains at the end. Only this folder and `wire` open sockets.
+ */
+import { mkdir, writeFile } from "node:fs/promises";
+import { createServer, type Server, type Socket } from "node:net";
+import { join } from "node:path";
+import { loadSqlParser } from "@sallyport/policy";
+import type { Logger } from "pino";
+import { createAuthenticator, type ReloadableAuthenticator } from "../identity/authenticator.ts";
+import { protocols } from "../protocols/index.ts";
+import type { Recorder } from "../recording/model.ts";
+import { openNull } from "../recording/null-recorder.ts";
+import { createRecorder } from "../recording/recorder.ts";
+import { loadSigningKey } from "../recording/signing-key.ts";
+import { GatewayError } from "../wire/gateway-error.ts";
+import { defaultLimits, type Limits } from "../wire/limits.ts";
+import { serveAdmin } from "./admin.ts";
+import type { GatewayConfiguration } from "./configuration.ts";
+import { fingerprintOf, loadManifestSet, type ManifestSet, type ServedResource } from "./manifest-set.ts";
+import { Metrics } from "./metrics.ts";
+import { ResourceHost, serverContext } from "./resource-host.ts";
+import { Secrets } from "./secrets.ts";
+import { issueServingCertificate, type ServingCertificate } from "./serving-certificate.ts";
+
+/** Where a resource can be reached. */
+export interface Listening {
+  readonly resource: string;
+  readonly host: string;
+  readonly port: number;
+}
+
+const tickMs = 500;
+const defaultPort: Readonly<Record<string, number>> = { postgres: 5432 };
+
+/** A running gateway. */
+export class Gateway {
+  private readonly configuration: GatewayConfiguration;
+  private readonly log: Logger;
+  private readonly limits: Limits;
+  private readonly metrics = new Metrics();
+  private readonly secrets: Secrets;
+  private readonly hosts = new Map<string, { readonly host: ResourceHost; readonly servers: readonly Server[] }>();
+  private readonly pending = new Set<Socket>();
+  private connections = 0;
+  private set: ManifestSet | undefined;
+  private fingerprint = "";
+  private certificate: ServingCertificate | undefined;
+  private authenticator: ReloadableAuthenticator | undefined;
+  private recorder: Recorder | undefined;
+  private admin: import("node:http").Server | undefined;
+  private timer: NodeJS.Timeout | undefined;
+  private isReloading = false;
+  private isDraining = false;
+  private notReady: string | undefined = "starting";
+  readonly listening: Listening[] = [];
+
+  constructor(configuration: GatewayConfiguration, log: Logger) {
+    this.configuration = configuration;
+    this.log = log;
+    this.limits = { ...defaultLimits, drainMs: configuration.drainMs };
+    this.secrets = new Secrets(configuration.secrets);
+  }
+
+  /** Opens everything; throws with a clear message where the gateway cannot start. */
+  async start(): Promise<void> {
+    const { state, recordings, manifests } = this.configuration;
+    await loadSqlParser();
+    this.fingerprint = await this.currentFingerprint();
+    const loaded = await loadManifestSet(manifests, undefined);
+    if (loaded.kind === "broken") throw new Error(`the manifests are not accepted:\n  ${loaded.problems.join("\n  ")}`);
+    for (const problem of loaded.problems) this.log.warn({ problem }, "a manifest has a problem");
+    this.set = loaded.set;
+    this.secrets.replace(loaded.set.secrets);
+    await mkdir(state, { recursive: true, mode: 0o700 });
+    const key = await loadSigningKey(join(state, "recording.key.pem"), { create: true });
+    this.recorder = await createRecorder({ folder: recordings, key });
+    const names = [this.configuration.listen, ...this.configuration.tlsNames];
+    this.certificate = await issueServingCertificate(state, names);
+    this.authenticator = createAuthenticator({
+      providers: loaded.set.providers,
+      clock: Date.now,
+      allowHttpLoopback: true,
+    });
+    for (const problem of this.authenticator.problems) this.log.warn({ problem }, "an identity provider has a problem");
+    for (const [name, served] of loaded.set.resources) await this.open(name, served, loaded.set);
+    const { adminHost, adminPort } = this.configuration;
+    const registry = this.metrics.registry;
+    this.admin = await serveAdmin({ host: adminHost, port: adminPort, registry, notReady: () => this.readiness() });
+    this.metrics.manifestsAccepted.set(1);
+    this.notReady = undefined;
+    const address = this.admin.address();
+    const admin = typeof address === "object" && address !== null ? address.port : adminPort;
+    const described = { listeners: this.listening, admin, ca: this.certificate.caPath, pid: process.pid };
+    await writeFile(join(state, "listening.json"), JSON.stringify(described));
+    this.timer = setInterval(() => void this.tick(), tickMs);
+    this.log.info({ listeners: this.listening, admin }, "the gateway is ready");
+  }
+
+  /** Tells sessions, waits for them up to the deadline, ends the rest, and closes the recordings. */
+  async stop(): Promise<void> {
+    if (this.isDraining) return;
+    this.isDraining = true;
+    this.notReady = "draining";
+    clearInterval(this.timer);
+    for (const { host, servers } of this.hosts.values()) {
+      for (const server of servers) server.close();
+      host.drain();
+    }
+    const deadline = performance.now() + this.limits.drainMs;
+    while (this.sessionCount() > 0 && performance.now() < deadline) {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    for (const { host } of this.hosts.values()) for (const session of host.sessions) session.end("draining");
+    const last = performance.now() + 5_000;
+    while (this.sessionCount() > 0 && performance.now() < last) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    for (const socket of this.pending) socket.destroy();
+    this.authenticator?.close();
+    this.admin?.close();
+    this.admin?.closeAllConnections();
+    await this.recorder?.close();
+    this.log.info("the gateway has stopped");
+  }
+
+  private sessionCount(): number {
+    let count = 0;
+    for (const { host } of this.hosts.values()) count += host.sessions.size;
+    return count;
+  }
+
+  private readiness(): string | undefined {
+    if (this.notReady !== undefined) return this.notReady;
+    return this.recorder?.failure === undefined ? undefined : "the recording cannot be written";
+  }
+
+  private async open(name: string, served: ServedResource, set: ManifestSet): Promise<void> {
+    const protocol = protocols.find((each) => each.name === served.spec.protocol);
+    if (protocol === undefined) {
+      this.log.warn({ resource: name, protocol: served.spec.protocol }, "this build does not speak the protocol");
+      return;
+    }
+    const { recorder, authenticator } = this;
+    if (recorder === undefined || authenticator === undefined) throw new Error("the gateway has not started");
+    const host = new ResourceHost(name, served, set, {
+      authenticator,
+      recorder,
+      nullRecorder: openNull(),
+      secrets: this.secrets,
+      limits: this.limits,
+      clock: { monotonicMs: () => performance.now(), nowMs: Date.now },
+      servingTls: (resource, clientCa) => this.servingTls(resource, clientCa),
+      onDecision: (resource, { action }) => this.metrics.decisions.inc({ resource, action }),
+      onLogin: (resource, error, id) => this.loginFailed(resource, error, id),
+      onSession: (resource, change, reason) => {
+        if (change === 1) {
+          this.metrics.sessions.inc({ resource });
+          this.metrics.logins.inc({ resource, result: "ok" });
+        } else {
+          this.metrics.sessions.dec({ resource });
+          this.metrics.ended.inc({ resource, reason });
+        }
+      },
+    });
+    const onConnection = (socket: Socket) => this.accept(socket, host, (each) => protocol.serve(each, host));
+    const servers = [createServer({ noDelay: true }, onConnection)];
+    const port = served.spec.listen.port ?? defaultPort[protocol.name] ?? 0;
+    const [server] = servers;
+    if (server === undefined) return;
+    await listen(server, { host: this.configuration.listen, port });
+    const address = server.address();
+    const bound = typeof address === "object" && address !== null ? address.port : port;
+    if (this.configuration.listenUnix !== "") {
+      await mkdir(this.configuration.listenUnix, { recursive: true });
+      const local = createServer(onConnection);
+      await listen(local, { path: join(this.configuration.listenUnix, `.s.PGSQL.${bound}`) });
+      servers.push(local);
+    }
+    this.listening.push({ resource: name, host: this.configuration.listen, port: bound });
+    this.hosts.set(name, { host, servers });
+  }
+
+  private accept(socket: Socket, host: ResourceHost, serve: (socket: Socket) => Promise<void>): void {
+    socket.on("error", () => undefined);
+    if (this.connections >= this.limits.sessionsMax || this.pending.size >= this.limits.pendingLoginsMax) {
+      // More than we can serve: the cheapest answer is none.
+      socket.destroy();
+      host.report(new GatewayError("tooManySessions"), "");
+      return;
+    }
+    this.connections += 1;
+    this.pending.add(socket);
+    serve(socket)
+      .catch((error: unknown) => this.log.error({ err: error }, "a connection failed unexpectedly"))
+      .finally(() => {
+        this.connections -= 1;
+        this.pending.delete(socket);
+      });
+  }
+
+  private servingTls(resource: ServedResource, clientCa: readonly string[]) {
+    const { certificateRef } = resource.spec.tls;
+    if (certificateRef === undefined) {
+      if (this.certificate === undefined) throw new GatewayError("credentialMissing");
+      return serverContext(this.certificate.certificate, this.certificate.key, clientCa);
+    }
+    const { namespace } = resource.facts;
+    const certificate = this.secrets.read(namespace, certificateRef.name, "tls.crt");
+    const key = this.secrets.read(namespace, certificateRef.name, "tls.key");
+    if (certificate === undefined || key === undefined) throw new GatewayError("credentialMissing");
+    return serverContext(certificate, key, clientCa);
+  }
+
+  private loginFailed(resource: string, error: unknown, id: string): void {
+    const code = error instanceof GatewayError ? error.code : "failed";
+    this.metrics.logins.inc({ resource, result: code });
+    const cause = error instanceof GatewayError ? error.cause : error;
+    const detail = cause instanceof Error ? cause.message : undefined;
+    this.log.info({ resource, code, id, ...(detail === undefined ? {} : { cause: detail }) }, "a connection ended");
+  }
+
+  private async tick(): Promise<void> {
+    for (const { host } of this.hosts.values()) for (const session of host.sessions) session.checkDeadlines();
+    this.metrics.recordingUp.set(this.recorder?.failure === undefined ? 1 : 0);
+    if (this.isReloading) return;
+    this.isReloading = true;
+    try {
+      const now = await this.currentFingerprint();
+      if (now !== this.fingerprint) {
+        this.fingerprint = now;
+        await this.reload();
+      }
+    } catch (error) {
+      this.log.error({ err: error }, "the manifests could not be read again; the last accepted set stays in force");
+      this.metrics.reloads.inc({ result: "failed" });
+    } finally {
+      this.isReloading = false;
+    }
+  }
+
+  private async currentFingerprint(): Promise<string> {
+    const own = await fingerprintOf(this.configuration.manifests);
+    const secrets = await fingerprintOf(this.configuration.secrets).catch(() => "");
+    return `${own}\n${secrets}`;
+  }
+
+  private async reload(): Promise<void> {
+    const loaded = await loadManifestSet(this.configuration.manifests, this.set);
+    for (const problem of loaded.problems) this.log.warn({ problem }, "a manifest has a problem");
+    if (loaded.kind === "broken") {
+      this.metrics.reloads.inc({ result: "refused" });
+      this.metrics.manifestsAccepted.set(0);
+      this.log.error("the manifests are not accepted; the last accepted set stays in force");
+      return;
+    }
+    this.metrics.reloads.inc({ result: "accepted" });
+    this.metrics.manifestsAccepted.set(loaded.problems.length === 0 ? 1 : 0);
+    const { set } = loaded;
+    this.set = set;
+    this.secrets.replace(set.secrets);
+    this.authenticator?.reload(set.providers);
+    for (const [name, { host }] of this.hosts) host.adopt(set.resources.get(name), set);
+    for (const [name, served] of set.resources) if (!this.hosts.has(name)) await this.open(name, served, set);
+    this.log.info({ resources: set.resources.size }, "the manifests were read again");
+  }
+}
+
+function listen(server: Server, options: { host?: string; port?: number; path?: string }): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen({ backlog: 4096, ...options }, () => {
+      server.off("error", reject);
+      server.on("error", () => undefined);
+      resolve();
+    });
+  });
+}

@@ -1,0 +1,104 @@
+import type { Identity, SessionFacts, SessionPolicy } from "@sallyport/policy";
+import type { SessionGuard } from "../guard/index.ts";
+import type { AdmittedSession, EndCode } from "../protocols/protocol.ts";
+import type { SessionRecording } from "../recording/model.ts";
+import type { Relay } from "../relay/relay.ts";
+import { GatewayError } from "../wire/gateway-error.ts";
+
+export interface LiveSessionOptions {
+  readonly id: string;
+  readonly resourceKey: string;
+  readonly identity: Identity;
+  readonly facts: SessionFacts;
+  readonly guard: SessionGuard;
+  readonly recording: SessionRecording;
+  readonly policy: SessionPolicy;
+  readonly nowMs: () => number;
+  readonly onClosed: (reason: string) => void;
+}
+
+/** A session that policy has let in, as the server holds it: it learns of reloads and is ended by its deadlines. */
+export class LiveSession implements AdmittedSession {
+  readonly id: string;
+  readonly resourceKey: string;
+  readonly identity: Identity;
+  readonly facts: SessionFacts;
+  readonly guard: SessionGuard;
+  private policy: SessionPolicy;
+  private readonly options: LiveSessionOptions;
+  private readonly startedMs: number;
+  private relay: Relay | undefined;
+  private say: ((kind: "notice" | "fatal", code: EndCode) => void) | undefined;
+  private ended: EndCode | undefined;
+  private isClosed = false;
+  private listener: () => void = () => undefined;
+
+  constructor(options: LiveSessionOptions) {
+    this.options = options;
+    this.id = options.id;
+    this.resourceKey = options.resourceKey;
+    this.identity = options.identity;
+    this.facts = options.facts;
+    this.guard = options.guard;
+    this.policy = options.policy;
+    this.startedMs = performance.now();
+  }
+
+  policyKey(): object {
+    return this.policy;
+  }
+
+  onPolicyChange(listener: () => void): void {
+    this.listener = listener;
+  }
+
+  attach(relay: Relay, say: (kind: "notice" | "fatal", code: EndCode) => void): void {
+    this.relay = relay;
+    this.say = say;
+    if (this.ended !== undefined) this.end(this.ended);
+  }
+
+  /** Puts a reloaded policy in force; a session that it no longer lets in ends. */
+  adopt(policy: SessionPolicy): void {
+    this.policy = policy;
+    this.guard.adopt(policy);
+    this.listener();
+    this.guard.note("policyChanged", { mayConnect: policy.mayConnect.action });
+    if (policy.mayConnect.action !== "Allow") this.end("sessionRevoked");
+  }
+
+  /** Ends the session when one of its deadlines has passed. */
+  checkDeadlines(): void {
+    const { expiresAt } = this.identity;
+    const now = performance.now();
+    const { idleMs, sessionDurationMs } = this.policy.limits;
+    if (expiresAt !== undefined && this.options.nowMs() >= expiresAt * 1000) this.end("sessionExpired");
+    else if (sessionDurationMs !== undefined && now - this.startedMs >= sessionDurationMs) this.end("sessionExpired");
+    else if (idleMs !== undefined && this.relay !== undefined && now - this.relay.lastClientMs >= idleMs) this.end("idle");
+  }
+
+  notice(code: EndCode): void {
+    this.say?.("notice", code);
+  }
+
+  end(code: EndCode): void {
+    this.ended = code;
+    if (this.relay === undefined) return;
+    this.say?.("fatal", code);
+    this.guard.note("endedByGateway", { reason: code });
+    // The client has its error already: end quietly.
+    this.relay.stop({ kind: "upstreamClosed" });
+  }
+
+  async close(reason: string): Promise<void> {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    const why = this.ended ?? reason;
+    this.options.onClosed(why);
+    try {
+      await this.options.recording.close(why);
+    } catch (error) {
+      throw new GatewayError("recordingUnavailable", { cause: error });
+    }
+  }
+}

@@ -1,0 +1,96 @@
+import { readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import {
+  audienceOf,
+  documentsOf,
+  formatProblem,
+  hasErrors,
+  type IdentityProvider,
+  loadManifests,
+  namespaceLabels,
+  type ProtectedResource,
+} from "@sallyport/crds";
+import { compilePolicies, type PolicySet, type ResourceFacts } from "@sallyport/policy";
+
+/** A protected resource with what policy selects it by. */
+export interface ServedResource {
+  readonly facts: ResourceFacts;
+  readonly spec: ProtectedResource["spec"];
+  readonly audience: string;
+}
+
+/** Everything that the manifests say, accepted as a whole. */
+export interface ManifestSet {
+  readonly resources: ReadonlyMap<string, ServedResource>;
+  readonly providers: readonly IdentityProvider[];
+  readonly policies: PolicySet;
+  /** Secret manifests by namespace/name. */
+  readonly secrets: ReadonlyMap<string, ReadonlyMap<string, string>>;
+}
+
+export type LoadedSet =
+  | { readonly kind: "loaded"; readonly set: ManifestSet; readonly problems: readonly string[] }
+  | { readonly kind: "broken"; readonly problems: readonly string[] };
+
+/** Reads a folder of manifests. Schema errors break the whole set; a broken policy keeps its last accepted form. */
+export async function loadManifestSet(folder: string, previous: ManifestSet | undefined): Promise<LoadedSet> {
+  const loaded = await loadManifests(folder);
+  const problems = loaded.problems.map(formatProblem);
+  if (hasErrors(loaded)) return { kind: "broken", problems };
+  const { documents } = loaded;
+  const resources = new Map<string, ServedResource>();
+  for (const { object } of documentsOf(documents, "ProtectedResource")) {
+    const namespace = object.metadata.namespace ?? "default";
+    const facts: ResourceFacts = {
+      namespace,
+      name: object.metadata.name,
+      labels: object.metadata.labels ?? {},
+      namespaceLabels: namespaceLabels(documents, namespace),
+      protocol: object.spec.protocol,
+    };
+    resources.set(`${namespace}/${facts.name}`, { facts, spec: object.spec, audience: audienceOf(object) });
+  }
+  const policies = [...documentsOf(documents, "AccessPolicy"), ...documentsOf(documents, "ClusterAccessPolicy")].map(
+    ({ object }) => ({
+      kind: object.kind,
+      ...(object.kind === "AccessPolicy" ? { namespace: object.metadata.namespace ?? "default" } : {}),
+      name: object.metadata.name,
+      generation: 1,
+      spec: object.spec,
+    }),
+  );
+  const described = [...resources.values()].map(({ facts, spec }) => ({ ...facts, spec }));
+  const compiled = compilePolicies(policies, described, {
+    ...(previous === undefined ? {} : { previous: previous.policies }),
+  });
+  for (const problem of compiled.problems) {
+    problems.push(`${problem.kind} ${problem.policy}: ${problem.path}: ${problem.reason}: ${problem.message}`);
+  }
+  const providers = documentsOf(documents, "IdentityProvider").map(({ object }) => object);
+  const secrets = new Map(
+    documentsOf(documents, "Secret").map(({ object }) => {
+      const values = new Map(Object.entries(object.data ?? {}).map(([key, value]) => [key, decode(value)]));
+      for (const [key, value] of Object.entries(object.stringData ?? {})) values.set(key, value);
+      return [`${object.metadata.namespace ?? "default"}/${object.metadata.name}`, values] as const;
+    }),
+  );
+  return { kind: "loaded", set: { resources, providers, policies: compiled.set, secrets }, problems };
+}
+
+const decode = (base64: string) => Buffer.from(base64, "base64").toString("utf8");
+
+/** A text that differs whenever a manifest below the folder has changed: names, sizes and times of change. */
+export async function fingerprintOf(folder: string): Promise<string> {
+  const lines: string[] = [];
+  const walk = async (path: string, depth: number): Promise<void> => {
+    if (depth > 8) return;
+    for (const entry of (await readdir(path, { withFileTypes: true })).sort((a, b) => (a.name < b.name ? -1 : 1))) {
+      const full = join(path, entry.name);
+      const info = await stat(full).catch(() => undefined);
+      if (info?.isDirectory()) await walk(full, depth + 1);
+      else if (info !== undefined) lines.push(`${full} ${info.size} ${info.mtimeMs} ${info.ino}`);
+    }
+  };
+  await walk(folder, 0);
+  return lines.join("\n");
+}

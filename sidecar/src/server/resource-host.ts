@@ -1,0 +1,300 @@
+import { randomUUID } from "node:crypto";
+import { createSecureContext, type TLSSocket } from "node:tls";
+import { forSession, type Identity, type SessionFacts, type SessionPolicy, type Verdict } from "@sallyport/policy";
+import { SessionGuard } from "../guard/index.ts";
+import type { Authenticator, Credential } from "../identity/model.ts";
+import type { AdmittedSession, ProtocolHost, UpstreamAccount } from "../protocols/protocol.ts";
+import type { Recorder } from "../recording/model.ts";
+import type { SocketChannel, TlsServerOptions } from "../wire/channel.ts";
+import type { UpstreamTarget } from "../wire/dial.ts";
+import { GatewayError } from "../wire/gateway-error.ts";
+import type { Limits } from "../wire/limits.ts";
+import { LiveSession } from "./live-session.ts";
+import type { ManifestSet, ServedResource } from "./manifest-set.ts";
+import type { Secrets } from "./secrets.ts";
+
+/** What all resources of the process share. */
+export interface HostServices {
+  readonly authenticator: Authenticator;
+  readonly recorder: Recorder;
+  /** Takes everything and keeps nothing: for resources whose recording is Off. */
+  readonly nullRecorder: Recorder;
+  readonly secrets: Secrets;
+  readonly limits: Limits;
+  readonly clock: { monotonicMs(): number; nowMs(): number };
+  readonly servingTls: (resource: ServedResource, clientCa: readonly string[]) => TlsServerOptions["secureContext"];
+  readonly onDecision: (resource: string, verdict: Verdict) => void;
+  readonly onLogin: (resource: string, error: unknown, id: string) => void;
+  readonly onSession: (resource: string, change: 1 | -1, reason: string) => void;
+}
+
+const cachedPoliciesMax = 1000;
+
+/** One protected resource as its protocol sees it; follows the manifests. */
+export class ResourceHost implements ProtocolHost {
+  readonly key: string;
+  readonly sessions = new Set<LiveSession>();
+  private served: ServedResource;
+  private set: ManifestSet;
+  private isGone = false;
+  private isDraining = false;
+  private readonly services: HostServices;
+  private readonly state = new Map<string, unknown>();
+  private policies = new Map<string, SessionPolicy>();
+  private tls: TlsServerOptions | undefined;
+
+  constructor(key: string, served: ServedResource, set: ManifestSet, services: HostServices) {
+    this.key = key;
+    this.served = served;
+    this.set = set;
+    this.services = services;
+  }
+
+  get resource() {
+    return this.served.facts;
+  }
+  get options() {
+    return this.served.spec.options ?? {};
+  }
+  get limits() {
+    return this.services.limits;
+  }
+  get clock() {
+    return this.services.clock;
+  }
+  get acceptsCertificates() {
+    return this.clientCas().length > 0;
+  }
+
+  /** Takes a reload. Live sessions are judged by the new policy at once; `undefined`: the resource is gone. */
+  adopt(served: ServedResource | undefined, set: ManifestSet): void {
+    this.set = set;
+    this.policies = new Map();
+    this.tls = undefined;
+    if (served === undefined) {
+      this.isGone = true;
+      for (const session of this.sessions) session.end("sessionRevoked");
+      return;
+    }
+    this.isGone = false;
+    this.served = served;
+    for (const session of this.sessions) {
+      if (!this.mayStay(session)) session.end("sessionRevoked");
+      else session.adopt(this.policyFor(session.identity, session.facts));
+    }
+  }
+
+  /** Lets nobody in from here on, and tells those inside. */
+  drain(): void {
+    this.isDraining = true;
+    for (const session of this.sessions) session.notice("draining");
+  }
+
+  async authenticate(shown: { token: string } | { certificate: TLSSocket }): Promise<Identity> {
+    const { providers } = this.served.spec.identity;
+    const request = { audience: this.served.audience, providers };
+    const found = await this.services.authenticator.authenticate(credentialOf(shown), request);
+    if (found.kind === "authenticated") return found.identity;
+    throw new GatewayError("identityRefused", {
+      detail: found.publicReason,
+      hint: "Use a token of this resource's identity provider as the password (see `sallyport token`).",
+      cause: found.cause,
+    });
+  }
+
+  account(identity: Identity, asked: string): UpstreamAccount {
+    const serving = this.served.spec.credentials.filter(
+      ({ subjects }) => subjects === undefined || subjects.some((subject) => isNamedBy(identity, subject)),
+    );
+    const named = serving.filter(({ name }) => name === asked);
+    // The identity's own name (with or without prefix) will do where there is but one account for it.
+    const isOwnName = asked === identity.user || identity.user.endsWith(`:${asked}`);
+    const chosen = named[0] ?? (isOwnName && serving.length === 1 ? serving[0] : undefined);
+    if (chosen === undefined) {
+      const names = serving.map(({ name }) => name).join(", ");
+      throw new GatewayError("unknownUser", {
+        hint: names === "" ? "No credential of this resource serves you." : `Connect with user set to one of: ${names}.`,
+      });
+    }
+    return this.services.secrets.account(this.resource.namespace, chosen);
+  }
+
+  currentAccount(name: string): UpstreamAccount {
+    const found = this.served.spec.credentials.find((credential) => credential.name === name);
+    if (found === undefined) throw new GatewayError("credentialMissing");
+    return this.services.secrets.account(this.resource.namespace, found);
+  }
+
+  async admit(identity: Identity, facts: SessionFacts): Promise<AdmittedSession> {
+    if (this.isDraining) throw new GatewayError("draining");
+    if (this.isGone) throw new GatewayError("policyUnavailable");
+    const policy = this.policyFor(identity, facts);
+    const { mayConnect, limits } = policy;
+    if (mayConnect.action !== "Allow" && this.served.spec.enforcement !== "Audit") {
+      throw new GatewayError("denied", {
+        detail: mayConnect.message,
+        ...(mayConnect.hint === undefined ? {} : { hint: mayConnect.hint }),
+      });
+    }
+    if (limits.concurrentSessions !== undefined && this.sessionsOf(identity) >= limits.concurrentSessions) {
+      throw new GatewayError("tooManySessions", { hint: "Close another session of yours first." });
+    }
+    return this.open(identity, facts, policy);
+  }
+
+  target(account: UpstreamAccount): UpstreamTarget {
+    const { endpoint, tls } = this.served.spec;
+    const { namespace } = this.resource;
+    const { mode, caRef } = tls.upstream;
+    const ca = caRef === undefined ? undefined : this.services.secrets.read(namespace, caRef.name, caRef.key);
+    if (caRef !== undefined && ca === undefined) {
+      throw new GatewayError("credentialMissing", { detail: `the CA in secret ${caRef.name} is missing` });
+    }
+    const { serviceRef } = endpoint;
+    const host = serviceRef === undefined ? (endpoint.host ?? "") : `${serviceRef.name}.${namespace}.svc`;
+    return {
+      host,
+      port: serviceRef?.port ?? endpoint.port ?? 5432,
+      tls: {
+        mode,
+        ...(ca === undefined ? {} : { ca }),
+        ...(account.certificate === undefined ? {} : { certificate: account.certificate }),
+        ...(account.key === undefined ? {} : { key: account.key }),
+      },
+    };
+  }
+
+  async startTls(channel: SocketChannel, alpn: "required" | "optional"): Promise<void> {
+    const cas = this.clientCas();
+    this.tls ??= {
+      secureContext: this.services.servingTls(this.served, cas),
+      requestCert: cas.length > 0,
+      fragmentBytes: this.limits.tlsFragmentBytes,
+    };
+    await channel.upgrade(this.tls, alpn);
+  }
+
+  shared<T>(key: string, make: () => T): T {
+    if (!this.state.has(key)) this.state.set(key, make());
+    return this.state.get(key) as T;
+  }
+
+  report(error: unknown, id: string): void {
+    this.services.onLogin(this.key, error, id);
+  }
+
+  private open(identity: Identity, facts: SessionFacts, policy: SessionPolicy): AdmittedSession {
+    const { spec } = this.served;
+    const id = randomUUID();
+    const recorder = spec.recording.mode === "Off" ? this.services.nullRecorder : this.services.recorder;
+    if (spec.recording.mode === "Required" && recorder.failure !== undefined) {
+      throw new GatewayError("recordingUnavailable", { cause: recorder.failure });
+    }
+    const recording = recorder.open({
+      sessionId: id,
+      namespace: this.resource.namespace,
+      resource: this.resource.name,
+      protocol: this.resource.protocol,
+      identity,
+      account: facts.account,
+      database: facts.database,
+      clientAddress: facts.clientAddress,
+      startedAt: new Date(this.clock.nowMs()).toISOString(),
+    });
+    const guard = new SessionGuard({
+      policy,
+      recording,
+      recordingMode: spec.recording.mode,
+      durability: spec.recording.durability,
+      enforcement: spec.enforcement,
+      now: () => this.clock.nowMs(),
+      onDecision: (verdict) => this.services.onDecision(this.key, verdict),
+    });
+    const session: LiveSession = new LiveSession({
+      id,
+      resourceKey: this.key,
+      identity,
+      facts,
+      guard,
+      recording,
+      policy,
+      nowMs: () => this.clock.nowMs(),
+      onClosed: (reason) => {
+        this.sessions.delete(session);
+        this.services.onSession(this.key, -1, reason);
+      },
+    });
+    this.sessions.add(session);
+    this.services.onSession(this.key, 1, "");
+    return session;
+  }
+
+  private mayStay(session: LiveSession): boolean {
+    const isKnown = this.served.spec.identity.providers.includes(session.identity.provider);
+    return isKnown && !this.services.authenticator.isRevoked(session.identity);
+  }
+
+  private sessionsOf(identity: Identity): number {
+    let count = 0;
+    for (const session of this.sessions) if (session.identity.user === identity.user) count += 1;
+    return count;
+  }
+
+  /** Sessions of the same subject share one compiled policy, and with it the decisions made under it. */
+  private policyFor(identity: Identity, session: SessionFacts): SessionPolicy {
+    const key = JSON.stringify([identity, session]);
+    let policy = this.policies.get(key);
+    if (policy === undefined) {
+      if (this.policies.size >= cachedPoliciesMax) this.policies.clear();
+      policy = forSession(this.set.policies, { resource: this.resource, identity, session });
+      this.policies.set(key, policy);
+    }
+    return policy;
+  }
+
+  private clientCas(): readonly string[] {
+    return this.set.providers
+      .filter(({ metadata }) => this.served.spec.identity.providers.includes(metadata.name))
+      .flatMap(({ spec }) => (spec.clientCertificates === undefined ? [] : [spec.clientCertificates.caBundle]));
+  }
+}
+
+interface SubjectEntry {
+  readonly group?: string;
+  readonly user?: string;
+  readonly kind?: string;
+  readonly serviceAccount?: { readonly namespace: string; readonly name: string };
+}
+
+/** The keys of one entry are ANDed. */
+function isNamedBy(identity: Identity, { group, user, kind, serviceAccount }: SubjectEntry): boolean {
+  if (group === undefined && user === undefined && kind === undefined && serviceAccount === undefined) return false;
+  const account = identity.serviceAccount;
+  return (
+    (group === undefined || identity.groups.includes(group)) &&
+    (user === undefined || identity.user === user) &&
+    (kind === undefined || identity.kind === kind) &&
+    (serviceAccount === undefined ||
+      (account?.name === serviceAccount.name && account.namespace === serviceAccount.namespace))
+  );
+}
+
+function credentialOf(shown: { token: string } | { certificate: TLSSocket }): Credential {
+  if ("token" in shown) return { kind: "token", token: shown.token };
+  const certificate = shown.certificate.getPeerX509Certificate();
+  return {
+    kind: "certificate",
+    subject: certificate?.subject ?? "",
+    raw: certificate?.raw ?? new Uint8Array(),
+  };
+}
+
+/** A TLS server context; TLS 1.2 or newer. */
+export function serverContext(certificate: string, key: string, clientCa: readonly string[]) {
+  return createSecureContext({
+    cert: certificate,
+    key,
+    minVersion: "TLSv1.2",
+    ...(clientCa.length === 0 ? {} : { ca: [...clientCa] }),
+  });
+}

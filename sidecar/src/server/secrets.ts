@@ -1,0 +1,57 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { UpstreamCredential } from "@sallyport/crds";
+import type { UpstreamAccount } from "../protocols/protocol.ts";
+import { GatewayError } from "../wire/gateway-error.ts";
+
+/** Where secrets come from: a folder `<name>/<key>` (as Kubernetes mounts them), or Secret manifests beside it. */
+export class Secrets {
+  private readonly folder: string;
+  private manifests: ReadonlyMap<string, ReadonlyMap<string, string>> = new Map();
+
+  constructor(folder: string) {
+    this.folder = folder;
+  }
+
+  /** Takes the Secret manifests of a load, by namespace/name. */
+  replace(manifests: ReadonlyMap<string, ReadonlyMap<string, string>>): void {
+    this.manifests = manifests;
+  }
+
+  /** A value, read at the moment of use, so that a rotated secret counts at once; undefined where there is none. */
+  read(namespace: string, name: string, key: string): string | undefined {
+    const given = this.manifests.get(`${namespace}/${name}`)?.get(key);
+    if (given !== undefined) return given;
+    if (!safeName.test(name) || !safeName.test(key)) return undefined;
+    try {
+      return readFileSync(join(this.folder, name, key), "utf8");
+    } catch {
+      // Missing or unreadable: the caller refuses with credentialMissing, naming no path.
+      return undefined;
+    }
+  }
+
+  /** The account behind a credential. */
+  account(namespace: string, credential: UpstreamCredential): UpstreamAccount {
+    const { name } = credential.secretRef;
+    const value = (key: string) => this.read(namespace, name, key);
+    const username = value("username")?.trim();
+    const password = value("password")?.replace(/\r?\n$/, "");
+    const certificate = value("tls.crt");
+    const key = value("tls.key");
+    if (username === undefined || username === "" || (password === undefined && certificate === undefined)) {
+      throw new GatewayError("credentialMissing", {
+        hint: `The secret ${name} needs the keys username and password (or tls.crt and tls.key).`,
+      });
+    }
+    return {
+      name: credential.name,
+      username,
+      ...(password === undefined ? {} : { password }),
+      ...(certificate === undefined ? {} : { certificate }),
+      ...(key === undefined ? {} : { key }),
+    };
+  }
+}
+
+const safeName = /^[A-Za-z0-9][A-Za-z0-9._-]*$/;

@@ -1,0 +1,104 @@
+import { connect, type Socket } from "node:net";
+import { connect as connectTls, type TLSSocket } from "node:tls";
+import { GatewayError } from "./gateway-error.ts";
+
+/** How the server behind the gateway is reached and checked. */
+export interface UpstreamTarget {
+  readonly host: string;
+  readonly port: number;
+  readonly tls: {
+    readonly mode: "verify-full" | "verify-ca" | "require" | "disable";
+    readonly ca?: string;
+    readonly certificate?: string;
+    readonly key?: string;
+  };
+}
+
+/** Opens a TCP connection (or a Unix domain socket where the host is a path); rejects when `signal` aborts. */
+export function dial(target: UpstreamTarget, signal: AbortSignal): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const { host, port } = target;
+    const socket = host.startsWith("/") ? connect({ path: host }) : connect({ host, port });
+    socket.setNoDelay(true);
+    socket.setKeepAlive(true, 60_000);
+    const settle = (error?: unknown) => {
+      signal.removeEventListener("abort", onAbort);
+      socket.off("connect", onConnect);
+      socket.off("error", settle);
+      if (error === undefined) {
+        // From here on the relay listens; until it does, an error must not end the process.
+        socket.on("error", () => undefined);
+        resolve(socket);
+        return;
+      }
+      socket.on("error", () => undefined);
+      socket.destroy();
+      reject(new GatewayError("upstreamUnreachable", { cause: error }));
+    };
+    const onConnect = () => settle();
+    const onAbort = () => settle(new Error("dialling took too long"));
+    socket.on("connect", onConnect);
+    socket.on("error", settle);
+    if (signal.aborted) onAbort();
+    else signal.addEventListener("abort", onAbort, { once: true });
+  });
+}
+
+/** Reads one byte of a fresh connection: the server's answer to SSLRequest. */
+export function readByte(socket: Socket, signal: AbortSignal): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const settle = (error: unknown, byte?: number) => {
+      signal.removeEventListener("abort", onAbort);
+      socket.off("readable", onReadable);
+      socket.off("close", onClose);
+      if (byte === undefined) reject(new GatewayError("upstreamUnreachable", { cause: error }));
+      else resolve(byte);
+    };
+    const onReadable = () => {
+      const chunk: Buffer | null = socket.read(1);
+      if (chunk !== null) settle(undefined, chunk[0]);
+    };
+    const onClose = () => settle(new Error("the server closed the connection"));
+    const onAbort = () => settle(new Error("the server did not answer in time"));
+    socket.on("readable", onReadable);
+    socket.on("close", onClose);
+    if (signal.aborted) onAbort();
+    else signal.addEventListener("abort", onAbort, { once: true });
+  });
+}
+
+/** Begins TLS as the client and checks the server as the target's mode says. */
+export function secure(socket: Socket, target: UpstreamTarget, signal: AbortSignal): Promise<TLSSocket> {
+  return new Promise((resolve, reject) => {
+    const { tls } = target;
+    const isVerified = tls.mode === "verify-full" || tls.mode === "verify-ca";
+    const secured = connectTls({
+      socket,
+      servername: /^[\d.]+$|:/.test(target.host) ? "" : target.host,
+      host: target.host,
+      ALPNProtocols: ["postgresql"],
+      rejectUnauthorized: isVerified,
+      ...(tls.ca === undefined ? {} : { ca: tls.ca }),
+      ...(tls.certificate === undefined ? {} : { cert: tls.certificate }),
+      ...(tls.key === undefined ? {} : { key: tls.key }),
+      ...(tls.mode === "verify-full" ? {} : { checkServerIdentity: () => undefined }),
+    });
+    const settle = (error?: unknown) => {
+      signal.removeEventListener("abort", onAbort);
+      secured.off("secureConnect", onSecure);
+      secured.off("error", settle);
+      secured.on("error", () => undefined);
+      if (error === undefined) resolve(secured);
+      else {
+        secured.destroy();
+        reject(new GatewayError("upstreamUnreachable", { cause: error }));
+      }
+    };
+    const onSecure = () => settle();
+    const onAbort = () => settle(new Error("the TLS handshake took too long"));
+    secured.on("secureConnect", onSecure);
+    secured.on("error", settle);
+    if (signal.aborted) onAbort();
+    else signal.addEventListener("abort", onAbort, { once: true });
+  });
+}
