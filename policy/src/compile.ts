@@ -211,7 +211,7 @@ class PolicyCompiler {
     this.checkMasking();
     const rules = this.compileRules();
     const { limits, problems } = readLimits(isRecord(spec.limits) ? spec.limits : {});
-    for (const { path, message } of problems) this.report(`spec.limits${path}`, "InvalidField", message);
+    for (const { path, reason, message } of problems) this.report(`spec.limits${path}`, reason, message);
     if (this.problems.length > 0) return undefined;
     const profile = (spec.profile ?? "None") as ProfileName;
     return {

@@ -20,24 +20,32 @@ const unitMs: Readonly<Record<string, number>> = {
   d: 86_400_000,
 };
 
+interface LimitProblem {
+  readonly path: string;
+  readonly reason: "InvalidField" | "UnknownField";
+  readonly message: string;
+}
+
 /** Reads `spec.limits`; problems are paths under it with a sentence. */
 export function readLimits(spec: LimitsSpec): {
   readonly limits: SessionLimits;
-  readonly problems: readonly { readonly path: string; readonly message: string }[];
+  readonly problems: readonly LimitProblem[];
 } {
   const limits: Record<string, number> = {};
-  const problems: { path: string; message: string }[] = [];
+  const problems: LimitProblem[] = [];
+  const invalid = (key: string, message: string): void => {
+    problems.push({ path: `.${key}`, reason: "InvalidField", message });
+  };
   for (const [key, value] of Object.entries(spec)) {
     if (value === undefined) continue;
     if (counts.has(key)) {
       if (Number.isSafeInteger(value) && Number(value) >= 0) limits[key] = Number(value);
-      else problems.push({ path: `.${key}`, message: "must be a whole number, 0 or more" });
+      else invalid(key, "must be a whole number, 0 or more");
     } else if (Object.hasOwn(durations, key)) {
       const ms = durationMs(String(value));
-      if (ms === undefined)
-        problems.push({ path: `.${key}`, message: "must be a duration such as 90s or 8h" });
+      if (ms === undefined) invalid(key, "must be a duration such as 90s or 8h");
       else limits[durations[key] ?? key] = ms;
-    } else problems.push({ path: `.${key}`, message: `unknown field ${JSON.stringify(key)}` });
+    } else problems.push({ path: `.${key}`, reason: "UnknownField", message: "there is no such limit" });
   }
   return { limits, problems };
 }
