@@ -1,0 +1,63 @@
+/** What is generated from the CRD files, and which of it is not what they say. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { schemasModule } from "./bundle.ts";
+import { readCrdFiles } from "./crd-file.ts";
+import { referenceIndex, referencePage } from "./reference.ts";
+import { structuralFaults } from "./structural.ts";
+import { typesModule } from "./types.ts";
+
+/** The state of the generated files under one root. */
+export interface Outputs {
+  /** What an API server, or we, would not accept in the CRD files; nothing is generated then. */
+  readonly faults: readonly string[];
+  /** Files whose text is missing or different, with the text that they should have. */
+  readonly stale: ReadonlyMap<string, string>;
+  /** Generated pages of kinds that are gone. */
+  readonly stray: readonly string[];
+}
+
+/** Compares the generated files under `root` with its CRD files. */
+export function compareOutputs(root: string): Outputs {
+  const crds = readCrdFiles(join(root, "crds"));
+  const faults = crds.flatMap(({ file, schema }) =>
+    structuralFaults(schema).map((fault) => `${file}: ${fault}`),
+  );
+  if (faults.length > 0) return { faults, stale: new Map(), stray: [] };
+  const reference = join(root, "docs/reference");
+  const wanted = new Map<string, string>([
+    [join(root, "crds/src/types.generated.ts"), typesModule(crds)],
+    [join(root, "crds/src/schemas.generated.ts"), schemasModule(crds)],
+    [join(reference, "README.md"), referenceIndex(crds)],
+    ...crds.map((crd): [string, string] => [
+      join(reference, `${crd.kind.toLowerCase()}.md`),
+      referencePage(crd),
+    ]),
+  ]);
+  const stale = new Map([...wanted].filter(([file, text]) => currentText(file) !== text));
+  // Pages of other sources carry no generated header and are left alone.
+  const stray = namesIn(reference)
+    .map((name) => join(reference, name))
+    .filter(
+      (file) => !wanted.has(file) && currentText(file)?.startsWith("<!-- Generated from crds/") === true,
+    );
+  return { faults, stale, stray };
+}
+
+function namesIn(folder: string): readonly string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    // There is no reference yet.
+    return [];
+  }
+}
+
+function currentText(file: string): string | undefined {
+  try {
+    return readFileSync(file, "utf8");
+  } catch {
+    // A file that is not there, or cannot be read, is out of date: writing it says why it cannot be.
+    return undefined;
+  }
+}
