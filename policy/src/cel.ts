@@ -55,7 +55,9 @@ export const celBounds = {
   /** Elements that one comprehension may meet in lists that come with the command or the identity. */
   inputElements: 1_024,
   /** The same where comprehensions nest, since the work is the square. */
-  nestedInputElements: 64,
+  nestedInputElements: 32,
+  /** Length of any text that a pattern meets inside a comprehension. */
+  loopedRegexChars: 1_024,
 } as const;
 
 type Expr = ReturnType<typeof parse>["expr"];
@@ -72,11 +74,19 @@ export function compileCel(source: string): CelCompilation {
   try {
     const { expr } = parse(source);
     const survey = new Survey();
-    survey.visit(expr, { depth: 1, comprehensionDepth: 0, names: variableNames });
+    survey.visit(expr, { depth: 1, comprehensionDepth: 0, inRange: false, names: variableNames });
     const isNested = survey.deepestComprehension > 1;
     const evaluate = plan(environment, expr);
     const reads = { ...survey.reads };
-    const inputElements = isNested ? celBounds.nestedInputElements : celBounds.inputElements;
+    if (isNested && survey.longestList > celBounds.nestedInputElements) {
+      return invalid(
+        `nests comprehensions beside a list of more than ${celBounds.nestedInputElements} elements`,
+      );
+    }
+    const size = {
+      elements: isNested ? celBounds.nestedInputElements : celBounds.inputElements,
+      chars: survey.matchesInLoop ? celBounds.loopedRegexChars : Number.POSITIVE_INFINITY,
+    };
     const loops = survey.comprehensions > 0;
     return {
       kind: "compiled",
@@ -86,8 +96,8 @@ export function compileCel(source: string): CelCompilation {
         evaluate: (bindings) => {
           if (reads.identity && bindings.identity === undefined) return undefined;
           if (reads.command && bindings.command === undefined) return undefined;
-          if (loops && reads.identity && !isWithin(bindings.identity, inputElements)) return undefined;
-          if (loops && reads.command && !isWithin(bindings.command, inputElements)) return undefined;
+          if (loops && reads.identity && !isWithin(bindings.identity, size)) return undefined;
+          if (loops && reads.command && !isWithin(bindings.command, size)) return undefined;
           // Only what the expression reads is bound, and that was checked above.
           const result = evaluate({ ...bindings } as Record<string, CelInput>);
           return typeof result === "boolean" ? result : undefined;
@@ -212,6 +222,8 @@ class CelRefusal extends Error {
 
 interface Place {
   readonly depth: number;
+  /** Inside the range of a comprehension, where adding lists would escape the bounds on their size. */
+  readonly inRange: boolean;
   readonly comprehensionDepth: number;
   readonly names: ReadonlySet<string>;
 }
@@ -221,6 +233,8 @@ class Survey {
   nodes = 0;
   comprehensions = 0;
   deepestComprehension = 0;
+  longestList = 0;
+  matchesInLoop = false;
   reads = {
     identity: false,
     resource: false,
@@ -259,19 +273,22 @@ class Survey {
         if (!operators.has(call.function) && environment.funcs.find(call.function) === undefined) {
           throw new CelRefusal(`unknown function ${JSON.stringify(call.function)}`);
         }
-        if (call.function === "matches") regexMustBeGood(call.args.at(-1));
+        if (call.function === "matches") this.surveyRegex(call.args.at(-1), place);
+        if (call.function === "_+_" && place.inRange && !isAccumulation(call.args[0])) {
+          throw new CelRefusal("adds in the range of a comprehension, whose length could not be bounded");
+        }
         this.visit(call.target, inner);
         for (const argument of call.args) this.visit(argument, inner);
         return;
       }
       case "listExpr":
-        tooMany(exprKind.value.elements.length);
+        this.surveyList(exprKind.value.elements.length);
         for (const element of exprKind.value.elements) this.visit(element, inner);
         return;
       case "structExpr": {
         const { messageName, entries } = exprKind.value;
         if (messageName !== "") throw new CelRefusal(`unknown message ${JSON.stringify(messageName)}`);
-        tooMany(entries.length);
+        this.surveyList(entries.length);
         for (const entry of entries) {
           if (entry.keyKind.case === "mapKey") this.visit(entry.keyKind.value, inner);
           this.visit(entry.value, inner);
@@ -289,7 +306,7 @@ class Survey {
         if (this.comprehensions > celBounds.comprehensions) {
           throw new CelRefusal(`has more than ${celBounds.comprehensions} comprehensions`);
         }
-        this.visit(loop.iterRange, inner);
+        this.visit(loop.iterRange, { ...inner, inRange: true });
         this.visit(loop.accuInit, inner);
         const names = new Set([...place.names, loop.iterVar, loop.iterVar2, loop.accuVar]);
         for (const body of [loop.loopCondition, loop.loopStep, loop.result]) {
@@ -300,6 +317,25 @@ class Survey {
       default:
         throw new CelRefusal("has an empty term");
     }
+  }
+
+  private surveyList(elements: number): void {
+    this.longestList = Math.max(this.longestList, elements);
+    if (elements > celBounds.listElements) {
+      throw new CelRefusal(`has a list or map of more than ${celBounds.listElements} elements`);
+    }
+  }
+
+  /** A pattern made from data would let a client choose what is compiled; only a literal can be checked here. */
+  private surveyRegex(pattern: Expr | undefined, place: Place): void {
+    const constant = pattern?.exprKind.case === "constExpr" ? pattern.exprKind.value.constantKind : undefined;
+    if (constant?.case !== "stringValue") {
+      throw new CelRefusal("the pattern of matches must be a literal", "InvalidRegex");
+    }
+    const problem = regexProblem(constant.value);
+    if (problem !== undefined) throw new CelRefusal(`regular expression: ${problem}`, "InvalidRegex");
+    this.matchesInLoop ||= place.comprehensionDepth > 0;
+    if (place.comprehensionDepth > 1) throw new CelRefusal("uses matches inside nested comprehensions");
   }
 
   private readVariable(name: string, field: string | undefined, place: Place): void {
@@ -337,20 +373,9 @@ const operators: ReadonlySet<string> = new Set(
   "_&&_ _||_ _?_:_ _[_] !_ -_ @in @not_strictly_false __not_strictly_false__".split(" "),
 );
 
-function tooMany(elements: number): void {
-  if (elements > celBounds.listElements) {
-    throw new CelRefusal(`has a list or map of more than ${celBounds.listElements} elements`);
-  }
-}
-
-/** A pattern made from data would let a client choose what is compiled; only a literal can be checked here. */
-function regexMustBeGood(pattern: Expr | undefined): void {
-  const constant = pattern?.exprKind.case === "constExpr" ? pattern.exprKind.value.constantKind : undefined;
-  if (constant?.case !== "stringValue") {
-    throw new CelRefusal("the pattern of matches must be a literal", "InvalidRegex");
-  }
-  const problem = regexProblem(constant.value);
-  if (problem !== undefined) throw new CelRefusal(`regular expression: ${problem}`, "InvalidRegex");
+/** How the macros build lists: only they can name this variable. */
+function isAccumulation(operand: Expr | undefined): boolean {
+  return operand?.exprKind.case === "identExpr" && operand.exprKind.value.name.startsWith("@");
 }
 
 /** Depth of brackets outside string literals; the parser is recursive, so this comes before it. */
@@ -364,14 +389,11 @@ function bracketDepth(source: string): number {
   return deepest;
 }
 
-/** Whether no list or map in a binding has more elements than a comprehension may meet. */
-function isWithin(value: unknown, elementsMax: number): boolean {
-  if (Array.isArray(value))
-    return value.length <= elementsMax && value.every((one) => isWithin(one, elementsMax));
-  if (value instanceof Map) {
-    return value.size <= elementsMax && [...value.values()].every((one) => isWithin(one, elementsMax));
-  }
-  return true;
+/** Whether nothing in a binding is larger than a comprehension may meet. */
+function isWithin(value: unknown, size: { readonly elements: number; readonly chars: number }): boolean {
+  if (typeof value === "string") return value.length <= size.chars;
+  const values = Array.isArray(value) ? value : value instanceof Map ? [...value.values()] : [];
+  return values.length <= size.elements && values.every((one) => isWithin(one, size));
 }
 
 /** Token claims as CEL values, bounded in number and depth; undefined where a bound is met. */
