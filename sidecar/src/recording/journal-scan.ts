@@ -43,6 +43,8 @@ export interface ScanRequest {
   readonly key?: KeyObject | undefined;
   /** A log signs every block; a session its closing one and some others. */
   readonly everyBlockSigned?: boolean;
+  /** Blocks that the log has noted, with their hashes. */
+  readonly heads?: ReadonlyMap<number, { readonly hash: string }>;
   /** Called where the lines themselves are wanted. */
   readonly onBlock?: (block: ScannedBlock) => void;
 }
@@ -173,7 +175,10 @@ class Scanner {
     if (this.#blockHash.update(chain.prefix).digest("hex") !== chain.hash) {
       return `the bytes of block ${expected} do not have its hash`;
     }
-    const { key, journal, everyBlockSigned } = this.#request;
+    const { key, journal, everyBlockSigned, heads } = this.#request;
+    // Between signatures anybody can compute a chain anew: there the log's word counts.
+    if ((heads?.get(expected)?.hash ?? chain.hash) !== chain.hash)
+      return `block ${expected} is not the one that the log noted`;
     if (key === undefined) return undefined;
     const mustBeSigned = chain.final || everyBlockSigned === true;
     if (chain.signature === undefined) return mustBeSigned ? `block ${expected} is not signed` : undefined;

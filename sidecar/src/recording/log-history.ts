@@ -132,14 +132,14 @@ function noteSession(
   if (entry === undefined) return;
   switch (record.kind) {
     case "head":
-      entry.heads.set(record.block, record);
+      noteHead(entry, record);
       break;
     case "closed":
-      entry.heads.set(record.block, record);
+      noteHead(entry, record);
       entry.closed = record;
       break;
     case "recovered":
-      entry.heads.set(record.block, record);
+      noteHead(entry, record);
       entry.recovered = record;
       break;
     case "unwritten":
@@ -154,4 +154,12 @@ function noteSession(
     default:
       record satisfies never;
   }
+}
+
+/** What was noted while the session lived stands: what recovery found later may have been changed by then. */
+function noteHead(
+  entry: SessionEntry,
+  head: { readonly block: number; readonly hash: string; readonly bytes: number },
+) {
+  if (head.block >= 0 && !entry.heads.has(head.block)) entry.heads.set(head.block, head);
 }

@@ -65,7 +65,12 @@ export async function verifyRecordings(
   const halfWritten: { readonly index: number; readonly path: string; readonly size: number }[] = [];
   for (const [sessionId, entry] of history.sessions) {
     const path = join(folder, entry.opened.path);
-    const scan = await scanOrAbsent({ path, journal: sessionJournal(sessionId), key: publicKey });
+    const scan = await scanOrAbsent({
+      path,
+      journal: sessionJournal(sessionId),
+      key: publicKey,
+      heads: entry.heads,
+    });
     for (const head of scan?.logHeads ?? []) logHeads.add(head);
     if (entry.isPruned && scan === undefined) {
       pruned++;
@@ -152,7 +157,7 @@ function judge(entry: SessionEntry, scan: Scan): LogFinding {
   const lastHead = Math.max(-1, ...entry.heads.keys());
   const end = closed ?? entry.heads.get(lastHead);
   if (scan.block < lastHead) {
-    const isShorter = end !== undefined && scan.size < end.bytes;
+    const isShorter = end !== undefined && scan.size < end.bytes && !scan.isFinal;
     const detail = `it ends after block ${scan.block}, and the log knows block ${lastHead}`;
     return { status: isShorter ? "cut" : "changed", detail };
   }
