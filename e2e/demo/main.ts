@@ -3,9 +3,9 @@
  * With --tour it ends after the tour, with exit code 1 where a step did not do what it says.
  */
 import { rm } from "node:fs/promises";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { spawnGateway } from "../targets/gateway.ts";
-import { startPostgres } from "../targets/postgres.ts";
+import { freePort, startPostgres } from "../targets/postgres.ts";
 import { LocalIssuer } from "../targets/tokens.ts";
 import { demoFolder, people, psqlLine, shopSql, writeConfiguration } from "./setting.ts";
 import { runTour } from "./tour.ts";
@@ -32,8 +32,9 @@ async function main(): Promise<number> {
   const server = await startPostgres({ tls: true, database: "shop", initSql: await shopSql() });
   closers.push(() => server.stop());
   const issuer = new LocalIssuer("sallyport-demo", "sallyport:demo/shop");
-  const configDir = await writeConfiguration(server, issuer);
-  const gateway = await spawnGateway({ configDir, stateDir: join(demoFolder, "state") });
+  const port = await freePort();
+  const configDir = await writeConfiguration(server, issuer, port);
+  const gateway = await spawnGateway({ configDir, stateDir: join(demoFolder, "state"), port });
   closers.push(() => gateway.stop());
   const seconds = ((performance.now() - begun) / 1000).toFixed(1);
   console.log(
@@ -51,7 +52,10 @@ async function main(): Promise<number> {
 
   console.log("\nTry it yourself (the tokens hold for eight hours; what you do is recorded):\n");
   for (const person of people) console.log(`# ${person.what}\n${psqlLine(person, gateway, issuer)}\n`);
-  console.log(`Then:  npx sallyport sessions --recording-dir ${gateway.recordingDir}`);
+  const [recordings, key] = [gateway.recordingDir, gateway.publicKeyFile].map((path) => relative(".", path));
+  console.log("# then, in this folder:");
+  console.log(`npx sallyport sessions ${recordings}`);
+  console.log(`npx sallyport verify ${recordings} --public-key ${key}`);
   console.log("\nCtrl-C stops everything.");
   await interrupted;
   console.log("\nStopping.");

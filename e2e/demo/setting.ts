@@ -32,14 +32,21 @@ export function shopSql(): Promise<string> {
 }
 
 /** Copies the manifests and writes the secrets of this run; resolves to the folder that the gateway is given. */
-export async function writeConfiguration(server: PostgresServer, issuer: LocalIssuer): Promise<string> {
+export async function writeConfiguration(
+  server: PostgresServer,
+  issuer: LocalIssuer,
+  port: number,
+): Promise<string> {
   const configDir = join(demoFolder, "config");
   const secret = join(configDir, "secrets/shop-database");
   await mkdir(secret, { recursive: true, mode: 0o700 });
   for (const name of await readdir(import.meta.dirname)) {
     if (!name.endsWith(".yaml")) continue;
     const manifest = await readFile(join(import.meta.dirname, name), "utf8");
-    await writeFile(join(configDir, name), forThisRun(manifest, server.port, issuer.publicKeyPem));
+    await writeFile(
+      join(configDir, name),
+      forThisRun(manifest, { server: server.port, gateway: port, key: issuer.publicKeyPem }),
+    );
   }
   const keep = (key: string, value: string) => writeFile(join(secret, key), value, { mode: 0o600 });
   await keep("username", server.superuser);
@@ -48,11 +55,12 @@ export async function writeConfiguration(server: PostgresServer, issuer: LocalIs
   return configDir;
 }
 
-function forThisRun(manifest: string, port: number, publicKeyPem: string): string {
+function forThisRun(manifest: string, run: { server: number; gateway: number; key: string }): string {
   return manifest
-    .replace("port: 5432", `port: ${port}`)
+    .replace("port: 5432", `port: ${run.server}`)
+    .replace("port: 6432", `port: ${run.gateway}`)
     .replace(/^( *)-----BEGIN PUBLIC KEY-----[\s\S]*?-----END PUBLIC KEY-----/m, (_, indent: string) =>
-      publicKeyPem.trim().replaceAll(/^/gm, indent),
+      run.key.trim().replaceAll(/^/gm, indent),
     );
 }
 

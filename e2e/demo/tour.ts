@@ -146,18 +146,14 @@ async function psqlReads(scene: Scene): Promise<string> {
 }
 
 async function replayed({ gateway }: Scene): Promise<string> {
-  const sessions = await sallyport(["sessions", "--recording-dir", gateway.recordingDir, "--output", "json"]);
-  const list = JSON.parse(sessions.stdout) as { sessionId: string; user: string }[];
+  const { recordingDir } = gateway;
+  const sessions = await sallyport(["sessions", recordingDir, "--refused", "--output", "json"]);
+  const list: readonly { sessionId: string; user: string }[] = JSON.parse(sessions.stdout);
   const found = list.find(({ user }) => user === "local:adam");
-  expect(found !== undefined, "the administrator's session is listed");
-  const { stdout } = await sallyport([
-    "replay",
-    found?.sessionId ?? "",
-    "--recording-dir",
-    gateway.recordingDir,
-  ]);
+  expect(found !== undefined, "the administrator's session with the refused DELETE is listed");
+  const { stdout } = await sallyport(["replay", recordingDir, found?.sessionId ?? ""]);
   expect(stdout.includes(unbounded), "the refused DELETE is in it");
-  const verified = await sallyport(["verify", "--recording-dir", gateway.recordingDir]);
+  const verified = await sallyport(["verify", recordingDir, "--public-key", gateway.publicKeyFile]);
   return `${stdout.trim()}\n\n${verified.stdout.trim()}`;
 }
 
@@ -169,7 +165,7 @@ async function tampered({ gateway }: Scene): Promise<string> {
   const offset = (await file.readFile()).indexOf(unbounded);
   await file.write("SELECT", offset, "utf8");
   await file.close();
-  const outcome = await sallyport(["verify", "--recording-dir", copy]).catch(
+  const outcome = await sallyport(["verify", copy, "--public-key", gateway.publicKeyFile]).catch(
     (error: { code: number; stdout: string; stderr: string }) => error,
   );
   expect("code" in outcome && outcome.code === 1, "verify ends with exit code 1");

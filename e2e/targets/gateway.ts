@@ -18,6 +18,8 @@ export interface GatewayProcess {
   readonly caFile: string;
   readonly caPem: string;
   readonly recordingDir: string;
+  /** What recordings are verified with. */
+  readonly publicKeyFile: string;
   /** `/healthz`, `/readyz` and `/metrics` are below it. */
   readonly adminUrl: string;
   /** Everything that it has written to standard output and standard error. */
@@ -31,27 +33,28 @@ export interface GatewayProcess {
 export interface GatewayPlace {
   readonly configDir: string;
   readonly stateDir: string;
-  readonly port?: number;
+  /** What the manifests say under spec.listen.port. */
+  readonly port: number;
   readonly args?: readonly string[];
+  /** Run in front of the gateway's own command; it must exec it. */
+  readonly wrapper?: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
   readonly readyMs?: number;
 }
 
 /** Starts `sallyport gateway` from the sources and waits until it is ready. */
 export async function spawnGateway(place: GatewayPlace): Promise<GatewayProcess> {
-  const port = place.port ?? (await freePort());
   const adminPort = await freePort();
-  const recordingDir = join(place.stateDir, "recordings");
-  const tlsDir = join(place.stateDir, "tls");
   const args = [
     ...sallyportCommand,
     "gateway",
-    ...["--config-dir", place.configDir, "--listen", `127.0.0.1:${port}`],
-    ...["--admin-listen", `127.0.0.1:${adminPort}`, "--recording-dir", recordingDir, "--tls-dir", tlsDir],
+    ...["--manifests", place.configDir, "--state", place.stateDir],
+    ...["--admin", `127.0.0.1:${adminPort}`],
     ...(place.args ?? []),
   ];
   // A group of its own: Ctrl-C at a terminal must reach whoever started it, who then stops it in order.
-  const child = spawn(process.execPath, args, {
+  const [command = process.execPath, ...rest] = [...(place.wrapper ?? []), process.execPath, ...args];
+  const child = spawn(command, rest, {
     stdio: ["ignore", "pipe", "pipe"],
     env: { PATH: process.env.PATH, HOME: process.env.HOME, ...place.environment },
     detached: true,
@@ -72,14 +75,15 @@ export async function spawnGateway(place: GatewayPlace): Promise<GatewayProcess>
     await end(child, "SIGKILL");
     throw new Error(`the gateway did not become ready\n${logs}`, { cause: error });
   }
-  const caFile = join(tlsDir, "ca.crt");
+  const caFile = join(place.stateDir, "ca.pem");
   return {
     host: "localhost",
-    port,
+    port: place.port,
     pid: child.pid ?? 0,
     caFile,
     caPem: await readFile(caFile, "utf8"),
-    recordingDir,
+    recordingDir: join(place.stateDir, "recordings"),
+    publicKeyFile: join(place.stateDir, "recording.pub.pem"),
     adminUrl,
     logs: () => logs,
     stop: () => end(child, "SIGTERM"),
@@ -106,6 +110,8 @@ export interface GatewayOptions {
   /** The account upstream; the superuser where absent. */
   readonly account?: { readonly username: string; readonly password: string };
   readonly args?: readonly string[];
+  /** Run in front of the gateway's own command; it must exec it. */
+  readonly wrapper?: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
 }
 
@@ -128,11 +134,14 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const home = await mkdtemp(join(tmpdir(), "sallyport-gateway-"));
   const configDir = join(home, "config");
   const issuer = new LocalIssuer("sallyport-test", "sallyport:default/shop");
-  await writeConfiguration(configDir, options, issuer);
+  const port = await freePort();
+  await writeConfiguration(configDir, options, { issuer, port });
   const place = {
     configDir,
+    port,
     stateDir: join(home, "state"),
     ...(options.args ? { args: options.args } : {}),
+    ...(options.wrapper ? { wrapper: options.wrapper } : {}),
     ...(options.environment ? { environment: options.environment } : {}),
   };
   const gateway = await spawnGateway(place).catch(async (error: unknown) => {
@@ -171,7 +180,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
 async function writeConfiguration(
   configDir: string,
   options: GatewayOptions,
-  issuer: LocalIssuer,
+  { issuer, port }: { readonly issuer: LocalIssuer; readonly port: number },
 ): Promise<void> {
   const { server } = options;
   const secret = join(configDir, "secrets/shop");
@@ -189,6 +198,7 @@ async function writeConfiguration(
     spec: {
       protocol: "postgres",
       endpoint: { host: server.host, port: server.port },
+      listen: { port },
       tls: { upstream },
       credentials: [{ name: "shop", secretRef: { name: "shop" } }],
       identity: { providers: ["local"] },
