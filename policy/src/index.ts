@@ -24,4 +24,7 @@ export type { DecisionFacts } from "./judge.ts";
 export { durationMs } from "./limits.ts";
 export type * from "./model.ts";
 export { type ProfileName, profileNames } from "./profiles.ts";
+export type * from "./sql/analysis.ts";
+export * from "./sql/index.ts";
+export type * from "./sql/names.ts";
 export { staticNames } from "./static-names.ts";

@@ -27,6 +27,8 @@ export type SessionEffect =
       readonly temporary: boolean;
       readonly relationKind: "table" | "view" | "materializedView" | "sequence" | "foreignTable";
       readonly columns: readonly string[];
+      /** A temporary table's fate at commit, where the text says so or says nothing (`preserve`). */
+      readonly onCommit?: "preserve" | "deleteRows" | "drop";
     }
   | {
       readonly kind: "createFunction";

@@ -38,6 +38,8 @@ export interface RelationInfo {
   readonly hasRules: boolean;
   /** Functions run by row security policies, defaults, checks and generated columns (not pg_catalog ones). */
   readonly functions: readonly FunctionInfo[];
+  /** Of those, the ones that a mere read runs (row security); absent: a read is taken to run them all. */
+  readonly readFunctions?: readonly FunctionInfo[];
 }
 
 export interface FunctionInfo {

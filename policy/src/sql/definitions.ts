@@ -1,0 +1,476 @@
+/** Statements that define, alter, rename or drop things, and GRANT; with what they change for later names. */
+import type { ObjectRef, Operation } from "../model.ts";
+import type { SessionEffect } from "./analysis.ts";
+import { walkAtomicBody, walkBody } from "./bodies.ts";
+import { resultColumns } from "./queries.ts";
+import { Rejected } from "./rejection.ts";
+import { findRelation, functionObject, relationOf, searchPathKnown } from "./relations.ts";
+import { storedSetting } from "./settings.ts";
+import {
+  eachNode,
+  isNode,
+  listOf,
+  namesOf,
+  nodeOf,
+  qualifiedOf,
+  stringOf,
+  stringsOf,
+  type TreeNode,
+  tagOf,
+  textOf,
+} from "./tree.ts";
+import { scopeBelow, Walk } from "./walk.ts";
+
+type Handler = (walk: Walk, node: TreeNode, text: string) => string;
+type MadeKind = (SessionEffect & { kind: "createRelation" })["relationKind"];
+
+function schemaOf(rangeVar: TreeNode): string | undefined {
+  return rangeVar.schemaname === undefined ? undefined : textOf(rangeVar, "schemaname");
+}
+
+function isTemporary(rangeVar: TreeNode): boolean {
+  return textOf(rangeVar, "relpersistence") === "t" || /^pg_temp(_\d+)?$/.test(schemaOf(rangeVar) ?? "");
+}
+
+/** A name that is being made: in its own schema, or where an unqualified CREATE goes. */
+function newName(walk: Walk, schema: string | undefined, name: string): string {
+  searchPathKnown(walk, schema);
+  if (schema !== undefined && !walk.names.schemaExists(schema)) {
+    throw new Rejected({ sqlstate: "3F000", message: `schema "${schema}" does not exist` }, true);
+  }
+  return `${schema ?? walk.names.creationSchema}.${name}`;
+}
+
+function makeRelation(
+  walk: Walk,
+  made: {
+    readonly word: string;
+    readonly rangeVar: TreeNode;
+    readonly kind: MadeKind;
+    readonly columns: readonly string[];
+  },
+): void {
+  const { word, rangeVar, kind, columns } = made;
+  const name = textOf(rangeVar, "relname");
+  const temporary = isTemporary(rangeVar);
+  const schema = schemaOf(rangeVar);
+  const shown = temporary ? `pg_temp.${name}` : newName(walk, schema, name);
+  walk.add("define", word, [walk.object("relation", shown)]);
+  walk.effects.push(
+    {
+      kind: "createRelation",
+      ...(schema === undefined || temporary ? {} : { schema }),
+      name,
+      temporary,
+      relationKind: kind,
+      columns,
+    },
+    { kind: "catalogChanged" },
+  );
+}
+
+/** CREATE TABLE and its kin; tables that it leans on (LIKE, INHERITS, REFERENCES, PARTITION OF) are named too. */
+export function createRelation(word: string, kind: MadeKind, field = "relation"): Handler {
+  return (walk, node) => {
+    const columns = listOf(node, "tableElts")
+      .map((item) => textOf(nodeOf(item, "ColumnDef"), "colname"))
+      .filter((column) => column !== "");
+    const rangeVar = nodeOf(node, field) ?? {};
+    const { relation: _own, sequence: _sequence, ...rest } = node;
+    const isMadeAlready = node.if_not_exists === true && findRelation(walk, rangeVar) !== undefined;
+    leanOn(walk, rest, word);
+    if (isMadeAlready) walk.add("define", word, [walk.relationObject(relationOf(walk, rangeVar))]);
+    else makeRelation(walk, { word, rangeVar, kind, columns });
+    return word;
+  };
+}
+
+/** Relations and functions that a definition mentions, as objects of its own part: it binds them, but runs nothing. */
+function leanOn(walk: Walk, value: unknown, word: string): void {
+  const objects: ObjectRef[] = [];
+  collectMentioned(walk, value, objects);
+  if (objects.length > 0) walk.add("define", word, objects);
+}
+
+function collectMentioned(walk: Walk, value: unknown, objects: ObjectRef[]): void {
+  if (Array.isArray(value)) {
+    for (const item of value) collectMentioned(walk, item, objects);
+    return;
+  }
+  if (!isNode(value)) return;
+  walk.spend();
+  if (typeof value.relname === "string" && value.relpersistence !== undefined) {
+    // A missing name may be a WITH name, or one that the statement itself makes: the server decides.
+    const found = findRelation(walk, value);
+    if (found !== undefined) objects.push(walk.relationObject(found));
+  }
+  for (const key in value) collectMentioned(walk, value[key], objects);
+}
+
+/**
+ * CREATE VIEW runs nothing, but opens its tables to whoever reads it: they are objects of the definition, so that
+ * an Allow rule must cover them as well.
+ */
+export function createView(walk: Walk, node: TreeNode): string {
+  const word = "CREATE VIEW";
+  const rangeVar = nodeOf(node, "view") ?? {};
+  const query = nodeOf(node, "query") ?? {};
+  const before = defineWhatIsRead(walk, word, (inner) => {
+    const tag = tagOf(query) ?? "";
+    return inner.walkers.query(inner, tag, nodeOf(query, tag) ?? {}, undefined);
+  });
+  const aliases = stringsOf(listOf(node, "aliases"));
+  const columns = aliases.length > 0 ? aliases : resultColumns(nodeOf(query, "SelectStmt") ?? {}, before);
+  makeRelation(walk, { word, rangeVar, kind: "view", columns });
+  return word;
+}
+
+/** Walks something that will run later, and turns all that it would touch into objects of a define part. */
+function defineWhatIsRead<Result>(walk: Walk, word: string, inside: (inner: Walk) => Result): Result {
+  const inner = new Walk(walk.names, walk.walkers, 100_000);
+  inner.frame = { ...walk.frame, isPlanOnly: false };
+  const result = inside(inner);
+  for (const part of inner.parts.build()) {
+    if (part.operation === "privilege") walk.add("privilege", word, part.objects);
+    walk.add("define", word, part.objects);
+  }
+  return result;
+}
+
+/** CREATE TABLE AS and CREATE MATERIALIZED VIEW: a definition, and a read of the query. */
+export function createTableAs(walk: Walk, node: TreeNode): string {
+  const isView = textOf(node, "objtype") === "OBJECT_MATVIEW";
+  const word = isView ? "CREATE MATERIALIZED VIEW" : "CREATE TABLE AS";
+  const into = nodeOf(node, "into") ?? {};
+  const rangeVar = nodeOf(into, "rel") ?? {};
+  const query = nodeOf(node, "query") ?? {};
+  const tag = tagOf(query) ?? "";
+  let columns = stringsOf(listOf(into, "colNames"));
+  walk.within({ words: [...walk.frame.words, word] }, () => {
+    if (tag === "ExecuteStmt") walk.walkers.statement(walk, query, "");
+    else {
+      const scope = walk.walkers.query(walk, tag, nodeOf(query, tag) ?? {}, undefined);
+      if (columns.length === 0) columns = resultColumns(nodeOf(query, "SelectStmt") ?? {}, scope);
+    }
+  });
+  makeRelation(walk, { word, rangeVar, kind: isView ? "materializedView" : "table", columns });
+  return word;
+}
+
+/** CREATE SCHEMA, whose elements are statements of their own inside it. */
+export function createSchema(walk: Walk, node: TreeNode): string {
+  const role = nodeOf(node, "authrole");
+  const name = textOf(node, "schemaname") || textOf(role, "rolename") || "current_user";
+  walk.add("define", "CREATE SCHEMA", [walk.object("schema", name)]);
+  if (role !== undefined)
+    walk.add("privilege", "CREATE SCHEMA", [walk.object("role", textOf(role, "rolename"))]);
+  const effect: SessionEffect = { kind: "createSchema", name };
+  walk.effects.push(effect, { kind: "catalogChanged" });
+  if (listOf(node, "schemaElts").length > 0) {
+    walk.names.apply(effect);
+    for (const element of listOf(node, "schemaElts")) walk.walkers.statement(walk, element, "");
+  }
+  return "CREATE SCHEMA";
+}
+
+/** Subcommands that change who may do what. */
+const privilegedAlterations = new Set([
+  "AT_ChangeOwner",
+  "AT_EnableRowSecurity",
+  "AT_DisableRowSecurity",
+  "AT_ForceRowSecurity",
+  "AT_NoForceRowSecurity",
+]);
+
+/** ALTER TABLE and its kin: new defaults, checks and USING expressions run at once and are judged. */
+export function alterTable(walk: Walk, node: TreeNode): string {
+  const word = `ALTER ${objectWord(textOf(node, "objtype"))}`;
+  const objects = namedRelation(walk, nodeOf(node, "relation") ?? {}, node.missing_ok === true);
+  walk.add("define", word, objects);
+  const scope = scopeBelow(undefined, word);
+  for (const item of listOf(node, "cmds")) {
+    const command = nodeOf(item, "AlterTableCmd") ?? {};
+    if (privilegedAlterations.has(textOf(command, "subtype"))) walk.add("privilege", word, objects);
+    const { newowner: _owner, ...rest } = command;
+    leanOn(walk, rest, word);
+    walkRunning(walk, rest, scope);
+  }
+  walk.effects.push({ kind: "catalogChanged" });
+  return word;
+}
+
+/** Expressions of a definition that the server evaluates at once; plain columns and types run nothing. */
+function walkRunning(walk: Walk, value: unknown, scope: ReturnType<typeof scopeBelow>): void {
+  eachNode(value, (tag, inner) => {
+    if (tag !== "FuncCall" && tag !== "A_Expr" && tag !== "SubLink" && tag !== "TypeCast") return false;
+    walk.walkers.expression(walk, { [tag]: inner }, scope);
+    return true;
+  });
+}
+
+/** The relation as objects; where it is missing and may be, every place where it could be. */
+function namedRelation(walk: Walk, rangeVar: TreeNode, isOptional: boolean): readonly ObjectRef[] {
+  const found = findRelation(walk, rangeVar);
+  if (found !== undefined) {
+    const children = found.children.map((name) => ({ name, kind: "relation" as const, direct: false }));
+    return [walk.relationObject(found), ...children];
+  }
+  if (!isOptional) relationOf(walk, rangeVar);
+  const schemas = schemaOf(rangeVar) === undefined ? (walk.names.searchPath ?? []) : [schemaOf(rangeVar)];
+  return schemas
+    .filter((schema) => schema !== "pg_catalog" && schema !== "pg_temp")
+    .map((schema) => walk.object("relation", `${schema}.${textOf(rangeVar, "relname")}`));
+}
+
+function objectWord(kind: string): string {
+  const word = kind.replace("OBJECT_", "").replaceAll("_", " ");
+  return word === "MATVIEW" ? "MATERIALIZED VIEW" : word === "TABCONSTRAINT" ? "TABLE" : word;
+}
+
+/** A definition that names its object in `field`, as a RangeVar or a list of names. */
+export function simpleDefinition(
+  word: string,
+  field: string,
+  second?: string,
+  operation: Operation = "define",
+): Handler {
+  return (walk, node) => {
+    const objects = [
+      ...objectsIn(walk, node, field),
+      ...(second === undefined ? [] : objectsIn(walk, node, second)),
+    ];
+    const full = word.startsWith("ALTER") && word.split(" ").length === 1 ? alterWord(node) : word;
+    walk.add(operation, full, objects);
+    if (objects.length === 0) leanOn(walk, node, full);
+    else leanOn(walk, { ...node, [field]: undefined }, full);
+    if (word === "CREATE INDEX") walkRunning(walk, node, scopeBelow(undefined, word));
+    walk.effects.push({ kind: "catalogChanged" });
+    return full;
+  };
+}
+
+function alterWord(node: TreeNode): string {
+  return `ALTER ${objectWord(textOf(node, "objectType"))}`;
+}
+
+function objectsIn(walk: Walk, node: TreeNode, field: string): readonly ObjectRef[] {
+  const value = node[field];
+  if (Array.isArray(value)) {
+    const names = namesOf(node, field);
+    if (names.length > 0) return [qualifiedObject(walk, "function", names)];
+    return listOf(node, field).flatMap((item) => {
+      const rangeVar = nodeOf(item, "RangeVar");
+      return rangeVar === undefined ? [] : [walk.relationObject(relationOf(walk, rangeVar))];
+    });
+  }
+  if (!isNode(value)) return [];
+  if (typeof value.relname === "string") return namedRelation(walk, value, true);
+  const list = nodeOf(value, "List");
+  if (list !== undefined) return [qualifiedObject(walk, "other", namesOf(list, "items"))];
+  const withArguments = nodeOf(value, "ObjectWithArgs");
+  if (withArguments !== undefined)
+    return [qualifiedObject(walk, "function", namesOf(withArguments, "objname"))];
+  const name = stringOf(value);
+  return name === undefined ? [] : [walk.object("schema", name)];
+}
+
+function qualifiedObject(walk: Walk, kind: ObjectRef["kind"], names: readonly string[]): ObjectRef {
+  const { schema, name } = qualifiedOf(names);
+  if (schema !== undefined) return walk.object(kind, `${schema}.${name}`);
+  searchPathKnown(walk, schema);
+  const found = kind === "function" ? walk.names.functions(undefined, name)[0] : undefined;
+  return found === undefined
+    ? walk.object(kind, `${walk.names.creationSchema}.${name}`)
+    : { ...functionObject(found), direct: walk.isDirect };
+}
+
+/** A definition of something that is no relation, named by a list of strings, a bare node or a RangeVar. */
+export function namedObject(word: string, kind: ObjectRef["kind"], field: string): Handler {
+  return (walk, node) => {
+    const value = node[field];
+    let objects: readonly ObjectRef[] = [];
+    if (Array.isArray(value)) objects = [qualifiedObject(walk, kind, namesOf(node, field))];
+    else if (isNode(value) && typeof value.relname === "string") objects = namedRelation(walk, value, true);
+    else if (isNode(value)) objects = [qualifiedObject(walk, kind, namesOf(value, "objname"))];
+    walk.add("define", word, objects);
+    if (word.startsWith("CREATE") && kind === "type") {
+      walk.effects.push({ kind: "createType", ...qualifiedOf(namesOf(node, field)) });
+    }
+    walk.effects.push({ kind: "catalogChanged" });
+    return word;
+  };
+}
+
+/** Renames say where the name went, so that the next statement finds it. */
+export function rename(walk: Walk, node: TreeNode): string {
+  const type = textOf(node, "renameType");
+  const isColumn = type === "OBJECT_COLUMN" || type === "OBJECT_TABCONSTRAINT" || type === "OBJECT_ATTRIBUTE";
+  const word = `ALTER ${objectWord(isColumn ? textOf(node, "relationType") || "OBJECT_TABLE" : type)}`;
+  const rangeVar = nodeOf(node, "relation");
+  const isPrivileged = type === "OBJECT_ROLE" || type === "OBJECT_DATABASE";
+  const objects =
+    rangeVar === undefined
+      ? renamedObjects(walk, node, type)
+      : namedRelation(walk, rangeVar, node.missing_ok === true);
+  walk.add(isPrivileged ? "privilege" : "define", word, objects);
+  if (rangeVar !== undefined && !isColumn && renamedRelations.has(type)) {
+    const schema = schemaOf(rangeVar);
+    walk.effects.push({
+      kind: "renameRelation",
+      ...(schema === undefined ? {} : { schema }),
+      name: textOf(rangeVar, "relname"),
+      to: textOf(node, "newname"),
+    });
+  }
+  walk.effects.push({ kind: "catalogChanged" });
+  return word;
+}
+
+const renamedRelations = new Set([
+  "OBJECT_TABLE",
+  "OBJECT_VIEW",
+  "OBJECT_MATVIEW",
+  "OBJECT_SEQUENCE",
+  "OBJECT_FOREIGN_TABLE",
+]);
+
+function renamedObjects(walk: Walk, node: TreeNode, type: string): readonly ObjectRef[] {
+  const subname = textOf(node, "subname");
+  if (type === "OBJECT_SCHEMA") return [walk.object("schema", subname)];
+  if (type === "OBJECT_ROLE") return [walk.object("role", subname)];
+  if (type === "OBJECT_DATABASE") return [walk.object("database", subname)];
+  return objectsIn(walk, node, "object");
+}
+
+/** What DROP removes, by the kind of thing; who guards it where that is more than a definition. */
+const privilegedDrops = new Set([
+  "OBJECT_EXTENSION",
+  "OBJECT_FDW",
+  "OBJECT_FOREIGN_SERVER",
+  "OBJECT_EVENT_TRIGGER",
+  "OBJECT_LANGUAGE",
+  "OBJECT_POLICY",
+  "OBJECT_PUBLICATION",
+  "OBJECT_TRANSFORM",
+  "OBJECT_ACCESS_METHOD",
+]);
+
+const relationDrops = new Set([...renamedRelations, "OBJECT_INDEX"]);
+
+/** DROP of anything but roles, databases and tablespaces. */
+export function drop(walk: Walk, node: TreeNode): string {
+  const type = textOf(node, "removeType");
+  const word = `DROP ${objectWord(type)}`;
+  const operation = privilegedDrops.has(type) ? "privilege" : "define";
+  const isOptional = node.missing_ok === true;
+  const objects: ObjectRef[] = [];
+  for (const item of listOf(node, "objects")) {
+    const names = namesOf(nodeOf(item, "List"), "items");
+    if (relationDrops.has(type)) objects.push(...dropRelation(walk, names, isOptional));
+    else if (type === "OBJECT_TRIGGER" || type === "OBJECT_RULE" || type === "OBJECT_POLICY") {
+      objects.push(...namedRelation(walk, rangeVarOf(names.slice(0, -1)), true));
+    } else if (type === "OBJECT_SCHEMA") objects.push(walk.object("schema", stringOf(item) ?? ""));
+    else if (names.length > 0) objects.push(qualifiedObject(walk, "other", names));
+    else objects.push(...objectsIn(walk, { item }, "item"), ...droppedType(walk, item));
+  }
+  walk.add(operation, word, objects);
+  walk.effects.push({ kind: "catalogChanged" });
+  return word;
+}
+
+function droppedType(walk: Walk, item: TreeNode): readonly ObjectRef[] {
+  const type = nodeOf(item, "TypeName");
+  return type === undefined ? [] : [qualifiedObject(walk, "type", namesOf(type, "names"))];
+}
+
+function rangeVarOf(names: readonly string[]): TreeNode {
+  const { schema, name } = qualifiedOf(names);
+  return { relname: name, ...(schema === undefined ? {} : { schemaname: schema }) };
+}
+
+function dropRelation(walk: Walk, names: readonly string[], isOptional: boolean): readonly ObjectRef[] {
+  const rangeVar = rangeVarOf(names);
+  walk.effects.push({ kind: "dropRelation", ...qualifiedOf(names) });
+  return namedRelation(walk, rangeVar, isOptional);
+}
+
+/** CREATE FUNCTION and PROCEDURE: a definition of the function and of all that its body would touch. */
+export function createFunction(walk: Walk, node: TreeNode, text: string): string {
+  const word = node.is_procedure === true ? "CREATE PROCEDURE" : "CREATE FUNCTION";
+  const { schema, name } = qualifiedOf(namesOf(node, "funcname"));
+  const options = functionOptions(node);
+  walk.add("define", word, [walk.object("function", newName(walk, schema, name))]);
+  if (options.securityDefiner)
+    walk.add("define", "SECURITY DEFINER", [walk.object("function", newName(walk, schema, name))]);
+  const language = options.language ?? "sql";
+  const isReadable = language === "sql" || language === "plpgsql";
+  if (!isReadable) walk.add("privilege", word, [walk.object("function", newName(walk, schema, name))]);
+  else {
+    defineWhatIsRead(walk, word, (inner) => {
+      inner.within({ isBody: true }, () => {
+        if (node.sql_body === undefined) walkBody(inner, language, options.body, word);
+        else walkAtomicBody(inner, node.sql_body);
+      });
+    });
+  }
+  const body = options.body ?? atomicText(text);
+  walk.effects.push(
+    {
+      kind: "createFunction",
+      ...(schema === undefined ? {} : { schema }),
+      name,
+      language,
+      ...(body === undefined ? {} : { body }),
+      securityDefiner: options.securityDefiner,
+    },
+    { kind: "catalogChanged" },
+  );
+  return word;
+}
+
+function functionOptions(node: TreeNode): {
+  readonly language: string | undefined;
+  readonly body: string | undefined;
+  readonly securityDefiner: boolean;
+} {
+  let language: string | undefined;
+  let body: string | undefined;
+  let securityDefiner = false;
+  for (const item of listOf(node, "options")) {
+    const option = nodeOf(item, "DefElem");
+    const argument = nodeOf(option, "arg");
+    switch (textOf(option, "defname")) {
+      case "language":
+        language = stringOf(argument)?.toLowerCase();
+        break;
+      case "as":
+        body = stringsOf(listOf(nodeOf(argument, "List"), "items"))[0] ?? stringOf(argument);
+        break;
+      case "security":
+        securityDefiner = nodeOf(argument, "Boolean")?.boolval === true;
+        break;
+      case "set":
+        storedSetting(nodeOf(argument, "VariableSetStmt"));
+        break;
+    }
+  }
+  return { language, body, securityDefiner };
+}
+
+/** The text of a BEGIN ATOMIC or RETURN body, from its keyword on; only the first outside quotes counts. */
+function atomicText(text: string): string | undefined {
+  const at = text.search(/\bBEGIN\s+ATOMIC\b|\bRETURN\b/i);
+  return at < 0 ? undefined : text.slice(at);
+}
+
+/** GRANT and REVOKE on things, relations resolved. */
+export function privilegeGrant(walk: Walk, node: TreeNode): string {
+  const word = node.is_grant === true ? "GRANT" : "REVOKE";
+  const objects = listOf(node, "objects").flatMap((item) => {
+    const rangeVar = nodeOf(item, "RangeVar");
+    if (rangeVar !== undefined) return namedRelation(walk, rangeVar, false);
+    return objectsIn(walk, { item }, "item");
+  });
+  walk.add("privilege", word, objects);
+  return word;
+}

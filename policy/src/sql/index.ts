@@ -1,0 +1,5 @@
+/** SQL analysis: PostgreSQL's own parser and what its trees mean for policy. Pure; the names come from the caller. */
+export { analyseSql, type SqlLimits } from "./analyse.ts";
+export type * from "./analysis.ts";
+export type * from "./names.ts";
+export { loadSqlParser } from "./parser.ts";

@@ -1,0 +1,201 @@
+/** The names as earlier statements of the same text, and SET clauses of functions, leave them. */
+import type { SessionEffect } from "./analysis.ts";
+import type { FunctionInfo, NameResolver, PreparedInfo, RelationInfo, TypeInfo } from "./names.ts";
+
+/** A NameResolver that lays what a text has done so far over another one. */
+export class NameOverlay implements NameResolver {
+  readonly #below: NameResolver;
+  #searchPath: readonly string[] | undefined;
+  #isPathChanged = false;
+  readonly #relations = new Map<string, RelationInfo | undefined>();
+  readonly #functions = new Map<string, FunctionInfo[]>();
+  readonly #schemas = new Set<string>();
+  readonly #types = new Map<string, TypeInfo>();
+  readonly #prepared = new Map<string, PreparedInfo | undefined>();
+  #isAllDeallocated = false;
+
+  constructor(below: NameResolver) {
+    this.#below = below;
+    this.#searchPath = below.searchPath;
+  }
+
+  get version(): number {
+    return this.#below.version;
+  }
+
+  get searchPath(): readonly string[] | undefined {
+    return this.#searchPath;
+  }
+
+  get isFresh(): boolean {
+    return this.#below.isFresh;
+  }
+
+  /** The schema that an unqualified CREATE goes to. */
+  get creationSchema(): string {
+    const path = this.#searchPath ?? [];
+    return path.find((schema) => schema !== "pg_temp" && schema !== "pg_catalog") ?? "public";
+  }
+
+  relation(schema: string | undefined, name: string): RelationInfo | undefined {
+    if (schema !== undefined) return this.#relationIn(schema, name);
+    if (!this.#isPathChanged && this.#relations.size === 0) return this.#below.relation(undefined, name);
+    for (const candidate of this.#searchPath ?? []) {
+      const found = this.#relationIn(candidate, name);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+
+  functions(schema: string | undefined, name: string): readonly FunctionInfo[] {
+    if (schema !== undefined) return this.#functionsIn(schema, name);
+    if (!this.#isPathChanged && this.#functions.size === 0) return this.#below.functions(undefined, name);
+    return (this.#searchPath ?? []).flatMap((candidate) => this.#functionsIn(candidate, name));
+  }
+
+  operatorFunctions(schema: string | undefined, operator: string): readonly FunctionInfo[] {
+    if (schema !== undefined || !this.#isPathChanged) {
+      return this.#below.operatorFunctions(schema, operator);
+    }
+    return (this.#searchPath ?? []).flatMap((candidate) =>
+      this.#below.operatorFunctions(candidate, operator),
+    );
+  }
+
+  type(schema: string | undefined, name: string): TypeInfo | undefined {
+    const path = schema === undefined ? (this.#searchPath ?? []) : [schema];
+    for (const candidate of path) {
+      const made = this.#types.get(`${candidate}.${name}`);
+      if (made !== undefined) return made;
+    }
+    if (schema !== undefined || !this.#isPathChanged) return this.#below.type(schema, name);
+    for (const candidate of path) {
+      const found = this.#below.type(candidate, name);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+
+  schemaExists(name: string): boolean {
+    return name === "pg_temp" || this.#schemas.has(name) || this.#below.schemaExists(name);
+  }
+
+  prepared(name: string): PreparedInfo | undefined {
+    if (this.#prepared.has(name)) return this.#prepared.get(name);
+    return this.#isAllDeallocated ? undefined : this.#below.prepared(name);
+  }
+
+  /** Looks unqualified names up along another path from here on; undefined: unknown. */
+  setSearchPath(path: readonly string[] | undefined): void {
+    this.#searchPath = path === undefined ? undefined : withImplicitSchemas(path);
+    this.#isPathChanged = true;
+  }
+
+  /** Takes over what a statement will have done once it ran. */
+  apply(effect: SessionEffect): void {
+    switch (effect.kind) {
+      case "prepare":
+        this.#prepared.set(effect.name, { parts: effect.parts, text: effect.text });
+        return;
+      case "deallocate":
+        if (effect.name !== undefined) this.#prepared.set(effect.name, undefined);
+        else this.#forgetPrepared();
+        return;
+      case "discardAll":
+        this.#forgetPrepared();
+        this.setSearchPath(undefined);
+        return;
+      case "setSearchPath":
+        this.setSearchPath(effect.path);
+        return;
+      case "transaction":
+        // SET LOCAL and an aborted SET end with the transaction: the path is then what it was, which is unknown.
+        if (this.#isPathChanged && effect.action !== "begin" && effect.action !== "savepoint") {
+          this.setSearchPath(undefined);
+        }
+        return;
+      case "createRelation":
+        this.#createRelation(effect);
+        return;
+      case "createFunction":
+        this.#createFunction(effect);
+        return;
+      case "createSchema":
+        this.#schemas.add(effect.name);
+        return;
+      case "createType": {
+        const schema = effect.schema ?? this.creationSchema;
+        this.#types.set(`${schema}.${effect.name}`, { schema, name: effect.name, functions: [] });
+        return;
+      }
+      case "dropRelation": {
+        const found = this.relation(effect.schema, effect.name);
+        if (found !== undefined) this.#relations.set(`${found.schema}.${found.name}`, undefined);
+        return;
+      }
+      case "renameRelation": {
+        const found = this.relation(effect.schema, effect.name);
+        if (found === undefined) return;
+        this.#relations.set(`${found.schema}.${found.name}`, undefined);
+        this.#relations.set(`${found.schema}.${effect.to}`, { ...found, name: effect.to });
+        return;
+      }
+      case "catalogChanged":
+        return;
+    }
+  }
+
+  #relationIn(schema: string, name: string): RelationInfo | undefined {
+    const key = `${schema}.${name}`;
+    return this.#relations.has(key) ? this.#relations.get(key) : this.#below.relation(schema, name);
+  }
+
+  #functionsIn(schema: string, name: string): readonly FunctionInfo[] {
+    const made = this.#functions.get(`${schema}.${name}`) ?? [];
+    return [...made, ...this.#below.functions(schema, name)];
+  }
+
+  #forgetPrepared(): void {
+    this.#prepared.clear();
+    this.#isAllDeallocated = true;
+  }
+
+  #createRelation(effect: SessionEffect & { kind: "createRelation" }): void {
+    const schema = effect.temporary ? "pg_temp" : (effect.schema ?? this.creationSchema);
+    const key = `${schema}.${effect.name}`;
+    this.#relations.set(key, {
+      schema,
+      name: effect.name,
+      kind: effect.relationKind,
+      temporary: effect.temporary,
+      columns: effect.columns,
+      reads: [],
+      children: [],
+      cascades: [],
+      triggers: [],
+      // What a view made in this very text reads is not known to the catalog yet: writes through it are opaque.
+      hasRules: effect.relationKind === "view",
+      functions: [],
+    });
+  }
+
+  #createFunction(effect: SessionEffect & { kind: "createFunction" }): void {
+    const schema = effect.schema ?? this.creationSchema;
+    const key = `${schema}.${effect.name}`;
+    const info: FunctionInfo = {
+      schema,
+      name: effect.name,
+      language: effect.language,
+      ...(effect.body === undefined ? {} : { body: effect.body }),
+      securityDefiner: effect.securityDefiner,
+      settings: [],
+    };
+    this.#functions.set(key, [...(this.#functions.get(key) ?? []), info]);
+  }
+}
+
+/** PostgreSQL looks in pg_temp and pg_catalog first unless the path names them. */
+function withImplicitSchemas(path: readonly string[]): readonly string[] {
+  const implicit = ["pg_temp", "pg_catalog"].filter((schema) => !path.includes(schema));
+  return [...implicit, ...path];
+}

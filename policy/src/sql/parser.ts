@@ -1,0 +1,176 @@
+/** PostgreSQL 18's own parser: a text in, statements or the server's own error out. */
+import createModule, { type PgQueryModule } from "libpg-query/wasm/libpg-query.js";
+import { indexAt, positionAt, Rejected } from "./rejection.ts";
+import { isNode, listOf, nodeOf, type TreeNode } from "./tree.ts";
+
+/** One statement of a text. */
+export interface ParsedStatement {
+  readonly node: TreeNode;
+  readonly text: string;
+}
+
+/** One token of a text, as PostgreSQL's lexer cuts it; offsets count bytes. */
+export interface Token {
+  readonly text: string;
+  readonly start: number;
+  readonly end: number;
+  readonly name: string;
+  readonly isReserved: boolean;
+}
+
+/** Instances kept ready: the first is used, the next takes over at once when an instance aborts. */
+const instancesKept = 2;
+let instances: PgQueryModule[] = [];
+let loading: Promise<void> | undefined;
+
+/** Loads the parser; must have resolved before the first analysis. */
+export async function loadSqlParser(): Promise<void> {
+  await refill();
+}
+
+/** Parses a text into its statements; throws `Rejected` for what PostgreSQL would not parse. */
+export function parseStatements(sql: string): readonly ParsedStatement[] {
+  if (sql.includes("\0")) {
+    throw new Rejected({ sqlstate: "22021", message: 'invalid byte sequence for encoding "UTF8": 0x00' });
+  }
+  const tree = withInstance((instance) => parseWith(instance, sql));
+  const statements: ParsedStatement[] = [];
+  const raw = listOf(tree, "stmts");
+  for (const item of raw) {
+    const node = nodeOf(item, "stmt");
+    if (node === undefined) throw tooComplex();
+    statements.push({ node, text: raw.length === 1 ? sql : cut(sql, item) });
+  }
+  return statements;
+}
+
+/** Parses a PL/pgSQL function given as its CREATE FUNCTION or DO text; an Error holds the compiler's message. */
+export function parsePlpgsql(statement: string): TreeNode | Error {
+  const text = withInstance((instance) =>
+    callForText(instance, statement, (query) => instance._wasm_parse_plpgsql(query)),
+  );
+  if (!text.startsWith("{")) return new Error(text);
+  const parsed: unknown = JSON.parse(text);
+  return isNode(parsed) ? parsed : new Error("no tree");
+}
+
+/** Cuts a text into tokens, or undefined where the lexer fails. */
+export function scanTokens(sql: string): readonly Token[] | undefined {
+  const text = withInstance((instance) => callForText(instance, sql, (query) => instance._wasm_scan(query)));
+  if (!text.startsWith("{")) return undefined;
+  const parsed: unknown = JSON.parse(text);
+  if (!isNode(parsed)) return undefined;
+  return listOf(parsed, "tokens").map((token) => ({
+    text: String(token.text),
+    start: Number(token.start),
+    end: Number(token.end),
+    name: String(token.tokenName),
+    isReserved: token.keywordName === "RESERVED_KEYWORD",
+  }));
+}
+
+/** The answer to a tree or text that is too deep to judge. */
+export function tooComplex(): Rejected {
+  return new Rejected({
+    sqlstate: "54001",
+    message: "statement is too complex",
+    hint: "Split the statement, or nest it less deeply.",
+  });
+}
+
+function withInstance<Result>(use: (instance: PgQueryModule) => Result): Result {
+  const instance = instances[0];
+  if (instance === undefined) throw tooComplex();
+  try {
+    return use(instance);
+  } catch (error) {
+    if (error instanceof Rejected) throw error;
+    // RangeError: V8's or WebAssembly's stack ended. The instance's own memory may be half written, so it goes.
+    renew(instance);
+    throw tooComplex();
+  }
+}
+
+function renew(broken: PgQueryModule): void {
+  instances = instances.filter((instance) => instance !== broken);
+  // With no instance left, analysis refuses; a load that fails leaves it so, which is the safe side.
+  refill().catch(() => undefined);
+}
+
+async function refill(): Promise<void> {
+  if (instances.length >= instancesKept) return;
+  loading ??= (async () => {
+    try {
+      while (instances.length < instancesKept) instances.push(await createModule());
+    } finally {
+      loading = undefined;
+    }
+  })();
+  await loading;
+}
+
+function parseWith(instance: PgQueryModule, sql: string): TreeNode {
+  const query = copyIn(instance, sql);
+  let result = 0;
+  let json: string;
+  try {
+    result = instance._wasm_parse_query_raw(query);
+    if (result === 0) throw tooComplex();
+    const error = instance.getValue(result + 8, "i32");
+    if (error !== 0) throw syntaxError(instance, error, sql);
+    json = instance.UTF8ToString(instance.getValue(result, "i32"));
+  } finally {
+    instance._free(query);
+    if (result !== 0) instance._wasm_free_parse_result(result);
+  }
+  return treeFrom(json);
+}
+
+function treeFrom(json: string): TreeNode {
+  try {
+    const tree: unknown = JSON.parse(json);
+    if (isNode(tree)) return tree;
+  } catch {
+    // JSON nested too deep for JSON.parse: nothing that we could walk either.
+  }
+  throw tooComplex();
+}
+
+/** Layout of PgQueryError in 32-bit WebAssembly: message, funcname, filename, lineno, cursorpos, context. */
+function syntaxError(instance: PgQueryModule, error: number, sql: string): Rejected {
+  const message = instance.UTF8ToString(instance.getValue(error, "i32"));
+  const cursor = instance.getValue(error + 16, "i32");
+  if (message.startsWith("memory exhausted") || message.startsWith("stack depth")) return tooComplex();
+  return new Rejected({
+    sqlstate: "42601",
+    message,
+    ...(cursor > 0 ? { position: positionAt(sql, cursor - 1) } : {}),
+  });
+}
+
+function callForText(instance: PgQueryModule, sql: string, call: (query: number) => number): string {
+  const query = copyIn(instance, sql);
+  let result = 0;
+  try {
+    result = call(query);
+    return instance.UTF8ToString(result);
+  } finally {
+    instance._free(query);
+    if (result !== 0) instance._wasm_free_string(result);
+  }
+}
+
+function copyIn(instance: PgQueryModule, text: string): number {
+  const bytes = instance.lengthBytesUTF8(text) + 1;
+  const pointer = instance._malloc(bytes);
+  if (pointer === 0) throw tooComplex();
+  instance.stringToUTF8(text, pointer, bytes);
+  return pointer;
+}
+
+function cut(sql: string, item: TreeNode): string {
+  const start = indexAt(sql, Number(item.stmt_location ?? 0));
+  const length = Number(item.stmt_len ?? 0);
+  const rest = sql.slice(start);
+  return (length === 0 ? rest : rest.slice(0, indexAt(rest, length))).trim();
+}

@@ -1,0 +1,189 @@
+/** Relations: found by name, read with all that a view reads, written with all that a write sets off. */
+import type { ObjectRef } from "../model.ts";
+import type { FunctionInfo, RelationInfo } from "./names.ts";
+import { parseStatements } from "./parser.ts";
+import { Rejected, settingPinned } from "./rejection.ts";
+import { nodeOf, type TreeNode, tagOf, textOf } from "./tree.ts";
+import { relationName, scopeBelow, type Walk } from "./walk.ts";
+
+export type WriteEvent = "insert" | "update" | "delete" | "truncate";
+
+/** Catalogs that hold secrets or samples of other tables' values: reading them is a privilege. */
+const guardedCatalogs = new Set(
+  `pg_authid pg_shadow pg_hba_file_rules pg_ident_file_mappings pg_file_settings pg_user_mapping
+  pg_user_mappings pg_statistic pg_stats pg_statistic_ext_data pg_stats_ext pg_stats_ext_exprs pg_largeobject
+  pg_subscription pg_foreign_server pg_config pg_backend_memory_contexts pg_shmem_allocations
+  pg_db_role_setting`.split(/\s+/),
+);
+
+/** Refuses to look an unqualified name up while the session's search_path is not known. */
+export function searchPathKnown(walk: Walk, schema: string | undefined): void {
+  if (!walk.names.isFresh) {
+    throw new Rejected({
+      sqlstate: "57P03",
+      message: "the gateway cannot read the server's catalog right now",
+    });
+  }
+  if (schema === undefined && walk.names.searchPath === undefined) {
+    throw new Rejected(
+      {
+        sqlstate: "0A000",
+        message: "the gateway does not know this session's search_path",
+        hint: "Qualify every name with its schema, or SET search_path to a literal list in a statement of its own.",
+      },
+      true,
+    );
+  }
+}
+
+/** The relation that a RangeVar names; 42P01 where there is none. */
+export function relationOf(walk: Walk, rangeVar: TreeNode): RelationInfo {
+  const found = findRelation(walk, rangeVar);
+  if (found !== undefined) return found;
+  const schema = rangeVar.schemaname === undefined ? undefined : textOf(rangeVar, "schemaname");
+  const name = textOf(rangeVar, "relname");
+  const shown = schema === undefined ? name : `${schema}.${name}`;
+  const location = rangeVar.location;
+  throw new Rejected(
+    {
+      sqlstate: "42P01",
+      message: `relation "${shown}" does not exist`,
+      // A byte offset for now; `analyseSql` turns it into a character position.
+      ...(typeof location === "number" && walk.isDirect ? { position: location } : {}),
+    },
+    true,
+  );
+}
+
+/** The relation that a RangeVar names, or undefined. */
+export function findRelation(walk: Walk, rangeVar: TreeNode): RelationInfo | undefined {
+  const schema = rangeVar.schemaname === undefined ? undefined : textOf(rangeVar, "schemaname");
+  searchPathKnown(walk, schema);
+  return walk.names.relation(schema, textOf(rangeVar, "relname"));
+}
+
+/** Records a read of the relation and of everything behind it. */
+export function readRelation(walk: Walk, relation: RelationInfo, word: string, onlyItself = false): void {
+  const object = walk.relationObject(relation);
+  if (isGuarded(relation)) {
+    walk.add("privilege", word, [object]);
+    return;
+  }
+  const indirect: ObjectRef[] = onlyItself ? [] : relation.children.map((name) => indirectRelation(name));
+  if (relation.schema !== "pg_catalog" && relation.schema !== "information_schema") {
+    indirect.push(...relation.reads.map((read) => ({ ...read, direct: false })));
+    for (const guarded of indirect) {
+      if (isGuardedName(guarded.name)) walk.add("privilege", word, [object, guarded]);
+    }
+  }
+  walk.add("read", word, indirect.length === 0 ? [object] : [object, ...indirect]);
+  if (relation.kind === "view" && relation.schema !== "pg_catalog") readDefinition(walk, relation, word);
+  runFunctions(walk, relation.readFunctions ?? relation.functions, object, word);
+}
+
+/** Records a write and what it sets off: triggers, cascades, rules, checks, and the tables behind a view. */
+export function writeRelation(
+  walk: Walk,
+  relation: RelationInfo,
+  write: { readonly event: WriteEvent; readonly word: string; readonly unbounded: boolean },
+): void {
+  const { event, word, unbounded } = write;
+  const object = walk.relationObject(relation);
+  if (walk.frame.isPlanOnly) {
+    walk.add("read", word, [object]);
+    return;
+  }
+  const triggers = relation.triggers.filter((trigger) => trigger.events.includes(event));
+  const isPassedOn = relation.kind === "view" && triggers.length === 0;
+  const behind = [
+    ...relation.children.map((name) => indirectRelation(name)),
+    ...(isPassedOn ? relation.reads.filter((read) => read.kind === "relation") : []),
+    ...triggers.map((trigger) => functionObject(trigger.function)),
+  ].map((read) => ({ ...read, direct: false }));
+  // Writing the catalog itself is a move of the superuser.
+  const isCatalog = relation.schema === "pg_catalog";
+  if (isCatalog && relation.name === "pg_settings") throw settingPinned("pg_settings");
+  walk.add(isCatalog ? "privilege" : "write", word, [object, ...behind], { unbounded });
+  walk.below(`write ${event} ${relationName(relation)}`, object, word, () => {
+    if (isPassedOn) writeBehindView(walk, relation, write);
+    for (const cascade of relation.cascades) {
+      if (cascade.on === event) writeCascade(walk, cascade.relation, word);
+    }
+  });
+  if (relation.hasRules) walk.addOpaque(word, [object]);
+  runFunctions(walk, [...triggers.map((trigger) => trigger.function), ...relation.functions], object, word);
+}
+
+/** A function as an object of its full name. */
+export function functionObject(info: FunctionInfo): ObjectRef {
+  return { name: `${info.schema}.${info.name}`, kind: "function", direct: false };
+}
+
+function runFunctions(walk: Walk, functions: readonly FunctionInfo[], object: ObjectRef, word: string): void {
+  if (functions.length === 0) return;
+  walk.below(`functions ${object.name}`, object, word, () => {
+    for (const info of functions) walk.walkers.functionInfo(walk, info, word);
+  });
+}
+
+function writeBehindView(
+  walk: Walk,
+  view: RelationInfo,
+  write: { readonly event: WriteEvent; readonly word: string; readonly unbounded: boolean },
+): void {
+  for (const read of view.reads) {
+    if (read.kind !== "relation") continue;
+    const base = findByName(walk, read.name);
+    if (base !== undefined) writeRelation(walk, base, write);
+  }
+}
+
+function writeCascade(walk: Walk, name: string, word: string): void {
+  const relation = findByName(walk, name);
+  if (relation === undefined) {
+    walk.add("write", word, [indirectRelation(name)]);
+    return;
+  }
+  // The server may delete or update the rows that hang on it: both events count.
+  for (const event of ["delete", "update"] as const) {
+    writeRelation(walk, relation, { event, word, unbounded: false });
+  }
+}
+
+function readDefinition(walk: Walk, view: RelationInfo, word: string): void {
+  const definition = view.definition;
+  const object = walk.relationObject(view);
+  if (definition === undefined) return;
+  walk.below(`view ${relationName(view)}`, object, word, () => {
+    walk.within({ isBody: true }, () => {
+      try {
+        for (const statement of parseStatements(definition)) {
+          const tag = tagOf(statement.node) ?? "";
+          const inner = nodeOf(statement.node, tag);
+          if (inner !== undefined) walk.walkers.query(walk, tag, inner, scopeBelow(undefined, word));
+        }
+      } catch (error) {
+        if (!(error instanceof Rejected) || !(error.isName || error.rejection.sqlstate === "42601"))
+          throw error;
+        walk.addOpaque(word, []);
+      }
+    });
+  });
+}
+
+function isGuarded(relation: RelationInfo): boolean {
+  return relation.schema === "pg_catalog" && guardedCatalogs.has(relation.name);
+}
+
+function isGuardedName(name: string): boolean {
+  return name.startsWith("pg_catalog.") && guardedCatalogs.has(name.slice("pg_catalog.".length));
+}
+
+function indirectRelation(name: string): ObjectRef {
+  return { name, kind: "relation", direct: false };
+}
+
+function findByName(walk: Walk, name: string): RelationInfo | undefined {
+  const dot = name.indexOf(".");
+  return walk.names.relation(name.slice(0, dot), name.slice(dot + 1));
+}

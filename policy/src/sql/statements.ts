@@ -1,0 +1,494 @@
+/**
+ * Every statement kind of PostgreSQL 18 in one table: what it does, under which word. A kind that is not here is a
+ * privilege. Each handler answers with the statement's command tag.
+ */
+import type { Operation } from "../model.ts";
+import { walkBody } from "./bodies.ts";
+import { copy } from "./copy.ts";
+import {
+  alterTable,
+  createFunction,
+  createRelation,
+  createSchema,
+  createTableAs,
+  createView,
+  drop,
+  namedObject,
+  privilegeGrant,
+  rename,
+  simpleDefinition,
+} from "./definitions.ts";
+import { callByName } from "./functions.ts";
+import { Rejected } from "./rejection.ts";
+import { readRelation, relationOf, writeRelation } from "./relations.ts";
+import { settingName, storedSetting, variableSet } from "./settings.ts";
+import { listOf, namesOf, nodeOf, qualifiedOf, stringOf, type TreeNode, tagOf, textOf } from "./tree.ts";
+import { scopeBelow, type Walk } from "./walk.ts";
+
+type Handler = (walk: Walk, node: TreeNode, text: string) => string;
+
+/** Judges one statement; the answer is its command tag. */
+export function walkStatement(walk: Walk, wrapped: TreeNode, text: string): string {
+  walk.spend();
+  const tag = tagOf(wrapped) ?? "";
+  const node = nodeOf(wrapped, tag) ?? {};
+  const handler = Object.hasOwn(handlers, tag) ? handlers[tag] : undefined;
+  if (handler !== undefined) return handler(walk, node, text);
+  const word = tag
+    .replace(/Stmt$/, "")
+    .replace(/(?<=[a-z])(?=[A-Z])/g, " ")
+    .toUpperCase();
+  walk.add("privilege", word, []);
+  return word;
+}
+
+const query =
+  (tag: string, word: string): Handler =>
+  (walk, node) => {
+    walk.walkers.query(walk, tag, node, undefined);
+    return word;
+  };
+
+/** A statement that is one operation on nothing that has a schema. */
+const plain =
+  (operation: Operation, word: string): Handler =>
+  (walk) => {
+    walk.add(operation, word, []);
+    return word;
+  };
+
+/** A statement that is a privilege, on the object that one of its fields names. */
+const privilege =
+  (word: string, kind: "role" | "database" | "other" = "other", field = ""): Handler =>
+  (walk, node) => {
+    const name = field === "" ? "" : textOf(node, field);
+    walk.add("privilege", word, name === "" ? [] : [walk.object(kind, name)]);
+    walk.effects.push({ kind: "catalogChanged" });
+    return word;
+  };
+
+const handlers: Readonly<Record<string, Handler>> = {
+  SelectStmt: query("SelectStmt", "SELECT"),
+  InsertStmt: query("InsertStmt", "INSERT"),
+  UpdateStmt: query("UpdateStmt", "UPDATE"),
+  DeleteStmt: query("DeleteStmt", "DELETE"),
+  MergeStmt: query("MergeStmt", "MERGE"),
+  TruncateStmt: truncate,
+  CopyStmt: copy,
+  ExplainStmt: explain,
+
+  PrepareStmt: prepare,
+  ExecuteStmt: (walk, node) => {
+    executePrepared(walk, node);
+    return "EXECUTE";
+  },
+  DeallocateStmt: deallocate,
+  DeclareCursorStmt: declareCursor,
+  FetchStmt: (walk, node) => {
+    const word = node.ismove === true ? "MOVE" : "FETCH";
+    walk.add("read", word, [walk.object("other", textOf(node, "portalname"))]);
+    return word;
+  },
+  ClosePortalStmt: plain("session", "CLOSE CURSOR"),
+
+  TransactionStmt: transaction,
+  VariableSetStmt: (walk, node) => variableSet(walk, node),
+  VariableShowStmt: (walk, node) => {
+    walk.add("session", "SHOW", [walk.object("setting", settingName(node))]);
+    return "SHOW";
+  },
+  DiscardStmt: discard,
+  ConstraintsSetStmt: plain("session", "SET CONSTRAINTS"),
+  ListenStmt: plain("session", "LISTEN"),
+  UnlistenStmt: plain("session", "UNLISTEN"),
+  NotifyStmt: (walk, node) => {
+    walk.add("write", "NOTIFY", [walk.object("other", textOf(node, "conditionname"))]);
+    return "NOTIFY";
+  },
+
+  DoStmt: doBlock,
+  CallStmt: (walk, node) => {
+    const call = nodeOf(node, "funccall") ?? {};
+    const { schema, name } = qualifiedOf(namesOf(call, "funcname"));
+    callByName(walk, { schema, name, node: call }, "CALL");
+    walk.walkers.expression(walk, call, scopeBelow(undefined, "CALL"));
+    return "CALL";
+  },
+
+  LockStmt: (walk, node) => {
+    const relations = listOf(node, "relations").map((item) =>
+      relationOf(walk, nodeOf(item, "RangeVar") ?? {}),
+    );
+    walk.add(
+      "control",
+      "LOCK",
+      relations.map((relation) => walk.relationObject(relation)),
+    );
+    return "LOCK TABLE";
+  },
+  VacuumStmt: vacuum,
+  ClusterStmt: maintenance("CLUSTER"),
+  ReindexStmt: maintenance("REINDEX"),
+  CheckPointStmt: plain("control", "CHECKPOINT"),
+  RefreshMatViewStmt: refreshView,
+
+  CreateStmt: createRelation("CREATE TABLE", "table"),
+  CreateForeignTableStmt: (walk, node, text) => {
+    const base = nodeOf(node, "base") ?? {};
+    walk.add("privilege", "CREATE FOREIGN TABLE", [walk.object("other", textOf(node, "servername"))]);
+    createRelation("CREATE FOREIGN TABLE", "foreignTable")(walk, base, text);
+    return "CREATE FOREIGN TABLE";
+  },
+  CreateTableAsStmt: createTableAs,
+  ViewStmt: createView,
+  CreateSeqStmt: createRelation("CREATE SEQUENCE", "sequence", "sequence"),
+  AlterSeqStmt: namedObject("ALTER SEQUENCE", "relation", "sequence"),
+  CreateSchemaStmt: createSchema,
+  AlterTableStmt: alterTable,
+  RenameStmt: rename,
+  DropStmt: drop,
+  IndexStmt: simpleDefinition("CREATE INDEX", "relation"),
+  CreateStatsStmt: simpleDefinition("CREATE STATISTICS", "relations"),
+  AlterStatsStmt: plain("define", "ALTER STATISTICS"),
+  CreateTrigStmt: simpleDefinition("CREATE TRIGGER", "relation", "funcname"),
+  RuleStmt: simpleDefinition("CREATE RULE", "relation"),
+  CreateFunctionStmt: createFunction,
+  AlterFunctionStmt: (walk, node) => {
+    for (const item of listOf(node, "actions")) {
+      const action = nodeOf(item, "DefElem");
+      storedSetting(nodeOf(nodeOf(action, "arg"), "VariableSetStmt"));
+    }
+    return namedObject("ALTER FUNCTION", "function", "func")(walk, node, "");
+  },
+  DefineStmt: (walk, node, text) => {
+    const kind = textOf(node, "kind").replace("OBJECT_", "").replaceAll("_", " ");
+    return namedObject(`CREATE ${kind}`, "other", "defnames")(walk, node, text);
+  },
+  CompositeTypeStmt: (walk, node, text) => {
+    const name = nodeOf(node, "typevar") ?? {};
+    const schema = name.schemaname === undefined ? {} : { schema: textOf(name, "schemaname") };
+    walk.effects.push({ kind: "createType", ...schema, name: textOf(name, "relname") });
+    return simpleDefinition("CREATE TYPE", "typevar")(walk, node, text);
+  },
+  CreateEnumStmt: namedObject("CREATE TYPE", "type", "typeName"),
+  CreateRangeStmt: namedObject("CREATE TYPE", "type", "typeName"),
+  CreateDomainStmt: namedObject("CREATE DOMAIN", "type", "domainname"),
+  AlterDomainStmt: namedObject("ALTER DOMAIN", "type", "typeName"),
+  AlterEnumStmt: namedObject("ALTER TYPE", "type", "typeName"),
+  AlterTypeStmt: namedObject("ALTER TYPE", "type", "typeName"),
+  AlterCollationStmt: namedObject("ALTER COLLATION", "other", "collname"),
+  AlterOperatorStmt: plain("define", "ALTER OPERATOR"),
+  CreateOpClassStmt: namedObject("CREATE OPERATOR CLASS", "other", "opclassname"),
+  CreateOpFamilyStmt: namedObject("CREATE OPERATOR FAMILY", "other", "opfamilyname"),
+  AlterOpFamilyStmt: namedObject("ALTER OPERATOR FAMILY", "other", "opfamilyname"),
+  CreateConversionStmt: namedObject("CREATE CONVERSION", "other", "conversion_name"),
+  CreateCastStmt: plain("define", "CREATE CAST"),
+  AlterTSDictionaryStmt: namedObject("ALTER TEXT SEARCH DICTIONARY", "other", "dictname"),
+  AlterTSConfigurationStmt: namedObject("ALTER TEXT SEARCH CONFIGURATION", "other", "cfgname"),
+  AlterObjectSchemaStmt: simpleDefinition("ALTER", "relation", "object"),
+  AlterObjectDependsStmt: simpleDefinition("ALTER", "relation", "object"),
+  CommentStmt: comment,
+  ReplicaIdentityStmt: plain("define", "ALTER TABLE"),
+
+  GrantStmt: privilegeGrant,
+  GrantRoleStmt: (walk, node) => {
+    const word = node.is_grant === true ? "GRANT" : "REVOKE";
+    const roles = [...listOf(node, "granted_roles"), ...listOf(node, "grantee_roles")];
+    walk.add(
+      "privilege",
+      word === "GRANT" ? "GRANT ROLE" : "REVOKE ROLE",
+      roles.map((role) => walk.object("role", roleName(role))),
+    );
+    return word === "GRANT" ? "GRANT ROLE" : "REVOKE ROLE";
+  },
+  AlterDefaultPrivilegesStmt: privilege("ALTER DEFAULT PRIVILEGES"),
+  AlterOwnerStmt: (walk, node, text) => {
+    simpleDefinition("ALTER OWNER", "relation", "object", "privilege")(walk, node, text);
+    return `ALTER ${textOf(node, "objectType").replace("OBJECT_", "").replaceAll("_", " ")}`;
+  },
+  CreateRoleStmt: privilege("CREATE ROLE", "role", "role"),
+  AlterRoleStmt: (walk, node) => {
+    walk.add("privilege", "ALTER ROLE", [walk.object("role", roleName(nodeOf(node, "role")))]);
+    return "ALTER ROLE";
+  },
+  AlterRoleSetStmt: (walk, node) => {
+    storedSetting(nodeOf(node, "setstmt"));
+    const role = nodeOf(node, "role");
+    walk.add("privilege", "ALTER ROLE", [
+      walk.object("role", role === undefined ? "all" : roleName(role)),
+      walk.object("setting", settingName(nodeOf(node, "setstmt"))),
+    ]);
+    return "ALTER ROLE";
+  },
+  DropRoleStmt: (walk, node) => {
+    walk.add(
+      "privilege",
+      "DROP ROLE",
+      listOf(node, "roles").map((role) => walk.object("role", roleName(role))),
+    );
+    return "DROP ROLE";
+  },
+  DropOwnedStmt: privilege("DROP OWNED"),
+  ReassignOwnedStmt: privilege("REASSIGN OWNED"),
+  SecLabelStmt: privilege("SECURITY LABEL"),
+  CreatePolicyStmt: simpleDefinition("CREATE POLICY", "table", undefined, "privilege"),
+  AlterPolicyStmt: simpleDefinition("ALTER POLICY", "table", undefined, "privilege"),
+
+  CreatedbStmt: namedDatabase("define", "CREATE DATABASE"),
+  DropdbStmt: namedDatabase("define", "DROP DATABASE"),
+  AlterDatabaseStmt: namedDatabase("privilege", "ALTER DATABASE"),
+  AlterDatabaseRefreshCollStmt: namedDatabase("control", "ALTER DATABASE"),
+  AlterDatabaseSetStmt: (walk, node, text) => {
+    storedSetting(nodeOf(node, "setstmt"));
+    return namedDatabase("privilege", "ALTER DATABASE")(walk, node, text);
+  },
+  AlterSystemStmt: (walk, node) => {
+    storedSetting(nodeOf(node, "setstmt"));
+    walk.add("privilege", "ALTER SYSTEM", [walk.object("setting", settingName(nodeOf(node, "setstmt")))]);
+    return "ALTER SYSTEM";
+  },
+  LoadStmt: (walk, node) => {
+    walk.add("privilege", "LOAD", [walk.object("file", textOf(node, "filename"))]);
+    return "LOAD";
+  },
+  CreateTableSpaceStmt: privilege("CREATE TABLESPACE", "other", "tablespacename"),
+  DropTableSpaceStmt: privilege("DROP TABLESPACE", "other", "tablespacename"),
+  AlterTableSpaceOptionsStmt: privilege("ALTER TABLESPACE", "other", "tablespacename"),
+  AlterTableMoveAllStmt: privilege("ALTER TABLE", "other", "orig_tablespacename"),
+  CreateExtensionStmt: privilege("CREATE EXTENSION", "other", "extname"),
+  AlterExtensionStmt: privilege("ALTER EXTENSION", "other", "extname"),
+  AlterExtensionContentsStmt: privilege("ALTER EXTENSION", "other", "extname"),
+  CreateFdwStmt: privilege("CREATE FOREIGN DATA WRAPPER", "other", "fdwname"),
+  AlterFdwStmt: privilege("ALTER FOREIGN DATA WRAPPER", "other", "fdwname"),
+  CreateForeignServerStmt: privilege("CREATE SERVER", "other", "servername"),
+  AlterForeignServerStmt: privilege("ALTER SERVER", "other", "servername"),
+  CreateUserMappingStmt: privilege("CREATE USER MAPPING", "other", "servername"),
+  AlterUserMappingStmt: privilege("ALTER USER MAPPING", "other", "servername"),
+  DropUserMappingStmt: privilege("DROP USER MAPPING", "other", "servername"),
+  ImportForeignSchemaStmt: privilege("IMPORT FOREIGN SCHEMA", "other", "server_name"),
+  CreateEventTrigStmt: privilege("CREATE EVENT TRIGGER", "other", "trigname"),
+  AlterEventTrigStmt: privilege("ALTER EVENT TRIGGER", "other", "trigname"),
+  CreatePLangStmt: privilege("CREATE LANGUAGE", "other", "plname"),
+  CreateTransformStmt: privilege("CREATE TRANSFORM", "other", "lang"),
+  CreateAmStmt: privilege("CREATE ACCESS METHOD", "other", "amname"),
+  CreatePublicationStmt: privilege("CREATE PUBLICATION", "other", "pubname"),
+  AlterPublicationStmt: privilege("ALTER PUBLICATION", "other", "pubname"),
+  CreateSubscriptionStmt: privilege("CREATE SUBSCRIPTION", "other", "subname"),
+  AlterSubscriptionStmt: privilege("ALTER SUBSCRIPTION", "other", "subname"),
+  DropSubscriptionStmt: privilege("DROP SUBSCRIPTION", "other", "subname"),
+};
+
+/** A role as statements name it; keywords such as CURRENT_USER keep their word. */
+function roleName(node: TreeNode | undefined): string {
+  const spec = nodeOf(node, "RoleSpec") ?? nodeOf(node, "AccessPriv") ?? node;
+  const name = textOf(spec, "rolename") || textOf(spec, "priv_name");
+  return name || textOf(spec, "roletype").replace("ROLESPEC_", "").toLowerCase();
+}
+
+function namedDatabase(operation: Operation, word: string): Handler {
+  return (walk, node) => {
+    walk.add(operation, word, [walk.object("database", textOf(node, "dbname"))]);
+    return word;
+  };
+}
+
+function maintenance(word: string): Handler {
+  return (walk, node) => {
+    const rangeVar = nodeOf(node, "relation");
+    const name = textOf(node, "name");
+    const objects = rangeVar === undefined ? [] : [walk.relationObject(relationOf(walk, rangeVar))];
+    walk.add("control", word, name === "" ? objects : [walk.object("other", name)]);
+    return word;
+  };
+}
+
+function vacuum(walk: Walk, node: TreeNode): string {
+  const word = node.is_vacuumcmd === true ? "VACUUM" : "ANALYZE";
+  const relations = listOf(node, "rels")
+    .map((item) => nodeOf(nodeOf(item, "VacuumRelation"), "relation"))
+    .filter((rangeVar) => rangeVar !== undefined)
+    .map((rangeVar) => relationOf(walk, rangeVar));
+  walk.add(
+    "control",
+    word,
+    relations.map((relation) => walk.relationObject(relation)),
+  );
+  return word;
+}
+
+/** Runs the view's query again and stores what it finds. */
+function refreshView(walk: Walk, node: TreeNode): string {
+  const word = "REFRESH MATERIALIZED VIEW";
+  const relation = relationOf(walk, nodeOf(node, "relation") ?? {});
+  walk.add("define", word, [walk.relationObject(relation)]);
+  if (node.skipData !== true) readRelation(walk, { ...relation, kind: "view" }, word);
+  return word;
+}
+
+function truncate(walk: Walk, node: TreeNode): string {
+  for (const item of listOf(node, "relations")) {
+    const rangeVar = nodeOf(item, "RangeVar") ?? {};
+    const relation = relationOf(walk, rangeVar);
+    writeRelation(walk, relation, { event: "truncate", word: "TRUNCATE", unbounded: true });
+    if (textOf(node, "behavior") === "DROP_CASCADE") {
+      const reached = relation.cascades.map((cascade) => ({
+        name: cascade.relation,
+        kind: "relation" as const,
+        direct: false,
+      }));
+      // CASCADE follows every foreign key, those without ON DELETE CASCADE too, which only the server knows.
+      walk.add("write", "TRUNCATE", [walk.relationObject(relation), ...reached], { unbounded: true });
+      walk.addOpaque("TRUNCATE", [walk.relationObject(relation)]);
+    }
+  }
+  return "TRUNCATE TABLE";
+}
+
+function comment(walk: Walk, node: TreeNode): string {
+  const names = namesOf(nodeOf(nodeOf(node, "object"), "List"), "items");
+  const kind = textOf(node, "objtype");
+  const relationNames = kind === "OBJECT_COLUMN" ? names.slice(0, -1) : names;
+  const { schema, name } = qualifiedOf(relationNames);
+  const isRelation = relationKinds.has(kind) && name !== "";
+  const found = isRelation ? walk.names.relation(schema, name) : undefined;
+  const shown = found === undefined ? `${schema ?? walk.names.creationSchema}.${name}` : "";
+  const objects = isRelation
+    ? [found === undefined ? walk.object("relation", shown) : walk.relationObject(found)]
+    : [];
+  walk.add("define", "COMMENT", objects);
+  return "COMMENT";
+}
+
+const relationKinds = new Set([
+  "OBJECT_TABLE",
+  "OBJECT_VIEW",
+  "OBJECT_MATVIEW",
+  "OBJECT_SEQUENCE",
+  "OBJECT_FOREIGN_TABLE",
+  "OBJECT_INDEX",
+  "OBJECT_COLUMN",
+]);
+
+/** EXPLAIN plans, which reads; with ANALYZE it runs. */
+function explain(walk: Walk, node: TreeNode): string {
+  const analyze = listOf(node, "options")
+    .map((item) => nodeOf(item, "DefElem"))
+    .some((option) => textOf(option, "defname").toLowerCase() === "analyze" && !isOff(option));
+  const inner = nodeOf(node, "query") ?? {};
+  walk.within({ words: [...walk.frame.words, "EXPLAIN"], isPlanOnly: !analyze }, () => {
+    walk.add("read", "EXPLAIN", []);
+    walkStatement(walk, inner, "");
+  });
+  if (!analyze) walk.effects.length = 0;
+  return "EXPLAIN";
+}
+
+/** False, off, no and 0 as DefElem values; everything that is not clearly one of them counts as on. */
+function isOff(option: TreeNode | undefined): boolean {
+  const argument = nodeOf(option, "arg");
+  const text = stringOf(argument)?.toLowerCase();
+  if (text !== undefined) return ["off", "false", "no", "0"].includes(text);
+  const integer = nodeOf(argument, "Integer");
+  if (integer !== undefined) return (integer.ival ?? 0) === 0;
+  const boolean = nodeOf(argument, "Boolean");
+  return boolean !== undefined && boolean.boolval !== true;
+}
+
+function prepare(walk: Walk, node: TreeNode, text: string): string {
+  const inner = nodeOf(node, "query") ?? {};
+  walkStatement(walk, inner, "");
+  walk.walkers.expression(walk, node.argtypes, scopeBelow(undefined, "PREPARE"));
+  walk.effects.push({ kind: "prepare", name: textOf(node, "name"), text, parts: walk.parts.build() });
+  return "PREPARE";
+}
+
+/** EXECUTE does what its statement does; also below EXPLAIN and CREATE TABLE AS. */
+export function executePrepared(walk: Walk, node: TreeNode): void {
+  const name = textOf(node, "name");
+  const prepared = walk.names.prepared(name);
+  if (prepared === undefined) {
+    throw new Rejected({ sqlstate: "26000", message: `prepared statement "${name}" does not exist` }, true);
+  }
+  for (const part of prepared.parts) {
+    walk.parts.add({ ...part, words: [...new Set([...walk.frame.words, "EXECUTE", ...part.words])] });
+  }
+  if (prepared.parts.length === 0) walk.add("read", "EXECUTE", []);
+  walk.walkers.expression(walk, node.params, scopeBelow(undefined, "EXECUTE"));
+}
+
+function deallocate(walk: Walk, node: TreeNode): string {
+  const name = textOf(node, "name");
+  walk.add("session", "DEALLOCATE", []);
+  walk.effects.push(name === "" ? { kind: "deallocate" } : { kind: "deallocate", name });
+  return name === "" ? "DEALLOCATE ALL" : "DEALLOCATE";
+}
+
+function declareCursor(walk: Walk, node: TreeNode): string {
+  walkStatement(walk, nodeOf(node, "query") ?? {}, "");
+  return "DECLARE CURSOR";
+}
+
+function discard(walk: Walk, node: TreeNode): string {
+  const target = textOf(node, "target").replace("DISCARD_", "");
+  walk.add("session", `DISCARD ${target}`, []);
+  if (target === "ALL") walk.effects.push({ kind: "discardAll" });
+  if (target === "ALL" || target === "TEMP") walk.effects.push({ kind: "catalogChanged" });
+  return `DISCARD ${target}`;
+}
+
+const transactionWords: Readonly<Record<string, string>> = {
+  TRANS_STMT_BEGIN: "BEGIN",
+  TRANS_STMT_START: "START TRANSACTION",
+  TRANS_STMT_COMMIT: "COMMIT",
+  TRANS_STMT_ROLLBACK: "ROLLBACK",
+  TRANS_STMT_SAVEPOINT: "SAVEPOINT",
+  TRANS_STMT_RELEASE: "RELEASE",
+  TRANS_STMT_ROLLBACK_TO: "ROLLBACK",
+  TRANS_STMT_PREPARE: "PREPARE TRANSACTION",
+  TRANS_STMT_COMMIT_PREPARED: "COMMIT PREPARED",
+  TRANS_STMT_ROLLBACK_PREPARED: "ROLLBACK PREPARED",
+};
+
+const transactionActions = {
+  TRANS_STMT_BEGIN: "begin",
+  TRANS_STMT_START: "begin",
+  TRANS_STMT_COMMIT: "commit",
+  TRANS_STMT_ROLLBACK: "rollback",
+  TRANS_STMT_SAVEPOINT: "savepoint",
+  TRANS_STMT_RELEASE: "release",
+  TRANS_STMT_ROLLBACK_TO: "rollbackTo",
+  TRANS_STMT_PREPARE: "rollback",
+} as const;
+
+function transaction(walk: Walk, node: TreeNode): string {
+  const kind = textOf(node, "kind");
+  const word = transactionWords[kind] ?? "COMMIT PREPARED";
+  // Two-phase commit reaches beyond the session: another session's work is ended by its name.
+  walk.add(word.includes("PREPARE") ? "control" : "session", word, []);
+  const action = transactionActions[kind as keyof typeof transactionActions];
+  if (action !== undefined) {
+    const name = textOf(node, "savepoint_name");
+    walk.effects.push({ kind: "transaction", action, ...(name === "" ? {} : { name }) });
+    if (node.chain === true) walk.effects.push({ kind: "transaction", action: "begin" });
+  }
+  if (word.endsWith("PREPARED")) walk.effects.push({ kind: "catalogChanged" });
+  return word;
+}
+
+/** DO: the block is the statement's own text, so that what it names is named directly. */
+function doBlock(walk: Walk, node: TreeNode): string {
+  let language = "plpgsql";
+  let body: string | undefined;
+  for (const item of listOf(node, "args")) {
+    const option = nodeOf(item, "DefElem");
+    const value = stringOf(nodeOf(option, "arg"));
+    if (textOf(option, "defname") === "language") language = (value ?? "").toLowerCase();
+    else if (textOf(option, "defname") === "as") body = value;
+  }
+  const before = walk.parts.additions;
+  walk.within({ words: [...walk.frame.words, "DO"], isBody: true }, () => {
+    walkBody(walk, language, body, "DO");
+  });
+  if (walk.parts.additions === before) walk.add("read", "DO", []);
+  return "DO";
+}
