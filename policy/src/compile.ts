@@ -15,6 +15,7 @@ import type {
 } from "./documents.ts";
 import { durationMs, readLimits } from "./limits.ts";
 import {
+  coveringMatcher,
   type Labels,
   labelsMatch,
   type NameMatcher,
@@ -420,7 +421,8 @@ class PolicyCompiler {
       }
       names.add(rule.name);
       this.checkAction(path, rule);
-      const match = this.compileMatch(`${path}.match`, rule.match ?? {});
+      const covers = rule.action === "Allow" ? coveringMatcher : objectMatcher;
+      const match = this.compileMatch(`${path}.match`, rule.match ?? {}, covers);
       const same = canonical(rule.match ?? {});
       if (actions.has(same) && actions.get(same) !== rule.action) {
         const message = "another rule of this policy matches the same with another action";
@@ -475,6 +477,7 @@ class PolicyCompiler {
   private compileMatch(
     path: string,
     match: unknown,
+    objectsMatcher: typeof objectMatcher,
   ): { readonly rule: Omit<CompiledRule, "ref" | "action">; readonly enforcement: Enforcement } {
     const none = { rule: { unbounded: false }, enforcement: "authoritative" } as const;
     if (!isRecord(match)) {
@@ -523,7 +526,7 @@ class PolicyCompiler {
     return {
       rule: {
         ...(operations && { operations: new Set(operations as readonly Operation[]) }),
-        ...(objects && { object: objectMatcher(objects) }),
+        ...(objects && { object: objectsMatcher(objects) }),
         ...(commands && { word: wordMatcher(commands) }),
         unbounded: unbounded === true,
         ...(program && { cel: program }),

@@ -121,7 +121,7 @@ export function coverage(rules: readonly CompiledRule[], part: CommandPart, read
       return { isCovered: true, rule, isHeuristic: ruleIsHeuristic };
     }
     if (part.objects.length === 0) continue;
-    const before: readonly ObjectRef[] = left ?? part.objects.filter((one) => one.direct);
+    const before: readonly ObjectRef[] = left ?? part.objects.filter((one) => mustBeCovered(one, part));
     left = before.filter((one) => !object(one));
     if (left.length < before.length || before.length === 0) {
       first ??= rule;
@@ -129,7 +129,7 @@ export function coverage(rules: readonly CompiledRule[], part: CommandPart, read
       if (left.length === 0) return { isCovered: true, rule: first, isHeuristic };
     }
   }
-  const object = left?.[0] ?? part.objects.find((one) => one.direct);
+  const object = left?.[0] ?? part.objects.find((one) => mustBeCovered(one, part));
   return object === undefined ? nothingCovers : { isCovered: false, object };
 }
 
@@ -139,6 +139,11 @@ export function coverage(rules: readonly CompiledRule[], part: CommandPart, read
  */
 function coversNothingNamed(rule: CompiledRule, part: CommandPart): boolean {
   return part.operation === "read" || rule.part !== undefined;
+}
+
+/** What a cursor reads was judged where it was declared; its name is no object of the data. */
+function mustBeCovered(object: ObjectRef, part: CommandPart): boolean {
+  return object.direct && !(part.operation === "read" && object.kind === "other");
 }
 
 type RulesByOperation = Readonly<Record<Operation, readonly CompiledRule[]>>;

@@ -53,6 +53,22 @@ export function objectMatcher(patterns: readonly string[]): (object: ObjectRef) 
   return (object) => matches(object.name);
 }
 
+/**
+ * The same for Allow rules, which must not be widened by a name that can be read two ways: `public.x.t` is table
+ * `x.t` of `public`, or table `t` of a schema named `public.x`. Only an exact name or `*` covers such a name.
+ */
+export function coveringMatcher(patterns: readonly string[]): (object: ObjectRef) => boolean {
+  const matches = anyGlob(patterns);
+  const exactly = new Set(patterns);
+  return (object) =>
+    hasOneReading(object) ? matches(object.name) : exactly.has("*") || exactly.has(object.name);
+}
+
+function hasOneReading({ kind, name }: ObjectRef): boolean {
+  if (kind !== "relation" && kind !== "function" && kind !== "type") return true;
+  return name.indexOf(".") === name.lastIndexOf(".");
+}
+
 export type Labels = Readonly<Record<string, string>>;
 
 /** Judges labels as Kubernetes does; a broken selector is found at compile time by `selectorProblem`. */

@@ -42,41 +42,42 @@ export const profileHints: Readonly<Record<ProfileName, string>> = {
 
 /**
  * Session statements that change nothing but the session. Transactions, prepared statements and cursors are here
- * because what they run is judged by itself; settings are a reviewed list, because some of them are privileges.
+ * because what they run is judged by itself; settings are a reviewed list, because some of them are privileges, and
+ * count whatever statement changes them (`SET`, or `SELECT set_config(…)`).
  */
 function harmlessSession(): ProfileRule {
   return {
     operations: ["session"],
-    part: (part) => part.words.length > 0 && part.words.every((word) => sessionWords.has(firstWord(word))),
-    object: (object) => {
-      if (object.kind === "setting") return harmlessSettings.has(object.name.toLowerCase());
-      return object.kind !== "role" && object.kind !== "file" && object.kind !== "function";
+    part: ({ words, objects }) => {
+      // Words before the last only say what it stands in: EXPLAIN, EXECUTE, DO, a function.
+      const word = words.at(-1)?.toUpperCase() ?? "";
+      if (word === "SHOW") return objects.every((object) => object.kind === "setting");
+      if (objects.length === 0) return sessionWords.has(word.split(" ", 1)[0] ?? "");
+      return objects.every(
+        (object) => object.kind === "setting" && harmlessSettings.has(object.name.toLowerCase()),
+      );
     },
   };
-}
-
-function firstWord(word: string): string {
-  const end = word.indexOf(" ");
-  return (end < 0 ? word : word.slice(0, end)).toUpperCase();
 }
 
 /** LISTEN, NOTIFY, LOAD, LOCK and CHECKPOINT are not here: they reach beyond the session. */
 const sessionWords: ReadonlySet<string> = new Set(
   (
-    "BEGIN START COMMIT END ROLLBACK ABORT SAVEPOINT RELEASE SET RESET SHOW DISCARD " +
-    "PREPARE EXECUTE DEALLOCATE DECLARE FETCH MOVE CLOSE EXPLAIN UNLISTEN SELECT"
+    "BEGIN START COMMIT END ROLLBACK ABORT SAVEPOINT RELEASE SET RESET DISCARD " +
+    "PREPARE EXECUTE DEALLOCATE DECLARE FETCH MOVE CLOSE UNLISTEN"
   ).split(" "),
 );
 
 /**
  * Settings that only change how the session's own answers look, are planned or time out. Not here, because they move
  * privileges, switch off checks or load code: role, session_authorization, session_replication_role, row_security,
- * default_transaction_read_only, *_preload_libraries, dynamic_library_path, check_function_bodies,
- * standard_conforming_strings and backslash_quote (they change how text is read), log_* and the like.
+ * default_transaction_read_only, *_preload_libraries, dynamic_library_path, check_function_bodies, log_* and the like.
+ * `all` is RESET ALL, which goes back to what the session began with and moves no role. The settings that change how
+ * a text is read may be set only because SQL analysis pins them to the value that changes nothing.
  */
 const harmlessSettings: ReadonlySet<string> = new Set(
   (
-    "application_name array_nulls bytea_output client_connection_check_interval client_encoding " +
+    "all application_name array_nulls backslash_quote bytea_output client_connection_check_interval client_encoding " +
     "client_min_messages constraint_exclusion cpu_index_tuple_cost cpu_operator_cost cpu_tuple_cost " +
     "cursor_tuple_fraction datestyle deadlock_timeout default_statistics_target " +
     "default_transaction_deferrable default_transaction_isolation effective_cache_size " +
@@ -92,10 +93,10 @@ const harmlessSettings: ReadonlySet<string> = new Set(
     "lc_numeric lc_time lock_timeout maintenance_work_mem max_parallel_workers_per_gather " +
     "min_parallel_index_scan_size min_parallel_table_scan_size parallel_leader_participation " +
     "parallel_setup_cost parallel_tuple_cost plan_cache_mode quote_all_identifiers random_page_cost " +
-    "search_path seed seq_page_cost statement_timeout synchronize_seqscans tcp_keepalives_count " +
+    "search_path seed seq_page_cost standard_conforming_strings statement_timeout synchronize_seqscans tcp_keepalives_count " +
     "tcp_keepalives_idle tcp_keepalives_interval tcp_user_timeout temp_buffers timezone " +
     "timezone_abbreviations transaction_deferrable transaction_isolation transaction_read_only " +
-    "transaction_timeout transform_null_equals work_mem xmlbinary xmloption"
+    "transaction_snapshot transaction_timeout transform_null_equals work_mem xmlbinary xmloption"
   ).split(" "),
 );
 
