@@ -1,0 +1,198 @@
+/** The committed catalog of one upstream database, kept at most `ageMs` old while sessions use it. */
+import { catalogQuery, fingerprintQuery } from "./queries.ts";
+import { buildSnapshot, type CatalogSnapshot } from "./snapshot.ts";
+
+/** What a live catalog needs: a side connection and a clock. */
+export interface LiveCatalogOptions {
+  /** Runs one statement on a side connection of its own; never on a user's. */
+  readonly query: (sql: string) => Promise<readonly Record<string, unknown>[]>;
+  /** An answer older than this is not fresh. */
+  readonly ageMs: number;
+  readonly monotonicMs: () => number;
+}
+
+/** A number that no other version in this process has. */
+export function nextVersion(): number {
+  versions += 1;
+  return versions;
+}
+
+let versions = 0;
+
+/** One per upstream database; shared by its sessions. */
+export class LiveCatalog {
+  private readonly options: LiveCatalogOptions;
+  /** Before anything was read no name exists. */
+  private current: CatalogSnapshot = buildSnapshot([]);
+  private fingerprint: string | undefined;
+  private readAtMs: number | undefined;
+  private generation = 0;
+  private running: { readonly generation: number; readonly done: Promise<void> } | undefined;
+  private queued: Promise<void> | undefined;
+  private snapshotVersion = nextVersion();
+  private readonly versionsByKey = new Map<string, number>();
+  private retained = 0;
+  private timer: NodeJS.Timeout | undefined;
+  private failureCount = 0;
+  private failure: Error | undefined;
+
+  constructor(options: LiveCatalogOptions) {
+    this.options = options;
+  }
+
+  get snapshot(): CatalogSnapshot {
+    return this.current;
+  }
+
+  /** Changes with the snapshot. */
+  get version(): number {
+    return this.snapshotVersion;
+  }
+
+  /** The version of this snapshot as one account sees it: another account may reach other schemas. */
+  versionFor(key: string): number {
+    const known = this.versionsByKey.get(key);
+    if (known !== undefined) return known;
+    if (this.versionsByKey.size >= keysMax) this.versionsByKey.clear();
+    const made = nextVersion();
+    this.versionsByKey.set(key, made);
+    return made;
+  }
+
+  get isFresh(): boolean {
+    return this.readAtMs !== undefined && this.options.monotonicMs() - this.readAtMs <= this.options.ageMs;
+  }
+
+  /** How often reading has failed. */
+  get failures(): number {
+    return this.failureCount;
+  }
+
+  /** Why the last reading failed; absent once one has succeeded. */
+  get lastError(): Error | undefined {
+    return this.failure;
+  }
+
+  /** From here on only a reading that starts later counts. */
+  invalidate(): void {
+    this.generation += 1;
+    this.readAtMs = undefined;
+  }
+
+  /** Resolves once the snapshot is fresh; with `force`, once a reading that started after this call is in. */
+  refresh(force: boolean): Promise<void> {
+    if (!force && this.isFresh) return Promise.resolve();
+    const { running } = this;
+    if (running === undefined) return this.start();
+    if (!force && running.generation === this.generation) return running.done;
+    // Whatever runs may have looked too early: one more follows, for everybody who asks meanwhile.
+    this.queued ??= running.done
+      .catch(() => {})
+      .then(() => {
+        this.queued = undefined;
+        return this.start();
+      });
+    return this.queued;
+  }
+
+  /** Keeps the catalog fresh in the background until `release` was called as often. */
+  retain(): void {
+    this.retained += 1;
+    if (this.retained === 1) this.schedule();
+  }
+
+  release(): void {
+    if (this.retained === 0) return;
+    this.retained -= 1;
+    if (this.retained > 0) return;
+    clearTimeout(this.timer);
+    this.timer = undefined;
+  }
+
+  private schedule(): void {
+    this.timer = setTimeout(() => {
+      // Sessions that need the catalog ask themselves and see the failure; here it is counted in `start`.
+      void this.refreshQuietly();
+    }, this.options.ageMs * refreshAtAge);
+    this.timer.unref();
+  }
+
+  private async refreshQuietly(): Promise<void> {
+    const { timer } = this;
+    try {
+      await (this.running?.done ?? this.start());
+    } catch {
+      // Kept in lastError.
+    }
+    if (this.retained > 0 && this.timer === timer) this.schedule();
+  }
+
+  private start(): Promise<void> {
+    if (this.running !== undefined) return this.running.done;
+    const { generation } = this;
+    const done = this.readInTime(generation).then(
+      () => {
+        this.running = undefined;
+        this.failure = undefined;
+      },
+      (error: unknown) => {
+        this.running = undefined;
+        this.failureCount += 1;
+        this.failure = error instanceof Error ? error : new Error("the catalog could not be read");
+        throw this.failure;
+      },
+    );
+    this.running = { generation, done };
+    return done;
+  }
+
+  private async readInTime(generation: number): Promise<void> {
+    const attempt = { isOver: false };
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error("reading the catalog took too long")), readMsMax);
+    });
+    try {
+      await Promise.race([this.read(generation, attempt), late]);
+    } finally {
+      attempt.isOver = true;
+      clearTimeout(timer);
+    }
+  }
+
+  private async read(generation: number, attempt: { readonly isOver: boolean }): Promise<void> {
+    for (let round = 0; round < roundsMax; round += 1) {
+      const startedMs = this.options.monotonicMs();
+      const fingerprint = fingerprintOf(await this.options.query(fingerprintQuery));
+      if (attempt.isOver) return;
+      const isSame = fingerprint === this.fingerprint;
+      if (!isSame) {
+        const snapshot = buildSnapshot(await this.options.query(catalogQuery));
+        if (attempt.isOver) return;
+        this.replace(snapshot, fingerprint);
+      }
+      if (generation === this.generation) this.readAtMs = startedMs;
+      // A large catalog may take longer to read than it stays fresh: look whether it still holds.
+      if (isSame || this.options.monotonicMs() - startedMs < this.options.ageMs / 2) return;
+    }
+  }
+
+  private replace(snapshot: CatalogSnapshot, fingerprint: string): void {
+    this.current = snapshot;
+    this.fingerprint = fingerprint;
+    this.snapshotVersion = nextVersion();
+    this.versionsByKey.clear();
+  }
+}
+
+const readMsMax = 5000;
+const roundsMax = 3;
+const refreshAtAge = 0.7;
+const keysMax = 1024;
+
+function fingerprintOf(rows: readonly Record<string, unknown>[]): string {
+  const fingerprint = rows[0]?.fingerprint;
+  if (typeof fingerprint !== "string" || fingerprint === "")
+    throw new Error("the catalog has no fingerprint");
+  return fingerprint;
+}

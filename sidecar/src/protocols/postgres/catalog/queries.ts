@@ -1,0 +1,209 @@
+/** What the side connection asks PostgreSQL 14 to 18; every name is qualified, so that no search_path can bend it. */
+
+/** The first object id that a user's own objects can have (FirstNormalObjectId). */
+const firstUserOid = 16384;
+
+const hashOf = (catalog: string, key: string, where = "true") =>
+  `(SELECT pg_catalog.count(*) || ':' || COALESCE(pg_catalog.bit_xor(pg_catalog.hashint8extended(${key}, 0)), 0)
+    FROM pg_catalog.${catalog} x WHERE ${where})`;
+
+const xmin = "x.xmin::pg_catalog.text::pg_catalog.int8";
+const rowKey = `(x.oid::pg_catalog.int8 << 32) # ${xmin}`;
+
+// Temporary tables of other sessions come and go all the time, and nobody else can see them.
+const temporarySchemas = `(SELECT n.oid FROM pg_catalog.pg_namespace n
+  WHERE n.nspname ~ '^pg_(toast|temp|toast_temp)(_|$)')`;
+const notTemporary = (column: string) => `x.${column} NOT IN ${temporarySchemas}`;
+
+/** One round trip that changes whenever what the snapshot holds may have changed. */
+export const fingerprintQuery = `SELECT pg_catalog.concat_ws(' ',
+  ${hashOf("pg_class", rowKey, notTemporary("relnamespace"))},
+  ${hashOf("pg_proc", rowKey)},
+  ${hashOf("pg_rewrite", rowKey)},
+  ${hashOf("pg_trigger", rowKey)},
+  ${hashOf("pg_namespace", rowKey, `x.nspname !~ '^pg_(toast_)?temp_'`)},
+  ${hashOf("pg_constraint", rowKey, notTemporary("connamespace"))},
+  ${hashOf("pg_type", rowKey, notTemporary("typnamespace"))},
+  ${hashOf("pg_operator", rowKey)},
+  ${hashOf("pg_cast", rowKey)},
+  ${hashOf("pg_policy", rowKey)},
+  ${hashOf("pg_attrdef", rowKey)},
+  ${hashOf("pg_aggregate", `(x.aggfnoid::pg_catalog.oid::pg_catalog.int8 << 32) # ${xmin}`)},
+  ${hashOf("pg_inherits", `(x.inhrelid::pg_catalog.int8 << 32) # (x.inhparent::pg_catalog.int8 << 16) # ${xmin}`)},
+  ${hashOf(
+    "pg_attribute",
+    `(x.attrelid::pg_catalog.int8 << 32) # (x.attnum::pg_catalog.int8 << 48) # ${xmin}`,
+    `x.attrelid >= ${firstUserOid} AND x.attnum > 0 AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c
+      WHERE c.oid = x.attrelid AND c.relnamespace IN ${temporarySchemas})`,
+  )},
+  ${hashOf(
+    "pg_db_role_setting",
+    `(x.setdatabase::pg_catalog.int8 << 32) # (x.setrole::pg_catalog.int8 << 16) # ${xmin}`,
+  )},
+  ${hashOf("pg_auth_members", `(x.roleid::pg_catalog.int8 << 32) # (x.member::pg_catalog.int8 << 16) # ${xmin}`)},
+  ${hashOf(
+    "pg_roles",
+    `(x.oid::pg_catalog.int8 << 2) # x.rolsuper::pg_catalog.int4 # (x.rolcanlogin::pg_catalog.int4 << 1)`,
+  )}
+) AS fingerprint`;
+
+const part = (kind: string, columns: string, from: string) =>
+  `SELECT '${kind}' AS kind, pg_catalog.json_build_array(${columns})::pg_catalog.text AS data ${from}`;
+
+const oid = (column: string) => `${column}::pg_catalog.int8`;
+const isOwnSchema = (column: string) => `${column} NOT IN ${temporarySchemas}`;
+const referred = `CASE d.refclassid WHEN 'pg_catalog.pg_class'::pg_catalog.regclass THEN 'relation'
+  WHEN 'pg_catalog.pg_proc'::pg_catalog.regclass THEN 'function' ELSE 'operator' END, ${oid("d.refobjid")}`;
+const codeClasses = `('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass)`;
+
+/** What an expression of `catalog` calls, charged to the relation or type that the expression belongs to. */
+const uses = (catalog: string, owner: string, where: string) => `
+  SELECT DISTINCT ${owner} AS owner, d.refclassid, d.refobjid
+  FROM pg_catalog.pg_depend d JOIN pg_catalog.${catalog} x ON x.oid = d.objid
+  WHERE d.classid = 'pg_catalog.${catalog}'::pg_catalog.regclass AND d.refclassid IN ${codeClasses} AND ${where}`;
+
+const functionNames = (oids: string) => `(SELECT COALESCE(pg_catalog.json_agg(
+    pg_catalog.json_build_array(${oid("f.oid")}, fn.nspname, f.proname)), '[]'::pg_catalog.json)
+  FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_namespace fn ON fn.oid = f.pronamespace WHERE f.oid IN (${oids}))`;
+
+const columnsOf = (list: string) => `(SELECT ${list} FROM pg_catalog.pg_attribute a
+  WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)`;
+
+const parts: readonly string[] = [
+  // A schema that its user may not enter is skipped in the search_path, so who may enter decides what a name means.
+  part(
+    "schema",
+    `${oid("n.oid")}, n.nspname, CASE WHEN pg_catalog.has_schema_privilege('public', n.oid, 'USAGE') THEN NULL
+      ELSE (SELECT pg_catalog.json_agg(r.rolname) FROM pg_catalog.pg_roles r
+        WHERE r.rolcanlogin AND pg_catalog.has_schema_privilege(r.oid, n.oid, 'USAGE')) END`,
+    `FROM pg_catalog.pg_namespace n WHERE ${isOwnSchema("n.oid")}`,
+  ),
+  part(
+    "builtinFunctions",
+    "pg_catalog.string_agg(DISTINCT p.proname, ' ')",
+    `FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND p.oid < ${firstUserOid}`,
+  ),
+  part(
+    "builtinTypes",
+    "pg_catalog.string_agg(t.typname, ' ')",
+    `FROM pg_catalog.pg_type t
+      WHERE t.typnamespace = 'pg_catalog'::pg_catalog.regnamespace AND t.oid < ${firstUserOid}`,
+  ),
+  part(
+    "builtinRelation",
+    `n.nspname, c.relname, c.relkind, ${columnsOf("pg_catalog.string_agg(a.attname, ' ' ORDER BY a.attnum)")}`,
+    `FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      WHERE n.nspname IN ('pg_catalog', 'information_schema') AND c.oid < ${firstUserOid} AND c.relkind IN ('r', 'v')`,
+  ),
+  part(
+    "relation",
+    `${oid("c.oid")}, ${oid("c.relnamespace")}, c.relname, c.relkind,
+      CASE WHEN c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c')
+        THEN ${columnsOf("pg_catalog.json_agg(a.attname ORDER BY a.attnum)")} END,
+      CASE WHEN c.relkind IN ('v', 'm') AND (SELECT path FROM settled) IS NOT NULL
+        THEN pg_catalog.pg_get_viewdef(c.oid) END,
+      EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN'),
+      (SELECT pg_catalog.json_agg(DISTINCT ${oid("CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE t.oid END")})
+        FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND t.oid >= ${firstUserOid})`,
+    `FROM pg_catalog.pg_class c
+      WHERE c.oid >= ${firstUserOid} AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'i', 'I', 'c')
+        AND ${isOwnSchema("c.relnamespace")}`,
+  ),
+  part(
+    "child",
+    `${oid("i.inhparent")}, ${oid("i.inhrelid")}`,
+    `FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhparent
+      WHERE c.relkind IN ('r', 'p', 'f')`,
+  ),
+  part(
+    "cascade",
+    `${oid("k.confrelid")}, ${oid("k.conrelid")}, k.confdeltype IN ('c', 'n', 'd'), k.confupdtype IN ('c', 'n', 'd')`,
+    `FROM pg_catalog.pg_constraint k WHERE k.contype = 'f'
+      AND (k.confdeltype IN ('c', 'n', 'd') OR k.confupdtype IN ('c', 'n', 'd'))`,
+  ),
+  // Clones of a partitioned table's triggers count as internal before 15; those of foreign keys are all in pg_catalog.
+  part(
+    "trigger",
+    `${oid("g.tgrelid")}, g.tgtype, ${functionNames("g.tgfoid")}`,
+    `FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid
+      WHERE g.tgenabled <> 'D'
+        AND NOT (g.tgisinternal AND p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace)`,
+  ),
+  part(
+    "read",
+    `${oid("d.owner")}, ${referred}`,
+    `FROM (SELECT DISTINCT r.ev_class AS owner, x.refclassid, x.refobjid
+      FROM pg_catalog.pg_depend x JOIN pg_catalog.pg_rewrite r ON r.oid = x.objid
+      WHERE x.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND r.ev_class >= ${firstUserOid}
+        AND (x.refclassid IN ${codeClasses}
+          OR (x.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND x.refobjid <> r.ev_class))) d`,
+  ),
+  part(
+    "relationUse",
+    `${oid("d.owner")}, ${referred}`,
+    `FROM (${[
+      uses("pg_attrdef", "x.adrelid", "true"),
+      uses("pg_constraint", "x.conrelid", "x.conrelid <> 0"),
+      uses("pg_policy", "x.polrelid", "true"),
+      // Expressions of an index run on writes, and those of a partition key as well.
+      uses(
+        "pg_class",
+        "COALESCE((SELECT i.indrelid FROM pg_catalog.pg_index i WHERE i.indexrelid = x.oid), x.oid)",
+        `x.oid >= ${firstUserOid}`,
+      ),
+    ].join(" UNION ")}) d`,
+  ),
+  part(
+    "typeUse",
+    `${oid("d.owner")}, ${referred}`,
+    `FROM (${[
+      uses("pg_constraint", "x.contypid", "x.contypid <> 0"),
+      uses("pg_type", "x.oid", `x.oid >= ${firstUserOid}`),
+      uses("pg_cast", "x.casttarget", "true"),
+    ].join(" UNION ")}) d`,
+  ),
+  part(
+    "type",
+    `${oid("t.oid")}, ${oid("t.typnamespace")}, t.typname, ${oid("t.typbasetype")},
+      (SELECT pg_catalog.json_agg(DISTINCT ${oid("CASE WHEN m.typcategory = 'A' THEN m.typelem ELSE m.oid END")})
+        FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type m ON m.oid = a.atttypid
+        WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND m.oid >= ${firstUserOid})`,
+    `FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
+      WHERE (c.oid IS NULL OR c.relkind = 'c') AND t.typcategory <> 'A' AND ${isOwnSchema("t.typnamespace")}
+        AND (t.oid >= ${firstUserOid} OR t.typnamespace <> 'pg_catalog'::pg_catalog.regnamespace
+          OR EXISTS (SELECT FROM pg_catalog.pg_cast k WHERE k.casttarget = t.oid AND k.castfunc >= ${firstUserOid}))`,
+  ),
+  // An aggregate is what its support functions are: it is told as a body that calls them.
+  part(
+    "function",
+    `${oid("p.oid")}, ${oid("p.pronamespace")}, p.proname,
+      CASE WHEN p.prokind = 'a' THEN 'sql' ELSE l.lanname END,
+      CASE WHEN p.prokind = 'a' THEN (SELECT 'SELECT ' || pg_catalog.string_agg(DISTINCT
+          pg_catalog.format('%I.%I()', fn.nspname, f.proname), ', ')
+        FROM pg_catalog.pg_aggregate g JOIN pg_catalog.pg_proc f ON f.oid IN (g.aggtransfn, g.aggfinalfn, g.aggcombinefn,
+          g.aggserialfn, g.aggdeserialfn, g.aggmtransfn, g.aggminvtransfn, g.aggmfinalfn)
+        JOIN pg_catalog.pg_namespace fn ON fn.oid = f.pronamespace WHERE g.aggfnoid = p.oid)
+      WHEN l.lanname NOT IN ('sql', 'plpgsql') THEN NULL
+      WHEN p.prosqlbody IS NOT NULL AND (SELECT path FROM settled) IS NOT NULL
+        THEN pg_catalog.pg_get_function_sqlbody(p.oid)
+      ELSE p.prosrc END, p.prosqlbody IS NOT NULL, p.prosecdef, p.proconfig`,
+    `FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+      WHERE ${isOwnSchema("p.pronamespace")}
+        AND (p.oid >= ${firstUserOid} OR p.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace)`,
+  ),
+  part(
+    "operator",
+    `${oid("o.oid")}, ${oid("o.oprnamespace")}, o.oprname, ${functionNames("o.oprcode, o.oprrest, o.oprjoin")}`,
+    `FROM pg_catalog.pg_operator o
+      WHERE o.oid >= ${firstUserOid} OR o.oprnamespace <> 'pg_catalog'::pg_catalog.regnamespace`,
+  ),
+];
+
+/**
+ * Everything the snapshot is built of, as rows of (kind, data): one statement, so that all rows show one moment.
+ * Definitions are printed with qualified names only under a search_path of pg_catalog alone, which lasts for the statement.
+ */
+export const catalogQuery = `WITH settled AS MATERIALIZED (
+  SELECT pg_catalog.set_config('search_path', 'pg_catalog', true) AS path)
+${parts.join("\nUNION ALL\n")}`;

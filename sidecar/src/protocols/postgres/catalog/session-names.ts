@@ -1,0 +1,408 @@
+/** What names mean in one session: the committed catalog, its search_path, and what it has changed itself. */
+import type { FunctionInfo, PreparedInfo, RelationInfo, SessionEffect, TypeInfo } from "@sallyport/policy";
+import type { LiveNames } from "../statement-judge.ts";
+import { type LiveCatalog, nextVersion } from "./live-catalog.ts";
+import { Overlay } from "./overlay.ts";
+import {
+  type PathTracker,
+  parseSearchPath,
+  ReportedPath,
+  samePath,
+  TrackedPath,
+  withAccount,
+} from "./search-path.ts";
+import { keyOf, plainRelation } from "./snapshot.ts";
+
+/** What a session's names start from. */
+export interface SessionNamesOptions {
+  readonly catalog: LiveCatalog;
+  /** The database account of the session: `"$user"`, and whose schemas it may enter. */
+  readonly account: string;
+  /** True for PostgreSQL 18 and newer, which report every change of search_path. */
+  readonly reportsSearchPath: boolean;
+  /** The setting's value when the session starts, as SHOW prints it. */
+  readonly initialSearchPath: string;
+  readonly prepared: (name: string) => PreparedInfo | undefined;
+}
+
+/** Answers from memory; learns from the effects of statements that succeeded and from the server's reports. */
+export class SessionNames implements LiveNames {
+  private readonly options: SessionNamesOptions;
+  private readonly catalog: LiveCatalog;
+  private readonly initialPath: readonly string[] | undefined;
+  private readonly sharedKey: string;
+  private readonly overlay = new Overlay<Change>(
+    (_, change) => change.isTemporary && change.onCommit !== "drop",
+  );
+  private readonly path: PathTracker;
+  private catalogHasChanged = false;
+  private isInFailedTransaction = false;
+  private usesPrepared = false;
+  private readies = 0;
+  private transactions = 0;
+  private uncertainBefore = 0;
+  private ownVersion = nextVersion();
+  private ownVersionOf = 0;
+  private resolved: { readonly of: number; readonly schemas: readonly string[] | undefined } | undefined;
+
+  constructor(options: SessionNamesOptions) {
+    this.options = options;
+    this.catalog = options.catalog;
+    this.initialPath = parseSearchPath(options.initialSearchPath);
+    this.sharedKey = keyOf(options.account, options.initialSearchPath);
+    this.path = options.reportsSearchPath
+      ? new ReportedPath(this.initialPath)
+      : new TrackedPath(this.initialPath);
+  }
+
+  get isFresh(): boolean {
+    return this.catalog.isFresh && !this.overlay.isOverflown;
+  }
+
+  get isPrivate(): boolean {
+    return this.overlay.size > 0 || this.usesPrepared || !samePath(this.path.current, this.initialPath);
+  }
+
+  get version(): number {
+    if (!this.isPrivate) return this.catalog.versionFor(this.sharedKey);
+    if (this.ownVersionOf !== this.catalog.version) {
+      this.ownVersionOf = this.catalog.version;
+      this.changed();
+    }
+    return this.ownVersion;
+  }
+
+  get searchPath(): readonly string[] | undefined {
+    const { version } = this.catalog;
+    if (this.resolved?.of !== version) this.resolved = { of: version, schemas: this.effectivePath() };
+    return this.resolved.schemas;
+  }
+
+  refresh(force: boolean): Promise<void> {
+    return this.catalog.refresh(force);
+  }
+
+  relation(schema: string | undefined, name: string): RelationInfo | undefined {
+    if (schema !== undefined) return this.relationIn(schema, name);
+    let uncertain: RelationInfo | undefined;
+    for (const candidate of this.searchPath ?? []) {
+      const found = this.relationIn(candidate, name);
+      if (found === undefined) continue;
+      if (uncertain !== undefined) return withColumnsOf(found, uncertain);
+      if (candidate !== temporarySchema || this.isCertain(name)) return found;
+      // It may be gone without our knowing; the name then means what it hides, and that is what is judged.
+      uncertain = found;
+    }
+    return uncertain;
+  }
+
+  functions(schema: string | undefined, name: string): readonly FunctionInfo[] {
+    if (schema !== undefined) return this.functionsIn(schema, name);
+    // Overloads are chosen by their arguments among all schemas of the path.
+    return this.codePath().flatMap((candidate) => this.functionsIn(candidate, name));
+  }
+
+  operatorFunctions(schema: string | undefined, operator: string): readonly FunctionInfo[] {
+    const { snapshot } = this.catalog;
+    if (schema !== undefined) return snapshot.operatorFunctions(schema, operator);
+    return this.codePath().flatMap((candidate) => snapshot.operatorFunctions(candidate, operator));
+  }
+
+  type(schema: string | undefined, name: string): TypeInfo | undefined {
+    if (schema !== undefined) return this.typeIn(schema, name);
+    for (const candidate of this.searchPath ?? []) {
+      const found = this.typeIn(candidate, name);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+
+  schemaExists(name: string): boolean {
+    if (name === temporarySchema) return true;
+    const change = this.overlay.get(changeKey("schema", name, ""));
+    return change !== undefined || this.catalog.snapshot.schemas.has(name);
+  }
+
+  prepared(name: string): PreparedInfo | undefined {
+    const found = this.options.prepared(name);
+    // What is judged with it holds for this session alone, and only until the name is prepared anew.
+    if (found !== undefined) {
+      this.usesPrepared = true;
+      this.changed();
+    }
+    return found;
+  }
+
+  apply(effect: SessionEffect): void {
+    switch (effect.kind) {
+      case "transaction":
+        this.applyTransaction(effect);
+        return;
+      case "setSearchPath":
+        this.path.set(effect.path, effect.local);
+        break;
+      case "catalogChanged":
+        this.catalogHasChanged = true;
+        this.uncertainBefore = this.readies;
+        break;
+      case "createRelation":
+        this.createRelation(effect);
+        break;
+      case "createFunction":
+        this.createFunction(effect);
+        break;
+      case "createSchema":
+        this.put("schema", effect.name, "", { name: effect.name });
+        break;
+      case "createType":
+        this.createType(effect.schema ?? this.creationSchema(), effect.name);
+        break;
+      case "dropRelation":
+        this.dropRelation(effect.schema, effect.name);
+        break;
+      case "renameRelation":
+        this.renameRelation(effect.schema, effect.name, effect.to);
+        break;
+      case "discardAll":
+        this.overlay.clear();
+        this.path.reset();
+        this.usesPrepared = false;
+        break;
+      case "prepare":
+      case "deallocate":
+        break;
+    }
+    this.changed();
+  }
+
+  ready(status: "I" | "T" | "E", failed: boolean): void {
+    this.readies += 1;
+    if (status === "I") this.endTransaction(!failed && !this.isInFailedTransaction);
+    this.isInFailedTransaction = status === "E";
+    if (this.path.ready()) this.changed();
+  }
+
+  reportSearchPath(value: string): void {
+    if (this.path.report(parseSearchPath(value))) this.changed();
+  }
+
+  private applyTransaction(effect: Extract<SessionEffect, { kind: "transaction" }>): void {
+    const name = effect.name ?? "";
+    switch (effect.action) {
+      case "begin":
+        return;
+      case "commit":
+        this.endTransaction(!this.isInFailedTransaction);
+        return;
+      case "rollback":
+        this.endTransaction(false);
+        return;
+      case "savepoint":
+        this.overlay.savepoint(name);
+        this.path.savepoint(name);
+        return;
+      case "release":
+        this.overlay.release(name);
+        this.path.release(name);
+        return;
+      case "rollbackTo":
+        this.overlay.rollbackTo(name);
+        this.path.rollbackTo(name);
+        this.isInFailedTransaction = false;
+        this.changed();
+        return;
+    }
+  }
+
+  private endTransaction(isCommitted: boolean): void {
+    this.isInFailedTransaction = false;
+    this.transactions += 1;
+    const hasChanged = this.overlay.hasChanges || this.overlay.isOverflown || this.catalogHasChanged;
+    if (isCommitted) this.overlay.commit();
+    else this.overlay.rollback();
+    const pathHasChanged = this.path.end(isCommitted);
+    // Even what failed may have committed in part (CREATE INDEX CONCURRENTLY, a procedure).
+    if (this.catalogHasChanged) this.catalog.invalidate();
+    this.catalogHasChanged = false;
+    if (hasChanged || pathHasChanged) this.changed();
+  }
+
+  private createRelation(effect: Extract<SessionEffect, { kind: "createRelation" }>): void {
+    const schema = effect.temporary ? temporarySchema : (effect.schema ?? this.creationSchema());
+    // Where an unknown search_path puts it is learned when it is committed.
+    if (schema === undefined) {
+      this.catalogHasChanged = true;
+      return;
+    }
+    const info: RelationInfo = {
+      ...plainRelation,
+      schema,
+      name: effect.name,
+      kind: effect.relationKind,
+      temporary: schema === temporarySchema,
+      columns: effect.columns,
+    };
+    this.put("relation", schema, effect.name, { relation: info, onCommit: effect.onCommit });
+  }
+
+  private createFunction(effect: Extract<SessionEffect, { kind: "createFunction" }>): void {
+    const schema = effect.schema ?? this.creationSchema();
+    if (schema === undefined) {
+      this.catalogHasChanged = true;
+      return;
+    }
+    const { name, language, body, securityDefiner } = effect;
+    const made: FunctionInfo = {
+      schema,
+      name,
+      language,
+      ...(body === undefined ? {} : { body }),
+      securityDefiner,
+      settings: [],
+    };
+    // An overload and a replacement look alike here: both bodies count.
+    const before = this.overlay.get(changeKey("function", schema, name))?.functions ?? [];
+    this.put("function", schema, name, { functions: [...before.slice(-overloadsMax), made] });
+  }
+
+  private createType(schema: string | undefined, name: string): void {
+    if (schema === undefined) this.catalogHasChanged = true;
+    else this.put("type", schema, name, { type: { schema, name, functions: [] } });
+  }
+
+  private dropRelation(schema: string | undefined, name: string): void {
+    const found = this.named(schema, name);
+    if (found !== undefined) this.hide(found);
+    else this.catalogHasChanged = true;
+  }
+
+  private renameRelation(schema: string | undefined, name: string, to: string): void {
+    const found = this.named(schema, name);
+    if (found === undefined) {
+      this.catalogHasChanged = true;
+      return;
+    }
+    const before = this.overlay.get(changeKey("relation", found.schema, name));
+    this.hide(found);
+    // Rules that name the table by its old name hold until the new one is committed.
+    const old = { name: `${found.schema}.${name}`, kind: "relation", direct: false } as const;
+    const reads = found.temporary ? found.reads : [...found.reads, old];
+    const relation: RelationInfo = { ...found, name: to, reads };
+    this.put("relation", found.schema, to, { relation, onCommit: before?.onCommit });
+  }
+
+  /** The relation that a statement has just dropped or renamed: temporary ones first, certain or not. */
+  private named(schema: string | undefined, name: string): RelationInfo | undefined {
+    if (schema !== undefined) return this.relationIn(schema, name);
+    for (const candidate of this.searchPath ?? []) {
+      const found = this.relationIn(candidate, name);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+
+  private hide(relation: RelationInfo): void {
+    if (relation.schema === temporarySchema) {
+      this.overlay.set(changeKey("relation", temporarySchema, relation.name), undefined);
+      return;
+    }
+    this.put("relation", relation.schema, relation.name, {});
+  }
+
+  private put(family: Family, schema: string, name: string, change: Partial<Change>): void {
+    const isTemporary = schema === temporarySchema;
+    if (!isTemporary) this.catalogHasChanged = true;
+    const made = { isTemporary, madeAt: this.readies, transaction: this.transactions, ...change };
+    this.overlay.set(changeKey(family, schema, name), made);
+  }
+
+  private relationIn(schema: string, name: string): RelationInfo | undefined {
+    const change =
+      this.overlay.size === 0 ? undefined : this.overlay.get(changeKey("relation", schema, name));
+    return change === undefined ? this.catalog.snapshot.relation(schema, name) : change.relation;
+  }
+
+  private functionsIn(schema: string, name: string): readonly FunctionInfo[] {
+    const committed = this.catalog.snapshot.functions(schema, name);
+    const made = this.overlay.get(changeKey("function", schema, name))?.functions;
+    return made === undefined ? committed : [...made, ...committed];
+  }
+
+  private typeIn(schema: string, name: string): TypeInfo | undefined {
+    const made = this.overlay.get(changeKey("type", schema, name))?.type;
+    if (made !== undefined) return made;
+    const row = this.overlay.get(changeKey("relation", schema, name))?.relation;
+    if (row !== undefined) return { schema, name, functions: row.functions };
+    return this.catalog.snapshot.type(schema, name);
+  }
+
+  /** False where a temporary relation may have been dropped by something that no effect tells of. */
+  private isCertain(name: string): boolean {
+    const change = this.overlay.get(changeKey("relation", temporarySchema, name));
+    if (change === undefined) return true;
+    if (change.madeAt < this.uncertainBefore) return false;
+    return change.onCommit !== undefined || change.transaction === this.transactions;
+  }
+
+  /** Functions and operators are never found in pg_temp without its name. */
+  private codePath(): readonly string[] {
+    return (this.searchPath ?? []).filter((schema) => schema !== temporarySchema);
+  }
+
+  private effectivePath(): readonly string[] | undefined {
+    const listed = this.listedSchemas();
+    if (listed === undefined) return undefined;
+    const path = new Set(listed);
+    const implicit = [temporarySchema, "pg_catalog"].filter((schema) => !path.has(schema));
+    return [...implicit, ...path];
+  }
+
+  private listedSchemas(): readonly string[] | undefined {
+    const { current } = this.path;
+    if (current === undefined) return undefined;
+    return withAccount(current, this.options.account).filter((schema) => this.mayEnter(schema));
+  }
+
+  /** The server passes over schemas that do not exist or that the account may not use. */
+  private mayEnter(schema: string): boolean {
+    if (schema === temporarySchema || this.overlay.get(changeKey("schema", schema, "")) !== undefined)
+      return true;
+    const accounts = this.catalog.snapshot.schemas.get(schema);
+    return accounts === "everyone" || accounts?.has(this.options.account) === true;
+  }
+
+  private creationSchema(): string | undefined {
+    return this.listedSchemas()?.[0];
+  }
+
+  private changed(): void {
+    this.ownVersion = nextVersion();
+    this.resolved = undefined;
+  }
+}
+
+type Family = "relation" | "function" | "type" | "schema";
+type OnCommit = Extract<SessionEffect, { kind: "createRelation" }>["onCommit"];
+
+/** What a name means in this session; none of the last four: nothing, because it was dropped. */
+interface Change {
+  readonly isTemporary: boolean;
+  readonly madeAt: number;
+  readonly transaction: number;
+  readonly onCommit?: OnCommit | undefined;
+  readonly relation?: RelationInfo;
+  readonly functions?: readonly FunctionInfo[];
+  readonly type?: TypeInfo;
+  readonly name?: string;
+}
+
+const temporarySchema = "pg_temp";
+const overloadsMax = 100;
+
+function changeKey(family: Family, schema: string, name: string): string {
+  return `${family}\0${schema}\0${name}`;
+}
+
+function withColumnsOf(relation: RelationInfo, other: RelationInfo): RelationInfo {
+  return { ...relation, columns: [...new Set([...relation.columns, ...other.columns])] };
+}

@@ -1,0 +1,458 @@
+/** The committed catalog of one database at one moment, built from the rows of `catalogQuery`. */
+import type { FunctionInfo, ObjectRef, RelationInfo, RelationKind, TypeInfo } from "@sallyport/policy";
+
+/** Names to things, keyed by `schema` NUL `name`; nothing in it changes once it is built. */
+export interface CatalogSnapshot {
+  /** Schemas by name; the accounts that may look into one, or `everyone`. */
+  readonly schemas: ReadonlyMap<string, "everyone" | ReadonlySet<string>>;
+  relation(schema: string, name: string): RelationInfo | undefined;
+  functions(schema: string, name: string): readonly FunctionInfo[];
+  operatorFunctions(schema: string, operator: string): readonly FunctionInfo[];
+  type(schema: string, name: string): TypeInfo | undefined;
+}
+
+/** A row of `catalogQuery`: what it describes, and a JSON array. */
+export interface CatalogRow {
+  readonly kind: string;
+  readonly data: readonly unknown[];
+}
+
+/** Joins the rows into what names mean. Pure. */
+export function buildSnapshot(rows: Iterable<Record<string, unknown>>): CatalogSnapshot {
+  const builder = new Builder();
+  for (const row of rows) builder.take(rowOf(row));
+  return builder.build();
+}
+
+/** The key of a qualified name; NUL cannot be part of an identifier. */
+export function keyOf(schema: string, name: string): string {
+  return `${schema}\0${name}`;
+}
+
+function rowOf(row: Record<string, unknown>): CatalogRow {
+  const { kind, data } = row;
+  if (typeof kind !== "string" || typeof data !== "string") throw new TypeError("not a row of the catalog");
+  const parsed: unknown = JSON.parse(data);
+  if (!Array.isArray(parsed)) throw new TypeError("not a row of the catalog");
+  return { kind, data: parsed };
+}
+
+type Referred = "relation" | "function" | "operator";
+type NamedFunction = readonly [oid: number, schema: string, name: string];
+
+interface Use {
+  readonly what: Referred;
+  readonly oid: number;
+}
+
+interface RelationRow {
+  readonly schema: number;
+  readonly name: string;
+  readonly kind: RelationKind;
+  readonly columns: readonly string[];
+  readonly definition: string | undefined;
+  readonly hasRules: boolean;
+  readonly types: readonly number[];
+}
+
+interface TypeRow {
+  readonly schema: number;
+  readonly name: string;
+  readonly parts: readonly number[];
+}
+
+interface BuiltinRelation {
+  readonly kind: RelationKind;
+  readonly columns: string;
+}
+
+class Builder {
+  private readonly schemaNames = new Map<number, string>();
+  private readonly schemas = new Map<string, "everyone" | ReadonlySet<string>>();
+  private readonly builtinRelations = new Map<string, BuiltinRelation>();
+  private builtinFunctions: ReadonlySet<string> = new Set();
+  private builtinTypes: ReadonlySet<string> = new Set();
+  private readonly relations = new Map<number, RelationRow>();
+  private readonly children = new Map<number, number[]>();
+  private readonly cascades = new Map<number, { relation: number; onDelete: boolean; onUpdate: boolean }[]>();
+  private readonly triggers = new Map<number, { type: number; functions: readonly NamedFunction[] }[]>();
+  private readonly reads = new Map<number, Use[]>();
+  private readonly relationUses = new Map<number, Use[]>();
+  private readonly typeUses = new Map<number, Use[]>();
+  private readonly types = new Map<number, TypeRow>();
+  private readonly functionRows: { oid: number; schema: number; info: Omit<FunctionInfo, "schema"> }[] = [];
+  private readonly functions = new Map<number, FunctionInfo>();
+  private readonly operators = new Map<
+    number,
+    { schema: number; name: string; functions: readonly NamedFunction[] }
+  >();
+
+  take({ kind, data }: CatalogRow): void {
+    const [a, b, c, d, e, f, g, h] = data;
+    switch (kind) {
+      case "schema": {
+        this.schemaNames.set(numberOf(a), textOf(b));
+        // No list at all of an unlisted schema means that no account may look into it.
+        this.schemas.set(textOf(b), data.length > 2 && c === null ? "everyone" : new Set(textsOf(c)));
+        return;
+      }
+      case "builtinFunctions":
+        this.builtinFunctions = new Set(wordsOf(a));
+        return;
+      case "builtinTypes":
+        this.builtinTypes = new Set(wordsOf(a));
+        return;
+      case "builtinRelation":
+        this.builtinRelations.set(keyOf(textOf(a), textOf(b)), {
+          kind: relationKindOf(c),
+          columns: d === null ? "" : textOf(d),
+        });
+        return;
+      case "relation":
+        this.relations.set(numberOf(a), {
+          schema: numberOf(b),
+          name: textOf(c),
+          kind: relationKindOf(d),
+          columns: textsOf(e),
+          definition: typeof f === "string" ? f : undefined,
+          hasRules: g === true,
+          types: numbersOf(h),
+        });
+        return;
+      case "child":
+        push(this.children, numberOf(a), numberOf(b));
+        return;
+      case "cascade":
+        push(this.cascades, numberOf(a), {
+          relation: numberOf(b),
+          onDelete: c === true,
+          onUpdate: d === true,
+        });
+        return;
+      case "trigger":
+        push(this.triggers, numberOf(a), { type: numberOf(b), functions: namedFunctionsOf(c) });
+        return;
+      case "read":
+        push(this.reads, numberOf(a), useOf(b, c));
+        return;
+      case "relationUse":
+        push(this.relationUses, numberOf(a), useOf(b, c));
+        return;
+      case "typeUse":
+        push(this.typeUses, numberOf(a), useOf(b, c));
+        return;
+      case "type":
+        this.types.set(numberOf(a), {
+          schema: numberOf(b),
+          name: textOf(c),
+          parts: [numberOf(d), ...numbersOf(e)].filter((oid) => oid !== 0),
+        });
+        return;
+      case "function": {
+        const body = typeof e === "string" ? (f === true ? statementsOf(e) : e) : undefined;
+        const info = {
+          name: textOf(c),
+          language: textOf(d),
+          ...(body === undefined ? {} : { body }),
+          securityDefiner: g === true,
+          settings: textsOf(h),
+        };
+        this.functionRows.push({ oid: numberOf(a), schema: numberOf(b), info });
+        return;
+      }
+      case "operator":
+        this.operators.set(numberOf(a), {
+          schema: numberOf(b),
+          name: textOf(c),
+          functions: namedFunctionsOf(d),
+        });
+        return;
+      default:
+        throw new TypeError("not a row of the catalog");
+    }
+  }
+
+  build(): CatalogSnapshot {
+    const functions = new Map<string, FunctionInfo[]>();
+    for (const { oid, schema, info } of this.functionRows) {
+      const found = { schema: this.schemaNames.get(schema) ?? unknownSchema, ...info };
+      this.functions.set(oid, found);
+      push(functions, keyOf(found.schema, found.name), found);
+    }
+    const relations = new Map<string, RelationInfo>();
+    for (const [oid, row] of this.relations) {
+      const info = this.relationInfo(oid, row);
+      relations.set(keyOf(info.schema, info.name), info);
+    }
+    const types = new Map<string, TypeInfo>();
+    for (const [oid, row] of this.types) {
+      const schema = this.schemaNames.get(row.schema) ?? unknownSchema;
+      types.set(keyOf(schema, row.name), { schema, name: row.name, functions: this.functionsOfTypes([oid]) });
+    }
+    const operators = new Map<string, FunctionInfo[]>();
+    for (const row of this.operators.values()) {
+      const key = keyOf(this.schemaNames.get(row.schema) ?? unknownSchema, row.name);
+      for (const named of row.functions) push(operators, key, this.functionInfo(named));
+    }
+    return new Snapshot({
+      schemas: this.schemas,
+      relations,
+      functions,
+      operators,
+      types,
+      builtinRelations: this.builtinRelations,
+      builtinFunctions: this.builtinFunctions,
+      builtinTypes: this.builtinTypes,
+    });
+  }
+
+  private relationInfo(oid: number, row: RelationRow): RelationInfo {
+    const cascades = new Map<string, { relation: string; on: "delete" | "update" }>();
+    for (const { relation, onDelete, onUpdate } of this.cascades.get(oid) ?? []) {
+      const name = this.relationName(relation);
+      if (name === undefined) continue;
+      if (onDelete) cascades.set(`d ${name}`, { relation: name, on: "delete" });
+      if (onUpdate) cascades.set(`u ${name}`, { relation: name, on: "update" });
+    }
+    return {
+      schema: this.schemaNames.get(row.schema) ?? unknownSchema,
+      name: row.name,
+      kind: row.kind,
+      temporary: false,
+      columns: row.columns,
+      ...(row.definition === undefined ? {} : { definition: withoutSemicolon(row.definition) }),
+      reads: orNone(this.readsOf(oid)),
+      children: orNone((this.children.get(oid) ?? []).flatMap((child) => this.relationName(child) ?? [])),
+      cascades: orNone([...cascades.values()]),
+      triggers: orNone(
+        (this.triggers.get(oid) ?? []).flatMap(({ type, functions }) =>
+          functions.map((named) => ({ events: eventsOf(type), function: this.functionInfo(named) })),
+        ),
+      ),
+      hasRules: row.hasRules,
+      functions: orNone([
+        ...new Set([
+          ...this.functionsBehind(this.relationUses.get(oid)),
+          ...this.functionsOfTypes(row.types),
+        ]),
+      ]),
+    };
+  }
+
+  private readsOf(oid: number): ObjectRef[] {
+    const refs = new Map<string, ObjectRef>();
+    const uses = this.reads.get(oid) ?? [];
+    for (const use of uses) {
+      const name = use.what === "relation" ? this.relationName(use.oid) : undefined;
+      if (name !== undefined) refs.set(`relation ${name}`, { name, kind: "relation", direct: false });
+    }
+    for (const { schema, name } of this.functionsBehind(uses)) {
+      refs.set(`function ${schema}.${name}`, { name: `${schema}.${name}`, kind: "function", direct: false });
+    }
+    return [...refs.values()];
+  }
+
+  private functionsBehind(uses: readonly Use[] | undefined): FunctionInfo[] {
+    const found = new Set<FunctionInfo>();
+    for (const use of uses ?? []) {
+      if (use.what === "function") {
+        const info = this.functions.get(use.oid);
+        if (info !== undefined) found.add(info);
+      } else if (use.what === "operator") {
+        for (const named of this.operators.get(use.oid)?.functions ?? []) found.add(this.functionInfo(named));
+      }
+    }
+    return [...found];
+  }
+
+  private functionsOfTypes(oids: readonly number[]): FunctionInfo[] {
+    const found = new Set<FunctionInfo>();
+    const seen = new Set(oids);
+    // A Set grows while it is walked: parts of parts are reached, each once.
+    for (const oid of seen) {
+      for (const info of this.functionsBehind(this.typeUses.get(oid))) found.add(info);
+      for (const inner of this.types.get(oid)?.parts ?? []) seen.add(inner);
+    }
+    return [...found];
+  }
+
+  private functionInfo([oid, schema, name]: NamedFunction): FunctionInfo {
+    return this.functions.get(oid) ?? builtinFunction(schema, name);
+  }
+
+  private relationName(oid: number): string | undefined {
+    const row = this.relations.get(oid);
+    return row === undefined ? undefined : `${this.schemaNames.get(row.schema) ?? unknownSchema}.${row.name}`;
+  }
+}
+
+interface SnapshotParts {
+  readonly schemas: CatalogSnapshot["schemas"];
+  readonly relations: ReadonlyMap<string, RelationInfo>;
+  readonly functions: ReadonlyMap<string, readonly FunctionInfo[]>;
+  readonly operators: ReadonlyMap<string, readonly FunctionInfo[]>;
+  readonly types: ReadonlyMap<string, TypeInfo>;
+  readonly builtinRelations: ReadonlyMap<string, BuiltinRelation>;
+  readonly builtinFunctions: ReadonlySet<string>;
+  readonly builtinTypes: ReadonlySet<string>;
+}
+
+class Snapshot implements CatalogSnapshot {
+  readonly schemas: CatalogSnapshot["schemas"];
+  private readonly parts: SnapshotParts;
+
+  constructor(parts: SnapshotParts) {
+    this.schemas = parts.schemas;
+    this.parts = parts;
+  }
+
+  relation(schema: string, name: string): RelationInfo | undefined {
+    const key = keyOf(schema, name);
+    const own = this.parts.relations.get(key);
+    if (own !== undefined) return own;
+    const builtin = this.parts.builtinRelations.get(key);
+    if (builtin === undefined) return undefined;
+    const columns = builtin.columns.split(" ");
+    return { ...plainRelation, schema, name, kind: builtin.kind, columns };
+  }
+
+  functions(schema: string, name: string): readonly FunctionInfo[] {
+    const own = this.parts.functions.get(keyOf(schema, name)) ?? none;
+    if (schema !== "pg_catalog" || !this.parts.builtinFunctions.has(name)) return own;
+    return [builtinFunction(schema, name), ...own];
+  }
+
+  operatorFunctions(schema: string, operator: string): readonly FunctionInfo[] {
+    return this.parts.operators.get(keyOf(schema, operator)) ?? none;
+  }
+
+  type(schema: string, name: string): TypeInfo | undefined {
+    const own = this.parts.types.get(keyOf(schema, name));
+    if (own !== undefined) return own;
+    if (schema === "pg_catalog" && this.parts.builtinTypes.has(name))
+      return { schema, name, functions: none };
+    // A table's rows have a type of its name, and the type of arrays of T is named _T.
+    const relation = this.parts.relations.get(keyOf(schema, name));
+    if (relation !== undefined && rowKinds.has(relation.kind))
+      return { schema, name, functions: relation.functions };
+    return name.startsWith("_") && name.length > 1 ? this.type(schema, name.slice(1)) : undefined;
+  }
+}
+
+const none: readonly never[] = Object.freeze([]);
+const rowKinds: ReadonlySet<RelationKind> = new Set([
+  "table",
+  "partitionedTable",
+  "view",
+  "materializedView",
+  "foreignTable",
+  "compositeType",
+]);
+
+// An object whose schema was not read belongs to no schema that a name can mean.
+const unknownSchema = "\0";
+
+/** What a relation has when nothing is known to hang on it. */
+export const plainRelation = {
+  temporary: false,
+  reads: none,
+  children: none,
+  cascades: none,
+  triggers: none,
+  hasRules: false,
+  functions: none,
+} as const satisfies Partial<RelationInfo>;
+
+function builtinFunction(schema: string, name: string): FunctionInfo {
+  return { schema, name, language: "internal", securityDefiner: false, settings: none };
+}
+
+const relationKinds: Readonly<Record<string, RelationKind>> = {
+  r: "table",
+  p: "partitionedTable",
+  v: "view",
+  m: "materializedView",
+  f: "foreignTable",
+  S: "sequence",
+  i: "index",
+  I: "index",
+  c: "compositeType",
+};
+
+function relationKindOf(value: unknown): RelationKind {
+  const kind = relationKinds[textOf(value)];
+  if (kind === undefined) throw new TypeError("not a kind of relation");
+  return kind;
+}
+
+/** The bits of pg_trigger.tgtype: https://github.com/postgres/postgres/blob/REL_18_STABLE/src/include/catalog/pg_trigger.h */
+const eventBits = [
+  [4, "insert"],
+  [8, "delete"],
+  [16, "update"],
+  [32, "truncate"],
+] as const;
+
+function eventsOf(type: number): ("insert" | "update" | "delete" | "truncate")[] {
+  return eventBits.filter(([bit]) => (type & bit) !== 0).map(([, event]) => event);
+}
+
+/** The statements of a SQL-standard body, ready to be parsed: without BEGIN ATOMIC … END, SELECT for RETURN. */
+function statementsOf(body: string): string {
+  const atomic = /^\s*BEGIN ATOMIC\b([\s\S]*)\bEND\s*$/.exec(body);
+  if (atomic?.[1] !== undefined) return atomic[1].trim();
+  return body.replace(/^\s*RETURN\b/, "SELECT");
+}
+
+function withoutSemicolon(definition: string): string {
+  return definition.trim().replace(/;$/, "");
+}
+
+function push<Key, Value>(map: Map<Key, Value[]>, key: Key, value: Value): void {
+  const list = map.get(key);
+  if (list === undefined) map.set(key, [value]);
+  else list.push(value);
+}
+
+// Most relations have none of a thing; one empty list serves them all.
+function orNone<Value>(list: readonly Value[]): readonly Value[] {
+  return list.length === 0 ? none : list;
+}
+
+function textOf(value: unknown): string {
+  if (typeof value !== "string") throw new TypeError("not a text of the catalog");
+  return value;
+}
+
+function numberOf(value: unknown): number {
+  if (typeof value !== "number") throw new TypeError("not a number of the catalog");
+  return value;
+}
+
+function listOf(value: unknown): readonly unknown[] {
+  return Array.isArray(value) ? value : none;
+}
+
+function textsOf(value: unknown): readonly string[] {
+  return orNone(listOf(value).map(textOf));
+}
+
+function numbersOf(value: unknown): readonly number[] {
+  return orNone(listOf(value).map(numberOf));
+}
+
+function wordsOf(value: unknown): string[] {
+  return value === null ? [] : textOf(value).split(" ");
+}
+
+function namedFunctionsOf(value: unknown): readonly NamedFunction[] {
+  return listOf(value).map((entry) => {
+    const [oid, schema, name] = listOf(entry);
+    return [numberOf(oid), textOf(schema), textOf(name)];
+  });
+}
+
+function useOf(what: unknown, oid: unknown): Use {
+  if (what !== "relation" && what !== "function" && what !== "operator") throw new TypeError("not a use");
+  return { what, oid: numberOf(oid) };
+}
