@@ -28,3 +28,5 @@ export type * from "./sql/analysis.ts";
 export * from "./sql/index.ts";
 export type * from "./sql/names.ts";
 export { staticNames } from "./static-names.ts";
+export { analyseSql } from "./sql/analyse.ts";
+export { loadSqlParser } from "./sql/parser.ts";

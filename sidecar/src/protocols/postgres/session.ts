@@ -69,7 +69,7 @@ export class PostgresSession {
 
   /** True when the server owes nothing. */
   get isIdle(): boolean {
-    return this.owed.length === 0 && !this.isCopyingIn;
+    return !this.mustSettle() && !this.isCopyingIn;
   }
 
   /** The session is over: whoever waits for the server is woken. */
@@ -433,7 +433,11 @@ export class PostgresSession {
   }
 
   private mustSettle(): boolean {
-    return this.owed.length > 0;
+    for (let index = 0; ; index += 1) {
+      const entry = this.owed.at(index);
+      if (entry === undefined) return false;
+      if (entry.kind !== "sync" || !entry.maybe) return true;
+    }
   }
 
   private push(entry: Owed): void {
@@ -645,6 +649,8 @@ export class PostgresSession {
       if (first.running !== undefined) first.running.tag = tag;
       const { effects } = first;
       this.finishExecute();
+      // The copy went through: the server has ignored every Sync that came before its end.
+      this.skipMaybeSyncs();
       this.applyEffects(effects, tag);
       return;
     }
@@ -695,6 +701,9 @@ export class PostgresSession {
     const first = this.owed.first();
     if (first?.kind !== "query" && first?.kind !== "sync") throw unexpected(backend.readyForQuery);
     this.owed.shift();
+    const next = this.owed.first();
+    // Whether this answers the doubtful Sync or the one behind it will show by what comes next.
+    if (first.kind === "sync" && first.maybe && next?.kind === "sync") next.maybe = true;
     if (first.kind === "query") this.report(first.running);
     if (status === 0x49) {
       for (const [name, portal] of this.portals) if (portal.segment <= first.segment) this.portals.delete(name);

@@ -1,0 +1,284 @@
+import { loadSqlParser } from "@sallyport/policy";
+import fc from "fast-check";
+import { beforeAll, describe, expect, it } from "vitest";
+import { GatewayError } from "../../wire/gateway-error.ts";
+import { client, errorIn, messagesIn, nonce, openSession, server } from "./testing.ts";
+
+beforeAll(() => loadSqlParser());
+
+const noDeletes = [{ name: "no-deletes", match: { commands: ["DELETE"] }, action: "Deny", message: "no deletes" }];
+const nonceError = () => server.error("42703", `column "${nonce}" does not exist`);
+
+describe("simple queries", () => {
+  it("passes an allowed query unchanged and records it with its answer", async () => {
+    const session = openSession(noDeletes);
+    await session.send(client.query("SELECT 1"));
+    expect(session.upstreamBytes()).toEqual(client.query("SELECT 1"));
+    const answer = [server.rowDescription(), server.dataRow("1"), server.complete("SELECT 1"), server.ready("I")];
+    session.reply(...answer);
+    expect(session.clientBytes()).toEqual(Buffer.concat(answer));
+    expect(session.recording.commands.map(({ text }) => text)).toEqual(["SELECT 1"]);
+    expect(session.recording.responses).toMatchObject([{ tag: "SELECT 1", rows: 1 }]);
+  });
+
+  it("C22: a refused query never reaches the server, and the next one runs", async () => {
+    const session = openSession(noDeletes);
+    await session.send(client.query("DELETE FROM orders"));
+    const sent = session.upstreamBytes().toString();
+    expect(sent).toContain(nonce);
+    expect(sent).not.toContain("DELETE");
+    session.reply(nonceError(), server.ready("I"));
+    const [error, ready] = session.received();
+    expect(errorIn(error!.body)).toEqual({ sqlstate: "42501", message: "no deletes" });
+    expect(ready!.type).toBe("Z");
+    await session.send(client.query("SELECT 2"));
+    expect(session.upstreamBytes()).toEqual(client.query("SELECT 2"));
+  });
+
+  it("relays 25P02 as it is when the refused query meets a failed transaction", async () => {
+    const session = openSession(noDeletes);
+    await session.send(client.query("DELETE FROM orders"));
+    session.reply(server.error("25P02", "current transaction is aborted"), server.ready("E"));
+    expect(errorIn(session.received()[0]!.body).sqlstate).toBe("25P02");
+  });
+
+  it("C14: one refused statement of several keeps all of them from running", async () => {
+    const session = openSession(noDeletes);
+    await session.send(client.query("INSERT INTO orders VALUES (1); DELETE FROM orders; SELECT 1"));
+    expect(session.upstreamBytes().toString()).not.toContain("INSERT");
+  });
+
+  it("does not take a message that merely quotes the nonce's statement for another's refusal", async () => {
+    const session = openSession(noDeletes);
+    await session.send(client.query("SELECT 1"));
+    session.reply(nonceError(), server.ready("I"));
+    expect(errorIn(session.received()[0]!.body).sqlstate).toBe("42703");
+  });
+
+  it("answers a syntax error in PostgreSQL's own words and position", async () => {
+    const session = openSession([]);
+    await session.send(client.query("SELEC 1"));
+    session.reply(nonceError(), server.ready("I"));
+    expect(errorIn(session.received()[0]!.body)).toEqual({
+      sqlstate: "42601",
+      message: 'syntax error at or near "SELEC"',
+    });
+  });
+
+  it("C30: an empty query passes without a verdict", async () => {
+    const session = openSession([]);
+    await session.send(client.query(" ;; -- nothing"));
+    expect(session.upstream()).toBe("Q");
+  });
+});
+
+describe("extended queries", () => {
+  const select = [client.parse("", "SELECT 1"), client.bind("", ""), client.describe("P", ""), client.execute("")];
+
+  it("passes an allowed cycle unchanged in one write", async () => {
+    const session = openSession(noDeletes);
+    const bytes = Buffer.concat([...select, client.sync()]);
+    await session.send(bytes);
+    expect(session.upstreamBytes()).toEqual(bytes);
+    session.reply(server.parseComplete(), server.bindComplete(), server.rowDescription(), server.dataRow("1"));
+    session.reply(server.complete("SELECT 1"), server.ready("I"));
+    expect(session.session.isIdle).toBe(true);
+    expect(session.recording.responses).toMatchObject([{ tag: "SELECT 1", rows: 1 }]);
+  });
+
+  it("C1, C3: a refused Parse is replaced, what follows is dropped up to Sync, one error comes back", async () => {
+    const session = openSession(noDeletes);
+    await session.send(client.parse("", "INSERT INTO orders VALUES (1)"), client.bind("", ""), client.execute(""));
+    await session.send(client.parse("", "DELETE FROM orders"), client.bind("", ""), client.execute(""), client.sync());
+    expect(session.upstream()).toBe("PBEPS");
+    session.reply(server.parseComplete(), server.bindComplete(), server.complete("INSERT 0 1"));
+    session.reply(nonceError(), server.ready("I"));
+    expect(session.received().map(({ type }) => type).join("")).toBe("12CEZ");
+  });
+
+  it("C8: a statement parsed under an old policy is judged again at Bind", async () => {
+    const session = openSession([]);
+    await session.send(client.parse("d", "DELETE FROM orders"), client.sync());
+    session.reply(server.parseComplete(), server.ready("I"));
+    session.upstreamBytes();
+    session.adopt(noDeletes);
+    await session.send(client.bind("", "d"), client.execute(""), client.sync());
+    expect(session.upstream()).toBe("PS");
+  });
+
+  it("refuses to bind a statement that it does not know, as the server would", async () => {
+    const session = openSession([]);
+    await session.send(client.bind("", "nope"), client.execute(""), client.sync());
+    expect(session.upstream()).toBe("PS");
+    session.reply(nonceError(), server.ready("I"));
+    expect(errorIn(session.received()[0]!.body)).toEqual({
+      sqlstate: "26000",
+      message: 'prepared statement "nope" does not exist',
+    });
+  });
+
+  it("C10: a name that SQL PREPARE has made can be bound, and DEALLOCATE takes it away", async () => {
+    const session = openSession(noDeletes);
+    await session.send(client.query("PREPARE q AS SELECT 1"));
+    session.reply(server.complete("PREPARE"), server.ready("I"));
+    await session.send(client.bind("", "q"), client.execute(""), client.sync());
+    expect(session.upstream()).toBe("QBES");
+    session.reply(server.bindComplete(), server.complete("SELECT 1"), server.ready("I"));
+    await session.send(client.query("DEALLOCATE q"));
+    session.reply(server.complete("DEALLOCATE"), server.ready("I"));
+    await session.send(client.bind("", "q"), client.execute(""), client.sync());
+    expect(session.upstream()).toBe("QPS");
+  });
+
+  it("waits for the server before it binds a name that an earlier, unanswered pipeline prepares", async () => {
+    const session = openSession([]);
+    await session.send(client.parse("s", "SELECT 1"), client.sync());
+    const later = session.send(client.bind("", "s"), client.execute(""), client.sync());
+    expect(session.upstream()).toBe("PSH");
+    session.reply(server.error("42601", "no"), server.ready("I"));
+    await later;
+    // The Parse failed: binding `s` now must not run as if it had been prepared.
+    expect(session.upstream()).toBe("PS");
+  });
+
+  it("gives back the old meaning of a name when a later Parse of it is skipped", async () => {
+    const session = openSession(noDeletes);
+    await session.send(client.parse("", "SELECT 1"), client.sync());
+    session.reply(server.parseComplete(), server.ready("I"));
+    await session.send(client.parse("x", "SELECT nonsense"), client.parse("", "SELECT 2"), client.sync());
+    session.reply(server.error("42703", "column does not exist"), server.ready("I"));
+    session.recording.commands.length = 0;
+    await session.send(client.bind("", ""), client.execute(""), client.sync());
+    expect(session.recording.commands.map(({ text }) => text)).toEqual(["SELECT 1"]);
+  });
+
+  it("C17: FunctionCall is refused with 42501", async () => {
+    const session = openSession([]);
+    await session.send(client.functionCall());
+    session.reply(nonceError(), server.ready("I"));
+    const [error] = session.received();
+    expect(errorIn(error!.body).sqlstate).toBe("42501");
+  });
+});
+
+describe("copy", () => {
+  it("C18: a Sync sent while the server takes COPY data is not waited for", async () => {
+    const session = openSession([]);
+    await session.send(client.parse("", "COPY orders FROM STDIN"), client.bind("", ""), client.execute(""), client.sync());
+    session.reply(server.parseComplete(), server.bindComplete(), server.copyIn());
+    await session.send(client.copyData("1\t2\n"), client.copyDone(), client.sync());
+    session.reply(server.complete("COPY 1"), server.ready("I"));
+    expect(session.session.isIdle).toBe(true);
+  });
+
+  it("streams CopyData through in pieces, whatever its size", async () => {
+    const session = openSession([]);
+    await session.send(client.query("COPY orders FROM STDIN"));
+    session.reply(server.copyIn());
+    session.upstreamBytes();
+    const data = client.copyData("x".repeat(100_000));
+    await session.send(data.subarray(0, 50_000));
+    expect(session.upstreamBytes().length).toBe(50_000);
+    await session.send(data.subarray(50_000));
+    expect(session.upstreamBytes().length).toBe(data.length - 50_000);
+  });
+});
+
+describe("bad input", () => {
+  const violations: readonly (readonly [string, Buffer, string])[] = [
+    ["an unknown message type", Buffer.from([0x21, 0, 0, 0, 4]), "08P01"],
+    ["a negative length", Buffer.from([0x51, 0xff, 0xff, 0xff, 0xff]), "08P01"],
+    ["a query with an embedded NUL (D7)", Buffer.from([0x51, 0, 0, 0, 8, 0x3b, 0, 0x3b, 0]), "08P01"],
+    ["a query in invalid UTF-8 (D6)", Buffer.from([0x51, 0, 0, 0, 7, 0xc0, 0x80, 0]), "22021"],
+    ["a statement over the limit (C28)", Buffer.from([0x51, 0x40, 0, 0, 0]), "54000"],
+    ["a password after login", Buffer.from([0x70, 0, 0, 0, 5, 0]), "08P01"],
+  ];
+  it.each(violations)("ends the session on %s", async (_what, bytes, sqlstate) => {
+    const session = openSession([]);
+    const failure = await session.send(bytes).then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+    expect(failure).toBeInstanceOf(GatewayError);
+    expect((failure as GatewayError).sqlstate).toBe(sqlstate);
+  });
+
+  it("D1: ends the session when the server reports standard_conforming_strings off", () => {
+    const session = openSession([]);
+    expect(() => session.reply(server.parameter("standard_conforming_strings", "off"))).toThrow(GatewayError);
+  });
+
+  it("fails closed when the server answers something that nobody asked for", () => {
+    const session = openSession([]);
+    expect(() => session.reply(server.parseComplete())).toThrow(GatewayError);
+    expect(() => session.reply(server.ready("I"))).toThrow(GatewayError);
+  });
+
+  it("never throws anything but a GatewayError for bytes of a client or a server", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.uint8Array({ maxLength: 40 }), { maxLength: 6 }), fc.boolean(), async (chunks, up) => {
+        const session = openSession([]);
+        for (const chunk of chunks) {
+          try {
+            if (up) session.reply(Buffer.from(chunk));
+            else await session.send(Buffer.from(chunk));
+          } catch (error) {
+            expect(error).toBeInstanceOf(GatewayError);
+            return;
+          }
+        }
+      }),
+      { numRuns: 300 },
+    );
+  });
+});
+
+describe("framing", () => {
+  const clientStream = Buffer.concat([
+    client.query("SELECT 1"),
+    client.parse("", "SELECT id FROM customers"),
+    client.bind("", "", ["7", null]),
+    client.execute(""),
+    client.sync(),
+  ]);
+  const serverStream = Buffer.concat([
+    server.rowDescription(),
+    server.dataRow("1"),
+    server.complete("SELECT 1"),
+    server.ready("I"),
+    server.parseComplete(),
+    server.bindComplete(),
+    server.dataRow("Ann"),
+    server.complete("SELECT 1"),
+    server.ready("I"),
+  ]);
+
+  it("gives the same bytes wherever the streams are cut", async () => {
+    for (let cut = 0; cut <= clientStream.length; cut += 1) {
+      const session = openSession(noDeletes);
+      await session.send(clientStream.subarray(0, cut));
+      await session.send(clientStream.subarray(cut));
+      expect(session.upstreamBytes()).toEqual(clientStream);
+    }
+    for (let cut = 0; cut <= serverStream.length; cut += 1) {
+      const session = openSession(noDeletes);
+      await session.send(clientStream);
+      session.reply(serverStream.subarray(0, cut));
+      session.reply(serverStream.subarray(cut));
+      expect(session.clientBytes()).toEqual(serverStream);
+      expect(session.recording.responses.length).toBe(2);
+    }
+    expect(messagesIn(serverStream).length).toBe(9);
+  });
+});
+
+describe("recording", () => {
+  it("refuses with 57P03 what cannot be recorded, and nothing of it reaches the server", async () => {
+    const session = openSession([]);
+    session.recording.failure = new Error("disk full");
+    await session.send(client.query("SELECT 1"));
+    expect(session.upstreamBytes().toString()).not.toContain("SELECT 1");
+    session.reply(nonceError(), server.ready("I"));
+    expect(errorIn(session.received()[0]!.body).sqlstate).toBe("57P03");
+  });
+});
