@@ -83,7 +83,7 @@ describe("places", () => {
       "m.yaml:3:1: error: metadata.name: is required",
       "m.yaml:5:1: error: spec.resources: is required",
       "m.yaml:5:1: error: spec: the policy says nothing: set a profile, rules, masking or limits",
-      "m.yaml:6:3: error: spec.subjects: must NOT have fewer than 1 items",
+      "m.yaml:6:3: error: spec.subjects: must have at least 1 entry",
     ]);
   });
 

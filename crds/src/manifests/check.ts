@@ -3,7 +3,9 @@ import type { PathSegment } from "../schema.ts";
 import { type LoadedDocument, type Manifest, titleOf } from "./loaded.ts";
 import { type Finding, type Problem, parsePath } from "./problem.ts";
 import { referenceFindings } from "./references.ts";
-import { kindNames, kindSchema, schemaFindings, suggestion } from "./schema-check.ts";
+import { kindNames, kindSchema, schemaFindings } from "./schema-check.ts";
+import { isRecord } from "./shape-check.ts";
+import { suggestion } from "./suggestion.ts";
 import { readYaml, type YamlDocument } from "./yaml-document.ts";
 
 /** A file's name and text. */
@@ -310,6 +312,3 @@ const keyOf = ({ kind, namespace, name }: Claimed): string =>
   `${String(kind)}/${namespace ?? ""}/${name ?? ""}`;
 
 const isError = ({ severity }: { severity: string }): boolean => severity === "error";
-
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
