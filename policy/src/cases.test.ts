@@ -2,13 +2,11 @@ import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { CaseFileError, runPolicyCases } from "./cases.ts";
+import { analyseSql, loadSqlParser } from "./sql/index.ts";
 
 const folder = new URL("../testdata/evaluate/", import.meta.url);
-const runner = {
-  analyse: () => {
-    throw new Error("these case files declare parts, not SQL");
-  },
-};
+const runner = { analyse: analyseSql };
+await loadSqlParser();
 
 describe("the case files of how a verdict is reached", () => {
   const files = readdirSync(folder).filter((name) => name.endsWith(".yaml"));

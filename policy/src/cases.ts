@@ -2,6 +2,18 @@
  * Policies tested like code: a case file declares policies, who asks and what is expected. `sallyport policy test`
  * runs the same files that prove our own sentences in `testdata/evaluate`. Pure: reading YAML and parsing SQL come
  * from the caller.
+ *
+ *     title: what the file proves
+ *     policies: [manifests]            # and `manifests: folder`, which the caller loads
+ *     resource: {namespace: shop, name: orders, labels: {}, namespaceLabels: {}}
+ *     identities: {alice: {user: "okta:alice", groups: ["okta:analysts"]}}
+ *     tables: ["public.orders(id, total)", "view public.open(id) as SELECT …"]
+ *     now: "2026-01-05T12:00:00Z"
+ *     problems: [{policy: p, path: spec.profile, reason: Contradictory}]
+ *     cases:
+ *     - {as: alice, sql: SELECT 1, expect: {action: Allow, rule: policy/rule}}
+ *     - {as: alice, connect: true, expect: {action: Deny, message: part of the message}}
+ *     - {as: alice, sql: SELEC, expect: {sqlstate: "42601"}}
  */
 import { compilePolicies, type PolicyFeatures, type PolicyProblem } from "./compile.ts";
 import type { AccessPolicySpec, PolicyDocument, ResourceDocument } from "./documents.ts";

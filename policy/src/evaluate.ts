@@ -38,7 +38,10 @@ export interface SessionPolicy {
   explain(command: Command, facts: DecisionFacts): Explanation;
 }
 
-/** Gathers every policy that names the subject and the resource, cluster floors included. */
+/**
+ * Gathers every policy that names the subject and the resource, cluster floors included. A floor needs no rank of its
+ * own: any Deny wins, wherever it is written, and what a ClusterAccessPolicy allows is allowed like anything else.
+ */
 export function forSession(set: PolicySet, context: SessionContext): SessionPolicy {
   return new GatheredPolicy(set, context);
 }

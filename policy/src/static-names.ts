@@ -1,4 +1,5 @@
 /** Names without a server: a resolver over relations that a case file declares, for tests and `policy test`. */
+import { isKnownType } from "./sql/builtin-types.ts";
 import type { FunctionInfo, NameResolver, RelationInfo, RelationKind } from "./sql/names.ts";
 
 /**
@@ -32,7 +33,9 @@ export function staticNames(
     functions: (schema, name) => (inSchema(schema).includes("pg_catalog") ? [builtIn(name)] : []),
     operatorFunctions: () => [],
     type: (schema, name) =>
-      inSchema(schema).includes("pg_catalog") ? { schema: "pg_catalog", name, functions: [] } : undefined,
+      inSchema(schema).includes("pg_catalog") && isKnownType(name)
+        ? { schema: "pg_catalog", name, functions: [] }
+        : undefined,
     schemaExists: (name) => schemas.has(name),
     prepared: () => undefined,
   };
