@@ -1,0 +1,36 @@
+/**
+ * The commands, one line each. A command's file is loaded when it is called, and what is heavy in it (the SQL parser,
+ * token signing, the gateway) when its action runs, so that `sallyport --help` answers at once.
+ */
+import type { Command } from "commander";
+import type { Invocation } from "../terminal.ts";
+
+/** Adds a command's arguments, options and action. */
+export type Configure = (command: Command, invocation: Invocation) => Promise<void> | void;
+
+/** A command that `sallyport` knows. */
+export interface CommandEntry {
+  readonly name: string;
+  readonly summary: string;
+  readonly load: () => Promise<{ readonly configure: Configure }>;
+}
+
+export const commands: readonly CommandEntry[] = [
+  { name: "gateway", summary: "run the gateway", load: () => import("./gateway.ts") },
+  { name: "token", summary: "issue a short-lived token, or make a key", load: () => import("./token.ts") },
+  {
+    name: "validate",
+    summary: "find every problem in a folder of manifests",
+    load: () => import("./validate.ts"),
+  },
+  { name: "policy", summary: "test and explain policies", load: () => import("./policy.ts") },
+  { name: "sessions", summary: "list recorded sessions", load: () => import("./sessions.ts") },
+  { name: "replay", summary: "show what happened in a session", load: () => import("./replay.ts") },
+  { name: "verify", summary: "prove that recordings are unchanged", load: () => import("./verify.ts") },
+  {
+    name: "completion",
+    summary: "write a completion script for a shell",
+    load: () => import("./completion.ts"),
+  },
+  { name: "version", summary: "show the version", load: () => import("./version.ts") },
+];
