@@ -60,7 +60,8 @@ export async function readLogs(
   const logs: LogFile[] = [];
   const sessions = new Map<string, SessionEntry>();
   for (const name of names) {
-    const records: { readonly record: LogRecord; readonly block: number }[] = [];
+    let first: LogRecord | undefined;
+    let last: LogRecord | undefined;
     const hashes: string[] = [];
     const scan = await scanJournal({
       path: join(folder, logFolder, `${name}.journal`),
@@ -70,21 +71,24 @@ export async function readLogs(
       onBlock: ({ chain, lines }) => {
         hashes.push(chain.hash);
         for (const line of lines) noteSession(sessions, parseLogRecord(line), name, chain.block);
-        if (chain.block === 0) records.push({ record: parseLogRecord(lines[0] ?? "{}"), block: 0 });
-        records[1] = { record: parseLogRecord(lines.at(-1) ?? "{}"), block: chain.block };
+        if (chain.block === 0) first = parseLogRecord(lines[0] ?? "");
+        last = parseLogRecord(lines.at(-1) ?? "");
       },
     });
-    const first = records[0]?.record;
     logs.push({
       name,
       sequence: logSequence(name) ?? 0,
       scan,
-      start: first?.kind === "start" ? first : undefined,
-      isStopped: records[1]?.record.kind === "stopped" && scan.isFinal,
+      start: ofKind(first, "start"),
+      isStopped: ofKind(last, "stopped") !== undefined && scan.isFinal,
       hashes,
     });
   }
   return { logs, sessions };
+}
+
+function ofKind<K extends LogRecord["kind"]>(record: LogRecord | undefined, kind: K) {
+  return record?.kind === kind ? (record as Extract<LogRecord, { kind: K }>) : undefined;
 }
 
 /** The end of a journal as a successor writes it down. */
@@ -110,11 +114,11 @@ export function isEnded(entry: SessionEntry): boolean {
 
 function noteSession(
   sessions: Map<string, SessionEntry>,
-  record: LogRecord,
+  record: LogRecord | undefined,
   log: string,
   block: number,
 ): void {
-  if (record.kind === "start" || record.kind === "stopped") return;
+  if (record === undefined || record.kind === "start" || record.kind === "stopped") return;
   if (record.kind === "opened") {
     sessions.set(record.session, {
       opened: record,

@@ -53,10 +53,23 @@ export function logLine(record: LogRecord): string {
   return recordLine({ ...record });
 }
 
-/** Reads a log line whose block's signature holds: its form is ours, so only the kind is checked. */
-export function parseLogRecord(line: string): LogRecord {
-  return JSON.parse(line) as LogRecord;
+/** Reads a log line; undefined for one that is none, which only a log whose signatures nobody checked can hold. */
+export function parseLogRecord(line: string): LogRecord | undefined {
+  let record: unknown;
+  try {
+    record = JSON.parse(line);
+  } catch {
+    return undefined;
+  }
+  if (typeof record !== "object" || record === null || !("kind" in record)) return undefined;
+  if (record.kind === "start" || record.kind === "stopped") return record as LogRecord;
+  if (!("session" in record) || !sessionIdForm.test(String(record.session))) return undefined;
+  // A path is followed by whoever lists or replays: it never leads out of the folder.
+  if (record.kind === "opened" && !("path" in record && pathForm.test(String(record.path)))) return undefined;
+  return record as LogRecord;
 }
+
+const pathForm = /^sessions\/[^/.\0]+\/[^/.\0]+\/\d{4}-\d\d-\d\d\/[A-Za-z0-9_-]+\.journal$/;
 
 const sessionIdForm = /^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$/;
 

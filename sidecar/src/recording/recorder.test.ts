@@ -258,6 +258,30 @@ test("a live session is open, its heads are noted in the log, and follow ends wi
   expect(recorder.publishedHead()).toMatchObject({ log: expect.stringMatching(/^log-00000001-/) });
 });
 
+test("a folder that is being written verifies at any moment", async () => {
+  const recorder = await record({ headMs: 3 });
+  let isDone = false;
+  const writing = (async () => {
+    for (let i = 0; !isDone; i++) {
+      const session = recorder.open(opening(`session-${i}`));
+      for (let n = 0; n < 3; n++) {
+        session.command(allowedCommand(`SELECT ${n}`));
+        await session.stored(n === 1 ? "Durable" : "Accepted");
+      }
+      await session.close("done");
+      if (i % 5 === 0) await recorder.prune({ olderThanMs: 300 });
+    }
+  })();
+  const bad: unknown[] = [];
+  for (let i = 0; i < 15; i++) {
+    const { log, sessions } = await verifyRecordings(place.folder, publicKey);
+    bad.push(...[log, ...sessions].filter(({ status }) => status !== "ok" && status !== "open"));
+  }
+  isDone = true;
+  await writing;
+  expect(bad).toEqual([]);
+});
+
 test("ids that could name another file are refused, and so is an id in use", async () => {
   const recorder = await record();
   for (const id of ["", "../x", "a/b", ".hidden", "a.b", "x".repeat(200)]) {

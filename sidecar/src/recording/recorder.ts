@@ -249,12 +249,18 @@ class FolderRecorder implements Recorder, JournalHost {
     journal.isPumping = true;
     try {
       let isFirst = isTimed;
+      const { isFailing } = journal;
+      let hasStored = false;
       while (journal.hasUnwritten && (isFirst || journal.isDue)) {
         isFirst = false;
         await this.#write(journal);
+        hasStored = true;
       }
-      if (journal.isAnchored && journal.wantsSync) await this.#sync(journal);
-      journal.recover();
+      if (journal.isAnchored && journal.wantsSync) {
+        await this.#sync(journal);
+        hasStored = true;
+      }
+      if (isFailing && hasStored) journal.recover();
       if (journal.isAnchored && journal.isClosing && !journal.hasUnwritten) await this.#finish(journal);
     } catch (error) {
       journal.fail(error as Error);
@@ -292,11 +298,13 @@ class FolderRecorder implements Recorder, JournalHost {
     // Only the pump waits here, and there is one: a head that is being noted does not.
     if (journal.syncing) await journal.syncing.catch(() => undefined);
     const upTo = journal.written;
-    journal.isSyncOwed = true;
     journal.syncing = journal.file.sync();
     try {
       await journal.syncing;
       journal.isSyncOwed = false;
+    } catch (error) {
+      journal.isSyncOwed = true;
+      throw error;
     } finally {
       journal.syncing = undefined;
     }

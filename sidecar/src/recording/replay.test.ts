@@ -36,6 +36,16 @@ test("a replay shows who, what, the decision with its strength, and the outcome"
   ]);
 });
 
+test("a record of a form that nobody writes is shown as such", async () => {
+  const foreign = [
+    { kind: "command", n: 1, at: "x" },
+    { kind: "closing", at: Number.NaN },
+  ] as unknown as Recorded[];
+  const lines = await rendered(...foreign, command);
+  expect(lines[0]).toContain("no recorder wrote");
+  expect(lines.at(-1)).toContain("Deny by shop/p/r");
+});
+
 test("no control, bidirectional or invisible character of a recording reaches the terminal", async () => {
   const nasty = "\u001b]0;x\u0007\u009b31m\u202etxt\u200b\r\u2028\u007f";
   expect(printable(nasty)).toBe("\\u{1b}]0;x\\u{7}\\u{9b}31m\\u{202e}txt\\u{200b}\\u{d}\\u{2028}\\u{7f}");

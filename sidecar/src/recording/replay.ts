@@ -9,7 +9,7 @@ export async function* renderReplay(
   for await (const record of records) {
     if ("at" in record) startedAt ??= record.at;
     const at = "at" in record ? offset(record.at - (startedAt ?? record.at)) : " ".repeat(12);
-    for (const line of render(record)) yield `${at}  ${line}`;
+    for (const line of renderable(record)) yield `${at}  ${line}`;
   }
 }
 
@@ -23,6 +23,15 @@ export function printable(text: unknown): string {
 
 /** Controls, formats (bidirectional ones among them), surrogates, private and unassigned characters, separators. */
 const unprintable = /[\p{C}\p{Zl}\p{Zp}]/gu;
+
+/** A changed recording may hold records of any form: they are shown as that, and the rest still is. */
+function renderable(record: Recorded): readonly string[] {
+  try {
+    return render(record);
+  } catch {
+    return ["(a record that no recorder wrote: run verify)"];
+  }
+}
 
 function render(record: Recorded): readonly string[] {
   switch (record.kind) {

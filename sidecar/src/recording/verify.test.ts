@@ -137,6 +137,35 @@ test("a truncated log is found, the newest one by its published head or by what 
   );
 });
 
+test("a log cut below what a signed session says of it is cut, without any head from elsewhere", async () => {
+  const result = await after(async (folder) => {
+    const path = join(folder, paths.log2 as string);
+    await truncate(path, 0);
+  });
+  expect(result).toMatchObject({ ok: "false", log: "cut" });
+});
+
+test("a log of someone else's making leads no reader out of the folder", async () => {
+  const folder = await place.copy();
+  const name = "log-00000001-1";
+  await rm(join(folder, "log"), { recursive: true });
+  await mkdir(join(folder, "log"));
+  const lines = ["../../etc/passwd", "sessions/../../2026-01-01/x.journal", "/etc/passwd"].map((path) =>
+    JSON.stringify({ kind: "opened", at: 1, session: "x", path }),
+  );
+  const text = `${[...lines, "no json"].join("\n")}\n`;
+  const start = { journal: `log:${name}`, number: 0, previous: "0".repeat(64) };
+  const previousLine = `sallyport journal v1 log:${name}\n`;
+  const { bytes } = sealBlock({
+    ...start,
+    records: 4,
+    lines: text.replace("no json", '{"kind":"x"}'),
+    previousLine,
+  });
+  await writeFile(join(folder, "log", `${name}.journal`), bytes);
+  expect(await listSessions(folder)).toEqual([]);
+});
+
 test("a removed session is missing, and a removed log is noticed", async () => {
   for (const name of ["one", "two", "three"]) {
     const result = await after((folder) => rm(join(folder, paths[name] as string)));

@@ -57,11 +57,11 @@ export async function verifyRecordings(
   publicKey: KeyObject,
   options: VerifyOptions = {},
 ): Promise<Verification> {
-  const names = await logNames(folder);
-  const history = await readLogs(folder, names, publicKey);
+  const history = await readLogs(folder, await logNames(folder), publicKey);
   const logHeads = new Set<string>();
   const sessions: SessionFinding[] = [];
   let pruned = 0;
+  const gone: string[] = [];
   const halfWritten: { readonly index: number; readonly path: string; readonly size: number }[] = [];
   for (const [sessionId, entry] of history.sessions) {
     const path = join(folder, entry.opened.path);
@@ -71,33 +71,56 @@ export async function verifyRecordings(
       key: publicKey,
       heads: entry.heads,
     });
-    for (const head of scan?.logHeads ?? []) logHeads.add(head);
-    if (entry.isPruned && scan === undefined) {
-      pruned++;
+    if (scan === undefined) {
+      gone.push(sessionId);
       continue;
     }
-    const finding = scan === undefined ? absent(history.logs, entry) : judge(entry, scan);
-    if (scan && finding.status === "torn" && entry.recovered === undefined) {
+    for (const head of scan.logHeads) logHeads.add(head);
+    const finding = judge(entry, scan);
+    if (finding.status === "torn" && entry.recovered === undefined) {
       halfWritten.push({ index: sessions.length, path, size: scan.size });
     }
     sessions.push({ sessionId, ...finding });
   }
-  // A live session may have been seen within a write: its file then grows on.
+  // A live recorder has gone on since: what is there now is held against what its log says now.
+  const unknown = await unknownJournals(folder, history);
+  const isLive = history.logs.at(-1)?.isStopped === false;
+  const later = isLive ? await readLogs(folder, await logNames(folder), publicKey) : history;
+  const laterPaths = new Set([...later.sessions.values()].map(({ opened }) => opened.path));
+  for (const sessionId of gone) {
+    const entry = later.sessions.get(sessionId) ?? history.sessions.get(sessionId);
+    if (entry === undefined || entry.isPruned) pruned++;
+    else {
+      const finding = absent(later.logs, entry);
+      const path = join(folder, entry.opened.path);
+      if (finding.status === "torn") halfWritten.push({ index: sessions.length, path, size: -1 });
+      sessions.push({ sessionId, ...finding });
+    }
+  }
+  // A live session may have been seen before its file was made or within a write.
   if (halfWritten.length > 0) await setTimeout(growthWaitMs);
   for (const { index, path, size } of halfWritten) {
     const finding = sessions[index];
     if (finding === undefined || !(await hasGrown(path, size))) continue;
     sessions[index] = { ...finding, status: "open", detail: "it is being written" };
   }
-  sessions.push(...(await unknownSessions(folder, history)));
-  const log = findLog(history.logs, logHeads, options.expectedHead);
+  for (const path of unknown) {
+    if (laterPaths.has(path)) continue;
+    const sessionId = basename(path, ".journal");
+    const journal = sessionJournal(sessionId);
+    const scan = await scanOrAbsent({ path: join(folder, path), journal, key: publicKey });
+    // Where our own signature is in it, the log that knew it was cut: its heads say so.
+    for (const head of scan?.logHeads ?? []) logHeads.add(head);
+    sessions.push({ sessionId, status: "changed", detail: `no log knows ${path}` });
+  }
+  const log = findLog(later.logs, logHeads, options.expectedHead);
   const isGood = ({ status }: LogFinding) => status === "ok" || status === "open";
   return {
     ok: isGood(log) && sessions.every(isGood),
     log,
     sessions,
     pruned,
-    head: headOf(history.logs),
+    head: headOf(later.logs),
   };
 }
 
@@ -185,7 +208,6 @@ function judge(entry: SessionEntry, scan: Scan): LogFinding {
 
 /** Decides about a journal that is not there. */
 function absent(logs: readonly LogFile[], entry: SessionEntry): LogFinding {
-  if (entry.isPruned) return { status: "ok", detail: "removed at the end of its retention" };
   const log = logs.find(({ name }) => name === entry.log);
   // The log notes a session before its file is made, and no further block before that: only there a crash explains it.
   const wasLast = log?.scan.block === entry.openedBlock && !log.isStopped;
@@ -195,13 +217,11 @@ function absent(logs: readonly LogFile[], entry: SessionEntry): LogFinding {
   return { status: "missing", detail: "the log knows it, and its file is gone" };
 }
 
-async function unknownSessions(folder: string, history: LogHistory): Promise<readonly SessionFinding[]> {
+async function unknownJournals(folder: string, history: LogHistory): Promise<readonly string[]> {
   const known = new Set([...history.sessions.values()].map(({ opened }) => opened.path));
-  const found: SessionFinding[] = [];
+  const found: string[] = [];
   for await (const path of glob("sessions/**/*.journal", { cwd: folder })) {
-    if (known.has(path)) continue;
-    const sessionId = basename(path, ".journal");
-    found.push({ sessionId, status: "changed", detail: `no log knows ${path}` });
+    if (!known.has(path)) found.push(path);
   }
   return found;
 }

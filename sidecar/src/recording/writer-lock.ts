@@ -22,14 +22,26 @@ export async function lockWriter(path: string): Promise<WriterLock> {
     }
     const [pid = "", ...holder] = (await readFile(path, "utf8").catch(() => "")).trim().split(" ");
     // In a container the dead process often had our own pid: its start time tells the two apart.
-    const isAlive = Number(pid) === process.pid ? held.has(path) : holderOf(Number(pid)) === holder.join(" ");
-    if (isAlive && pid !== "") throw new Error(`recordings are being written by process ${pid} (${path})`);
+    const isAlive = Number(pid) === process.pid ? held.has(path) : isRunning(Number(pid), holder.join(" "));
+    if (isAlive) throw new Error(`recordings are being written by process ${pid} (${path})`);
     await unlink(path).catch(() => undefined);
   }
   throw new Error(`the lock ${path} cannot be taken`);
 }
 
+/** The locks of this process. */
 const held = new Set<string>();
+
+function isRunning(pid: number, holder: string): boolean {
+  if (!Number.isInteger(pid) || pid <= 0) return false;
+  if (holder !== "") return holderOf(pid) === holder;
+  // Without /proc the id alone has to do.
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
 
 async function release(path: string): Promise<void> {
   held.delete(path);
