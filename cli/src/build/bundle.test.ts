@@ -1,0 +1,43 @@
+import { execFile } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { testdata } from "../testing.ts";
+import { writeBundle } from "./bundle.ts";
+
+const run = promisify(execFile);
+let folder = "";
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "sallyport-bundle-"));
+  await writeBundle(folder);
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+/** Runs the bundle from a folder that has no node_modules above it. */
+const bundle = (...argv: readonly string[]) =>
+  run(process.execPath, ["--enable-source-maps", join(folder, "sallyport.mjs"), ...argv], { cwd: folder });
+
+test("the bundle parses SQL with the WebAssembly beside it", async () => {
+  const { stdout, stderr } = await bundle("policy", "test", join(testdata, "cases.yaml"));
+  expect(stdout).toContain("5 passed, 0 failed");
+  expect(stderr).toBe("");
+});
+
+test("the bundle checks manifests, keys and certificates as the sources do", async () => {
+  expect((await bundle("validate", join(testdata, "manifests"))).stdout).toContain("0 errors");
+  await bundle("token", "--new-key", "ci.key");
+  const { stdout } = await bundle("token", "--key", "ci.key", "--user", "alice", "--resource", "demo/shop");
+  expect(stdout.split(".")).toHaveLength(3);
+});
+
+test("the bundle holds the gateway", async () => {
+  const empty = { ...process.env, SALLYPORT_MANIFESTS: join(folder, "nowhere"), SALLYPORT_STATE: folder };
+  const argv = [join(folder, "sallyport.mjs"), "gateway", "--admin", "127.0.0.1:0"];
+  const failed = await run(process.execPath, argv, { cwd: folder, env: empty, timeout: 10_000 }).catch(
+    (error: unknown) => error,
+  );
+  expect(failed).toMatchObject({ code: 1, stderr: expect.stringContaining("nowhere") });
+});
