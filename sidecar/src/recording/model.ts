@@ -53,13 +53,20 @@ export interface SessionRecording {
   rows(commandNumber: number, chunk: Uint8Array): void;
   /** A note that is not a command: a reload, a limit, a refusal at login, a notice. */
   event(name: string, fields: Readonly<Record<string, string | number | boolean>>): void;
-  /** Resolves when everything appended so far is stored (Durable: fsynced); rejects when storage failed. */
+  /**
+   * Resolves when everything appended so far is stored (Durable: fsynced); rejects when storage failed. What was taken
+   * stays and is stored when storage comes back: after a rejection, refuse the command and append its response with
+   * the sqlstate of the refusal, so that the recording does not read as if it had run.
+   */
   stored(durability: "Accepted" | "Durable"): Promise<void>;
   /** Resolves when the buffer has room again; rejects when storage failed. */
   room(): Promise<void>;
   /** Why nothing can be recorded now; undefined while it can. */
   readonly failure: Error | undefined;
-  /** Writes the closing record with its signature; nothing can be appended afterwards. */
+  /**
+   * Writes the closing record with its signature; nothing can be appended afterwards. Resolves when the file is synced
+   * and the log says closed; rejects where storage fails, and the recorder goes on trying.
+   */
   close(reason: string): Promise<void>;
 }
 
