@@ -56,8 +56,10 @@ export interface AccessPolicySpec {
   /** Whom the policy speaks of. */
   readonly subjects: readonly Subject[];
   /**
-   * A ready set of Allow rules. `ReadOnly`: read. `ReadWrite`: read and write. `SchemaOnly`: define, no
-   * data. `Admin`: everything. `None`: nothing, and no Allow rule beside it.
+   * A ready set of Allow rules. `ReadOnly`: read. `ReadWrite`: read and write. `SchemaOnly`: change the
+   * schema and read the catalog, no data. These three may also change harmless settings of their session.
+   * `Admin`: everything that no rule denies, exports included. `None`: nothing, and no Allow rule beside
+   * it.
    */
   readonly profile?: "ReadOnly" | "ReadWrite" | "SchemaOnly" | "Admin" | "None";
   /** What a SchemaOnly subject meets when it reads data; `Deny` where absent. */
@@ -179,8 +181,10 @@ export interface ClusterAccessPolicySpec {
   /** Whom the policy speaks of. */
   readonly subjects: readonly Subject[];
   /**
-   * A ready set of Allow rules. `ReadOnly`: read. `ReadWrite`: read and write. `SchemaOnly`: define, no
-   * data. `Admin`: everything. `None`: nothing, and no Allow rule beside it.
+   * A ready set of Allow rules. `ReadOnly`: read. `ReadWrite`: read and write. `SchemaOnly`: change the
+   * schema and read the catalog, no data. These three may also change harmless settings of their session.
+   * `Admin`: everything that no rule denies, exports included. `None`: nothing, and no Allow rule beside
+   * it.
    */
   readonly profile?: "ReadOnly" | "ReadWrite" | "SchemaOnly" | "Admin" | "None";
   /** What a SchemaOnly subject meets when it reads data; `Deny` where absent. */

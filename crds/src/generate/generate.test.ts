@@ -118,6 +118,7 @@ describe("generate", () => {
     for (const name of readdirSync(join(root, "crds")).filter((file) => file.endsWith(".yaml"))) {
       cpSync(join(root, "crds", name), join(folder, "crds", name));
     }
+    cpSync(join(root, "crds/examples/good"), join(folder, "crds/examples/good"), { recursive: true });
   });
   afterEach(() => rmSync(folder, { recursive: true }));
 

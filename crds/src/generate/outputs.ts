@@ -31,7 +31,7 @@ export function compareOutputs(root: string): Outputs {
     [join(reference, "README.md"), referenceIndex(crds)],
     ...crds.map((crd): [string, string] => [
       join(reference, `${crd.kind.toLowerCase()}.md`),
-      referencePage(crd),
+      referencePage(crd, exampleOf(crd.kind, root)),
     ]),
   ]);
   const stale = new Map([...wanted].filter(([file, text]) => currentText(file) !== text));
@@ -42,6 +42,17 @@ export function compareOutputs(root: string): Outputs {
       (file) => !wanted.has(file) && currentText(file)?.startsWith("<!-- Generated from crds/") === true,
     );
   return { faults, stale, stray };
+}
+
+/** The first document of the kind in the accepted examples, as it is written there. */
+function exampleOf(kind: string, root: string): string {
+  const folder = join(root, "crds/examples/good");
+  const documents = ["shop.yaml", ...namesIn(folder)].flatMap((name) =>
+    (currentText(join(folder, name)) ?? "").split(/^---$/m),
+  );
+  const found = documents.find((text) => text.includes(`\nkind: ${kind}\n`));
+  if (found === undefined) throw new Error(`crds/examples/good has no ${kind}`);
+  return found.replace(/^#.*\n/gm, "");
 }
 
 function namesIn(folder: string): readonly string[] {

@@ -2,8 +2,8 @@
 import type { StructuralSchema } from "../schema.ts";
 import type { CrdFile } from "./crd-file.ts";
 
-/** Writes one page of `docs/reference/` for a kind. */
-export function referencePage(crd: CrdFile): string {
+/** Writes one page of `docs/reference/` for a kind; `example` is one of its documents. */
+export function referencePage(crd: CrdFile, example: string): string {
   const { kind, scope, plural, shortNames, schema } = crd;
   const sections: string[] = [];
   for (const part of ["spec", "status"]) {
@@ -20,6 +20,13 @@ export function referencePage(crd: CrdFile): string {
     `- kubectl: \`${[plural, ...shortNames].join("`, `")}\`, and with all others under \`sallyport\``,
     "",
     "A field marked **required** must be set; unknown fields are refused.",
+    "",
+    "```yaml",
+    example.trim(),
+    "```",
+    "",
+    `A *name* matches \`${DNS_NAME}\`, a *label* \`${DNS_LABEL}\`: letters in lower case, digits and dashes.`,
+    "A *duration* is one or more numbers with a unit (`ms`, `s`, `m`, `h`, `d`): `90s`, `1h30m`, `30d`.",
     "",
     ...sections,
   ].join("\n");
@@ -46,17 +53,23 @@ export function referenceIndex(crds: readonly CrdFile[]): string {
 function section(path: string, node: StructuralSchema, sections: string[]): void {
   sections.push(`## \`${path}\``, "", node.description ?? "", "");
   const bounds = boundsOf(node);
-  if (bounds !== "") sections.push(`Bounds: ${bounds}.`, "");
+  if (bounds !== "") sections.push(`Bounds of one: ${bounds}.`, "");
   sections.push("| Field | Type | Bounds | Default | Meaning |", "|---|---|---|---|---|");
   const below: [string, StructuralSchema][] = [];
   for (const [key, value] of Object.entries(node.properties ?? {})) {
     const name = `\`${key}\`${node.required?.includes(key) === true ? " **required**" : ""}`;
     const fallback = value.default === undefined ? "" : `\`${JSON.stringify(value.default)}\``;
-    sections.push(
-      `| ${name} | ${typeName(value)} | ${cell(boundsOf(value))} | ${cell(fallback)} | ${cell(value.description)} |`,
-    );
     const nested = nestedOf(value);
-    if (nested !== undefined) below.push([`${path}.${key}${nested.suffix}`, nested.node]);
+    const place = `${path}.${key}${nested?.suffix ?? ""}`;
+    if (nested !== undefined) below.push([place, nested.node]);
+    // GitHub's anchors keep letters and digits only.
+    const type =
+      nested === undefined
+        ? typeName(value)
+        : `[${typeName(value)}](#${place.replace(/[^a-z]/gi, "").toLowerCase()})`;
+    sections.push(
+      `| ${name} | ${type} | ${cell(boundsOf(value))} | ${cell(fallback)} | ${cell(value.description)} |`,
+    );
   }
   if (node["x-kubernetes-preserve-unknown-fields"] === true) {
     sections.push("| any other | any | | | Read by protocols that know it. |");
@@ -94,10 +107,10 @@ function boundsOf(schema: StructuralSchema): string {
     schema.enum && `one of ${schema.enum.map((value) => `\`${String(value)}\``).join(", ")}`,
     range(schema.minimum, schema.maximum, ""),
     range(schema.minItems, schema.maxItems, " entries"),
-    range(schema.minProperties, schema.maxProperties, " keys"),
+    range(schema.minProperties, schema.maxProperties, " fields"),
     range(schema.minLength, schema.maxLength, " characters"),
     schema.format === "date-time" && "a date and time (RFC 3339)",
-    schema.pattern && `matches \`${schema.pattern}\``,
+    schema.pattern && patternName(schema.pattern),
     uniqueBy(schema),
     inner && `each: ${inner}`,
   ]
@@ -105,14 +118,29 @@ function boundsOf(schema: StructuralSchema): string {
     .join("; ");
 }
 
+const DNS_LABEL = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+const DNS_NAME = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
+/** The patterns that occur everywhere have names; the others are shown. */
+function patternName(pattern: string): string {
+  if (pattern === DNS_NAME) return "a *name*";
+  if (pattern === DNS_LABEL) return "a *label*";
+  if (pattern.includes("(ms|s|m|h|d)"))
+    return pattern.startsWith("^(0s|") ? "a *duration*" : "a *duration*, not zero";
+  if (pattern.startsWith("-----BEGIN CERTIFICATE")) return "PEM certificates";
+  return `matches \`${pattern}\``;
+}
+
 function uniqueBy(schema: StructuralSchema): string {
   const keys = schema["x-kubernetes-list-map-keys"];
   return keys === undefined ? "" : `unique by \`${keys.join("`, `")}\``;
 }
 
+const singular = (unit: string): string => unit.replace(/ies$/, "y").replace(/s$/, "");
+
 function range(min: number | undefined, max: number | undefined, unit: string): string {
   const [least, most] = [min ?? 0, max];
-  if (most === undefined) return least === 0 ? "" : `at least ${least}${unit}`;
+  if (most === undefined) return least === 0 ? "" : `at least ${least}${least === 1 ? singular(unit) : unit}`;
   return least === 0 ? `at most ${most}${unit}` : `${least} to ${most}${unit}`;
 }
 
