@@ -5,8 +5,16 @@ import type { GatewayProcess } from "../targets/gateway.ts";
 import type { PostgresServer } from "../targets/postgres.ts";
 import type { LocalIssuer, TokenRequest } from "../targets/tokens.ts";
 
-/** Where the demo keeps its files; emptied at each start and ignored by git. */
-export const demoFolder = join(import.meta.dirname, "../../.demo");
+/** Where the demo keeps its files; emptied at each start, so it can be nothing but a folder inside `.demo`. */
+export const demoFolder = join(
+  import.meta.dirname,
+  "../../.demo",
+  folderName(process.env.SALLYPORT_DEMO_RUN),
+);
+
+function folderName(asked = ""): string {
+  return /^[a-z0-9-]+$/.test(asked) ? asked : "run";
+}
 
 /** One of the three who connect. */
 export interface Person extends TokenRequest {

@@ -36,6 +36,8 @@ export interface GatewayPlace {
   /** What the manifests say under spec.listen.port. */
   readonly port: number;
   readonly args?: readonly string[];
+  /** What Node runs as the command line; its sources where absent. */
+  readonly program?: readonly string[];
   /** Run in front of the gateway's own command; it must exec it. */
   readonly wrapper?: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
@@ -46,7 +48,7 @@ export interface GatewayPlace {
 export async function spawnGateway(place: GatewayPlace): Promise<GatewayProcess> {
   const adminPort = await freePort();
   const args = [
-    ...sallyportCommand,
+    ...(place.program ?? sallyportCommand),
     "gateway",
     ...["--manifests", place.configDir, "--state", place.stateDir],
     ...["--admin", `127.0.0.1:${adminPort}`],
@@ -110,6 +112,8 @@ export interface GatewayOptions {
   /** The account upstream; the superuser where absent. */
   readonly account?: { readonly username: string; readonly password: string };
   readonly args?: readonly string[];
+  /** What Node runs as the command line; its sources where absent. */
+  readonly program?: readonly string[];
   /** Run in front of the gateway's own command; it must exec it. */
   readonly wrapper?: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
@@ -140,7 +144,8 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     configDir,
     port,
     stateDir: join(home, "state"),
-    ...(options.args ? { args: options.args } : {}),
+    args: ["--drain", "2", ...(options.args ?? [])],
+    ...(options.program ? { program: options.program } : {}),
     ...(options.wrapper ? { wrapper: options.wrapper } : {}),
     ...(options.environment ? { environment: options.environment } : {}),
   };
