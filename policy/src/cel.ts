@@ -180,7 +180,10 @@ export function celCommand(command: Command, part: CommandPart): CelInput | unde
 
 /** The moment of a decision as a CEL timestamp, whose accessors speak UTC unless they are given a zone. */
 export function celTime(nowMs: number): CelInput {
-  const value = toTimestamp({ text: new Date(nowMs).toISOString() });
+  const date = new Date(nowMs);
+  // Without a time every expression that reads it is an error, and an error fails closed.
+  if (Number.isNaN(date.getTime())) return null;
+  const value = toTimestamp({ text: date.toISOString() });
   return isCelError(value) ? null : value;
 }
 

@@ -211,6 +211,9 @@ class PolicyCompiler {
     this.checkProfile();
     this.checkMasking();
     const rules = this.compileRules();
+    if (spec.limits !== undefined && !isRecord(spec.limits)) {
+      this.report("spec.limits", "InvalidField", "must be an object");
+    }
     const { limits, problems } = readLimits(isRecord(spec.limits) ? spec.limits : {});
     for (const { path, reason, message } of problems) this.report(`spec.limits${path}`, reason, message);
     if (this.problems.length > 0) return undefined;
@@ -384,6 +387,11 @@ class PolicyCompiler {
       }
       if (!this.features.masking) this.report(path, "NotEnforceable", "this build cannot mask yet");
       this.unknownFields(path, mask, maskFields);
+      this.oneOf(`${path}.with`, mask.with, ["Null", "Redact", "Replace", "Hash", "Partial"]);
+      for (const key of ["tags", "columns", "patterns", "customPatterns"]) {
+        if (mask[key] === undefined || Array.isArray(mask[key])) continue;
+        this.report(`${path}.${key}`, "InvalidField", "must be a list");
+      }
       for (const [at, tag] of (Array.isArray(mask.tags) ? mask.tags : []).entries()) {
         const isKnown = this.resources.some((resource) =>
           (resource.spec.classification ?? []).some((entry) => entry.tag === tag),
@@ -444,6 +452,9 @@ class PolicyCompiler {
     this.unknownFields(path, rule, ["name", "match", "action", "message", "approval"]);
     if (rule.action === undefined) this.report(`${path}.action`, "InvalidField", "is required");
     this.oneOf(`${path}.action`, rule.action, ["Deny", "RequireApproval", "Allow"]);
+    if (rule.message !== undefined && typeof rule.message !== "string") {
+      this.report(`${path}.message`, "InvalidField", "must be a text");
+    }
     const { approval } = rule;
     if (approval === undefined) return;
     if (rule.action !== "RequireApproval") {

@@ -245,11 +245,57 @@ test("a policy that was removed is no longer in force, whatever was in force bef
   expect(forSession(set, { resource, identity, session }).mayConnect.action).toBe("Deny");
 });
 
+test("a broken policy that only observes closes nothing", () => {
+  const broken = policy("broken", {
+    mode: "Audit",
+    rules: [{ name: "r", match: { cel: "(" }, action: "Deny" }],
+  });
+  const { set, problems } = compilePolicies([broken, policy("p", { profile: "ReadOnly" })], documents);
+  expect(problems.map(({ reason }) => reason)).toEqual(["InvalidCel"]);
+  expect(forSession(set, { resource, identity, session }).mayConnect.action).toBe("Allow");
+});
+
 test("two policies of one name are a problem, and the resources deny", () => {
   const twice = [policy("p", { profile: "ReadOnly" }), policy("p", { profile: "Admin" })];
   const { set, problems } = compilePolicies(twice, documents);
   expect(problems.map(({ reason }) => reason)).toEqual(["Duplicate"]);
   expect(forSession(set, { resource, identity, session }).mayConnect.message).toMatch(/PolicyInvalid/);
+});
+
+test("a clock that has no time fails closed", () => {
+  const policies = sessionOf([
+    policy("p", {
+      rules: [
+        { name: "reads", match: { operations: ["read"] }, action: "Allow" },
+        { name: "day", match: { operations: ["write"], cel: "time.getHours() >= 0" }, action: "Allow" },
+        { name: "night", match: { objects: ["a.x"], cel: "time.getHours() > 23" }, action: "Deny" },
+      ],
+    }),
+  ]);
+  const noTime = { nowMs: Number.NaN };
+  expect(policies.decide(command(part({ operation: "write" })), noTime).action).toBe("Deny");
+  expect(policies.decide(command(part({ objects: [relation("a.x")] })), noTime).rule?.rule).toBe("night");
+  expect(policies.decide(command(part({ objects: [relation("a.x")] })), facts).action).toBe("Allow");
+});
+
+test.each([
+  ["limits that are a list", { profile: "ReadOnly", limits: [1] }, "spec.limits"],
+  [
+    "a message that is a number",
+    { rules: [{ name: "r", match: {}, action: "Deny", message: 4 }] },
+    "spec.rules[0].message",
+  ],
+  [
+    "a mask whose columns are one text",
+    { masking: [{ columns: "a.b.c", with: "Blur" }] },
+    "spec.masking[0].columns",
+  ],
+])("%s is a problem at its field", (_, spec, path) => {
+  const features = { masking: true, approvals: true };
+  const { problems } = compilePolicies([policy("p", spec as unknown as AccessPolicySpec)], documents, {
+    features,
+  });
+  expect(problems.map((problem) => problem.path)).toContain(path);
 });
 
 test.each([

@@ -31,6 +31,7 @@ export class Reading {
   private readonly facts: DecisionFacts;
   private part: CommandPart | undefined;
   private bindings: CelBindings | undefined;
+  private time: CelBindings["time"] | undefined;
 
   constructor(command: Command, facts: DecisionFacts, session: SessionBindings) {
     this.command = command;
@@ -38,13 +39,15 @@ export class Reading {
     this.session = session;
   }
 
-  bindingsFor(part: CommandPart): CelBindings {
-    if (this.part === part && this.bindings !== undefined) return this.bindings;
-    const { identity, resource, session } = this.session;
-    const command = celCommand(this.command, part);
-    this.bindings = { identity, resource, session, command, time: celTime(this.facts.nowMs) };
-    this.part = part;
-    return this.bindings;
+  bindingsFor(part: CommandPart, readsTime: boolean): CelBindings {
+    if (this.part !== part || this.bindings === undefined) {
+      const { identity, resource, session } = this.session;
+      this.bindings = { identity, resource, session, command: celCommand(this.command, part), time: null };
+      this.part = part;
+    }
+    if (!readsTime) return this.bindings;
+    this.time ??= celTime(this.facts.nowMs);
+    return { ...this.bindings, time: this.time };
   }
 }
 
@@ -67,7 +70,7 @@ export function mismatch(rule: CompiledRule, part: CommandPart, reading: Reading
   const { reads } = rule.cel;
   if (reads.time) reading.isCacheable = false;
   if (reads.text) reading.readsText = true;
-  const result = rule.cel.evaluate(reading.bindingsFor(part));
+  const result = rule.cel.evaluate(reading.bindingsFor(part, reads.time));
   // An error makes a Deny or RequireApproval match and an Allow not match.
   if (result ?? rule.action !== "Allow") return undefined;
   if (rule.ref.enforcement === "heuristic") reading.restsOnHeuristic = true;
