@@ -1,6 +1,20 @@
-/** Whether a condition holds a write back at all: no WHERE, or one that is true for every row. */
+/**
+ * Whether a condition holds a write back at all: no WHERE, one that is true for every row, or one that does not even
+ * look at the rows it is about. Where the text does not tell, the write counts as unbounded.
+ */
 import type { RelationInfo } from "./names.ts";
-import type { TreeNode } from "./tree.ts";
+import {
+  eachNode,
+  isNode,
+  listOf,
+  namesOf,
+  nodeOf,
+  sameTree,
+  stringsOf,
+  type TreeNode,
+  tagOf,
+  textOf,
+} from "./tree.ts";
 import type { Scope, Walk } from "./walk.ts";
 
 /** A write whose condition is in question. */
@@ -8,17 +22,546 @@ export interface ConditionedWrite {
   readonly relation: RelationInfo;
   readonly alias: string;
   readonly where: unknown;
+  /** The FROM or USING items beside the target. */
   readonly from: unknown;
 }
 
-export function isUnbounded(_walk: Walk, _scope: Scope, write: ConditionedWrite): boolean {
-  return write.where === undefined;
+/** `always` and `never` are certain; `some` holds rows back; `unknown` says nothing about the target's rows. */
+type Truth = "always" | "never" | "some" | "unknown";
+
+/** True where nothing in the condition holds rows of the target back. */
+export function isUnbounded(walk: Walk, scope: Scope, write: ConditionedWrite): boolean {
+  if (!isNode(write.where)) return true;
+  const truth = new Judge(walk, scope, write).truth(write.where);
+  return truth === "always" || truth === "unknown";
 }
 
+/** MERGE changes whatever its join matches, and with NOT MATCHED BY SOURCE whatever it does not match. */
 export function isMergeUnbounded(
-  _walk: Walk,
-  _scope: Scope,
-  _merge: { readonly relation: RelationInfo; readonly alias: string; readonly node: TreeNode },
+  walk: Walk,
+  scope: Scope,
+  merge: { readonly relation: RelationInfo; readonly alias: string; readonly node: TreeNode },
 ): boolean {
-  return false;
+  const { relation, alias, node } = merge;
+  const from = [node.sourceRelation];
+  const isFree = (where: unknown) => isUnbounded(walk, scope, { relation, alias, where, from });
+  const isJoinFree = isFree(node.joinCondition);
+  return listOf(node, "mergeWhenClauses").some((item) => {
+    const clause = nodeOf(item, "MergeWhenClause") ?? {};
+    const command = textOf(clause, "commandType");
+    if (command !== "CMD_UPDATE" && command !== "CMD_DELETE") return false;
+    const isMatched = textOf(clause, "matchKind") === "MERGE_WHEN_MATCHED";
+    return (isMatched ? isJoinFree : true) && isFree(clause.condition);
+  });
+}
+
+const comparisons = new Set(["=", "<>", "!=", "<", "<=", ">", ">=", "~~", "!~~", "~~*", "!~~*", "~", "~*"]);
+const complements: Readonly<Record<string, string>> = {
+  "=": "<>",
+  "<>": "=",
+  "<": ">=",
+  ">=": "<",
+  ">": "<=",
+  "<=": ">",
+};
+/** Equal sides make these true (or null, for null rows, which is no condition worth the name). */
+const reflexive = new Set(["=", "<=", ">=", "~~", "~~*"]);
+/** System columns that tell nothing of a row that its writer could mean. */
+const idleColumns = new Set(["tableoid", "cmin", "cmax", "xmin", "xmax"]);
+
+class Judge {
+  readonly #walk: Walk;
+  readonly #scope: Scope;
+  readonly #write: ConditionedWrite;
+  readonly #isAlone: boolean;
+  readonly #looks: { left: number };
+  /** WITH queries being looked into, as RECURSIVE ones name themselves. */
+  readonly #withs = new Set<string>();
+
+  constructor(walk: Walk, scope: Scope, write: ConditionedWrite, looks = { left: 20_000 }) {
+    this.#looks = looks;
+    this.#walk = walk;
+    this.#scope = scope;
+    this.#write = write;
+    this.#isAlone = !Array.isArray(write.from) || write.from.length === 0;
+  }
+
+  truth(value: unknown): Truth {
+    if (!isNode(value) || !this.#mayLook()) return "unknown";
+    const tag = tagOf(value) ?? "";
+    const node = nodeOf(value, tag) ?? {};
+    switch (tag) {
+      case "A_Const":
+        return this.#constant(node);
+      case "BoolExpr":
+        return this.#boolean(node);
+      case "NullTest":
+        return this.#nullTest(node);
+      case "BooleanTest":
+        return this.#booleanTest(node);
+      case "A_Expr":
+        return this.#comparison(node);
+      case "SubLink":
+        return this.#subquery(node);
+      case "TypeCast":
+        return this.#cast(node);
+      case "CoalesceExpr":
+        return this.#coalesce(listOf(node, "args"));
+      case "CaseExpr":
+        return this.#case(node);
+      case "CurrentOfExpr":
+        return "some";
+      default:
+        return this.#mentionsTarget(value) ? "some" : "unknown";
+    }
+  }
+
+  /** Conditions built to make us look for ever are unbounded. */
+  #mayLook(): boolean {
+    this.#looks.left -= 1;
+    return this.#looks.left > 0;
+  }
+
+  #constant(node: TreeNode): Truth {
+    this.#walk.literalsMatter = true;
+    const boolean = nodeOf(node, "boolval");
+    if (boolean !== undefined) return boolean.boolval === true ? "always" : "never";
+    if (node.isnull === true) return "never";
+    const text = nodeOf(node, "sval");
+    if (text === undefined) return "unknown";
+    const word = textOf(text, "sval").trim().toLowerCase();
+    if (word !== "" && ["true", "yes", "on", "1"].some((on) => on.startsWith(word) && word !== "o")) {
+      return "always";
+    }
+    return "unknown";
+  }
+
+  #boolean(node: TreeNode): Truth {
+    const args = listOf(node, "args");
+    const first = nodeOf(args[0], "BoolExpr");
+    if (textOf(node, "boolop") === "NOT_EXPR" && textOf(first, "boolop") === "NOT_EXPR") {
+      return this.truth(listOf(first, "args")[0]);
+    }
+    const truths = args.map((arg) => this.truth(arg));
+    switch (textOf(node, "boolop")) {
+      case "NOT_EXPR":
+        return truths[0] === "always" ? "never" : truths[0] === "never" ? "always" : this.#negated(args[0]);
+      case "AND_EXPR":
+        if (truths.includes("never")) return "never";
+        if (truths.includes("some")) return "some";
+        return truths.every((truth) => truth === "always") ? "always" : "unknown";
+      default:
+        if (truths.includes("always") || this.#hasComplements(args)) return "always";
+        if (truths.includes("unknown")) return "unknown";
+        return truths.includes("some") ? "some" : "never";
+    }
+  }
+
+  /** NOT of something that is neither always nor never: `NOT (a = 1 AND a <> 1)` is true of every row. */
+  #negated(arg: TreeNode | undefined): Truth {
+    const inner = nodeOf(arg, "BoolExpr");
+    if (inner !== undefined && textOf(inner, "boolop") !== "NOT_EXPR") {
+      // De Morgan, so that contradictions and complements inside are seen.
+      const boolop = textOf(inner, "boolop") === "AND_EXPR" ? "OR_EXPR" : "AND_EXPR";
+      return this.#boolean({ boolop, args: listOf(inner, "args").map(negation) });
+    }
+    const negated = negation(arg ?? {});
+    if (nodeOf(negated, "BoolExpr") === undefined) return this.truth(negated);
+    return this.#mentionsTarget(arg) ? this.truth(arg) : "unknown";
+  }
+
+  /** `a = 1 OR a <> 1`, `a IS NULL OR a IS NOT NULL`, `a > 3 OR a < 5`, `x OR NOT x`: one pass, whatever the length. */
+  #hasComplements(args: readonly TreeNode[]): boolean {
+    const seen = new Set<string>();
+    for (const arg of args) {
+      const { is, opposites } = complementKeys(arg);
+      this.#looks.left -= Math.ceil((is[0]?.length ?? 0) / 200);
+      if (opposites.some((opposite) => seen.has(opposite))) return this.#literal();
+      for (const key of is) seen.add(key);
+    }
+    return false;
+  }
+
+  /** Marks that the answer came from looking at constants. */
+  #literal(): true {
+    this.#walk.literalsMatter = true;
+    return true;
+  }
+
+  #nullTest(node: TreeNode): Truth {
+    const arg = nodeOf(node, "arg");
+    const isNull = textOf(node, "nulltesttype") === "IS_NULL";
+    if (nodeOf(arg, "A_Const") !== undefined) {
+      this.#literal();
+      return (nodeOf(arg, "A_Const")?.isnull === true) === isNull ? "always" : "never";
+    }
+    // IS NOT NULL of a column or a whole row is the classic condition that is none.
+    if (!isNull) return "unknown";
+    return this.#mentionsTarget(arg) ? "some" : "unknown";
+  }
+
+  #booleanTest(node: TreeNode): Truth {
+    const inner = this.truth(nodeOf(node, "arg"));
+    switch (textOf(node, "booltesttype")) {
+      case "IS_TRUE":
+        return inner;
+      case "IS_NOT_FALSE":
+        return inner === "never" ? "unknown" : inner;
+      case "IS_FALSE":
+      case "IS_NOT_TRUE":
+        return inner === "always" ? "never" : inner === "never" ? "always" : inner;
+      case "IS_UNKNOWN":
+        return this.#mentionsTarget(node.arg) ? "some" : "unknown";
+      default:
+        return "unknown";
+    }
+  }
+
+  #comparison(node: TreeNode): Truth {
+    const kind = textOf(node, "kind");
+    const operator = namesOf(node, "name").at(-1) ?? "";
+    const left = nodeOf(node, "lexpr");
+    const right = nodeOf(node, "rexpr");
+    if (kind.startsWith("AEXPR_OP_") || kind === "AEXPR_IN") return this.#membership(node, left, right);
+    if (kind.includes("BETWEEN")) return this.#between(left, right);
+    if (sameTree(left, right) && left !== undefined) {
+      this.#walk.literalsMatter = true;
+      if (kind === "AEXPR_NOT_DISTINCT") return "always";
+      if (kind === "AEXPR_DISTINCT") return "never";
+      return reflexive.has(operator) ? "always" : "never";
+    }
+    if (!this.#mentionsTarget(node)) return this.#constants(operator, left, right);
+    if (kind === "AEXPR_DISTINCT" && isNullConstant(right)) return "unknown";
+    if (this.#matchesEverything(operator, right)) return "always";
+    if (this.#isSelfComparison(left, right)) return "unknown";
+    if (this.#readsWholeTarget(left) || this.#readsWholeTarget(right)) return "unknown";
+    if (this.#isSelfJoin(left, right)) return "unknown";
+    return comparisons.has(operator) || this.#mentionsTarget(left) || this.#mentionsTarget(right)
+      ? "some"
+      : "unknown";
+  }
+
+  /** Two literals: equal kinds are compared, everything else stays unknown, which is unbounded as well. */
+  #constants(operator: string, left: TreeNode | undefined, right: TreeNode | undefined): Truth {
+    const first = numberOf(left);
+    const second = numberOf(right);
+    if (first === undefined || second === undefined) return "unknown";
+    this.#literal();
+    switch (operator) {
+      case "=":
+        return first === second ? "always" : "never";
+      case "<>":
+        return first !== second ? "always" : "never";
+      case "<":
+        return first < second ? "always" : "never";
+      case ">":
+        return first > second ? "always" : "never";
+      default:
+        return "unknown";
+    }
+  }
+
+  /** `a IN (…)`, `a = ANY (…)`: true of all where a itself, or the whole table's column, is in the list. */
+  #membership(node: TreeNode, left: TreeNode | undefined, right: TreeNode | undefined): Truth {
+    if (!this.#mentionsTarget(node)) return "unknown";
+    const list = listOf(nodeOf(right, "List"), "items");
+    const elements = list.length > 0 ? list : listOf(nodeOf(right, "A_ArrayExpr"), "elements");
+    if (elements.some((item) => sameTree(item, left) || this.#isSelfComparison(left, item))) return "unknown";
+    if (this.#readsWholeTarget(node)) return "unknown";
+    return "some";
+  }
+
+  #between(left: TreeNode | undefined, right: TreeNode | undefined): Truth {
+    const bounds = listOf(nodeOf(right, "List"), "items");
+    if (bounds.some((bound) => sameTree(bound, left) || this.#isSelfComparison(left, bound)))
+      return "unknown";
+    return this.#mentionsTarget(left) || this.#mentionsTarget(right) ? "some" : "unknown";
+  }
+
+  #subquery(node: TreeNode): Truth {
+    const kind = textOf(node, "subLinkType");
+    const select = nodeOf(nodeOf(node, "subselect"), "SelectStmt") ?? {};
+    if (kind === "EXISTS_SUBLINK") {
+      // Only a subquery that looks at the row being written can tell rows apart.
+      if (!this.#isCorrelated(select)) return "unknown";
+      return this.#isSelfExists(select) ? "unknown" : "some";
+    }
+    if (!this.#mentionsTarget(node.testexpr) && !this.#isCorrelated(select)) return "unknown";
+    return this.#isWholeTarget(select) ? "unknown" : "some";
+  }
+
+  #cast(node: TreeNode): Truth {
+    const arg = nodeOf(node, "arg");
+    const constant = nodeOf(arg, "A_Const");
+    if (constant !== undefined) {
+      this.#literal();
+      const integer = nodeOf(constant, "ival");
+      if (integer !== undefined) return (integer.ival ?? 0) === 0 ? "never" : "always";
+    }
+    return this.truth(arg);
+  }
+
+  #coalesce(args: readonly TreeNode[]): Truth {
+    for (const arg of args) {
+      if (isNullConstant(arg)) continue;
+      const truth = this.truth(arg);
+      if (truth !== "never") return truth;
+    }
+    return "never";
+  }
+
+  #case(node: TreeNode): Truth {
+    const results = listOf(node, "args").map((item) => nodeOf(nodeOf(item, "CaseWhen"), "result"));
+    const truths = [...results, nodeOf(node, "defresult")].map((result) => this.truth(result));
+    if (truths.every((truth) => truth === "always")) return "always";
+    if (truths.every((truth) => truth === "some")) return "some";
+    const isDecisive = listOf(node, "args").some((item) => {
+      const condition = nodeOf(nodeOf(item, "CaseWhen"), "expr");
+      return this.truth(condition) === "some";
+    });
+    return isDecisive ? "some" : "unknown";
+  }
+
+  /** LIKE '%', ~ '.*' and the like. */
+  #matchesEverything(operator: string, right: TreeNode | undefined): boolean {
+    if (!/^(~~\*?|~\*?)$/.test(operator)) return false;
+    const text = nodeOf(nodeOf(right, "A_Const"), "sval");
+    if (text === undefined) return false;
+    this.#literal();
+    const pattern = textOf(text, "sval");
+    if (operator.startsWith("~~")) return /^%+$/.test(pattern);
+    return pattern === "" || /^[\^$.*]*$/.test(pattern);
+  }
+
+  /** Both sides look at the same columns of the target and nothing else: `id + 0 = id`. */
+  #isSelfComparison(left: TreeNode | undefined, right: TreeNode | undefined): boolean {
+    const first = this.#columns(left);
+    const second = this.#columns(right);
+    return first.length > 0 && second.length > 0 && first.every((name) => second.includes(name));
+  }
+
+  /** `t.id = other.id` where the other is the same table again. */
+  #isSelfJoin(left: TreeNode | undefined, right: TreeNode | undefined): boolean {
+    const first = stringsOf(listOf(nodeOf(left, "ColumnRef"), "fields"));
+    const second = stringsOf(listOf(nodeOf(right, "ColumnRef"), "fields"));
+    if (first.length === 0 || second.length === 0) return false;
+    if (first.at(-1) !== second.at(-1) && this.#isAlone) return false;
+    return [first, second].some((names) => {
+      const alias = names.at(-2);
+      return alias !== undefined && alias !== this.#write.alias && this.#isTargetAgain(alias);
+    });
+  }
+
+  /** A FROM item that shows the whole target: the table again, or a subquery or WITH query over all of it. */
+  #isTargetAgain(alias: string): boolean {
+    const relation = this.#scope.aliases.get(alias);
+    if (relation !== undefined) return relation === this.#write.relation;
+    let isAgain = false;
+    eachNode(this.#write.from, (tag, node) => {
+      if (tag === "RangeSubselect" && textOf(nodeOf(node, "alias"), "aliasname") === alias) {
+        const select = nodeOf(nodeOf(node, "subquery"), "SelectStmt") ?? {};
+        if (this.#isWholeTarget(select)) isAgain = true;
+        return true;
+      }
+      if (tag === "RangeVar") {
+        const shown = textOf(nodeOf(node, "alias"), "aliasname") || textOf(node, "relname");
+        if (shown === alias && this.#isWholeWith(textOf(node, "relname"))) isAgain = true;
+      }
+      return false;
+    });
+    return isAgain;
+  }
+
+  #isWholeWith(name: string): boolean {
+    const query = this.#scope.ctes.get(name);
+    if (query === undefined || this.#withs.has(name)) return false;
+    this.#withs.add(name);
+    const isWhole = this.#isWholeTarget(nodeOf(query, "SelectStmt") ?? {});
+    this.#withs.delete(name);
+    return isWhole;
+  }
+
+  /** A subquery over the target that leaves no row out. */
+  #isWholeTarget(select: TreeNode): boolean {
+    if (!this.#mayLook()) return true;
+    for (const side of ["larg", "rarg"]) {
+      const inner = nodeOf(select, side);
+      if (inner !== undefined && this.#isWholeTarget(inner)) return true;
+    }
+    if (select.limitCount !== undefined || select.havingClause !== undefined) return false;
+    let isTarget = false;
+    for (const item of listOf(select, "fromClause")) {
+      const rangeVar = nodeOf(item, "RangeVar");
+      if (rangeVar !== undefined && this.#namesTarget(rangeVar)) isTarget = true;
+      if (rangeVar !== undefined && this.#isWholeWith(textOf(rangeVar, "relname"))) isTarget = true;
+      const nested = nodeOf(nodeOf(nodeOf(item, "RangeSubselect"), "subquery"), "SelectStmt");
+      if (nested !== undefined && this.#isWholeTarget(nested)) isTarget = true;
+    }
+    if (!isTarget) return false;
+    if (select.whereClause === undefined) return true;
+    const write = {
+      ...this.#write,
+      where: select.whereClause,
+      from: undefined,
+    };
+    const inner = new Judge(this.#walk, this.#scope, write, this.#looks);
+    const truth = inner.truth(select.whereClause);
+    return truth === "always" || truth === "unknown";
+  }
+
+  #namesTarget(rangeVar: TreeNode): boolean {
+    const schema = textOf(rangeVar, "schemaname");
+    const { relation } = this.#write;
+    return textOf(rangeVar, "relname") === relation.name && (schema === "" || schema === relation.schema);
+  }
+
+  #readsWholeTarget(value: TreeNode | undefined): boolean {
+    let isWhole = false;
+    eachNode(value, (tag, node) => {
+      if (tag === "SelectStmt" && this.#isWholeTarget(node)) isWhole = true;
+      return false;
+    });
+    return isWhole;
+  }
+
+  /** EXISTS over the target joined to itself: every row finds at least itself. */
+  #isSelfExists(select: TreeNode): boolean {
+    return listOf(select, "fromClause").some((item) => {
+      const rangeVar = nodeOf(item, "RangeVar");
+      return (
+        rangeVar !== undefined && this.#namesTarget(rangeVar) && isEquality(nodeOf(select, "whereClause"))
+      );
+    });
+  }
+
+  /** True where the subquery's condition names a column of the target by the target's own alias. */
+  #isCorrelated(select: TreeNode): boolean {
+    let isCorrelated = false;
+    eachNode(select, (tag, node) => {
+      if (tag !== "ColumnRef") return false;
+      const names = stringsOf(listOf(node, "fields"));
+      if (names.length >= 2 && names.at(-2) === this.#write.alias) isCorrelated = true;
+      else if (names.length === 1 && this.#isOuterColumn(select, names[0] ?? "")) isCorrelated = true;
+      return true;
+    });
+    return isCorrelated;
+  }
+
+  /** An unqualified name in a subquery means the target only if nothing nearer has it; that is taken as certain only
+   * where the subquery reads from no table of its own. */
+  #isOuterColumn(select: TreeNode, name: string): boolean {
+    return listOf(select, "fromClause").length === 0 && this.#write.relation.columns.includes(name);
+  }
+
+  #mentionsTarget(value: unknown): boolean {
+    return this.#columns(value).length > 0;
+  }
+
+  /** The target's columns that an expression names, outside of subqueries' own tables. */
+  #columns(value: unknown): readonly string[] {
+    const found: string[] = [];
+    eachNode(isNode(value) ? { value } : value, (tag, node) => {
+      if (tag === "SelectStmt") {
+        if (this.#isCorrelated(node)) found.push("subquery");
+        return true;
+      }
+      if (tag !== "ColumnRef") return false;
+      const name = this.#targetColumn(node);
+      if (name !== undefined) found.push(name);
+      return true;
+    });
+    return found;
+  }
+
+  #targetColumn(node: TreeNode): string | undefined {
+    const names = stringsOf(listOf(node, "fields"));
+    const name = names.at(-1);
+    const alias = names.at(-2);
+    // Whole rows (`t.*`, `t`) tell no rows apart by themselves.
+    if (name === undefined || names.length < listOf(node, "fields").length) return undefined;
+    if (idleColumns.has(name)) return undefined;
+    if (alias !== undefined) return alias === this.#write.alias ? name : undefined;
+    if (name === this.#write.alias) return undefined;
+    if (this.#isAlone) return name;
+    return this.#write.relation.columns.includes(name) ? name : undefined;
+  }
+}
+
+/** The negation of a test, folded into it where it has an opposite. */
+function negation(item: TreeNode): TreeNode {
+  const nullTest = nodeOf(item, "NullTest");
+  if (nullTest !== undefined) {
+    const nulltesttype = textOf(nullTest, "nulltesttype") === "IS_NULL" ? "IS_NOT_NULL" : "IS_NULL";
+    return { NullTest: { ...nullTest, nulltesttype } };
+  }
+  const expression = nodeOf(item, "A_Expr");
+  const opposite = complements[namesOf(expression, "name").at(-1) ?? ""];
+  if (expression !== undefined && opposite !== undefined && textOf(expression, "kind") === "AEXPR_OP") {
+    return { A_Expr: { ...expression, name: [{ String: { sval: opposite } }] } };
+  }
+  return { BoolExpr: { boolop: "NOT_EXPR", args: [item] } };
+}
+
+/** What a test is, and what beside it would leave no row out, as texts that can be looked up. */
+function complementKeys(item: TreeNode): {
+  readonly is: readonly string[];
+  readonly opposites: readonly string[];
+} {
+  const whole = textOfTree(item);
+  const not = nodeOf(item, "BoolExpr");
+  if (not?.boolop === "NOT_EXPR") {
+    return {
+      is: [`not ${textOfTree(listOf(not, "args")[0])}`],
+      opposites: [`is ${textOfTree(listOf(not, "args")[0])}`],
+    };
+  }
+  const is = [`is ${whole}`];
+  const opposites = [`not ${whole}`];
+  const nullTest = nodeOf(item, "NullTest");
+  if (nullTest !== undefined) {
+    const isNull = textOf(nullTest, "nulltesttype") === "IS_NULL";
+    is.push(`${isNull ? "null" : "value"} ${textOfTree(nullTest.arg)}`);
+    opposites.push(`${isNull ? "value" : "null"} ${textOfTree(nullTest.arg)}`);
+  }
+  const expression = nodeOf(item, "A_Expr");
+  if (expression === undefined || textOf(expression, "kind") !== "AEXPR_OP") return { is, opposites };
+  const operator = namesOf(expression, "name").at(-1) ?? "";
+  const left = textOfTree(expression.lexpr);
+  const equation = `${left} ${textOfTree(expression.rexpr)}`;
+  is.push(`${operator} ${equation}`);
+  const opposite = complements[operator];
+  if (opposite !== undefined) opposites.push(`${opposite} ${equation}`);
+  // Bounds that open opposite ways may overlap, which takes arithmetic to tell: opposite is enough.
+  if (operator === "<" || operator === "<=") is.push(`below ${left}`);
+  if (operator === ">" || operator === ">=") is.push(`above ${left}`);
+  if (operator === "<" || operator === "<=") opposites.push(`above ${left}`);
+  if (operator === ">" || operator === ">=") opposites.push(`below ${left}`);
+  return { is, opposites };
+}
+
+function textOfTree(value: unknown): string {
+  return JSON.stringify(value, (key, inner) => (key === "location" ? undefined : inner)) ?? "";
+}
+
+function isEquality(where: TreeNode | undefined): boolean {
+  return namesOf(nodeOf(where, "A_Expr"), "name").at(-1) === "=";
+}
+
+function isNullConstant(node: TreeNode | undefined): boolean {
+  const constant = nodeOf(node, "A_Const");
+  if (constant !== undefined) return constant.isnull === true;
+  return node !== undefined && isNullConstantCast(node);
+}
+
+function isNullConstantCast(node: TreeNode): boolean {
+  const cast = nodeOf(node, "TypeCast");
+  return cast !== undefined && isNullConstant(nodeOf(cast, "arg"));
+}
+
+function numberOf(node: TreeNode | undefined): number | undefined {
+  const constant = nodeOf(node, "A_Const");
+  const integer = nodeOf(constant, "ival");
+  if (integer !== undefined) return Number(integer.ival ?? 0);
+  const decimal = nodeOf(constant, "fval");
+  return decimal === undefined ? undefined : Number(textOf(decimal, "fval"));
 }

@@ -3,3 +3,4 @@ export { analyseSql, type SqlLimits } from "./analyse.ts";
 export type * from "./analysis.ts";
 export type * from "./names.ts";
 export { loadSqlParser } from "./parser.ts";
+export { shapeOf } from "./shape.ts";

@@ -1,0 +1,141 @@
+import { beforeAll, expect, test } from "vitest";
+import { analyseSql } from "./analyse.ts";
+import { loadSqlParser } from "./parser.ts";
+import { testNames } from "./testing.ts";
+
+beforeAll(loadSqlParser);
+
+function isUnbounded(sql: string): boolean {
+  const analysis = analyseSql(sql, testNames());
+  if (analysis.kind === "rejected") throw new Error(`${sql}: ${analysis.message}`);
+  return analysis.statements.some((statement) => statement.parts.some((part) => part.unbounded));
+}
+
+const unbounded = `
+DELETE FROM orders
+DELETE FROM orders WHERE true
+DELETE FROM orders WHERE 't'
+DELETE FROM orders WHERE 't'::bool
+DELETE FROM orders WHERE 1::bool
+DELETE FROM orders WHERE CAST('yes' AS boolean)
+DELETE FROM orders WHERE 1=1
+DELETE FROM orders WHERE 1 = 1.0
+DELETE FROM orders WHERE 2 > 1
+DELETE FROM orders WHERE 'a' = 'a'
+DELETE FROM orders WHERE id = id
+DELETE FROM orders o WHERE o.id = o.id
+DELETE FROM orders WHERE id >= id
+DELETE FROM orders WHERE id + 0 = id
+DELETE FROM orders WHERE id IS NOT NULL
+DELETE FROM orders WHERE NOT (id IS NULL)
+DELETE FROM orders WHERE orders IS NOT NULL
+DELETE FROM orders WHERE EXISTS (SELECT 1)
+DELETE FROM orders WHERE EXISTS (SELECT 1 FROM customers)
+DELETE FROM orders WHERE EXISTS (SELECT 1 FROM orders x WHERE x.id = orders.id)
+DELETE FROM orders WHERE id IN (SELECT id FROM orders)
+DELETE FROM orders WHERE id IN (SELECT id FROM public.orders WHERE true)
+DELETE FROM orders WHERE id = ANY (SELECT id FROM orders)
+DELETE FROM orders WHERE id = ANY (ARRAY(SELECT id FROM orders))
+DELETE FROM orders WHERE id IN (SELECT x.id FROM (SELECT id FROM orders) x)
+DELETE FROM orders WHERE id IN (SELECT id FROM orders UNION SELECT 1)
+DELETE FROM orders WHERE id = 1 OR true
+DELETE FROM orders WHERE id = 1 OR 1 = 1
+DELETE FROM orders WHERE id = 1 OR id <> 1
+DELETE FROM orders WHERE id > 3 OR id <= 3
+DELETE FROM orders WHERE id > 3 OR id < 10
+DELETE FROM orders WHERE id IS NULL OR id IS NOT NULL
+DELETE FROM orders WHERE status = 'a' OR NOT status = 'a'
+DELETE FROM orders WHERE NOT false
+DELETE FROM orders WHERE NOT (id = 1 AND false)
+DELETE FROM orders WHERE NOT (id = 1 AND id <> 1)
+DELETE FROM orders WHERE NOT NOT true
+DELETE FROM orders WHERE true AND 1=1
+DELETE FROM orders WHERE 1 IS NOT NULL
+DELETE FROM orders WHERE coalesce(true, false)
+DELETE FROM orders WHERE coalesce(null, true)
+DELETE FROM orders WHERE CASE WHEN id = 1 THEN true ELSE true END
+DELETE FROM orders WHERE (true) IS TRUE
+DELETE FROM orders WHERE (false) IS NOT TRUE
+DELETE FROM orders WHERE (id = id) IS NOT FALSE
+DELETE FROM orders WHERE id BETWEEN id AND id
+DELETE FROM orders WHERE id IN (id, 3)
+DELETE FROM orders WHERE id = ANY (ARRAY[id])
+DELETE FROM orders WHERE id IS NOT DISTINCT FROM id
+DELETE FROM orders WHERE id IS DISTINCT FROM NULL
+DELETE FROM orders WHERE status LIKE '%'
+DELETE FROM orders WHERE status ~ '.*'
+DELETE FROM orders WHERE status ~ ''
+DELETE FROM orders WHERE tableoid = 'orders'::regclass
+DELETE FROM orders WHERE now() > '2000-01-01'
+DELETE FROM orders WHERE random() < 2
+DELETE FROM orders WHERE $1
+DELETE FROM orders WHERE $1 = $2
+DELETE FROM orders WHERE $1 IS NULL OR id = $1
+DELETE FROM orders USING customers c
+DELETE FROM orders USING customers c WHERE c.id = 1
+DELETE FROM orders o USING orders p WHERE o.id = p.id
+DELETE FROM orders o USING (SELECT id FROM orders) p WHERE o.id = p.id
+DELETE FROM orders o USING (SELECT 1) p WHERE true
+WITH p AS (SELECT id FROM orders) DELETE FROM orders o USING p WHERE o.id = p.id
+WITH p AS (SELECT id FROM orders) DELETE FROM orders WHERE id IN (SELECT id FROM p)
+UPDATE orders SET total = 0
+UPDATE orders SET total = 0 WHERE true
+UPDATE orders SET total = c.balance FROM customers c
+UPDATE orders SET total = c.balance FROM customers c WHERE c.id IS NOT NULL
+MERGE INTO orders o USING customers c ON true WHEN MATCHED THEN DELETE
+MERGE INTO orders o USING (SELECT 1) s ON 1=1 WHEN MATCHED THEN UPDATE SET total = 0
+MERGE INTO orders o USING customers c ON o.customer_id = c.id WHEN NOT MATCHED BY SOURCE THEN DELETE
+MERGE INTO orders o USING orders p ON o.id = p.id WHEN MATCHED THEN DELETE
+TRUNCATE orders
+WITH x AS (DELETE FROM orders RETURNING 1) SELECT * FROM x
+DELETE FROM rich_customers
+DELETE FROM rich_customers WHERE true
+`;
+
+const bounded = `
+DELETE FROM orders WHERE id = 1
+DELETE FROM orders WHERE id = $1
+DELETE FROM orders WHERE id IN (1, 2)
+DELETE FROM orders WHERE id = ANY ($1)
+DELETE FROM orders WHERE id BETWEEN 1 AND 2
+DELETE FROM orders WHERE id IS NULL
+DELETE FROM orders WHERE status LIKE 'a%'
+DELETE FROM orders WHERE NOT id = 1
+DELETE FROM orders WHERE id = 1 AND true
+DELETE FROM orders WHERE id = 1 OR id = 2
+DELETE FROM orders WHERE id > 1 AND id < 5
+DELETE FROM orders WHERE false
+DELETE FROM orders WHERE 1 = 2
+DELETE FROM orders WHERE id = total
+DELETE FROM orders WHERE lower(status) = 'done'
+DELETE FROM orders WHERE customer_id IN (SELECT id FROM customers WHERE balance < 0)
+DELETE FROM orders WHERE id IN (SELECT id FROM orders WHERE status = 'done')
+DELETE FROM orders WHERE id IN (SELECT id FROM orders ORDER BY id LIMIT 10)
+DELETE FROM orders o WHERE EXISTS (SELECT 1 FROM customers c WHERE c.id = o.customer_id)
+DELETE FROM orders o WHERE NOT EXISTS (SELECT 1 FROM customers c WHERE c.id = o.customer_id)
+DELETE FROM orders o USING customers c WHERE o.customer_id = c.id
+DELETE FROM orders o USING customers c WHERE c.id = o.customer_id AND c.name = 'x'
+DELETE FROM orders USING customers c WHERE status = 'x'
+DELETE FROM orders WHERE CURRENT OF cur
+DELETE FROM orders WHERE ctid = '(0,1)'
+DELETE FROM orders WHERE coalesce(status, '') = ''
+DELETE FROM orders WHERE (id = 1) IS TRUE
+DELETE FROM orders WHERE CASE WHEN id = 1 THEN true ELSE false END
+UPDATE orders SET total = 0 WHERE id = 1
+UPDATE orders SET total = c.balance FROM customers c WHERE c.id = orders.customer_id
+MERGE INTO orders o USING customers c ON o.customer_id = c.id WHEN MATCHED THEN DELETE
+MERGE INTO orders o USING customers c ON o.id = c.id WHEN NOT MATCHED THEN INSERT VALUES (1)
+INSERT INTO orders SELECT 1, 1, 1, 'x'
+INSERT INTO orders VALUES (1) ON CONFLICT (id) DO UPDATE SET total = 0
+SELECT * FROM orders
+`;
+
+const lines = (text: string): string[] => text.trim().split("\n");
+
+test.each(lines(unbounded))("unbounded: %s", (sql) => {
+  expect(isUnbounded(sql)).toBe(true);
+});
+
+test.each(lines(bounded))("bounded: %s", (sql) => {
+  expect(isUnbounded(sql)).toBe(false);
+});
