@@ -1,6 +1,6 @@
 import type { Command, SessionPolicy, Verdict } from "@sallyport/policy";
 import type { CommandRecord, ResponseRecord, SessionRecording } from "../recording/model.ts";
-import { GatewayError, type ErrorCode } from "../wire/gateway-error.ts";
+import { type ErrorCode, GatewayError } from "../wire/gateway-error.ts";
 import { makePermit, type Permit } from "./permit.ts";
 import { StatementRate } from "./statement-rate.ts";
 
@@ -64,6 +64,11 @@ export class SessionGuard {
     return makePermit(number);
   }
 
+  /** True where everything passes and is only recorded. */
+  get isObserving(): boolean {
+    return this.options.enforcement === "Audit";
+  }
+
   /** A permit to prepare what Bind or Execute will ask for again; undefined where policy refuses it already. */
   preview(verdict: Verdict): Permit | undefined {
     const passes = verdict.action !== "Deny" || this.options.enforcement === "Audit";
@@ -82,7 +87,12 @@ export class SessionGuard {
   private refusalOf(verdict: Verdict): Refusal | undefined {
     if (verdict.action === "Allow" || this.options.enforcement === "Audit") return undefined;
     const code = verdict.action === "Deny" ? "denied" : "approvalNeeded";
-    return { kind: "refusal", code, message: verdict.message, ...(verdict.hint ? { hint: verdict.hint } : {}) };
+    return {
+      kind: "refusal",
+      code,
+      message: verdict.message,
+      ...(verdict.hint ? { hint: verdict.hint } : {}),
+    };
   }
 
   private async whenRoom(record: CommandRecord, needsDisk: boolean): Promise<Permit | Refusal> {

@@ -17,6 +17,8 @@ export interface RelayedSession {
 export type RelayEnd =
   | { readonly kind: "clientClosed" }
   | { readonly kind: "upstreamClosed" }
+  /** The gateway ended it, and has told the client why. */
+  | { readonly kind: "ended" }
   | { readonly kind: "failed"; readonly error: unknown };
 
 /** Writers that a session is built with; `Relay.run` connects them to the sockets. */

@@ -13,10 +13,25 @@ export interface GatewayOption {
 /** What `sallyport gateway` takes; `docs/reference/cli.md` lists the same. */
 export const gatewayOptions: readonly GatewayOption[] = [
   option("manifests", "DIR", "folder of manifests, read again when it changes"),
-  option("secrets", "DIR", "folder of secrets: <name>/<key>; default: `secrets` inside the manifests folder", ""),
-  option("state", "DIR", "folder for the gateway's own keys, certificates and recordings", "./sallyport-state"),
+  option(
+    "secrets",
+    "DIR",
+    "folder of secrets: <name>/<key>; default: `secrets` inside the manifests folder",
+    "",
+  ),
+  option(
+    "state",
+    "DIR",
+    "folder for the gateway's own keys, certificates and recordings",
+    "./sallyport-state",
+  ),
   option("recordings", "DIR", "folder of the recordings; default: `recordings` inside the state folder", ""),
-  option("listen", "HOST", "address to listen on; the port is spec.listen.port of each resource", "127.0.0.1"),
+  option(
+    "listen",
+    "HOST",
+    "address to listen on; the port is spec.listen.port of each resource",
+    "127.0.0.1",
+  ),
   option("listen-unix", "DIR", "folder for Unix domain sockets beside TCP (.s.PGSQL.<port>)", ""),
   option("admin", "HOST:PORT", "address of /healthz, /readyz and /metrics", "127.0.0.1:9464"),
   option("tls-names", "LIST", "further names in the certificate that the gateway issues itself", ""),
@@ -66,7 +81,8 @@ export function readConfiguration(
     },
     {
       reporter: ({ errors }) => {
-        for (const [name, error] of Object.entries(errors)) problems.push(`${name}: ${error?.message ?? "invalid"}`);
+        for (const [name, error] of Object.entries(errors))
+          problems.push(`${name}: ${error?.message ?? "invalid"}`);
       },
     },
   );

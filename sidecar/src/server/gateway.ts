@@ -40,7 +40,10 @@ export class Gateway {
   private readonly limits: Limits;
   private readonly metrics = new Metrics();
   private readonly secrets: Secrets;
-  private readonly hosts = new Map<string, { readonly host: ResourceHost; readonly servers: readonly Server[] }>();
+  private readonly hosts = new Map<
+    string,
+    { readonly host: ResourceHost; readonly servers: readonly Server[] }
+  >();
   private readonly pending = new Set<Socket>();
   private connections = 0;
   private set: ManifestSet | undefined;
@@ -68,7 +71,8 @@ export class Gateway {
     await loadSqlParser();
     this.fingerprint = await this.currentFingerprint();
     const loaded = await loadManifestSet(manifests, undefined);
-    if (loaded.kind === "broken") throw new Error(`the manifests are not accepted:\n  ${loaded.problems.join("\n  ")}`);
+    if (loaded.kind === "broken")
+      throw new Error(`the manifests are not accepted:\n  ${loaded.problems.join("\n  ")}`);
     for (const problem of loaded.problems) this.log.warn({ problem }, "a manifest has a problem");
     this.set = loaded.set;
     this.secrets.replace(loaded.set.secrets);
@@ -82,11 +86,17 @@ export class Gateway {
       clock: Date.now,
       allowHttpLoopback: true,
     });
-    for (const problem of this.authenticator.problems) this.log.warn({ problem }, "an identity provider has a problem");
+    for (const problem of this.authenticator.problems)
+      this.log.warn({ problem }, "an identity provider has a problem");
     for (const [name, served] of loaded.set.resources) await this.open(name, served, loaded.set);
     const { adminHost, adminPort } = this.configuration;
     const registry = this.metrics.registry;
-    this.admin = await serveAdmin({ host: adminHost, port: adminPort, registry, notReady: () => this.readiness() });
+    this.admin = await serveAdmin({
+      host: adminHost,
+      port: adminPort,
+      registry,
+      notReady: () => this.readiness(),
+    });
     this.metrics.manifestsAccepted.set(1);
     this.notReady = undefined;
     const address = this.admin.address();
@@ -138,7 +148,10 @@ export class Gateway {
   private async open(name: string, served: ServedResource, set: ManifestSet): Promise<void> {
     const protocol = protocols.find((each) => each.name === served.spec.protocol);
     if (protocol === undefined) {
-      this.log.warn({ resource: name, protocol: served.spec.protocol }, "this build does not speak the protocol");
+      this.log.warn(
+        { resource: name, protocol: served.spec.protocol },
+        "this build does not speak the protocol",
+      );
       return;
     }
     const { recorder, authenticator } = this;
@@ -217,7 +230,10 @@ export class Gateway {
     this.metrics.logins.inc({ resource, result: code });
     const cause = error instanceof GatewayError ? error.cause : error;
     const detail = cause instanceof Error ? cause.message : undefined;
-    this.log.info({ resource, code, id, ...(detail === undefined ? {} : { cause: detail }) }, "a connection ended");
+    this.log.info(
+      { resource, code, id, ...(detail === undefined ? {} : { cause: detail }) },
+      "a connection ended",
+    );
   }
 
   private async tick(): Promise<void> {
@@ -232,7 +248,10 @@ export class Gateway {
         await this.reload();
       }
     } catch (error) {
-      this.log.error({ err: error }, "the manifests could not be read again; the last accepted set stays in force");
+      this.log.error(
+        { err: error },
+        "the manifests could not be read again; the last accepted set stays in force",
+      );
       this.metrics.reloads.inc({ result: "failed" });
     } finally {
       this.isReloading = false;

@@ -73,8 +73,10 @@ export class LiveSession implements AdmittedSession {
     const now = performance.now();
     const { idleMs, sessionDurationMs } = this.policy.limits;
     if (expiresAt !== undefined && this.options.nowMs() >= expiresAt * 1000) this.end("sessionExpired");
-    else if (sessionDurationMs !== undefined && now - this.startedMs >= sessionDurationMs) this.end("sessionExpired");
-    else if (idleMs !== undefined && this.relay !== undefined && now - this.relay.lastClientMs >= idleMs) this.end("idle");
+    else if (sessionDurationMs !== undefined && now - this.startedMs >= sessionDurationMs)
+      this.end("sessionExpired");
+    else if (idleMs !== undefined && this.relay !== undefined && now - this.relay.lastClientMs >= idleMs)
+      this.end("idle");
   }
 
   notice(code: EndCode): void {
@@ -86,8 +88,7 @@ export class LiveSession implements AdmittedSession {
     if (this.relay === undefined) return;
     this.say?.("fatal", code);
     this.guard.note("endedByGateway", { reason: code });
-    // The client has its error already: end quietly.
-    this.relay.stop({ kind: "upstreamClosed" });
+    this.relay.stop({ kind: "ended" });
   }
 
   async close(reason: string): Promise<void> {

@@ -50,21 +50,24 @@ export async function loadManifestSet(folder: string, previous: ManifestSet | un
     };
     resources.set(`${namespace}/${facts.name}`, { facts, spec: object.spec, audience: audienceOf(object) });
   }
-  const policies = [...documentsOf(documents, "AccessPolicy"), ...documentsOf(documents, "ClusterAccessPolicy")].map(
-    ({ object }) => ({
-      kind: object.kind,
-      ...(object.kind === "AccessPolicy" ? { namespace: object.metadata.namespace ?? "default" } : {}),
-      name: object.metadata.name,
-      generation: 1,
-      spec: object.spec,
-    }),
-  );
+  const policies = [
+    ...documentsOf(documents, "AccessPolicy"),
+    ...documentsOf(documents, "ClusterAccessPolicy"),
+  ].map(({ object }) => ({
+    kind: object.kind,
+    ...(object.kind === "AccessPolicy" ? { namespace: object.metadata.namespace ?? "default" } : {}),
+    name: object.metadata.name,
+    generation: 1,
+    spec: object.spec,
+  }));
   const described = [...resources.values()].map(({ facts, spec }) => ({ ...facts, spec }));
   const compiled = compilePolicies(policies, described, {
     ...(previous === undefined ? {} : { previous: previous.policies }),
   });
   for (const problem of compiled.problems) {
-    problems.push(`${problem.kind} ${problem.policy}: ${problem.path}: ${problem.reason}: ${problem.message}`);
+    problems.push(
+      `${problem.kind} ${problem.policy}: ${problem.path}: ${problem.reason}: ${problem.message}`,
+    );
   }
   const providers = documentsOf(documents, "IdentityProvider").map(({ object }) => object);
   const secrets = new Map(
@@ -84,7 +87,9 @@ export async function fingerprintOf(folder: string): Promise<string> {
   const lines: string[] = [];
   const walk = async (path: string, depth: number): Promise<void> => {
     if (depth > 8) return;
-    for (const entry of (await readdir(path, { withFileTypes: true })).sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    for (const entry of (await readdir(path, { withFileTypes: true })).sort((a, b) =>
+      a.name < b.name ? -1 : 1,
+    )) {
       const full = join(path, entry.name);
       const info = await stat(full).catch(() => undefined);
       if (info?.isDirectory()) await walk(full, depth + 1);

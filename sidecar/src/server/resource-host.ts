@@ -1,6 +1,12 @@
 import { randomUUID } from "node:crypto";
 import { createSecureContext, type TLSSocket } from "node:tls";
-import { forSession, type Identity, type SessionFacts, type SessionPolicy, type Verdict } from "@sallyport/policy";
+import {
+  forSession,
+  type Identity,
+  type SessionFacts,
+  type SessionPolicy,
+  type Verdict,
+} from "@sallyport/policy";
 import { SessionGuard } from "../guard/index.ts";
 import type { Authenticator, Credential } from "../identity/model.ts";
 import type { AdmittedSession, ProtocolHost, UpstreamAccount } from "../protocols/protocol.ts";
@@ -22,7 +28,10 @@ export interface HostServices {
   readonly secrets: Secrets;
   readonly limits: Limits;
   readonly clock: { monotonicMs(): number; nowMs(): number };
-  readonly servingTls: (resource: ServedResource, clientCa: readonly string[]) => TlsServerOptions["secureContext"];
+  readonly servingTls: (
+    resource: ServedResource,
+    clientCa: readonly string[],
+  ) => TlsServerOptions["secureContext"];
   readonly onDecision: (resource: string, verdict: Verdict) => void;
   readonly onLogin: (resource: string, error: unknown, id: string) => void;
   readonly onSession: (resource: string, change: 1 | -1, reason: string) => void;
@@ -113,7 +122,10 @@ export class ResourceHost implements ProtocolHost {
     if (chosen === undefined) {
       const names = serving.map(({ name }) => name).join(", ");
       throw new GatewayError("unknownUser", {
-        hint: names === "" ? "No credential of this resource serves you." : `Connect with user set to one of: ${names}.`,
+        hint:
+          names === ""
+            ? "No credential of this resource serves you."
+            : `Connect with user set to one of: ${names}.`,
       });
     }
     return this.services.secrets.account(this.resource.namespace, chosen);
@@ -255,7 +267,9 @@ export class ResourceHost implements ProtocolHost {
   private clientCas(): readonly string[] {
     return this.set.providers
       .filter(({ metadata }) => this.served.spec.identity.providers.includes(metadata.name))
-      .flatMap(({ spec }) => (spec.clientCertificates === undefined ? [] : [spec.clientCertificates.caBundle]));
+      .flatMap(({ spec }) =>
+        spec.clientCertificates === undefined ? [] : [spec.clientCertificates.caBundle],
+      );
   }
 }
 
@@ -268,7 +282,8 @@ interface SubjectEntry {
 
 /** The keys of one entry are ANDed. */
 function isNamedBy(identity: Identity, { group, user, kind, serviceAccount }: SubjectEntry): boolean {
-  if (group === undefined && user === undefined && kind === undefined && serviceAccount === undefined) return false;
+  if (group === undefined && user === undefined && kind === undefined && serviceAccount === undefined)
+    return false;
   const account = identity.serviceAccount;
   return (
     (group === undefined || identity.groups.includes(group)) &&

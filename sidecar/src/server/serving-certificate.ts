@@ -18,7 +18,10 @@ const caDays = 3650;
  * The certificate of a gateway that was given none: an authority of its own, kept in the state folder, and a leaf
  * made anew at every start. Clients verify with `ca.pem`.
  */
-export async function issueServingCertificate(state: string, names: readonly string[]): Promise<ServingCertificate> {
+export async function issueServingCertificate(
+  state: string,
+  names: readonly string[],
+): Promise<ServingCertificate> {
   await import("reflect-metadata");
   const x509 = await import("@peculiar/x509");
   const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
@@ -58,7 +61,10 @@ interface Authority {
 async function loadAuthority(x509: X509, state: string): Promise<Authority | undefined> {
   let pem: [string, string];
   try {
-    pem = await Promise.all([readFile(join(state, "ca.pem"), "utf8"), readFile(join(state, "ca.key"), "utf8")]);
+    pem = await Promise.all([
+      readFile(join(state, "ca.pem"), "utf8"),
+      readFile(join(state, "ca.key"), "utf8"),
+    ]);
   } catch {
     // No authority yet: the caller makes one.
     return undefined;
@@ -69,7 +75,11 @@ async function loadAuthority(x509: X509, state: string): Promise<Authority | und
   return { certificate: new x509.X509Certificate(pem[0]), key };
 }
 
-async function makeAuthority(x509: X509, state: string, algorithm: webcrypto.EcKeyGenParams): Promise<Authority> {
+async function makeAuthority(
+  x509: X509,
+  state: string,
+  algorithm: webcrypto.EcKeyGenParams,
+): Promise<Authority> {
   const keys = await webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
     serialNumber: Buffer.from(webcrypto.getRandomValues(new Uint8Array(16))).toString("hex"),

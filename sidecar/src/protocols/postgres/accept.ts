@@ -14,7 +14,9 @@ export interface Greeting {
   readonly parameters: ReadonlyMap<string, string>;
 }
 
-export type Accepted = Greeting | { readonly kind: "cancel"; readonly processId: number; readonly key: Buffer };
+export type Accepted =
+  | Greeting
+  | { readonly kind: "cancel"; readonly processId: number; readonly key: Buffer };
 
 export interface AcceptOptions {
   readonly limits: Limits;
@@ -40,7 +42,9 @@ export async function acceptClient(channel: Channel, options: AcceptOptions): Pr
         return packet;
       case "ancient":
         // Protocol 2 has no fields in its errors: one letter and a text.
-        channel.write(Buffer.from("EFATAL:  unsupported frontend protocol 2.0: server supports 3.0 to 3.2\0"));
+        channel.write(
+          Buffer.from("EFATAL:  unsupported frontend protocol 2.0: server supports 3.0 to 3.2\0"),
+        );
         return undefined;
       case "gssRequest":
         if (hasAskedGss || channel.hasBuffered) throw new GatewayError("protocolViolation");
@@ -48,7 +52,8 @@ export async function acceptClient(channel: Channel, options: AcceptOptions): Pr
         channel.write(Buffer.from("N"));
         break;
       case "tlsRequest":
-        if (channel.secured !== undefined) throw new GatewayError("protocolViolation", { detail: "TLS inside TLS" });
+        if (channel.secured !== undefined)
+          throw new GatewayError("protocolViolation", { detail: "TLS inside TLS" });
         // Bytes that came before our answer were not sent by somebody who waited for TLS.
         if (channel.hasBuffered) throw new GatewayError("protocolViolation", { detail: "bytes before TLS" });
         channel.write(Buffer.from("S"));
@@ -67,7 +72,9 @@ function greet(channel: Channel, packet: Extract<StartupPacket, { kind: "startup
   const { parameters } = packet;
   const user = parameters.get("user") ?? "";
   if (user === "") {
-    throw new GatewayError("identityRefused", { detail: "no PostgreSQL user name specified in startup packet" });
+    throw new GatewayError("identityRefused", {
+      detail: "no PostgreSQL user name specified in startup packet",
+    });
   }
   if (asksForReplication(parameters)) {
     throw new GatewayError("identityRefused", {

@@ -9,6 +9,8 @@ export interface BindParts {
   readonly portal: string;
   readonly statement: string;
   readonly chunk: Buffer;
+  /** Where the message starts in `chunk`, its type included. */
+  readonly at: number;
   readonly formatsAt: number;
   readonly formatCount: number;
   readonly valuesAt: number;
@@ -41,6 +43,7 @@ export function readBind(chunk: Buffer, from: number, end: number): BindParts | 
     portal: portalEnd === from ? "" : chunk.toString("utf8", from, portalEnd),
     statement: statementEnd === portalEnd + 1 ? "" : chunk.toString("utf8", portalEnd + 1, statementEnd),
     chunk,
+    at: from - 5,
     formatsAt,
     formatCount,
     valuesAt: countAt + 2,
@@ -65,7 +68,10 @@ export function recordedParameters(bind: BindParts, bytesMax: number): readonly 
     room -= kept;
     const isBinary = formatOf(bind, index) === 1;
     if (isBinary) values.push({ binary: chunk.toString("base64", at, at + kept) });
-    else values.push(kept < length ? `${chunk.toString("utf8", at, at + kept)}…` : chunk.toString("utf8", at, at + kept));
+    else
+      values.push(
+        kept < length ? `${chunk.toString("utf8", at, at + kept)}…` : chunk.toString("utf8", at, at + kept),
+      );
     at += length;
   }
   return values;

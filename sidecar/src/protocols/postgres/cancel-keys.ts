@@ -13,7 +13,8 @@ export class CancelKeys {
   /** Makes a key of `length` bytes (4 for protocol 3.0, 32 for 3.2) that leads to `cancel`. */
   issue(length: 4 | 32, cancel: () => void): CancelKey {
     let processId = randomBytes(4).readUInt32BE(0) & 0x7fffffff;
-    while (processId === 0 || this.live.has(processId)) processId = randomBytes(4).readUInt32BE(0) & 0x7fffffff;
+    while (processId === 0 || this.live.has(processId))
+      processId = randomBytes(4).readUInt32BE(0) & 0x7fffffff;
     const key = randomBytes(length);
     this.live.set(processId, { key, cancel });
     return { processId, key };
@@ -22,7 +23,8 @@ export class CancelKeys {
   /** Cancels what the key names; false where there is no such session or the key is wrong. */
   cancel(processId: number, key: Buffer): boolean {
     const found = this.live.get(processId);
-    if (found === undefined || found.key.length !== key.length || !timingSafeEqual(found.key, key)) return false;
+    if (found === undefined || found.key.length !== key.length || !timingSafeEqual(found.key, key))
+      return false;
     found.cancel();
     return true;
   }

@@ -55,12 +55,7 @@ export class Catalogs {
         account: account.username,
         reportsSearchPath: upstream?.parameters.has("search_path") ?? false,
         initialSearchPath: upstream?.parameters.get("search_path") ?? '"$user", public',
-        prepared: (name) => {
-          const entry = statements.get(name);
-          return entry === undefined
-            ? undefined
-            : { parts: entry.judged.command.parts, text: entry.judged.text };
-        },
+        prepared: (name) => statements.lookUp(name),
       });
     return { names, release };
   }

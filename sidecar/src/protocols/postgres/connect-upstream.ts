@@ -46,7 +46,8 @@ async function openSecured(target: UpstreamTarget, signal: AbortSignal): Promise
     plain.write(sslRequest);
     const answer = await readByte(plain, signal);
     // Never fall back to plain text: whoever sits between could have said N.
-    if (answer !== 0x53) throw new GatewayError("upstreamUnreachable", { cause: new Error("the server refuses TLS") });
+    if (answer !== 0x53)
+      throw new GatewayError("upstreamUnreachable", { cause: new Error("the server refuses TLS") });
     if (plain.readableLength > 0) throw new GatewayError("upstreamProtocol", { detail: "bytes before TLS" });
     return await secure(plain, target, signal);
   } catch (error) {
@@ -65,7 +66,8 @@ async function login(socket: Socket, options: ConnectOptions): Promise<UpstreamS
     ...options.settings,
   ];
   const startup = startupMessage(parameters, 0);
-  if (startup === undefined) throw new GatewayError("unsupported", { detail: "a start-up setting cannot be sent" });
+  if (startup === undefined)
+    throw new GatewayError("unsupported", { detail: "a start-up setting cannot be sent" });
   const certificate = socket instanceof TLSSocket ? socket.getPeerX509Certificate()?.raw : undefined;
   const exchange = new UpstreamLogin({
     user: account.username,
@@ -85,7 +87,13 @@ async function login(socket: Socket, options: ConnectOptions): Promise<UpstreamS
         const { session } = step;
         refuseUnsafe(session.parameters);
         const rest = reader.release();
-        return { socket, target: options.target, parameters: session.parameters, cancelKey: session.cancelKey, rest };
+        return {
+          socket,
+          target: options.target,
+          parameters: session.parameters,
+          cancelKey: session.cancelKey,
+          rest,
+        };
       }
     }
   } finally {
@@ -145,7 +153,9 @@ class MessageReader {
   private isReleased = false;
   private readonly onReadable = () => this.waiting?.resolve();
   private readonly onClose = () =>
-    this.waiting?.reject(new GatewayError("upstreamUnreachable", { cause: new Error("closed during login") }));
+    this.waiting?.reject(
+      new GatewayError("upstreamUnreachable", { cause: new Error("closed during login") }),
+    );
 
   constructor(socket: Socket, signal: AbortSignal) {
     this.socket = socket;

@@ -14,7 +14,7 @@
 import { randomBytes } from "node:crypto";
 import type { Socket } from "node:net";
 import { analyseSql, type Identity } from "@sallyport/policy";
-import { type RelayEnd, Relay } from "../../relay/relay.ts";
+import { Relay, type RelayEnd } from "../../relay/relay.ts";
 import { SocketChannel } from "../../wire/channel.ts";
 import { errorTable, GatewayError } from "../../wire/gateway-error.ts";
 import type { AdmittedSession, EndCode, Protocol, ProtocolHost } from "../protocol.ts";
@@ -49,13 +49,15 @@ async function serve(socket: Socket, host: ProtocolHost): Promise<void> {
     const accepted = await acceptClient(channel, { limits: host.limits, startTls });
     if (accepted === undefined) return;
     if (accepted.kind === "cancel") {
-      if (!keys.cancel(accepted.processId, accepted.key)) host.report(new GatewayError("protocolViolation"), id);
+      if (!keys.cancel(accepted.processId, accepted.key))
+        host.report(new GatewayError("protocolViolation"), id);
       return;
     }
     await serveClient(channel, host, accepted, keys);
   } catch (error) {
     host.report(error, id);
-    const shown = error instanceof GatewayError ? error : new GatewayError("protocolViolation", { cause: error });
+    const shown =
+      error instanceof GatewayError ? error : new GatewayError("protocolViolation", { cause: error });
     if (channel.socket.writable) channel.socket.write(fatalFrame(shown, id));
   } finally {
     end(channel.socket);
@@ -71,7 +73,12 @@ function end(socket: Socket): void {
 
 const lingerMs = 2_000;
 
-async function serveClient(channel: SocketChannel, host: ProtocolHost, hello: Greeting, keys: CancelKeys): Promise<void> {
+async function serveClient(
+  channel: SocketChannel,
+  host: ProtocolHost,
+  hello: Greeting,
+  keys: CancelKeys,
+): Promise<void> {
   const identity = await identify(channel, host);
   const account = host.account(identity, hello.user);
   const database = databaseFor(host, hello);
@@ -92,7 +99,12 @@ async function serveClient(channel: SocketChannel, host: ProtocolHost, hello: Gr
         target,
         account,
         database,
-        settings: await allowedSettings(host, session, hello, catalog.names(new PreparedStatements(), undefined)),
+        settings: await allowedSettings(
+          host,
+          session,
+          hello,
+          catalog.names(new PreparedStatements(), undefined),
+        ),
         applicationName: upstreamName(identity, session, hello),
         signal,
       });
@@ -145,24 +157,39 @@ async function allowedSettings(
   names: LiveNames,
 ): Promise<ReadonlyMap<string, string>> {
   const settings = new Map<string, string>();
-  const judge = new StatementJudge({ guard: session.guard, names, analyser, sharedCache: new DecisionCache() });
+  const judge = new StatementJudge({
+    guard: session.guard,
+    names,
+    analyser,
+    sharedCache: new DecisionCache(),
+    prepared: new PreparedStatements(),
+  });
   for (const { name, value } of startupSettings(hello.parameters)) {
     const folded = name.toLowerCase();
     if (folded === "application_name") continue;
     if (folded === "client_encoding") {
-      if (!isUtf8Name(value)) throw new GatewayError("unsupported", { detail: "client_encoding must be UTF8" });
+      if (!isUtf8Name(value))
+        throw new GatewayError("unsupported", { detail: "client_encoding must be UTF8" });
       continue;
     }
     const judged = judge.judge(`SET ${quoteSetting(name)} TO '${value.replaceAll("'", "''")}'`);
     const record = { text: judged.text, verdict: judged.verdict, at: host.clock.nowMs() };
     const answer = await session.guard.request(record, judged.needsDisk);
     if (answer.kind === "permit") settings.set(name, value);
-    else throw new GatewayError("denied", { detail: answer.message, ...(answer.hint ? { hint: answer.hint } : {}) });
+    else
+      throw new GatewayError("denied", {
+        detail: answer.message,
+        ...(answer.hint ? { hint: answer.hint } : {}),
+      });
   }
   return settings;
 }
 
-const quoteSetting = (name: string) => name.split(".").map((part) => `"${part.toLowerCase()}"`).join(".");
+const quoteSetting = (name: string) =>
+  name
+    .split(".")
+    .map((part) => `"${part.toLowerCase()}"`)
+    .join(".");
 
 async function converse(
   channel: SocketChannel,
@@ -176,7 +203,13 @@ async function converse(
   const key = keys.issue(hello.minor === 2 ? 32 : 4, () => void cancelUpstream(upstream, host.limits));
   const statements = new PreparedStatements();
   const names = namesOf(statements, upstream);
-  const judge = new StatementJudge({ guard: admitted.guard, names, analyser, sharedCache: decisionsOf(admitted) });
+  const judge = new StatementJudge({
+    guard: admitted.guard,
+    names,
+    analyser,
+    sharedCache: decisionsOf(admitted),
+    prepared: statements,
+  });
   admitted.onPolicyChange(() => judge.policyChanged(decisionsOf(admitted)));
   const greeting = [authenticationFrame(0)];
   for (const [name, value] of upstream.parameters) greeting.push(parameterStatusFrame(name, value));
@@ -227,7 +260,12 @@ function finish(how: RelayEnd, client: Socket, upstream: UpstreamSession, sessio
 function endFrame(kind: "notice" | "fatal", code: EndCode): Buffer {
   const { sqlstate, text } = errorTable[code];
   if (kind === "fatal") return errorFrame({ severity: "FATAL", sqlstate, message: text });
-  return errorFrame({ severity: "WARNING", sqlstate: "01000", message: text, hint: "Finish what is running." });
+  return errorFrame({
+    severity: "WARNING",
+    sqlstate: "01000",
+    message: text,
+    hint: "Finish what is running.",
+  });
 }
 
 const caches = new WeakMap<object, DecisionCache>();

@@ -48,7 +48,8 @@ export class Outbox {
   }
 
   private cut(): void {
-    if (this.chunk !== undefined && this.to > this.from) this.pieces.push(this.chunk.subarray(this.from, this.to));
+    if (this.chunk !== undefined && this.to > this.from)
+      this.pieces.push(this.chunk.subarray(this.from, this.to));
     this.chunk = undefined;
   }
 }

@@ -37,7 +37,12 @@ export type Owed =
       completed: number;
       failed: boolean;
     }
-  | { readonly kind: "parse"; readonly segment: number; readonly refusal: SqlRefusal | undefined; readonly entry: StatementEntry | undefined }
+  | {
+      readonly kind: "parse";
+      readonly segment: number;
+      readonly refusal: SqlRefusal | undefined;
+      readonly entry: StatementEntry | undefined;
+    }
   | { readonly kind: "bind"; readonly segment: number; readonly portal: PortalEntry }
   | { readonly kind: "describe"; readonly segment: number }
   | {

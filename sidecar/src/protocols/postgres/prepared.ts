@@ -1,3 +1,4 @@
+import type { PreparedInfo } from "@sallyport/policy";
 import type { Judged } from "./statement-judge.ts";
 
 /** A prepared statement as the session believes it to be, before and after the server has confirmed it. */
@@ -7,7 +8,7 @@ export interface StatementEntry {
   readonly segment: number;
   /** False until ParseComplete: an error earlier in the segment makes the server skip it. */
   confirmed: boolean;
-  /** What the name meant before, while unconfirmed. A closed name is an entry with `judged` undefined's place taken by absence. */
+  /** What the name meant before, while unconfirmed. */
   previous: StatementEntry | undefined;
   /** True for the mark that Close leaves until CloseComplete. */
   readonly isClosed: boolean;
@@ -27,6 +28,8 @@ export interface PortalEntry {
  */
 export class PreparedStatements {
   private readonly byName = new Map<string, StatementEntry>();
+  /** How often names were looked up for analysis: a verdict made meanwhile rests on what they meant then. */
+  lookups = 0;
 
   get size(): number {
     return this.byName.size;
@@ -35,6 +38,13 @@ export class PreparedStatements {
   get(name: string): StatementEntry | undefined {
     const entry = this.byName.get(name);
     return entry?.isClosed ? undefined : entry;
+  }
+
+  /** What `EXECUTE name` would run, for analysis. */
+  lookUp(name: string): PreparedInfo | undefined {
+    this.lookups += 1;
+    const entry = this.get(name);
+    return entry && { parts: entry.judged.command.parts, text: entry.judged.text };
   }
 
   /** The newest link of the name's chain, closing marks included. */

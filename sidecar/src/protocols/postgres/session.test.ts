@@ -6,7 +6,9 @@ import { client, errorIn, messagesIn, nonce, openSession, server } from "./testi
 
 beforeAll(() => loadSqlParser());
 
-const noDeletes = [{ name: "no-deletes", match: { commands: ["DELETE"] }, action: "Deny", message: "no deletes" }];
+const noDeletes = [
+  { name: "no-deletes", match: { commands: ["DELETE"] }, action: "Deny", message: "no deletes" },
+];
 const nonceError = () => server.error("42703", `column "${nonce}" does not exist`);
 
 describe("simple queries", () => {
@@ -14,7 +16,12 @@ describe("simple queries", () => {
     const session = openSession(noDeletes);
     await session.send(client.query("SELECT 1"));
     expect(session.upstreamBytes()).toEqual(client.query("SELECT 1"));
-    const answer = [server.rowDescription(), server.dataRow("1"), server.complete("SELECT 1"), server.ready("I")];
+    const answer = [
+      server.rowDescription(),
+      server.dataRow("1"),
+      server.complete("SELECT 1"),
+      server.ready("I"),
+    ];
     session.reply(...answer);
     expect(session.clientBytes()).toEqual(Buffer.concat(answer));
     expect(session.recording.commands.map(({ text }) => text)).toEqual(["SELECT 1"]);
@@ -73,14 +80,24 @@ describe("simple queries", () => {
 });
 
 describe("extended queries", () => {
-  const select = [client.parse("", "SELECT 1"), client.bind("", ""), client.describe("P", ""), client.execute("")];
+  const select = [
+    client.parse("", "SELECT 1"),
+    client.bind("", ""),
+    client.describe("P", ""),
+    client.execute(""),
+  ];
 
   it("passes an allowed cycle unchanged in one write", async () => {
     const session = openSession(noDeletes);
     const bytes = Buffer.concat([...select, client.sync()]);
     await session.send(bytes);
     expect(session.upstreamBytes()).toEqual(bytes);
-    session.reply(server.parseComplete(), server.bindComplete(), server.rowDescription(), server.dataRow("1"));
+    session.reply(
+      server.parseComplete(),
+      server.bindComplete(),
+      server.rowDescription(),
+      server.dataRow("1"),
+    );
     session.reply(server.complete("SELECT 1"), server.ready("I"));
     expect(session.session.isIdle).toBe(true);
     expect(session.recording.responses).toMatchObject([{ tag: "SELECT 1", rows: 1 }]);
@@ -88,12 +105,26 @@ describe("extended queries", () => {
 
   it("C1, C3: a refused Parse is replaced, what follows is dropped up to Sync, one error comes back", async () => {
     const session = openSession(noDeletes);
-    await session.send(client.parse("", "INSERT INTO orders VALUES (1)"), client.bind("", ""), client.execute(""));
-    await session.send(client.parse("", "DELETE FROM orders"), client.bind("", ""), client.execute(""), client.sync());
+    await session.send(
+      client.parse("", "INSERT INTO orders VALUES (1)"),
+      client.bind("", ""),
+      client.execute(""),
+    );
+    await session.send(
+      client.parse("", "DELETE FROM orders"),
+      client.bind("", ""),
+      client.execute(""),
+      client.sync(),
+    );
     expect(session.upstream()).toBe("PBEPS");
     session.reply(server.parseComplete(), server.bindComplete(), server.complete("INSERT 0 1"));
     session.reply(nonceError(), server.ready("I"));
-    expect(session.received().map(({ type }) => type).join("")).toBe("12CEZ");
+    expect(
+      session
+        .received()
+        .map(({ type }) => type)
+        .join(""),
+    ).toBe("12CEZ");
   });
 
   it("C8: a statement parsed under an old policy is judged again at Bind", async () => {
@@ -130,6 +161,20 @@ describe("extended queries", () => {
     expect(session.upstream()).toBe("QPS");
   });
 
+  it("judges EXECUTE by what the name means now, not by what it meant when the text was judged before", async () => {
+    const session = openSession(noDeletes);
+    await session.send(client.parse("p", "SELECT 1"), client.sync());
+    session.reply(server.parseComplete(), server.ready("I"));
+    await session.send(client.query("EXECUTE p"));
+    session.reply(server.complete("SELECT 1"), server.ready("I"));
+    session.adopt([]);
+    await session.send(client.close("S", "p"), client.parse("p", "DELETE FROM orders"), client.sync());
+    session.reply(server.closeComplete(), server.parseComplete(), server.ready("I"));
+    session.adopt(noDeletes);
+    await session.send(client.query("EXECUTE p"));
+    expect(session.upstreamBytes().toString()).toContain(nonce);
+  });
+
   it("waits for the server before it binds a name that an earlier, unanswered pipeline prepares", async () => {
     const session = openSession([]);
     await session.send(client.parse("s", "SELECT 1"), client.sync());
@@ -164,7 +209,12 @@ describe("extended queries", () => {
 describe("copy", () => {
   it("C18: a Sync sent while the server takes COPY data is not waited for", async () => {
     const session = openSession([]);
-    await session.send(client.parse("", "COPY orders FROM STDIN"), client.bind("", ""), client.execute(""), client.sync());
+    await session.send(
+      client.parse("", "COPY orders FROM STDIN"),
+      client.bind("", ""),
+      client.execute(""),
+      client.sync(),
+    );
     session.reply(server.parseComplete(), server.bindComplete(), server.copyIn());
     await session.send(client.copyData("1\t2\n"), client.copyDone(), client.sync());
     session.reply(server.complete("COPY 1"), server.ready("I"));
@@ -216,18 +266,22 @@ describe("bad input", () => {
 
   it("never throws anything but a GatewayError for bytes of a client or a server", async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(fc.uint8Array({ maxLength: 40 }), { maxLength: 6 }), fc.boolean(), async (chunks, up) => {
-        const session = openSession([]);
-        for (const chunk of chunks) {
-          try {
-            if (up) session.reply(Buffer.from(chunk));
-            else await session.send(Buffer.from(chunk));
-          } catch (error) {
-            expect(error).toBeInstanceOf(GatewayError);
-            return;
+      fc.asyncProperty(
+        fc.array(fc.uint8Array({ maxLength: 40 }), { maxLength: 6 }),
+        fc.boolean(),
+        async (chunks, up) => {
+          const session = openSession([]);
+          for (const chunk of chunks) {
+            try {
+              if (up) session.reply(Buffer.from(chunk));
+              else await session.send(Buffer.from(chunk));
+            } catch (error) {
+              expect(error).toBeInstanceOf(GatewayError);
+              return;
+            }
           }
-        }
-      }),
+        },
+      ),
       { numRuns: 300 },
     );
   });

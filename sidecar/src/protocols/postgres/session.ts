@@ -4,10 +4,19 @@ import type { Permit, Refusal, SessionGuard } from "../../guard/index.ts";
 import { errorTable, GatewayError } from "../../wire/gateway-error.ts";
 import type { Limits } from "../../wire/limits.ts";
 import { type BindParts, type RecordedParameter, readBind, recordedParameters } from "./bind.ts";
-import { backend, errorFrame, flushFrame, frontend, lengthAt, parseFrame, queryFrame, readErrorFields } from "./frames.ts";
+import {
+  backend,
+  errorFrame,
+  flushFrame,
+  frontend,
+  lengthAt,
+  parseFrame,
+  queryFrame,
+  readErrorFields,
+} from "./frames.ts";
 import { Outbox } from "./outbox.ts";
 import { type Owed, OwedQueue, type Running, type SqlRefusal } from "./owed.ts";
-import { type PortalEntry, PreparedStatements, type StatementEntry } from "./prepared.ts";
+import type { PortalEntry, PreparedStatements, StatementEntry } from "./prepared.ts";
 import type { Judged, LiveNames, StatementJudge } from "./statement-judge.ts";
 
 export interface PostgresSessionOptions {
@@ -203,8 +212,7 @@ export class PostgresSession {
         this.up.pass(chunk, at, end);
         return undefined;
       case frontend.functionCall:
-        this.refuseFunctionCall();
-        return undefined;
+        return this.functionCall(chunk, at, end);
       default:
         throw new GatewayError("protocolViolation", { detail: `invalid frontend message type ${type}` });
     }
@@ -212,15 +220,9 @@ export class PostgresSession {
 
   private query(chunk: Buffer, at: number, end: number): Promise<void> | undefined {
     const text = readText(chunk, at + 5, end);
-    return this.whenNamesHold(() => {
-      const judged = this.options.judge.judge(text);
-      if (this.deservesFreshCatalog(judged)) return this.afterRefresh(() => this.sendQuery(text, chunk, at, end));
-      return this.admitQuery(judged, chunk, at, end);
-    });
-  }
-
-  private sendQuery(text: string, chunk: Buffer, at: number, end: number): Promise<void> | undefined {
-    return this.admitQuery(this.options.judge.judge(text), chunk, at, end);
+    const judged = this.judgeNow(text);
+    if (judged !== undefined) return this.admitQuery(judged, chunk, at, end);
+    return this.judgeLater(text, (later) => this.admitQuery(later, chunk, at, end));
   }
 
   private admitQuery(judged: Judged, chunk: Buffer, at: number, end: number): Promise<void> | undefined {
@@ -230,27 +232,39 @@ export class PostgresSession {
       const effects = refusal === undefined ? judged.effects : [];
       if (outcome.kind === "permit") this.up.passCommand(outcome, chunk, at, end);
       else this.up.own(queryFrame(this.failing()));
-      this.push({ kind: "query", segment: this.segment, refusal, running, effects, completed: 0, failed: false });
+      this.push({
+        kind: "query",
+        segment: this.segment,
+        refusal,
+        running,
+        effects,
+        completed: 0,
+        failed: false,
+      });
     });
   }
 
   private parse(chunk: Buffer, at: number, end: number): Promise<void> | undefined {
     const nameEnd = chunk.indexOf(0, at + 5);
     const sqlEnd = nameEnd < 0 ? -1 : chunk.indexOf(0, nameEnd + 1);
-    if (sqlEnd < 0 || sqlEnd + 3 > end) throw new GatewayError("protocolViolation", { detail: "malformed Parse" });
+    if (sqlEnd < 0 || sqlEnd + 3 > end)
+      throw new GatewayError("protocolViolation", { detail: "malformed Parse" });
     const name = readText(chunk, at + 5, nameEnd + 1);
     const text = readText(chunk, nameEnd + 1, sqlEnd + 1);
-    if (end - sqlEnd - 3 !== 4 * chunk.readUInt16BE(sqlEnd + 1)) throw new GatewayError("protocolViolation", { detail: "malformed Parse" });
-    return this.whenNamesHold(() => {
-      const judged = this.options.judge.judge(text);
-      if (this.deservesFreshCatalog(judged)) {
-        return this.afterRefresh(() => this.admitParse(this.options.judge.judge(text), name, chunk, at, end));
-      }
-      return this.admitParse(judged, name, chunk, at, end);
-    });
+    if (end - sqlEnd - 3 !== 4 * chunk.readUInt16BE(sqlEnd + 1))
+      throw new GatewayError("protocolViolation", { detail: "malformed Parse" });
+    const judged = this.judgeNow(text);
+    if (judged !== undefined) return this.admitParse(judged, name, chunk, at, end);
+    return this.judgeLater(text, (later) => this.admitParse(later, name, chunk, at, end));
   }
 
-  private admitParse(judged: Judged, name: string, chunk: Buffer, at: number, end: number): Promise<void> | undefined {
+  private admitParse(
+    judged: Judged,
+    name: string,
+    chunk: Buffer,
+    at: number,
+    end: number,
+  ): Promise<void> | undefined {
     const preview = this.options.guard.preview(judged.verdict);
     if (preview !== undefined) {
       if (this.statements.size >= this.options.limits.preparedMax) {
@@ -274,43 +288,70 @@ export class PostgresSession {
     if (message === undefined) throw new GatewayError("protocolViolation", { detail: "malformed Bind" });
     const entry = this.statements.newest(message.statement);
     if (entry !== undefined && !entry.confirmed && entry.segment !== this.segment) {
-      return this.afterSettled(() => this.bindTo(chunk, at, end, message));
+      return this.afterSettled(() => this.bindTo(message, end));
     }
-    return this.bindTo(chunk, at, end, message);
+    return this.bindTo(message, end);
   }
 
-  private bindTo(chunk: Buffer, at: number, end: number, message: BindParts): Promise<void> | undefined {
+  private bindTo(message: BindParts, end: number): Promise<void> | undefined {
     const entry = this.statements.get(message.statement);
-    if (entry === undefined) {
+    if (entry === undefined) return this.bindUnknown(message, end);
+    const { judged } = entry;
+    const isCurrent =
+      this.owed.unsettled === 0 && this.options.names.isFresh && this.options.judge.isCurrent(judged);
+    const now = isCurrent ? judged : this.judgeNow(judged.text);
+    if (now !== undefined) return this.admitBind(now, entry, message, end);
+    return this.judgeLater(judged.text, (later) => this.admitBind(later, entry, message, end));
+  }
+
+  private bindUnknown(message: BindParts, end: number): undefined {
+    if (!this.options.guard.isObserving) {
       this.refuseExtended(unknownStatement(message.statement));
       return undefined;
     }
-    return this.whenNamesHold(() => {
-      const judged = this.options.judge.isCurrent(entry.judged)
-        ? entry.judged
-        : this.options.judge.judge(entry.judged.text);
-      const needsParameters = !judged.verdict.cacheable && judged.rejection === undefined;
-      const values = recordedParameters(message, this.options.limits.recordedParameterBytesMax);
-      const final = needsParameters ? this.options.judge.withParameters(judged, values) : judged;
-      return this.admit(final, values, (outcome) => {
-        const refusal = this.refusalIn(outcome, final);
-        if (refusal !== undefined) return this.refuseExtended(refusal);
-        if (outcome.kind !== "permit") return;
-        const statement = final === entry.judged ? entry : { ...entry, judged: final };
-        const portal = { name: message.portal, statement, number: outcome.number, segment: this.segment };
-        if (this.portals.size >= this.options.limits.preparedMax) {
-          throw new GatewayError("tooLarge", { detail: "too many portals in one session" });
-        }
-        this.portals.set(message.portal, portal);
-        this.up.passCommand(outcome, chunk, at, end);
-        this.push({ kind: "bind", segment: this.segment, portal });
-      });
+    const judged = this.options.judge.judgeCommand({ protocol: "postgres", text: "", parts: [] });
+    const permit = this.options.guard.preview(judged.verdict);
+    if (permit === undefined) return undefined;
+    const { segment } = this;
+    const statement = {
+      name: message.statement,
+      judged,
+      segment,
+      confirmed: true,
+      previous: undefined,
+      isClosed: false,
+    };
+    this.up.passCommand(permit, message.chunk, message.at, end);
+    this.push({ kind: "bind", segment, portal: { name: message.portal, statement, number: 0, segment } });
+    return undefined;
+  }
+
+  private admitBind(
+    judged: Judged,
+    entry: StatementEntry,
+    message: BindParts,
+    end: number,
+  ): Promise<void> | undefined {
+    const values = recordedParameters(message, this.options.limits.recordedParameterBytesMax);
+    return this.admit(judged, values, (outcome) => {
+      const refusal = this.refusalIn(outcome, judged);
+      if (refusal !== undefined) this.refuseExtended(refusal);
+      if (outcome.kind !== "permit") return;
+      if (this.portals.size >= this.options.limits.preparedMax) {
+        throw new GatewayError("tooLarge", { detail: "too many portals in one session" });
+      }
+      const statement = judged === entry.judged ? entry : { ...entry, judged };
+      const portal = { name: message.portal, statement, number: outcome.number, segment: this.segment };
+      this.portals.set(message.portal, portal);
+      this.up.passCommand(outcome, message.chunk, message.at, end);
+      this.push({ kind: "bind", segment: this.segment, portal });
     });
   }
 
   private execute(chunk: Buffer, at: number, end: number): Promise<void> | undefined {
     const nameEnd = chunk.indexOf(0, at + 5);
-    if (nameEnd < 0 || nameEnd + 5 !== end) throw new GatewayError("protocolViolation", { detail: "malformed Execute" });
+    if (nameEnd < 0 || nameEnd + 5 !== end)
+      throw new GatewayError("protocolViolation", { detail: "malformed Execute" });
     const name = nameEnd === at + 5 ? "" : readText(chunk, at + 5, nameEnd + 1);
     const portal = this.portals.get(name);
     if (portal !== undefined) {
@@ -325,7 +366,7 @@ export class PostgresSession {
     return this.admit(judged, undefined, (outcome) => {
       const refusal = this.refusalIn(outcome, judged);
       if (refusal !== undefined) return this.refuseExtended(refusal);
-        if (outcome.kind !== "permit") return;
+      if (outcome.kind !== "permit") return;
       this.up.passCommand(outcome, chunk, at, end);
       this.push({ kind: "execute", segment: this.segment, running: this.running(outcome), effects: [] });
     });
@@ -345,13 +386,23 @@ export class PostgresSession {
     return undefined;
   }
 
-  private refuseFunctionCall(): void {
-    this.options.guard.note("functionCallRefused", {});
-    const hint = "Call the function with SELECT.";
-    const refusal = { sqlstate: "42501", message: "the FunctionCall message is not allowed", hint };
-    this.up.own(queryFrame(this.failing()));
-    const segment = this.segment;
-    this.push({ kind: "query", segment, refusal, running: undefined, effects: [], completed: 0, failed: false });
+  /** FunctionCall names a function by its oid alone: refused whatever policy says, unless it is only observed. */
+  private functionCall(chunk: Buffer, at: number, end: number): Promise<void> | undefined {
+    const judged = this.options.judge.judgeCommand(functionCallCommand);
+    return this.admit(judged, undefined, (outcome) => {
+      const isPassed = outcome.kind === "permit" && this.options.guard.isObserving;
+      if (isPassed) this.up.passCommand(outcome, chunk, at, end);
+      else this.up.own(queryFrame(this.failing()));
+      this.push({
+        kind: "query",
+        segment: this.segment,
+        refusal: isPassed ? undefined : functionCallRefusal,
+        running: isPassed ? this.running(outcome) : undefined,
+        effects: [],
+        completed: 0,
+        failed: false,
+      });
+    });
   }
 
   /** A statement that must fail, prepared in place of the refused message; all until Sync is skipped by the server. */
@@ -396,40 +447,50 @@ export class PostgresSession {
     return { sqlstate, message: refusal.message, ...(refusal.hint ? { hint: refusal.hint } : {}) };
   }
 
-  /** Runs `then` once names are known: fresh, and no earlier statement of the pipeline still changing them. */
-  private whenNamesHold(then: () => Promise<void> | undefined): Promise<void> | undefined {
-    if (this.owed.unsettled > 0) return this.afterSettled(() => this.whenFresh(then));
-    return this.whenFresh(then);
+  /** The verdict at once, where names are known: fresh, and no statement of the pipeline still changing them. */
+  private judgeNow(text: string): Judged | undefined {
+    if (this.owed.unsettled > 0 || !this.options.names.isFresh) return undefined;
+    const judged = this.options.judge.judge(text);
+    if (judged.readsPrepared && this.mustSettle()) return undefined;
+    return isUnknownName(judged) ? undefined : judged;
   }
 
-  private whenFresh(then: () => Promise<void> | undefined): Promise<void> | undefined {
-    if (this.options.names.isFresh) return then();
-    return this.refreshed(false, then);
-  }
-
-  private async refreshed(force: boolean, then: () => Promise<void> | undefined): Promise<void> {
-    await this.options.names.refresh(force);
-    if (!this.isEnded) await then();
-  }
-
-  private afterRefresh(then: () => Promise<void> | undefined): Promise<void> {
-    return this.refreshed(true, then);
-  }
-
-  /** A name that does not exist may have been made a moment ago by somebody else: look once more before refusing. */
-  private deservesFreshCatalog(judged: Judged): boolean {
-    const state = judged.rejection?.sqlstate;
-    return state === "42P01" || state === "42883" || state === "3F000" || state === "42704";
+  /** The verdict once the server has answered what changes names, and the catalog is fresh. */
+  private async judgeLater(text: string, then: (judged: Judged) => Promise<void> | undefined): Promise<void> {
+    const { judge, names } = this.options;
+    let judged: Judged;
+    try {
+      if (this.owed.unsettled > 0) await this.settled();
+      if (!names.isFresh) await names.refresh(false);
+      judged = judge.judge(text);
+      if (judged.readsPrepared && this.mustSettle()) {
+        await this.settled();
+        judged = judge.judge(text);
+      }
+      // Somebody else may have made it a moment ago: look once more before refusing.
+      if (isUnknownName(judged) && !this.isEnded) {
+        await names.refresh(true);
+        judged = judge.judge(text);
+      }
+    } catch {
+      // Without a catalog nothing can be judged: the statement is refused, the session goes on.
+      judged = judge.unavailable(text);
+    }
+    if (!this.isEnded) await then(judged);
   }
 
   private async afterSettled(then: () => Promise<void> | undefined): Promise<void> {
+    await this.settled();
+    if (!this.isEnded) await then();
+  }
+
+  private async settled(): Promise<void> {
     // Without a Flush the server keeps what it owes until Sync, and the client waits for us.
     this.up.own(flushFrame);
     this.flushUp();
     while (this.mustSettle() && !this.isEnded) {
       await new Promise<void>((resolve) => this.settleWaiters.push(resolve));
     }
-    if (!this.isEnded) await then();
   }
 
   private mustSettle(): boolean {
@@ -488,10 +549,14 @@ export class PostgresSession {
         at += taken;
         continue;
       }
-      if (length - at < 5) return this.holdUpstream(chunk, at, 5);
+      if (length - at < 5) {
+        this.holdUpstream(chunk, at, 5);
+        return;
+      }
       const type = chunk[at] ?? 0;
       const size = lengthAt(chunk, at) + 1;
-      if (size < 5) throw new GatewayError("upstreamProtocol", { detail: "invalid message length of the server" });
+      if (size < 5)
+        throw new GatewayError("upstreamProtocol", { detail: "invalid message length of the server" });
       if (type === backend.dataRow || type === backend.copyData) {
         at = this.passRows(chunk, at, size);
         continue;
@@ -500,7 +565,10 @@ export class PostgresSession {
         if (size > this.options.limits.replyBytesMax) {
           throw new GatewayError("upstreamProtocol", { detail: "a message of the server is too long" });
         }
-        if (length - at < size) return this.holdUpstream(chunk, at, size);
+        if (length - at < size) {
+          this.holdUpstream(chunk, at, size);
+          return;
+        }
         this.upstreamMessage(type, chunk, at, at + size);
         at += size;
         continue;
@@ -524,7 +592,8 @@ export class PostgresSession {
       next += size;
       if (next + 5 > length || chunk[next] !== type) break;
       size = lengthAt(chunk, next) + 1;
-      if (size < 5) throw new GatewayError("upstreamProtocol", { detail: "invalid message length of the server" });
+      if (size < 5)
+        throw new GatewayError("upstreamProtocol", { detail: "invalid message length of the server" });
     }
     const end = Math.min(next, length);
     this.upstreamStreaming = next - end;
@@ -587,6 +656,9 @@ export class PostgresSession {
         return;
       case backend.copyOutResponse:
         if (first?.kind !== "query" && first?.kind !== "execute") throw unexpected(type);
+        return;
+      case backend.functionCallResponse:
+        if (first?.kind !== "query") throw unexpected(type);
         return;
       case backend.copyDone:
         return;
@@ -668,7 +740,14 @@ export class PostgresSession {
       if (effect.kind === "prepare") {
         const judged = this.options.judge.judgePrepared(effect);
         const segment = this.segment;
-        this.statements.put({ name: effect.name, judged, segment, confirmed: true, previous: undefined, isClosed: false });
+        this.statements.put({
+          name: effect.name,
+          judged,
+          segment,
+          confirmed: true,
+          previous: undefined,
+          isClosed: false,
+        });
       } else if (effect.kind === "deallocate") {
         if (effect.name === undefined) this.statements.clear();
         else this.statements.delete(effect.name);
@@ -706,7 +785,8 @@ export class PostgresSession {
     if (first.kind === "sync" && first.maybe && next?.kind === "sync") next.maybe = true;
     if (first.kind === "query") this.report(first.running);
     if (status === 0x49) {
-      for (const [name, portal] of this.portals) if (portal.segment <= first.segment) this.portals.delete(name);
+      for (const [name, portal] of this.portals)
+        if (portal.segment <= first.segment) this.portals.delete(name);
     }
     const letter = status === 0x49 ? "I" : status === 0x54 ? "T" : "E";
     this.options.names.ready(letter, this.failedSinceReady);
@@ -746,7 +826,8 @@ export class PostgresSession {
     for (let index = skipped.length - 1; index >= 0; index -= 1) {
       const entry = skipped[index];
       if (entry === undefined) continue;
-      if (entry.kind === "parse" && entry.entry !== undefined) this.statements.revert(entry.entry, index === 0);
+      if (entry.kind === "parse" && entry.entry !== undefined)
+        this.statements.revert(entry.entry, index === 0);
       if (entry.kind === "close" && entry.closed !== undefined) this.statements.revert(entry.closed, false);
       if (entry.kind === "bind" && this.portals.get(entry.portal.name) === entry.portal) {
         this.portals.delete(entry.portal.name);
@@ -797,13 +878,20 @@ function readText(chunk: Buffer, from: number, end: number): string {
   return body.toString("utf8");
 }
 
+function isUnknownName({ rejection }: Judged): boolean {
+  const state = rejection?.sqlstate;
+  return state === "42P01" || state === "42883" || state === "3F000" || state === "42704";
+}
+
 function unexpected(type: number): GatewayError {
   const letter = type > 0x20 && type < 0x7f ? String.fromCharCode(type) : String(type);
   return new GatewayError("upstreamProtocol", { detail: `unexpected message ${letter} of the server` });
 }
 
 function parserUnsafe(name: string): GatewayError {
-  return new GatewayError("unsupported", { detail: `${name} was changed, so statements can no longer be judged` });
+  return new GatewayError("unsupported", {
+    detail: `${name} was changed, so statements can no longer be judged`,
+  });
 }
 
 function unknownStatement(name: string): SqlRefusal {
@@ -812,8 +900,34 @@ function unknownStatement(name: string): SqlRefusal {
   return { sqlstate: "26000", message };
 }
 
+const functionCallRefusal: SqlRefusal = {
+  sqlstate: "42501",
+  message: "the FunctionCall message is not allowed",
+  hint: "Call the function with SELECT.",
+};
+
+const functionCallCommand: Command = {
+  protocol: "postgres",
+  text: "FunctionCall",
+  parts: [
+    {
+      operation: "execute",
+      words: ["FUNCTION CALL"],
+      objects: [],
+      unbounded: false,
+      enforcement: "heuristic",
+    },
+  ],
+};
+
 function fetchCommand(portal: string): Command {
   const objects: Command["parts"][number]["objects"] = [];
-  const part = { operation: "read", words: ["FETCH"], objects, unbounded: false, enforcement: "authoritative" } as const;
+  const part = {
+    operation: "read",
+    words: ["FETCH"],
+    objects,
+    unbounded: false,
+    enforcement: "authoritative",
+  } as const;
   return { protocol: "postgres", text: `FETCH FROM "${portal.replaceAll('"', '""')}"`, parts: [part] };
 }

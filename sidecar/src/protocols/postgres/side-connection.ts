@@ -57,7 +57,8 @@ export class SideConnection {
       const size = lengthAt(this.buffer, at) + 1;
       if (size < 5 || size > messageBytesMax) {
         this.close();
-        return this.fail(new GatewayError("upstreamProtocol"));
+        this.fail(new GatewayError("upstreamProtocol"));
+        return;
       }
       if (this.buffer.length - at < size) break;
       this.message(this.buffer[at] ?? 0, this.buffer.subarray(at + 5, at + size));

@@ -4,8 +4,8 @@ import type { Channel } from "../../wire/channel.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import { defaultLimits } from "../../wire/limits.ts";
 import { acceptClient, askForToken } from "./accept.ts";
-import { messagesIn } from "./testing.ts";
 import { isUtf8Name, readStartupPacket, startupSettings } from "./startup.ts";
+import { messagesIn } from "./testing.ts";
 
 /** A channel over bytes that are all there already. */
 function channelOver(bytes: Buffer, options: { isLocal?: boolean } = {}): Channel & { written: Buffer[] } {
@@ -97,9 +97,14 @@ describe("start-up", () => {
     expect(await accept(channelOver(startup(0, { user: "ann" })))).toMatchObject({ database: "ann" });
   });
 
-  it.each(["true", "1", "database", "on", "yes", "TRUE"])("A11: replication=%s is refused", async (replication) => {
-    expect((await failureOf(accept(channelOver(startup(0, { user: "ann", replication }))))).sqlstate).toBe("28000");
-  });
+  it.each(["true", "1", "database", "on", "yes", "TRUE"])(
+    "A11: replication=%s is refused",
+    async (replication) => {
+      expect((await failureOf(accept(channelOver(startup(0, { user: "ann", replication }))))).sqlstate).toBe(
+        "28000",
+      );
+    },
+  );
 
   it("reads cancel keys of 4 to 256 bytes", async () => {
     const key = Buffer.concat([Buffer.from([0, 0, 0, 7]), Buffer.alloc(32, 9)]);

@@ -101,7 +101,8 @@ export function startupSettings(parameters: ReadonlyMap<string, string>): Startu
   const options = parameters.get("options");
   if (options !== undefined) settings.push(...optionSettings(splitOptions(options)));
   for (const { name } of settings) {
-    if (!settingName.test(name)) throw new GatewayError("unsupported", { detail: "invalid setting name at start-up" });
+    if (!settingName.test(name))
+      throw new GatewayError("unsupported", { detail: "invalid setting name at start-up" });
   }
   return settings;
 }
@@ -148,7 +149,10 @@ function optionSettings(words: readonly string[]): StartupSetting[] {
         detail: "only -c name=value and --name=value are accepted in options",
       });
     }
-    settings.push({ name: assignment.slice(0, equals).replaceAll("-", "_"), value: assignment.slice(equals + 1) });
+    settings.push({
+      name: assignment.slice(0, equals).replaceAll("-", "_"),
+      value: assignment.slice(equals + 1),
+    });
   }
   return settings;
 }

@@ -9,6 +9,7 @@ import type {
   Verdict,
 } from "@sallyport/policy";
 import { mustBeDurable, type SessionGuard } from "../../guard/index.ts";
+import { errorTable } from "../../wire/gateway-error.ts";
 
 /** A text with what analysis and policy say of it, and under which names that held. */
 export interface Judged {
@@ -22,6 +23,8 @@ export interface Judged {
   readonly needsDisk: boolean;
   readonly namesVersion: number;
   readonly policyEpoch: number;
+  /** True where it executes a prepared statement by name: what the name means may change at any message. */
+  readonly readsPrepared: boolean;
 }
 
 /** The part of a session's names that the protocol moves: it learns what succeeded and asks for fresh facts. */
@@ -78,6 +81,8 @@ export interface StatementJudgeOptions {
   readonly analyser: SqlAnalyser;
   /** Shared by the sessions that one policy serves; each session has its own beside it for private names. */
   readonly sharedCache: DecisionCache;
+  /** The session's prepared statements, to see whether an analysis asked for one. */
+  readonly prepared: { readonly lookups: number };
 }
 
 /** Turns SQL text into a judged command, from the cache where every fact behind the verdict is the same. */
@@ -85,6 +90,7 @@ export class StatementJudge {
   private readonly guard: SessionGuard;
   private readonly names: LiveNames;
   private readonly analyser: SqlAnalyser;
+  private readonly prepared: { readonly lookups: number };
   private shared: DecisionCache;
   private ownCache: DecisionCache | undefined;
   private epoch = 0;
@@ -93,6 +99,7 @@ export class StatementJudge {
     this.guard = options.guard;
     this.names = options.names;
     this.analyser = options.analyser;
+    this.prepared = options.prepared;
     this.shared = options.sharedCache;
   }
 
@@ -106,6 +113,7 @@ export class StatementJudge {
   isCurrent(judged: Judged): boolean {
     return (
       judged.verdict.cacheable &&
+      !judged.readsPrepared &&
       judged.policyEpoch === this.epoch &&
       judged.namesVersion === this.names.version
     );
@@ -123,9 +131,13 @@ export class StatementJudge {
     return this.judgeAnew(text, cache, shape);
   }
 
-  /** The same command judged with its parameters, for rules that read them. */
-  withParameters(judged: Judged, parameters: readonly unknown[]): Judged {
-    return { ...judged, verdict: this.guard.decide(judged.command, parameters) };
+  /** A text that cannot be judged because the catalog cannot be read. */
+  unavailable(text: string): Judged {
+    const { sqlstate, text: message } = errorTable.catalogUnavailable;
+    const hint = "Try again; the gateway reads the catalog over a connection of its own.";
+    const rejection = { kind: "rejected", sqlstate, message, hint } as const;
+    const command = { protocol: "postgres", text, parts: [] };
+    return this.made(text, command, rejectedVerdict(rejection), rejection, []);
   }
 
   /** A command that has no SQL text of its own: a portal of a cursor, a function call. */
@@ -139,7 +151,9 @@ export class StatementJudge {
   }
 
   private judgeAnew(text: string, cache: DecisionCache, shape: string | undefined): Judged {
+    const { lookups } = this.prepared;
     const analysis = this.analyser.analyse(text, this.names);
+    const readsPrepared = this.prepared.lookups !== lookups;
     if (analysis.kind === "rejected") {
       const command = { protocol: "postgres", text, parts: [] };
       return this.made(text, command, rejectedVerdict(analysis), analysis, []);
@@ -147,10 +161,11 @@ export class StatementJudge {
     const command = commandOf(text, analysis.statements);
     const verdict = command.parts.length === 0 ? emptyVerdict : this.guard.decide(command);
     const effects = analysis.statements.map((statement) => statement.effects);
-    const judged = this.made(text, command, verdict, undefined, effects);
-    if (verdict.cacheable) {
+    const judged = { ...this.made(text, command, verdict, undefined, effects), readsPrepared };
+    if (verdict.cacheable && !readsPrepared) {
       cache.put(text, judged);
-      if (shape !== undefined && !analysis.literalsMatter && verdict.readsText !== true) cache.put(shape, judged);
+      if (shape !== undefined && !analysis.literalsMatter && verdict.readsText !== true)
+        cache.put(shape, judged);
     }
     return judged;
   }
@@ -182,12 +197,14 @@ export class StatementJudge {
       needsDisk: mustBeDurable(command),
       namesVersion: this.names.version,
       policyEpoch: this.epoch,
+      readsPrepared: false,
     };
   }
 }
 
 function commandOf(text: string, statements: readonly StatementAnalysis[]): Command {
-  const parts = statements.length === 1 ? statements[0]?.parts : statements.flatMap((statement) => statement.parts);
+  const parts =
+    statements.length === 1 ? statements[0]?.parts : statements.flatMap((statement) => statement.parts);
   return { protocol: "postgres", text, parts: parts ?? [] };
 }
 

@@ -39,13 +39,15 @@ export const client = {
         int16(0),
       ]),
     ),
-  describe: (what: "S" | "P", name: string) => frame(frontend.describe, Buffer.concat([Buffer.from(what), c(name)])),
+  describe: (what: "S" | "P", name: string) =>
+    frame(frontend.describe, Buffer.concat([Buffer.from(what), c(name)])),
   execute: (portal: string, rows = 0) => {
     const count = Buffer.alloc(4);
     count.writeInt32BE(rows);
     return frame(frontend.execute, Buffer.concat([c(portal), count]));
   },
-  close: (what: "S" | "P", name: string) => frame(frontend.close, Buffer.concat([Buffer.from(what), c(name)])),
+  close: (what: "S" | "P", name: string) =>
+    frame(frontend.close, Buffer.concat([Buffer.from(what), c(name)])),
   sync: () => frame(frontend.sync, Buffer.alloc(0)),
   copyData: (text: string) => frame(frontend.copyData, Buffer.from(text)),
   copyDone: () => frame(frontend.copyDone, Buffer.alloc(0)),
@@ -70,7 +72,8 @@ export const server = {
   ready: (status: "I" | "T" | "E") => frame(backend.readyForQuery, Buffer.from(status)),
   copyIn: () => frame(backend.copyInResponse, Buffer.from([0, 0, 0])),
   error: (sqlstate: string, message: string) => errorFrame({ severity: "ERROR", sqlstate, message }),
-  parameter: (name: string, value: string) => frame(backend.parameterStatus, Buffer.concat([c(name), c(value)])),
+  parameter: (name: string, value: string) =>
+    frame(backend.parameterStatus, Buffer.concat([c(name), c(value)])),
 };
 
 /** Cuts a byte string into whole messages; fails on anything left over. */
@@ -173,10 +176,7 @@ export function openSession(rules: readonly PolicyRule[], limits: Partial<Limits
   const names: LiveNames = {
     ...staticNames(["public.customers(id, name)", "public.orders(id, total)"]),
     isPrivate: false,
-    prepared: (name) => {
-      const entry = statements.get(name);
-      return entry && { parts: entry.judged.command.parts, text: entry.judged.text };
-    },
+    prepared: (name) => statements.lookUp(name),
     refresh: () => Promise.resolve(),
     apply: () => undefined,
     ready: () => undefined,
@@ -187,6 +187,7 @@ export function openSession(rules: readonly PolicyRule[], limits: Partial<Limits
     names,
     analyser: { analyse: analyseSql, shapeOf: () => undefined },
     sharedCache: new DecisionCache(),
+    prepared: statements,
   });
   let up: Uint8Array[] = [];
   let down: Uint8Array[] = [];

@@ -38,6 +38,7 @@ export class SessionNames implements LiveNames {
   private catalogHasChanged = false;
   private isInFailedTransaction = false;
   private usesPrepared = false;
+  private isExplained = false;
   private readies = 0;
   private transactions = 0;
   private uncertainBefore = 0;
@@ -134,6 +135,8 @@ export class SessionNames implements LiveNames {
   }
 
   apply(effect: SessionEffect): void {
+    const isExplained = this.isExplained;
+    this.isExplained = explaining.has(effect.kind);
     switch (effect.kind) {
       case "transaction":
         this.applyTransaction(effect);
@@ -143,7 +146,8 @@ export class SessionNames implements LiveNames {
         break;
       case "catalogChanged":
         this.catalogHasChanged = true;
-        this.uncertainBefore = this.readies;
+        // What drops (a cascade, a body, DISCARD TEMP) may drop temporary relations that no effect names.
+        if (!isExplained) this.uncertainBefore = this.readies;
         break;
       case "createRelation":
         this.createRelation(effect);
@@ -395,6 +399,15 @@ interface Change {
   readonly type?: TypeInfo;
   readonly name?: string;
 }
+
+/** Effects that say all that their statement does to temporary relations. */
+const explaining: ReadonlySet<SessionEffect["kind"]> = new Set([
+  "createRelation",
+  "createFunction",
+  "createSchema",
+  "createType",
+  "renameRelation",
+] as const);
 
 const temporarySchema = "pg_temp";
 const overloadsMax = 100;
