@@ -1,0 +1,133 @@
+import { afterEach, expect, test, vi } from "vitest";
+import { catalogRow, FakeServer, shopRows } from "./testing.ts";
+
+afterEach(() => void vi.useRealTimers());
+
+const withTable = [...shopRows, catalogRow("relation", 999, 1, "late", "r", ["id"], null, false, null)];
+
+test("the catalog is read once, and a fingerprint tells that it still holds", async () => {
+  const server = new FakeServer();
+  expect(server.catalog.isFresh).toBe(false);
+  await server.catalog.refresh(false);
+  const { version } = server.catalog;
+  expect(server.asked).toEqual(["fingerprint", "catalog"]);
+  server.nowMs = 1001;
+  expect(server.catalog.isFresh).toBe(false);
+  await server.catalog.refresh(false);
+  expect(server.asked).toEqual(["fingerprint", "catalog", "fingerprint"]);
+  expect([server.catalog.isFresh, server.catalog.version]).toEqual([true, version]);
+});
+
+test("a change is read, under a version that no other catalog has", async () => {
+  const server = new FakeServer();
+  const other = new FakeServer();
+  await server.catalog.refresh(false);
+  const { version } = server.catalog;
+  server.change(withTable);
+  await server.catalog.refresh(false);
+  expect(server.catalog.version).toBe(version);
+  await server.catalog.refresh(true);
+  await other.catalog.refresh(true);
+  expect(server.catalog.snapshot.relation("public", "late")?.columns).toEqual(["id"]);
+  expect(new Set([version, server.catalog.version, other.catalog.version]).size).toBe(3);
+});
+
+test("who asks at the same time shares one reading", async () => {
+  const server = new FakeServer();
+  await Promise.all([1, 2, 3].map(() => server.catalog.refresh(false)));
+  expect(server.asked).toEqual(["fingerprint", "catalog"]);
+});
+
+test("a forced refresh never takes an answer that began before it was asked", async () => {
+  const server = new FakeServer();
+  const gate = Promise.withResolvers<void>();
+  server.gate = gate.promise;
+  const early = server.catalog.refresh(false);
+  server.change(withTable);
+  const late = [server.catalog.refresh(true), server.catalog.refresh(true)];
+  gate.resolve();
+  await early;
+  await Promise.all(late);
+  expect(server.catalog.snapshot.relation("public", "late")).toBeDefined();
+  expect(server.asked.filter((what) => what === "fingerprint")).toHaveLength(2);
+});
+
+test("a reading that began before an invalidation does not make it fresh", async () => {
+  const server = new FakeServer();
+  const gate = Promise.withResolvers<void>();
+  server.gate = gate.promise;
+  const early = server.catalog.refresh(false);
+  server.catalog.invalidate();
+  const late = server.catalog.refresh(false);
+  gate.resolve();
+  await early;
+  expect(server.catalog.isFresh).toBe(false);
+  await late;
+  expect(server.catalog.isFresh).toBe(true);
+});
+
+test("a failed reading rejects, is counted, and leaves the catalog to grow old", async () => {
+  const server = new FakeServer();
+  await server.catalog.refresh(false);
+  server.failure = new Error("gone");
+  await expect(server.catalog.refresh(true)).rejects.toThrow("gone");
+  expect([server.catalog.failures, server.catalog.lastError?.message]).toEqual([1, "gone"]);
+  server.nowMs = 1001;
+  expect(server.catalog.isFresh).toBe(false);
+  server.failure = undefined;
+  await server.catalog.refresh(false);
+  expect([server.catalog.isFresh, server.catalog.lastError]).toEqual([true, undefined]);
+});
+
+test("a server that does not answer is given up after five seconds, and its late answer counts for nothing", async () => {
+  vi.useFakeTimers();
+  const server = new FakeServer();
+  const gate = Promise.withResolvers<void>();
+  server.gate = gate.promise;
+  const refusal = expect(server.catalog.refresh(false)).rejects.toThrow("too long");
+  await vi.advanceTimersByTimeAsync(5000);
+  await refusal;
+  gate.resolve();
+  await vi.advanceTimersByTimeAsync(0);
+  expect(server.catalog.isFresh).toBe(false);
+});
+
+test("while it is retained it is read before it grows old, failures included; released, it rests", async () => {
+  vi.useFakeTimers();
+  const server = new FakeServer();
+  server.catalog.retain();
+  server.catalog.retain();
+  await vi.advanceTimersByTimeAsync(700);
+  expect(server.catalog.isFresh).toBe(true);
+  server.failure = new Error("gone");
+  await vi.advanceTimersByTimeAsync(1400);
+  expect(server.catalog.failures).toBe(2);
+  server.catalog.release();
+  server.failure = undefined;
+  await vi.advanceTimersByTimeAsync(700);
+  expect(server.catalog.lastError).toBeUndefined();
+  server.catalog.release();
+  const count = server.asked.length;
+  await vi.advanceTimersByTimeAsync(10_000);
+  expect(server.asked).toHaveLength(count);
+});
+
+test("readings in the background do not overlap, however slow the server is", async () => {
+  vi.useFakeTimers();
+  const server = new FakeServer();
+  const gate = Promise.withResolvers<void>();
+  server.gate = gate.promise;
+  server.catalog.retain();
+  await vi.advanceTimersByTimeAsync(4000);
+  expect(server.asked).toHaveLength(1);
+  server.catalog.release();
+  gate.resolve();
+  await vi.advanceTimersByTimeAsync(0);
+});
+
+test("rows that are not the catalog's are refused", async () => {
+  const server = new FakeServer();
+  server.rows = [{ kind: "relation", data: "{}" }];
+  await expect(server.catalog.refresh(false)).rejects.toThrow(TypeError);
+  expect(server.catalog.isFresh).toBe(false);
+});

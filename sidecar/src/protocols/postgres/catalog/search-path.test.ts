@@ -1,0 +1,57 @@
+import { expect, test } from "vitest";
+import { parseSearchPath, ReportedPath, samePath, TrackedPath, withAccount } from "./search-path.ts";
+
+test.for([
+  ['"$user", public', ["$user", "public"]],
+  ["", []],
+  ["  ", []],
+  ["Public,SHOP", ["public", "shop"]],
+  ['"Public" , "a""b","x, y"', ["Public", 'a"b', "x, y"]],
+  ['""', [""]],
+  ["a b", undefined],
+  ["a,", undefined],
+  [",a", undefined],
+  ['"a', undefined],
+  ['a"b"', undefined],
+  ["É", ["É"]],
+  ["x".repeat(70), ["x".repeat(63)]],
+  [`"${"é".repeat(40)}"`, ["é".repeat(31)]],
+] as const)("%s is read as the server reads it", ([value, names]) => {
+  expect(parseSearchPath(value)).toEqual(names);
+});
+
+test("$user stands for the account", () => {
+  expect(withAccount(["$user", "public"], "ann")).toEqual(["ann", "public"]);
+});
+
+test("an unknown path is like no other", () => {
+  expect(samePath(undefined, undefined)).toBe(false);
+  expect(samePath(["a"], ["a"])).toBe(true);
+  expect(samePath(["a", "b"], ["a"])).toBe(false);
+});
+
+test("without reports a change that is no literal makes the path unknown until it is taken back", () => {
+  const path = new TrackedPath(["public"]);
+  path.set(undefined, false);
+  expect(path.current).toBeUndefined();
+  path.end(false);
+  expect(path.current).toEqual(["public"]);
+  path.set(undefined, false);
+  path.end(true);
+  expect(path.current).toBeUndefined();
+  path.reset();
+  expect(path.current).toEqual(["public"]);
+});
+
+test("a report outranks what effects said, and nothing is known between a rollback and its report", () => {
+  const path = new ReportedPath(["public"]);
+  path.set(["shop"]);
+  expect(path.current).toEqual(["shop"]);
+  path.report(["other"]);
+  expect(path.current).toEqual(["other"]);
+  path.set(["shop"]);
+  path.rollbackTo();
+  expect(path.current).toBeUndefined();
+  path.ready();
+  expect(path.current).toEqual(["other"]);
+});

@@ -1,0 +1,247 @@
+import type { SessionEffect } from "@sallyport/policy";
+import { expect, test } from "vitest";
+import { SessionNames, type SessionNamesOptions } from "./session-names.ts";
+import { catalogRow, FakeServer, shopRows } from "./testing.ts";
+
+async function session(options: Partial<SessionNamesOptions> = {}) {
+  const server = new FakeServer();
+  await server.catalog.refresh(false);
+  const make = (account = "ann") =>
+    new SessionNames({
+      catalog: server.catalog,
+      account,
+      reportsSearchPath: false,
+      initialSearchPath: '"$user", public',
+      prepared: () => undefined,
+      ...options,
+    });
+  return { server, names: make(), make };
+}
+
+const table = (
+  name: string,
+  more: Partial<Extract<SessionEffect, { kind: "createRelation" }>> = {},
+): SessionEffect => ({
+  kind: "createRelation",
+  name,
+  temporary: false,
+  relationKind: "table",
+  columns: ["mine"],
+  ...more,
+});
+const temporary = (name: string) => table(name, { temporary: true, onCommit: "preserve" });
+const action = (
+  what: Extract<SessionEffect, { kind: "transaction" }>["action"],
+  name?: string,
+): SessionEffect => ({ kind: "transaction", action: what, ...(name === undefined ? {} : { name }) });
+const path = (...names: readonly string[]): SessionEffect => ({
+  kind: "setSearchPath",
+  path: names,
+  local: false,
+});
+
+test.for([
+  ['"$user", public', ["pg_temp", "pg_catalog", "public"]],
+  ["nowhere, shop", ["pg_temp", "pg_catalog", "shop"]],
+  ["shop, pg_catalog, pg_temp", ["shop", "pg_catalog", "pg_temp"]],
+  ["closed, sealed, public", ["pg_temp", "pg_catalog", "public"]],
+  ["public, public", ["pg_temp", "pg_catalog", "public"]],
+  ["", ["pg_temp", "pg_catalog"]],
+  ['"', undefined],
+] as const)("search_path %s is looked up in this order", async ([initialSearchPath, schemas]) => {
+  const { names } = await session({ initialSearchPath });
+  expect(names.searchPath).toEqual(schemas);
+});
+
+test("an unknown search_path finds nothing that is not qualified", async () => {
+  const { names } = await session();
+  names.apply({ kind: "setSearchPath", local: false });
+  expect(names.searchPath).toBeUndefined();
+  expect(names.relation(undefined, "users")).toBeUndefined();
+  expect(names.functions(undefined, "lower")).toEqual([]);
+  expect(names.relation("public", "users")?.schema).toBe("public");
+  expect(names.isPrivate).toBe(true);
+});
+
+test("functions and operators of every schema in the path count, but not those of pg_temp", async () => {
+  const { names } = await session({ initialSearchPath: "shop, public" });
+  names.apply({
+    kind: "createFunction",
+    schema: "pg_temp",
+    name: "lower",
+    language: "sql",
+    securityDefiner: false,
+  });
+  expect(names.functions(undefined, "lower").map((found) => found.schema)).toEqual(["pg_catalog", "public"]);
+  expect(names.functions("pg_temp", "lower")).toHaveLength(1);
+  expect(names.operatorFunctions(undefined, "===").map((found) => found.name)).toEqual(["f"]);
+  expect(names.operatorFunctions("public", "===")).toEqual([]);
+  expect(names.type(undefined, "even")?.functions).toHaveLength(1);
+});
+
+test("a replaced function keeps its committed body beside the new one until it is committed", async () => {
+  const { names } = await session();
+  names.apply({
+    kind: "createFunction",
+    schema: "shop",
+    name: "f",
+    language: "sql",
+    body: "SELECT 1",
+    securityDefiner: false,
+  });
+  expect(names.functions("shop", "f").map((found) => found.language)).toEqual(["sql", "plpgsql"]);
+});
+
+test("sessions without changes of their own share a version; those with have one each", async () => {
+  const { names, make } = await session();
+  const other = make();
+  expect(names.version).toBe(other.version);
+  expect(names.version).not.toBe(make("root").version);
+  names.apply(temporary("mine"));
+  names.ready("I", false);
+  other.apply(temporary("mine"));
+  other.ready("I", false);
+  expect([names.isPrivate, other.isPrivate]).toEqual([true, true]);
+  expect(names.version).not.toBe(other.version);
+  const { version } = names;
+  names.ready("I", false);
+  expect(names.version).toBe(version);
+  names.apply({ kind: "discardAll" });
+  other.apply({ kind: "discardAll" });
+  expect([names.isPrivate, names.version]).toEqual([false, other.version]);
+});
+
+test("a private version changes with the catalog as well", async () => {
+  const { names, server } = await session();
+  names.apply(path("shop"));
+  const { version } = names;
+  expect(names.version).toBe(version);
+  server.change([...shopRows]);
+  await server.catalog.refresh(true);
+  expect(names.version).not.toBe(version);
+});
+
+test("committed changes of the catalog are read before anything else is judged", async () => {
+  const { names, server } = await session();
+  names.apply({ kind: "catalogChanged" });
+  expect(names.isFresh).toBe(true);
+  names.ready("I", false);
+  expect(names.isFresh).toBe(false);
+  server.change([...shopRows, catalogRow("relation", 999, 1, "late", "r", ["id"], null, false, null)]);
+  await names.refresh(false);
+  expect(names.relation(undefined, "late")?.schema).toBe("public");
+});
+
+test("in a transaction the session sees its own changes, and the catalog is read at its end", async () => {
+  const { names } = await session();
+  names.apply(action("begin"));
+  names.ready("T", false);
+  names.apply(table("late"));
+  names.ready("T", false);
+  expect([names.isFresh, names.relation(undefined, "late")?.columns]).toEqual([true, ["mine"]]);
+  names.apply(action("commit"));
+  expect(names.isFresh).toBe(false);
+  expect(names.relation(undefined, "late")).toBeUndefined();
+});
+
+test.for([
+  ["an error outside a transaction", (names: SessionNames) => names.ready("I", true)],
+  [
+    "a rollback",
+    (names: SessionNames) => {
+      names.apply(action("rollback"));
+      names.ready("I", false);
+    },
+  ],
+  [
+    "a failed transaction that ends",
+    (names: SessionNames) => {
+      names.ready("E", true);
+      names.ready("I", false);
+    },
+  ],
+] as const)("%s takes everything back", async ([, end]) => {
+  const { names } = await session();
+  const { version } = names;
+  names.apply(table("late"));
+  names.apply(temporary("users"));
+  names.apply({ kind: "dropRelation", schema: "public", name: "users" });
+  names.apply(path("shop"));
+  end(names);
+  await names.refresh(false);
+  expect(names.relation(undefined, "late")).toBeUndefined();
+  expect(names.relation(undefined, "users")?.schema).toBe("public");
+  expect([names.isPrivate, names.version]).toEqual([false, version]);
+});
+
+test("a table renamed in a transaction is still known by its old name to those who judge", async () => {
+  const { names } = await session();
+  names.apply({ kind: "renameRelation", schema: "shop", name: "users", to: "harmless" });
+  expect(names.relation("shop", "users")).toBeUndefined();
+  expect(names.relation("shop", "harmless")?.reads).toEqual([
+    { name: "shop.users", kind: "relation", direct: false },
+  ]);
+});
+
+test("a temporary table whose fate at commit is unknown stands for what it hides", async () => {
+  const { names } = await session();
+  names.apply(table("users", { temporary: true }));
+  expect(names.relation(undefined, "users")?.schema).toBe("pg_temp");
+  names.ready("I", false);
+  const users = names.relation(undefined, "users");
+  expect([users?.schema, users?.columns]).toEqual(["public", ["id", "name", "mine"]]);
+  names.apply(table("other", { temporary: true }));
+  names.ready("I", false);
+  expect(names.relation(undefined, "other")?.schema).toBe("pg_temp");
+});
+
+test("what may have dropped a temporary table makes its name mean what it hides", async () => {
+  const { names } = await session();
+  names.apply(temporary("users"));
+  names.apply({ kind: "catalogChanged" });
+  names.ready("I", false);
+  expect(names.relation(undefined, "users")?.schema).toBe("pg_temp");
+  names.apply({ kind: "catalogChanged" });
+  expect(names.relation(undefined, "users")?.schema).toBe("public");
+});
+
+test("what was judged with a prepared statement is never shared", async () => {
+  const { names, make } = await session({
+    prepared: (name) => (name === "p" ? { text: "", parts: [] } : undefined),
+  });
+  names.prepared("unknown");
+  expect(names.isPrivate).toBe(false);
+  const { version } = names;
+  names.prepared("p");
+  expect([names.isPrivate, names.version === version]).toEqual([true, false]);
+  expect(make().version).toBe(version);
+});
+
+test("a report of the server outranks every effect", async () => {
+  const { names } = await session({ reportsSearchPath: true });
+  names.apply(path("public"));
+  names.reportSearchPath("shop");
+  names.ready("I", false);
+  expect(names.relation(undefined, "users")?.schema).toBe("shop");
+  expect(names.isPrivate).toBe(true);
+  names.reportSearchPath('"$user", public');
+  names.ready("I", false);
+  expect(names.isPrivate).toBe(false);
+});
+
+test("a session that changes too much gets no answer that counts as fresh", async () => {
+  const { names } = await session();
+  for (let at = 0; at < 5000; at += 1) names.apply(temporary(`t${at}`));
+  expect(names.isFresh).toBe(false);
+});
+
+test("schemas and types made in a transaction exist at once", async () => {
+  const { names } = await session();
+  names.apply({ kind: "createSchema", name: "fresh" });
+  names.apply(path("fresh"));
+  names.apply({ kind: "createType", name: "kind" });
+  expect(names.schemaExists("fresh")).toBe(true);
+  expect(names.type(undefined, "kind")?.schema).toBe("fresh");
+  names.ready("I", true);
+  expect([names.schemaExists("fresh"), names.type("fresh", "kind")]).toEqual([false, undefined]);
+});
