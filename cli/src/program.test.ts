@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -58,6 +58,24 @@ describe("sallyport", () => {
     expect((await sallyport(["version"])).out).toMatch(/^sallyport \d+\.\d+\.\d+ \(Node \d+/);
     expect(JSON.parse((await sallyport(["version", "-o", "json"])).out)).toHaveProperty("version");
   });
+});
+
+test("the reference names every command and every option", async () => {
+  const reference = await readFile(new URL("../../docs/reference/cli.md", import.meta.url), "utf8");
+  const section = (path: string) => reference.split(/^## /m).find((one) => one.startsWith(`${path}\n`)) ?? "";
+  const paths = [
+    ...commands.map(({ name }) => name).filter((name) => name !== "policy"),
+    "policy test",
+    "policy explain",
+  ];
+  for (const path of paths) {
+    const { out } = await sallyport([...path.split(" "), "--help"]);
+    const flags = [...out.matchAll(/^ {2,}(?:-\w, )?(--[a-z-]+)/gm)].map(([, flag]) => flag);
+    for (const flag of flags) {
+      if (flag !== "--help" && flag !== "--output") expect(section(path), path).toContain(flag);
+    }
+    expect(section(path), path).toContain(`sallyport ${path}`);
+  }
 });
 
 describe("completion", () => {
