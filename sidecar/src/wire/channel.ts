@@ -93,7 +93,9 @@ export class SocketChannel implements Channel {
     this.attach();
     await this.handshake(secured);
     if (alpn === "required" && secured.alpnProtocol !== "postgresql") {
-      throw new GatewayError("protocolViolation", { detail: "direct TLS needs the ALPN protocol postgresql" });
+      throw new GatewayError("protocolViolation", {
+        detail: "direct TLS needs the ALPN protocol postgresql",
+      });
     }
     this.secured = secured;
     return secured;
@@ -139,7 +141,8 @@ export class SocketChannel implements Channel {
         this.buffer = this.buffer.length === 0 ? chunk : Buffer.concat([this.buffer, chunk]);
         return;
       }
-      if (this.ended) throw new GatewayError("protocolViolation", { detail: "the connection ended too early" });
+      if (this.ended)
+        throw new GatewayError("protocolViolation", { detail: "the connection ended too early" });
       await new Promise<void>((resolve) => {
         this.waiting = resolve;
       });

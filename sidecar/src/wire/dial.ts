@@ -1,5 +1,5 @@
 import { connect, type Socket } from "node:net";
-import { connect as connectTls, type TLSSocket } from "node:tls";
+import { connect as connectTls, TLSSocket } from "node:tls";
 import { GatewayError } from "./gateway-error.ts";
 
 /** How the server behind the gateway is reached and checked. */
@@ -101,4 +101,9 @@ export function secure(socket: Socket, target: UpstreamTarget, signal: AbortSign
     if (signal.aborted) onAbort();
     else signal.addEventListener("abort", onAbort, { once: true });
   });
+}
+
+/** DER of the certificate that the server has shown; undefined without TLS. */
+export function certificateOf(socket: Socket): Uint8Array | undefined {
+  return socket instanceof TLSSocket ? socket.getPeerX509Certificate()?.raw : undefined;
 }

@@ -1,7 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { Socket } from "node:net";
-import { TLSSocket } from "node:tls";
-import { dial, readByte, secure, type UpstreamTarget } from "../../wire/dial.ts";
+import { certificateOf, dial, readByte, secure, type UpstreamTarget } from "../../wire/dial.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import { defaultLimits, type Limits } from "../../wire/limits.ts";
 import type { UpstreamAccount } from "../protocol.ts";
@@ -68,7 +67,7 @@ async function login(socket: Socket, options: ConnectOptions): Promise<UpstreamS
   const startup = startupMessage(parameters, 0);
   if (startup === undefined)
     throw new GatewayError("unsupported", { detail: "a start-up setting cannot be sent" });
-  const certificate = socket instanceof TLSSocket ? socket.getPeerX509Certificate()?.raw : undefined;
+  const certificate = certificateOf(socket);
   const exchange = new UpstreamLogin({
     user: account.username,
     randomBytes,

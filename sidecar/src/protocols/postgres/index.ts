@@ -13,7 +13,7 @@
  */
 import { randomBytes } from "node:crypto";
 import type { Socket } from "node:net";
-import { analyseSql, type Identity } from "@sallyport/policy";
+import { analyseSql, type Identity, shapeOf } from "@sallyport/policy";
 import { Relay, type RelayEnd } from "../../relay/relay.ts";
 import { SocketChannel } from "../../wire/channel.ts";
 import { errorTable, GatewayError } from "../../wire/gateway-error.ts";
@@ -37,7 +37,7 @@ import { DecisionCache, type LiveNames, StatementJudge } from "./statement-judge
 
 export const postgres: Protocol = { name: "postgres", serve };
 
-const analyser = { analyse: analyseSql, shapeOf: () => undefined };
+const analyser = { analyse: analyseSql, shapeOf };
 
 async function serve(socket: Socket, host: ProtocolHost): Promise<void> {
   const id = randomBytes(6).toString("hex");

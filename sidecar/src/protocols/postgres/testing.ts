@@ -5,6 +5,7 @@ import {
   forSession,
   type PolicyRule,
   type SessionPolicy,
+  shapeOf,
   staticNames,
 } from "@sallyport/policy";
 import { SessionGuard } from "../../guard/index.ts";
@@ -185,7 +186,7 @@ export function openSession(rules: readonly PolicyRule[], limits: Partial<Limits
   const judge = new StatementJudge({
     guard,
     names,
-    analyser: { analyse: analyseSql, shapeOf: () => undefined },
+    analyser: { analyse: analyseSql, shapeOf },
     sharedCache: new DecisionCache(),
     prepared: statements,
   });
