@@ -18,8 +18,13 @@ export type ProfileName = (typeof profileNames)[number];
 
 /** The Allow rules that each profile contributes. `COPY … TO` is export, and only Admin exports. */
 export const profiles: Readonly<Record<ProfileName, readonly ProfileRule[]>> = {
-  ReadOnly: [{ operations: ["read"] }, harmlessSession()],
-  ReadWrite: [{ operations: ["read", "write"] }, harmlessSession()],
+  // The catalog shows values of tables that a rule may deny (most_common_vals), so reading is not reading all of it.
+  ReadOnly: [{ operations: ["read"], object: isOrdinary }, harmlessSession()],
+  ReadWrite: [
+    { operations: ["read"], object: isOrdinary },
+    { operations: ["write"], object: (object) => !isCatalog(object) },
+    harmlessSession(),
+  ],
   SchemaOnly: [
     { operations: ["define"] },
     harmlessSession(),
@@ -32,7 +37,8 @@ export const profiles: Readonly<Record<ProfileName, readonly ProfileRule[]>> = {
 
 /** What the user of a profile is told when it does not cover a command. */
 export const profileHints: Readonly<Record<ProfileName, string>> = {
-  ReadOnly: "the profile ReadOnly reads, and sets harmless settings",
+  ReadOnly:
+    "the profile ReadOnly reads, statistics and secrets of the catalog excepted, and sets harmless settings",
   ReadWrite:
     "the profile ReadWrite reads and writes; it does not define, export, execute or change privileges",
   SchemaOnly: "the profile SchemaOnly changes the schema and reads no data",
@@ -100,20 +106,29 @@ const harmlessSettings: ReadonlySet<string> = new Set(
   ).split(" "),
 );
 
+function isCatalog({ name }: ObjectRef): boolean {
+  return name.startsWith("pg_catalog.") || name.startsWith("information_schema.");
+}
+
+/** Everything but what of the catalog and its extensions shows data, secrets or other people's statements. */
+function isOrdinary({ name }: ObjectRef): boolean {
+  return !revealingRelations.has(name.slice(name.indexOf(".") + 1));
+}
+
 function isStructuralCatalog(object: ObjectRef): boolean {
   // Functions of the reviewed list come as reads; the analyser says `execute` for every other one.
   if (object.kind === "schema" || object.kind === "type") return true;
-  const isCatalog = object.name.startsWith("pg_catalog.") || object.name.startsWith("information_schema.");
-  return isCatalog && !revealingCatalog.has(object.name.slice(object.name.indexOf(".") + 1));
+  return isCatalog(object) && isOrdinary(object);
 }
 
-/** Relations of the catalog that hold values of the data, other people's statements, or secrets. */
-const revealingCatalog: ReadonlySet<string> = new Set(
+/**
+ * Relations that hold values of the data, other people's statements, or secrets. By name alone, whatever the schema:
+ * pg_stat_statements is installed where its owner likes. The account is the gateway's, so the server would show them.
+ */
+const revealingRelations: ReadonlySet<string> = new Set(
   (
-    "pg_stats pg_statistic pg_stats_ext pg_stats_ext_exprs pg_statistic_ext_data pg_largeobject " +
-    "pg_largeobject_metadata pg_authid pg_shadow pg_user_mapping pg_user_mappings pg_subscription " +
-    "pg_hba_file_rules pg_ident_file_mappings pg_file_settings pg_stat_activity pg_stat_statements " +
-    "pg_prepared_statements pg_cursors pg_foreign_server user_mapping_options _pg_user_mappings " +
-    "foreign_server_options"
+    "pg_stats pg_statistic pg_stats_ext pg_stats_ext_exprs pg_statistic_ext_data pg_largeobject pg_authid pg_shadow " +
+    "pg_user_mapping pg_user_mappings _pg_user_mappings user_mapping_options pg_subscription pg_hba_file_rules " +
+    "pg_ident_file_mappings pg_file_settings pg_stat_activity pg_stat_statements pg_stat_statements_info"
   ).split(" "),
 );
