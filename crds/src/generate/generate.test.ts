@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { parse } from "yaml";
 import { schemaFindings } from "../manifests/schema-check.ts";
 import type { StructuralSchema } from "../schema.ts";
 import { readCrdFiles } from "./crd-file.ts";
@@ -17,6 +18,11 @@ const crds = readCrdFiles(join(root, "crds"));
 describe("the CRD files", () => {
   test.each(crds)("$kind is structural, described and bounded", ({ schema }) => {
     expect(structuralFaults(schema)).toEqual([]);
+  });
+
+  test.each(crds)("$file says the same to kubectl, which reads YAML 1.1", ({ file }) => {
+    const text = readFileSync(join(root, "crds", file), "utf8");
+    expect(parse(text, { version: "1.1" })).toEqual(parse(text));
   });
 
   test("a schema that is not structural is found out", () => {

@@ -104,7 +104,7 @@ function boundsOf(schema: StructuralSchema): string {
   const { items, additionalProperties: values } = schema;
   const inner = items && items.properties === undefined ? boundsOf(items) : values ? boundsOf(values) : "";
   return [
-    schema.enum && `one of ${schema.enum.map((value) => `\`${String(value)}\``).join(", ")}`,
+    schema.enum && `one of ${schema.enum.map((value) => `\`${asWritten(value)}\``).join(", ")}`,
     range(schema.minimum, schema.maximum, ""),
     range(schema.minItems, schema.maxItems, " entries"),
     range(schema.minProperties, schema.maxProperties, " fields"),
@@ -134,6 +134,12 @@ function patternName(pattern: string): string {
 function uniqueBy(schema: StructuralSchema): string {
   const keys = schema["x-kubernetes-list-map-keys"];
   return keys === undefined ? "" : `unique by \`${keys.join("`, `")}\``;
+}
+
+/** Words that YAML, or the older YAML of kubectl, reads as something else are shown in the quotes that they need. */
+function asWritten(value: unknown): string {
+  const text = String(value);
+  return typeof value === "string" && /^(y|n|yes|no|on|off|null)$/i.test(text) ? JSON.stringify(text) : text;
 }
 
 const singular = (unit: string): string => unit.replace(/ies$/, "y").replace(/s$/, "");

@@ -127,7 +127,7 @@ describe("what is read", () => {
 
   test("every problem of every document is told at once", () => {
     const broken = resource
-      .replace("port: 5432", "port: no")
+      .replace("port: 5432", "port: none")
       .replace("protocol: postgres", "protocol: Postgres");
     const text = provider + broken + policy("  resources: {}\n  subjects: [{}]\n  limit: {}");
     expect(
@@ -154,6 +154,13 @@ describe("what is read", () => {
     expect(lines(text, { protocols: ["postgres"] })).toEqual([
       "m.yaml:14:3: error: spec.protocol: is not spoken by this build, which speaks postgres",
     ]);
+  });
+
+  test("a word that kubectl would read as a boolean is warned about, in our kinds only", () => {
+    const text = provider + resource.replace("identity:", "recording: {mode: Off}\n  identity:");
+    expect(lines(text)).toEqual([expect.stringMatching(/^m\.yaml:17:21: warning: quote it: kubectl reads/)]);
+    expect(lines(text.replace("Off", '"Off"'))).toEqual([]);
+    expect(lines("apiVersion: apps/v1\nkind: Deployment\nspec: off\n")).toEqual([]);
   });
 
   test("no problem shows a value of a Secret", () => {

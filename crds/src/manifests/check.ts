@@ -130,6 +130,7 @@ class Run {
       report(role.finding);
       return;
     }
+    if (role.kind === "ours") this.#warnOfWords(file, value, yaml);
     const findings = this.#findings(value, role.kind === "ours");
     for (const finding of findings) report(finding);
     // An unaccepted document is not passed on, and what refers to it is not blamed.
@@ -149,6 +150,14 @@ class Run {
     this.#documents.push(loaded);
     for (const check of this.#options.checkPolicy ?? []) {
       for (const finding of guarded(() => check(loaded))) report(finding);
+    }
+  }
+
+  #warnOfWords(file: string, value: Record<string, unknown>, { ambiguous }: YamlDocument): void {
+    const document = claimedTitle(claims(value));
+    for (const { word, line, column } of ambiguous.slice(0, PROBLEMS_MAX)) {
+      const message = `quote it: kubectl reads an unquoted ${word} as true or false, and the API server refuses it`;
+      this.#problems.push({ severity: "warning", file, line, column, path: "", message, document });
     }
   }
 

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
+import { parseAllDocuments } from "yaml";
 import type { StructuralSchema } from "../schema.ts";
 import { kindSchemas } from "../schemas.generated.ts";
 import { checkManifests } from "./check.ts";
@@ -17,6 +18,16 @@ const bad = read("bad");
 describe("examples that must be accepted", () => {
   test.each(read("good"))("$file", (source) => {
     expect(checkManifests([source], { protocols: ["postgres"] }).problems).toEqual([]);
+  });
+});
+
+describe("examples say the same to kubectl, which reads YAML 1.1", () => {
+  test.each(read("good"))("$file", ({ text }) => {
+    const documents = (version: "1.1" | "1.2") =>
+      parseAllDocuments(text, { version }).map((document) =>
+        "errors" in document ? document.toJS() : undefined,
+      );
+    expect(documents("1.1")).toEqual(documents("1.2"));
   });
 });
 

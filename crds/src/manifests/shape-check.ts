@@ -49,6 +49,8 @@ function fillIn({ properties = {} }: StructuralSchema, value: Record<string, unk
 /** What is wrong with a value itself, apart from what it holds. */
 function fault(schema: StructuralSchema, value: unknown): string | undefined {
   const { const: only, enum: allowed } = schema;
+  if (value === null && allowed?.includes("Null"))
+    return 'must be string: write "Null" in quotes, YAML reads it as nothing';
   if (!hasType(schema, value)) return `must be ${typeName(schema)}`;
   if (only !== undefined && value !== only) return `must be ${String(only)}`;
   if (allowed !== undefined && !allowed.includes(value))

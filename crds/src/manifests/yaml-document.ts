@@ -23,6 +23,8 @@ export interface Position {
 /** One document of a file: what it says, and where each field of it stands. */
 export interface YamlDocument {
   readonly value: unknown;
+  /** Unquoted words that are text here and a boolean to `kubectl`, which reads YAML 1.1. */
+  readonly ambiguous: readonly (Position & { readonly word: string })[];
   /** The place of a field; of the nearest one above it where the field is not there. */
   locate(path: readonly PathSegment[]): Position;
 }
@@ -67,12 +69,25 @@ function readDocument(document: Document.Parsed, lines: LineCounter): YamlDocume
     const value: unknown = JSON.parse(JSON.stringify(document.toJS({ maxAliasCount: 100 })) ?? "null");
     return {
       value,
+      ambiguous: ambiguousWords(document, lines),
       locate: (path) => positionAt(lines, offsetOf(document, path) ?? start),
     };
   } catch (error) {
     // An alias without its anchor, or too many of them.
     return { ...positionAt(lines, start), message: `cannot be read: ${reasonOf(error)}` };
   }
+}
+
+/** See https://yaml.org/type/bool.html: what YAML 1.1 had beside true and false. */
+function ambiguousWords(document: Document.Parsed, lines: LineCounter): YamlDocument["ambiguous"] {
+  const words: (Position & { readonly word: string })[] = [];
+  visit(document, {
+    Scalar: (_, { value, type, range }) => {
+      if (type !== "PLAIN" || typeof value !== "string" || !/^(y|n|yes|no|on|off)$/i.test(value)) return;
+      words.push({ ...positionAt(lines, range?.[0] ?? 0), word: value });
+    },
+  });
+  return words;
 }
 
 /** The place of a key that is a list or a mapping, which JSON has no room for. */
