@@ -144,6 +144,30 @@ test("functions, operators and types tell the code behind them", () => {
   expect(snapshot.relation("information_schema", "tables")?.kind).toBe("view");
 });
 
+test("an account without privileges reads the same catalog, under whatever search_path it has", async () => {
+  const clerk = new pg.Client({ ...clientOf(), user: "clerk", password: "clerk" });
+  await clerk.connect();
+  try {
+    await clerk.query("SET search_path = shop, public, pg_catalog");
+    const query = async (sql: string) => (await clerk.query(sql)).rows;
+    const read = new LiveCatalog({ query, ageMs: 1000, monotonicMs: () => performance.now() });
+    await read.refresh(true);
+    for (const [schema, name] of [
+      ["public", "users"],
+      ["shop", "names"],
+      ["hidden", "users"],
+    ] as const) {
+      expect(read.snapshot.relation(schema, name)).toEqual(catalog.snapshot.relation(schema, name));
+    }
+    expect(read.snapshot.functions("shop", "plain")).toEqual(catalog.snapshot.functions("shop", "plain"));
+    expect((await clerk.query("SHOW search_path")).rows).toEqual([
+      { search_path: "shop, public, pg_catalog" },
+    ]);
+  } finally {
+    await clerk.end();
+  }
+});
+
 test("nothing is read again while nothing changes, and other sessions' temporary tables change nothing", async () => {
   const { version } = catalog;
   expect(asked).toHaveLength(2);

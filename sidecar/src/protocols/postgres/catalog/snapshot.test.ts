@@ -1,0 +1,92 @@
+import { expect, test } from "vitest";
+import { buildSnapshot } from "./snapshot.ts";
+import { catalogRow, shopRows } from "./testing.ts";
+
+const table = (oid: number, name: string, types: readonly number[] | null = null) =>
+  catalogRow("relation", oid, 2, name, "r", ["id"], null, false, types);
+
+test("names are found in their own schema only, spelled as they are", () => {
+  const snapshot = buildSnapshot(shopRows);
+  expect(snapshot.relation("public", "users")?.columns).toEqual(["id", "name"]);
+  expect(snapshot.relation("shop", "users")?.columns).toEqual(["id"]);
+  expect(snapshot.relation("shop", "Users")).toBeUndefined();
+  expect(snapshot.relation("shop.users", "")).toBeUndefined();
+  expect(snapshot.relation("pg_catalog", "pg_class")).toMatchObject({
+    kind: "table",
+    columns: ["oid", "relname"],
+  });
+  expect(snapshot.relation("public", "pg_class")).toBeUndefined();
+});
+
+test.for([
+  [4, ["insert"]],
+  [8 | 1, ["delete"]],
+  [16 | 2, ["update"]],
+  [32, ["truncate"]],
+  [4 | 8 | 16 | 64, ["insert", "delete", "update"]],
+] as const)("a trigger of type %i fires on %s", ([type, events]) => {
+  const rows = [...shopRows, catalogRow("trigger", 102, type, [[201, "shop", "f"]])];
+  expect(buildSnapshot(rows).relation("shop", "users")?.triggers).toMatchObject([
+    { events, function: { name: "f", securityDefiner: true, settings: ["search_path=shop"] } },
+  ]);
+});
+
+test("a trigger of a built-in function tells that it is internal", () => {
+  const rows = [...shopRows, catalogRow("trigger", 102, 4, [[1, "pg_catalog", "tsvector_update_trigger"]])];
+  expect(buildSnapshot(rows).relation("shop", "users")?.triggers[0]?.function).toMatchObject({
+    schema: "pg_catalog",
+    language: "internal",
+  });
+});
+
+test("several foreign keys to one table give one cascade of each event", () => {
+  const rows = [
+    ...shopRows,
+    table(500, "orders"),
+    catalogRow("cascade", 102, 500, true, false),
+    catalogRow("cascade", 102, 500, true, true),
+  ];
+  expect(buildSnapshot(rows).relation("shop", "users")?.cascades).toEqual([
+    { relation: "shop.orders", on: "delete" },
+    { relation: "shop.orders", on: "update" },
+  ]);
+});
+
+test("writing a column of a domain reaches the functions of its checks, through types of types", () => {
+  const rows = [...shopRows, catalogRow("type", 402, 2, "pair", 0, [401, 402]), table(500, "orders", [402])];
+  const snapshot = buildSnapshot(rows);
+  expect(snapshot.relation("shop", "orders")?.functions.map((found) => found.name)).toEqual(["f"]);
+  expect(snapshot.type("shop", "_pair")?.functions.map((found) => found.name)).toEqual(["f"]);
+  expect(snapshot.type("shop", "orders")?.functions.map((found) => found.name)).toEqual(["f"]);
+});
+
+test("what refers to something that was not read is left out", () => {
+  const rows = [...shopRows, catalogRow("child", 102, 9999), catalogRow("read", 104, "relation", 9999)];
+  const snapshot = buildSnapshot(rows);
+  expect(snapshot.relation("shop", "users")?.children).toEqual([]);
+  expect(snapshot.relation("shop", "v")?.reads).toEqual([
+    { name: "shop.users", kind: "relation", direct: false },
+  ]);
+});
+
+test("built-in functions are told beside those that somebody has put into pg_catalog", () => {
+  const rows = [
+    ...shopRows,
+    catalogRow("function", 900, 11, "lower", "plpgsql", "BEGIN END", false, false, null),
+  ];
+  const languages = buildSnapshot(rows)
+    .functions("pg_catalog", "lower")
+    .map((found) => found.language);
+  expect(languages).toEqual(["internal", "plpgsql"]);
+});
+
+test.for([
+  [{ kind: "relation" }],
+  [{ kind: "relation", data: "[]" }],
+  [{ kind: "relation", data: "{" }],
+  [catalogRow("novelty", 1)],
+  [catalogRow("relation", 1, 2, "x", "?", [], null, false, null)],
+  [catalogRow("read", 104, "role", 1)],
+] as const)("a row of another shape is refused: %j", ([row]) => {
+  expect(() => buildSnapshot([row])).toThrow();
+});
