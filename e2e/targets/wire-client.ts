@@ -152,7 +152,6 @@ export function startup(parameters: Readonly<Record<string, string>>, version = 
 export const sslRequest = int32s(8, 80877103);
 export const query = (sql: string | Uint8Array): Buffer => frame("Q", sql, "\0");
 export const password = (text: string): Buffer => frame("p", text, "\0");
-export const terminate = frame("X");
 
 /** Numbers as the protocol writes them. */
 export function int32s(...values: number[]): Buffer {

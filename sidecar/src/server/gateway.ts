@@ -89,6 +89,7 @@ export class Gateway {
     for (const problem of this.authenticator.problems)
       this.log.warn({ problem }, "an identity provider has a problem");
     for (const [name, served] of loaded.set.resources) await this.open(name, served, loaded.set);
+    this.reportMissingSecrets(loaded.set);
     const { adminHost, adminPort } = this.configuration;
     const registry = this.metrics.registry;
     this.admin = await serveAdmin({
@@ -225,6 +226,21 @@ export class Gateway {
     return serverContext(certificate, key, clientCa);
   }
 
+  /** A secret may come later, so its absence ends nothing; but whoever reads the log should not wait for a login. */
+  private reportMissingSecrets(set: ManifestSet): void {
+    for (const [resource, { facts, spec }] of set.resources) {
+      for (const credential of spec.credentials) {
+        try {
+          this.secrets.account(facts.namespace, credential);
+        } catch (error) {
+          const hint = error instanceof GatewayError ? error.hint : undefined;
+          const fields = { resource, credential: credential.name, secret: credential.secretRef.name, hint };
+          this.log.warn(fields, "a credential is missing; logins that need it are refused");
+        }
+      }
+    }
+  }
+
   private loginFailed(resource: string, error: unknown, id: string): void {
     const code = error instanceof GatewayError ? error.code : "failed";
     this.metrics.logins.inc({ resource, result: code });
@@ -281,6 +297,7 @@ export class Gateway {
     this.authenticator?.reload(set.providers);
     for (const [name, { host }] of this.hosts) host.adopt(set.resources.get(name), set);
     for (const [name, served] of set.resources) if (!this.hosts.has(name)) await this.open(name, served, set);
+    this.reportMissingSecrets(set);
     this.log.info({ resources: set.resources.size }, "the manifests were read again");
   }
 }
