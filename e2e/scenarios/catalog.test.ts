@@ -216,6 +216,27 @@ test("while it is retained, a change by another connection arrives by itself wit
   }
 });
 
+test("a transaction that locks a table holds up nobody; definitions come back when it ends", async () => {
+  const locker = new pg.Client(server.connectionString);
+  await locker.connect();
+  try {
+    await locker.query("BEGIN; LOCK TABLE public.users IN ACCESS EXCLUSIVE MODE");
+    await server.query("CREATE TABLE shop.meanwhile (id int)");
+    const startedMs = performance.now();
+    await catalog.refresh(true);
+    expect(performance.now() - startedMs).toBeLessThan(900);
+    expect(catalog.snapshot.relation("shop", "meanwhile")?.kind).toBe("table");
+    const locked = catalog.snapshot.relation("shop", "alike");
+    expect(locked?.definition).toBeUndefined();
+    expect(locked?.reads.map((read) => read.name)).toContain("public.users");
+    await locker.query("ROLLBACK");
+    await catalog.refresh(true);
+    expect(catalog.snapshot.relation("shop", "alike")?.definition).toContain("public.users");
+  } finally {
+    await locker.end();
+  }
+});
+
 interface Step {
   readonly sql: string;
   readonly effects?: readonly SessionEffect[];

@@ -179,7 +179,8 @@ export class LiveCatalog {
 
   private replace(snapshot: CatalogSnapshot, fingerprint: string): void {
     this.current = snapshot;
-    this.fingerprint = fingerprint;
+    // What is incomplete is read again each time, until the lock is gone.
+    this.fingerprint = snapshot.isComplete ? fingerprint : undefined;
     this.snapshotVersion = nextVersion();
     this.versionsByKey.clear();
   }

@@ -69,6 +69,13 @@ const functionNames = (oids: string) => `(SELECT COALESCE(pg_catalog.json_agg(
 const columnsOf = (list: string) => `(SELECT ${list} FROM pg_catalog.pg_attribute a
   WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)`;
 
+// Printing a definition takes a lock on all that it names. It must not wait for a transaction that holds them: that
+// may be the very one whose next statement waits for this catalog.
+const isPrintable = (catalog: string, objects: string) => `(SELECT path FROM settled) IS NOT NULL
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.${catalog}'::pg_catalog.regclass
+    AND d.objid IN (${objects}) AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+    AND d.refobjid IN (SELECT relation FROM locked))`;
+
 const parts: readonly string[] = [
   // A schema that its user may not enter is skipped in the search_path, so who may enter decides what a name means.
   part(
@@ -100,7 +107,10 @@ const parts: readonly string[] = [
     `${oid("c.oid")}, ${oid("c.relnamespace")}, c.relname, c.relkind,
       CASE WHEN c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c')
         THEN ${columnsOf("pg_catalog.json_agg(a.attname ORDER BY a.attnum)")} END,
-      CASE WHEN c.relkind IN ('v', 'm') AND (SELECT path FROM settled) IS NOT NULL
+      CASE WHEN c.relkind IN ('v', 'm') AND ${isPrintable(
+        "pg_rewrite",
+        "SELECT r.oid FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid",
+      )}
         THEN pg_catalog.pg_get_viewdef(c.oid) END,
       EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN'),
       (SELECT pg_catalog.json_agg(DISTINCT ${oid("CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE t.oid END")})
@@ -185,8 +195,8 @@ const parts: readonly string[] = [
           g.aggserialfn, g.aggdeserialfn, g.aggmtransfn, g.aggminvtransfn, g.aggmfinalfn)
         JOIN pg_catalog.pg_namespace fn ON fn.oid = f.pronamespace WHERE g.aggfnoid = p.oid)
       WHEN l.lanname NOT IN ('sql', 'plpgsql') THEN NULL
-      WHEN p.prosqlbody IS NOT NULL AND (SELECT path FROM settled) IS NOT NULL
-        THEN pg_catalog.pg_get_function_sqlbody(p.oid)
+      WHEN p.prosqlbody IS NOT NULL THEN CASE WHEN ${isPrintable("pg_proc", "p.oid")}
+        THEN pg_catalog.pg_get_function_sqlbody(p.oid) END
       ELSE p.prosrc END, p.prosqlbody IS NOT NULL, p.prosecdef, p.proconfig`,
     `FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
       WHERE ${isOwnSchema("p.pronamespace")}
@@ -205,5 +215,8 @@ const parts: readonly string[] = [
  * Definitions are printed with qualified names only under a search_path of pg_catalog alone, which lasts for the statement.
  */
 export const catalogQuery = `WITH settled AS MATERIALIZED (
-  SELECT pg_catalog.set_config('search_path', 'pg_catalog', true) AS path)
+  SELECT pg_catalog.set_config('search_path', 'pg_catalog', true) AS path,
+    pg_catalog.set_config('lock_timeout', '1000', true)),
+locked AS MATERIALIZED (SELECT l.relation FROM pg_catalog.pg_locks l
+  WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock')
 ${parts.join("\nUNION ALL\n")}`;

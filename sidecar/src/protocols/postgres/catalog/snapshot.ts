@@ -3,6 +3,8 @@ import type { FunctionInfo, ObjectRef, RelationInfo, RelationKind, TypeInfo } fr
 
 /** Names to things, keyed by `schema` NUL `name`; nothing in it changes once it is built. */
 export interface CatalogSnapshot {
+  /** False where a definition could not be printed because a transaction had locked what it names. */
+  readonly isComplete: boolean;
   /** Schemas by name; the accounts that may look into one, or `everyone`. */
   readonly schemas: ReadonlyMap<string, "everyone" | ReadonlySet<string>>;
   relation(schema: string, name: string): RelationInfo | undefined;
@@ -67,6 +69,7 @@ interface BuiltinRelation {
 }
 
 class Builder {
+  private isComplete = true;
   private readonly schemaNames = new Map<number, string>();
   private readonly schemas = new Map<string, "everyone" | ReadonlySet<string>>();
   private readonly builtinRelations = new Map<string, BuiltinRelation>();
@@ -109,6 +112,7 @@ class Builder {
         });
         return;
       case "relation":
+        if ((d === "v" || d === "m") && typeof f !== "string") this.isComplete = false;
         this.relations.set(numberOf(a), {
           schema: numberOf(b),
           name: textOf(c),
@@ -150,6 +154,7 @@ class Builder {
         return;
       case "function": {
         const body = typeof e === "string" ? (f === true ? statementsOf(e) : e) : undefined;
+        if (f === true && body === undefined) this.isComplete = false;
         const info = {
           name: textOf(c),
           language: textOf(d),
@@ -195,6 +200,7 @@ class Builder {
       for (const named of row.functions) push(operators, key, this.functionInfo(named));
     }
     return new Snapshot({
+      isComplete: this.isComplete,
       schemas: this.schemas,
       relations,
       functions,
@@ -287,6 +293,7 @@ class Builder {
 }
 
 interface SnapshotParts {
+  readonly isComplete: boolean;
   readonly schemas: CatalogSnapshot["schemas"];
   readonly relations: ReadonlyMap<string, RelationInfo>;
   readonly functions: ReadonlyMap<string, readonly FunctionInfo[]>;
@@ -298,10 +305,12 @@ interface SnapshotParts {
 }
 
 class Snapshot implements CatalogSnapshot {
+  readonly isComplete: boolean;
   readonly schemas: CatalogSnapshot["schemas"];
   private readonly parts: SnapshotParts;
 
   constructor(parts: SnapshotParts) {
+    this.isComplete = parts.isComplete;
     this.schemas = parts.schemas;
     this.parts = parts;
   }
