@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -31,6 +31,11 @@ test("the bundle checks manifests, keys and certificates as the sources do", asy
   await bundle("token", "--new-key", "ci.key");
   const { stdout } = await bundle("token", "--key", "ci.key", "--user", "alice", "--resource", "demo/shop");
   expect(stdout.split(".")).toHaveLength(3);
+});
+
+test("the bundle is kept in memory at one byte a character", async () => {
+  const text = await readFile(join(folder, "sallyport.mjs"), "latin1");
+  expect(text.split("\n").filter((line) => /[\u0080-\uffff]/.test(line))).toEqual([]);
 });
 
 test("the bundle holds the gateway", async () => {
