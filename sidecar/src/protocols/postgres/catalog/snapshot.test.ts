@@ -69,6 +69,14 @@ test("what refers to something that was not read is left out", () => {
   ]);
 });
 
+test("a view whose definition could not be printed counts as unreadable code, and the snapshot as incomplete", () => {
+  const rows = [...shopRows, catalogRow("relation", 500, 2, "w", "v", ["id"], null, false, null)];
+  const snapshot = buildSnapshot(rows);
+  expect([buildSnapshot(shopRows).isComplete, snapshot.isComplete]).toEqual([true, false]);
+  expect(snapshot.relation("shop", "w")?.definition).toBe("unknown definition");
+  expect(snapshot.relation("shop", "users")?.definition).toBeUndefined();
+});
+
 test("built-in functions are told beside those that somebody has put into pg_catalog", () => {
   const rows = [
     ...shopRows,

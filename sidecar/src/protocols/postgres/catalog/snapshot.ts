@@ -118,7 +118,7 @@ class Builder {
           name: textOf(c),
           kind: relationKindOf(d),
           columns: textsOf(e),
-          definition: typeof f === "string" ? f : undefined,
+          definition: typeof f === "string" ? f : d === "v" || d === "m" ? unreadableDefinition : undefined,
           hasRules: g === true,
           types: numbersOf(h),
         });
@@ -357,6 +357,9 @@ const rowKinds: ReadonlySet<RelationKind> = new Set([
   "foreignTable",
   "compositeType",
 ]);
+
+// No parser takes it, so a view whose definition is not known counts as code that nobody can read.
+const unreadableDefinition = "unknown definition";
 
 // An object whose schema was not read belongs to no schema that a name can mean.
 const unknownSchema = "\0";
