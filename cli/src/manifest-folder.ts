@@ -21,6 +21,8 @@ export interface ManifestFolder {
   readonly policies: readonly PolicyDocument[];
   readonly resources: readonly ResourceDocument[];
   readonly set: PolicySet;
+  /** False where a document was not accepted: a gateway takes none of such a folder, and keeps what it has. */
+  readonly isTaken: boolean;
 }
 
 /** Reads a folder (or one file); fails only where there is nothing to read. */
@@ -40,7 +42,12 @@ export async function readManifests(path: string, terminal: Terminal): Promise<M
     // Some references are checked on both sides; one finding a field is enough.
     if (!problems.some((known) => isSameField(known, problem))) problems.push(problem);
   }
-  return { ...compiled.folder, documents: loaded.documents, problems: problems.sort(byPlace) };
+  return {
+    ...compiled.folder,
+    documents: loaded.documents,
+    problems: problems.sort(byPlace),
+    isTaken: !hasErrors(loaded),
+  };
 }
 
 /** The resource as policies select it; fails with the resources that there are. */

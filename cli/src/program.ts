@@ -53,7 +53,8 @@ function failed(error: unknown, terminal: Terminal): number {
   // Commander has written its own message; help and version end here too.
   if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
   if (!(error instanceof CliFailure)) {
-    const why = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    const why = stack.split("\n").map(printable).join("\n");
     terminal.err(`sallyport: this is a defect, please report it\n${why}\n`);
     return exitCodes.usage;
   }

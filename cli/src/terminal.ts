@@ -1,9 +1,12 @@
+import { once } from "node:events";
 import type { Command } from "commander";
 
 /** What a command meets of its surroundings; tests hand in their own. */
 export interface Terminal {
   /** Writes results: what a pipe is meant to carry. */
   out(text: string): void;
+  /** Resolves when what was written is on its way; whoever writes without end waits for it. */
+  drained(): Promise<void>;
   /** Writes what goes wrong and what to do next. */
   err(text: string): void;
   /** True where colours help a person; false in pipes, files and under NO_COLOR. */
@@ -28,16 +31,22 @@ export interface Invocation {
 /** 0: done. 1: something was found or refused. 2: the command could not be understood or its input not read. */
 export const exitCodes = { ok: 0, finding: 1, usage: 2 } as const;
 
+/** As a shell reports a process that SIGPIPE ended. */
+const brokenPipeExitCode = 141;
+
 /** The terminal of this process. */
 export function processTerminal(): Terminal {
   let stop: AbortController | undefined;
-  // `sallyport sessions | head` closes the pipe: that is an end, not an error.
+  // `sallyport sessions | head` closes the pipe: that is an end, and no defect; but nothing was found out to be good.
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code === "EPIPE") process.exit(process.exitCode ?? exitCodes.ok);
+    if (error.code === "EPIPE") process.exit(process.exitCode ?? brokenPipeExitCode);
     throw error;
   });
   return {
     out: (text) => void process.stdout.write(text),
+    drained: async () => {
+      if (process.stdout.writableNeedDrain) await once(process.stdout, "drain");
+    },
     err: (text) => void process.stderr.write(text),
     hasColours: process.stdout.isTTY === true && (process.env.NO_COLOR ?? "") === "",
     columns: process.stdout.isTTY === true ? process.stdout.columns : undefined,

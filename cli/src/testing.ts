@@ -31,6 +31,7 @@ export async function sallyport(argv: readonly string[], setting: RunSetting = {
       out += text;
       setting.onOut?.(text);
     },
+    drained: async () => {},
     err: (text) => {
       err += text;
     },

@@ -82,12 +82,11 @@ Example:
 
 async function explain(sql: string, options: ExplainOptions, terminal: Terminal): Promise<number> {
   const folder = await readManifests(options.manifests, terminal);
-  const errors = folder.problems.filter(({ severity }) => severity === "error").length;
-  if (errors > 0) {
-    terminal.err(
-      `sallyport: these manifests have ${errors} errors, and what is broken is not in force; see:\n` +
-        `sallyport validate ${printable(options.manifests)}\n`,
-    );
+  if (!folder.isTaken) {
+    throw new CliFailure(`the gateway would not take the manifests in ${options.manifests}`, {
+      next: `See what is wrong: sallyport validate ${options.manifests}`,
+      exitCode: exitCodes.finding,
+    });
   }
   const resource = await resourceFacts(folder, options.resource);
   const { analyseSql, forSession, loadSqlParser } = await import("@sallyport/policy");

@@ -106,6 +106,22 @@ describe("sallyport policy explain", () => {
     expect(both.out).toContain("rule: admins/no-unbounded-writes");
   });
 
+  test("manifests that a gateway would not take explain nothing", async () => {
+    const argv = [
+      "policy",
+      "explain",
+      "SELECT 1",
+      ...analyst,
+      "--resource",
+      "default/shop",
+      "--manifests",
+      badExample,
+    ];
+    const { code, out, err } = await sallyport(argv);
+    expect({ code, out }).toEqual({ code: 1, out: "" });
+    expect(err).toContain("sallyport validate");
+  });
+
   test("what does not parse is rejected in the server's words", async () => {
     const { code, out } = await explain("SELEC 1", ...analyst);
     expect(code).toBe(1);

@@ -1,5 +1,5 @@
 /** `sallyport replay`: what happened in a session, in order. */
-import type { SessionSummary } from "@sallyport/sidecar";
+import type { Recorded, SessionSummary } from "@sallyport/sidecar";
 import type { Command } from "commander";
 import { CliFailure } from "../failure.ts";
 import { jsonText, type OutputFormat, withOutput } from "../output.ts";
@@ -21,10 +21,15 @@ export function configure(command: Command, { terminal }: Invocation): void {
     .addHelpText("after", example)
     .action(async (dir: string, session: string, { follow, output }: ReplayOptions) => {
       await readRecordings(dir, terminal, async ({ listSessions, readSession, renderReplay }, folder) => {
-        const sessionId = sessionNamed(session, await listSessions(folder), dir);
-        const records = readSession(folder, sessionId, follow ? { follow, signal: terminal.stop } : {});
-        if (output === "json") for await (const record of records) terminal.out(`${jsonText(record)}\n`);
-        else for await (const line of renderReplay(records)) terminal.out(`${line}\n`);
+        const { sessionId, state } = sessionNamed(session, await listSessions(folder), dir);
+        // What a crash ended grows no more.
+        const isFollowed = follow && state === "open";
+        const records = readSession(folder, sessionId, isFollowed ? { follow, signal: terminal.stop } : {});
+        const lines = output === "json" ? jsonLines(records) : renderReplay(records);
+        for await (const line of lines) {
+          terminal.out(`${line}\n`);
+          await terminal.drained();
+        }
       });
     });
 }
@@ -36,9 +41,16 @@ Examples:
   sallyport replay state/recordings 0198f3
   sallyport replay state/recordings 0198f3 --follow`;
 
-function sessionNamed(start: string, sessions: readonly SessionSummary[], dir: string): string {
-  const ids = sessions.map(({ sessionId }) => sessionId);
-  const found = ids.includes(start) ? [start] : ids.filter((id) => start !== "" && id.startsWith(start));
+async function* jsonLines(records: AsyncIterable<Recorded>): AsyncGenerator<string, void, undefined> {
+  for await (const record of records) yield jsonText(record);
+}
+
+function sessionNamed(start: string, sessions: readonly SessionSummary[], dir: string): SessionSummary {
+  const exact = sessions.filter(({ sessionId }) => sessionId === start);
+  const found =
+    exact.length > 0
+      ? exact
+      : sessions.filter(({ sessionId }) => start !== "" && sessionId.startsWith(start));
   const [only, another] = found;
   if (only !== undefined && another === undefined) return only;
   if (only === undefined) {
@@ -48,6 +60,9 @@ function sessionNamed(start: string, sessions: readonly SessionSummary[], dir: s
     });
   }
   throw new CliFailure(`${found.length} sessions begin with ${start}`, {
-    next: `Write more of the id: ${found.slice(0, 5).join(", ")}${found.length > 5 ? ", …" : ""}`,
+    next: `Write more of the id: ${found
+      .slice(0, 5)
+      .map(({ sessionId }) => sessionId)
+      .join(", ")}${found.length > 5 ? ", …" : ""}`,
   });
 }
