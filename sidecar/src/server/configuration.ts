@@ -68,7 +68,7 @@ export function readConfiguration(
   const env = cleanEnv(
     given,
     {
-      SALLYPORT_MANIFESTS: str(),
+      SALLYPORT_MANIFESTS: str({ desc: "is missing; give --manifests DIR, a folder of manifests" }),
       SALLYPORT_SECRETS: str({ default: "" }),
       SALLYPORT_STATE: str({ default: "./sallyport-state" }),
       SALLYPORT_RECORDINGS: str({ default: "" }),
