@@ -231,7 +231,7 @@ export class PostgresSession {
       const running = outcome.kind === "permit" ? this.running(outcome) : undefined;
       const effects = refusal === undefined ? judged.effects : [];
       if (outcome.kind === "permit") this.up.passCommand(outcome, chunk, at, end);
-      else this.up.own(queryFrame(this.failing()));
+      else this.up.own(queryFrame(this.failing(refusal)));
       this.push({
         kind: "query",
         segment: this.segment,
@@ -392,7 +392,7 @@ export class PostgresSession {
     return this.admit(judged, undefined, (outcome) => {
       const isPassed = outcome.kind === "permit" && this.options.guard.isObserving;
       if (isPassed) this.up.passCommand(outcome, chunk, at, end);
-      else this.up.own(queryFrame(this.failing()));
+      else this.up.own(queryFrame(this.failing(functionCallRefusal)));
       this.push({
         kind: "query",
         segment: this.segment,
@@ -407,13 +407,15 @@ export class PostgresSession {
 
   /** A statement that must fail, prepared in place of the refused message; all until Sync is skipped by the server. */
   private refuseExtended(refusal: SqlRefusal): void {
-    this.up.own(parseFrame(this.options.nonce, this.failing()));
+    this.up.own(parseFrame(this.options.nonce, this.failing(refusal)));
     this.push({ kind: "parse", segment: this.segment, refusal, entry: undefined });
     this.isSkipping = true;
   }
 
-  private failing(): string {
-    return `SELECT "${this.options.nonce}"`;
+  /** A syntax error comes before the server looks at the transaction, every other refusal after it (25P02). */
+  private failing(refusal: SqlRefusal | undefined): string {
+    const name = `"${this.options.nonce}"`;
+    return refusal?.sqlstate === "42601" ? name : `SELECT ${name}`;
   }
 
   private admit(
