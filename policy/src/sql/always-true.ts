@@ -355,7 +355,8 @@ class Judge {
   /** A FROM item that shows the whole target: the table again, or a subquery or WITH query over all of it. */
   #isTargetAgain(alias: string): boolean {
     const relation = this.#scope.aliases.get(alias);
-    if (relation !== undefined) return relation === this.#write.relation;
+    const own = this.#write.relation;
+    if (relation !== undefined) return relation.name === own.name && relation.schema === own.schema;
     let isAgain = false;
     eachNode(this.#write.from, (tag, node) => {
       if (tag === "RangeSubselect" && textOf(nodeOf(node, "alias"), "aliasname") === alias) {

@@ -2,6 +2,7 @@
 import type { ObjectRef, Operation } from "../model.ts";
 import type { SessionEffect } from "./analysis.ts";
 import { walkAtomicBody, walkBody } from "./bodies.ts";
+import { NameOverlay } from "./overlay.ts";
 import { resultColumns } from "./queries.ts";
 import { Rejected } from "./rejection.ts";
 import { findRelation, functionObject, relationOf, searchPathKnown } from "./relations.ts";
@@ -153,6 +154,8 @@ export function createTableAs(walk: Walk, node: TreeNode): string {
       if (columns.length === 0) columns = resultColumns(nodeOf(query, "SelectStmt") ?? {}, scope);
     }
   });
+  // EXPLAIN without ANALYZE makes nothing.
+  if (walk.frame.isPlanOnly) return word;
   makeRelation(walk, { word, rangeVar, kind: isView ? "materializedView" : "table", columns });
   return word;
 }
@@ -168,9 +171,22 @@ export function createSchema(walk: Walk, node: TreeNode): string {
   walk.effects.push(effect, { kind: "catalogChanged" });
   if (listOf(node, "schemaElts").length > 0) {
     walk.names.apply(effect);
-    for (const element of listOf(node, "schemaElts")) walk.walkers.statement(walk, element, "");
+    schemaElements(walk, name, listOf(node, "schemaElts"));
   }
   return "CREATE SCHEMA";
+}
+
+/** Elements are made in the new schema, and look there first. */
+function schemaElements(walk: Walk, schema: string, elements: readonly TreeNode[]): void {
+  searchPathKnown(walk, undefined);
+  const before = walk.effects.length;
+  walk.withNames(new NameOverlay(walk.names), [schema, ...(walk.names.searchPath ?? [])], () => {
+    for (const element of elements) walk.walkers.statement(walk, element, "");
+  });
+  for (const made of walk.effects.splice(before)) {
+    const isPlaceless = made.kind === "createRelation" && !made.temporary && made.schema === undefined;
+    walk.effects.push(isPlaceless ? { ...made, schema } : made);
+  }
 }
 
 /** Subcommands that change who may do what. */
@@ -222,8 +238,10 @@ function namedRelation(walk: Walk, rangeVar: TreeNode, isOptional: boolean): rea
     .map((schema) => walk.object("relation", `${schema}.${textOf(rangeVar, "relname")}`));
 }
 
-function objectWord(kind: string): string {
+/** The statement's own words for a kind of object. */
+export function objectWord(kind: string): string {
   const word = kind.replace("OBJECT_", "").replaceAll("_", " ");
+  if (word.startsWith("TS")) return `TEXT SEARCH ${word.slice(2)}`;
   return word === "MATVIEW" ? "MATERIALIZED VIEW" : word === "TABCONSTRAINT" ? "TABLE" : word;
 }
 
@@ -271,7 +289,14 @@ function objectsIn(walk: Walk, node: TreeNode, field: string): readonly ObjectRe
   if (withArguments !== undefined)
     return [qualifiedObject(walk, "function", namesOf(withArguments, "objname"))];
   const name = stringOf(value);
-  return name === undefined ? [] : [walk.object("schema", name)];
+  if (name === undefined) return [];
+  const type = textOf(node, "objectType");
+  return [
+    walk.object(
+      type === "OBJECT_DATABASE" ? "database" : type === "OBJECT_EVENT_TRIGGER" ? "other" : "schema",
+      name,
+    ),
+  ];
 }
 
 function qualifiedObject(walk: Walk, kind: ObjectRef["kind"], names: readonly string[]): ObjectRef {

@@ -58,7 +58,7 @@ function unknownFunction(
 function builtinCall(walk: Walk, name: string, node: TreeNode | undefined, word: string): void {
   if (isReadBuiltin(name)) return;
   if (name === "set_config") {
-    setConfigCall(walk, node, word);
+    setConfigCall(walk, node);
     return;
   }
   const effect = builtinEffect(name);

@@ -55,7 +55,7 @@ const selectFields = [
 /** SELECT INTO makes a table, as CREATE TABLE AS does. */
 function selectInto(walk: Walk, node: TreeNode, scope: Scope): void {
   const into = intoTarget(node);
-  if (into === undefined) return;
+  if (into === undefined || walk.frame.isPlanOnly) return;
   const name = textOf(into, "relname");
   const temporary = textOf(into, "relpersistence") === "t" || textOf(into, "schemaname") === "pg_temp";
   const schema = into.schemaname === undefined ? undefined : textOf(into, "schemaname");
@@ -200,7 +200,8 @@ function lockRelation(walk: Walk, relation: RelationInfo, word: string): void {
 
 function target(walk: Walk, node: TreeNode, scope: Scope): { relation: RelationInfo; alias: string } {
   const rangeVar = nodeOf(node, "relation") ?? {};
-  const relation = relationOf(walk, rangeVar);
+  const found = relationOf(walk, rangeVar);
+  const relation = rangeVar.inh === true ? found : { ...found, children: [] };
   const alias = textOf(nodeOf(rangeVar, "alias"), "aliasname") || textOf(rangeVar, "relname");
   scope.aliases.set(alias, relation);
   return { relation, alias };

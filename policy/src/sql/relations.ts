@@ -16,6 +16,14 @@ const guardedCatalogs = new Set(
   pg_db_role_setting`.split(/\s+/),
 );
 
+/** Views of information_schema that show the options of foreign servers and user mappings, passwords included. */
+const guardedViews = new Set([
+  "_pg_foreign_servers",
+  "_pg_user_mappings",
+  "foreign_server_options",
+  "user_mapping_options",
+]);
+
 /** Refuses to look an unqualified name up while the session's search_path is not known. */
 export function searchPathKnown(walk: Walk, schema: string | undefined): void {
   if (!walk.names.isFresh) {
@@ -172,6 +180,7 @@ function readDefinition(walk: Walk, view: RelationInfo, word: string): void {
 }
 
 function isGuarded(relation: RelationInfo): boolean {
+  if (relation.schema === "information_schema") return guardedViews.has(relation.name);
   return relation.schema === "pg_catalog" && guardedCatalogs.has(relation.name);
 }
 

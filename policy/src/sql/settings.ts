@@ -91,7 +91,7 @@ function roleMove(walk: Walk, change: SettingChange, word: string): void {
 }
 
 /** set_config(name, value, is_local): SET in an expression, which may run or not. */
-export function setConfigCall(walk: Walk, node: TreeNode | undefined, word: string): void {
+export function setConfigCall(walk: Walk, node: TreeNode | undefined): void {
   walk.literalsMatter = true;
   const args = listOf(node, "args");
   const name = stringConstantOf(args[0])?.toLowerCase();
@@ -112,7 +112,6 @@ export function setConfigCall(walk: Walk, node: TreeNode | undefined, word: stri
     );
     return;
   }
-  walk.add("session", word, [walk.object("setting", name)]);
   walk.add("session", "SET", [walk.object("setting", name)]);
   // Whether and when an expression runs is unknown, and so is the path after it.
   if (name === "search_path") walk.effects.push({ kind: "setSearchPath", local: false });
@@ -136,5 +135,5 @@ export function refusePinned(name: string, values: readonly string[] | undefined
 
 /** The setting that a VariableSetStmt names, in lower case. */
 export function settingName(node: TreeNode | undefined): string {
-  return textOf(node, "name").toLowerCase();
+  return textOf(node, "name").toLowerCase() || "all";
 }

@@ -14,6 +14,7 @@ import {
   createView,
   drop,
   namedObject,
+  objectWord,
   privilegeGrant,
   rename,
   simpleDefinition,
@@ -161,7 +162,7 @@ const handlers: Readonly<Record<string, Handler>> = {
     return namedObject("ALTER FUNCTION", "function", "func")(walk, node, "");
   },
   DefineStmt: (walk, node, text) => {
-    const kind = textOf(node, "kind").replace("OBJECT_", "").replaceAll("_", " ");
+    const kind = objectWord(textOf(node, "kind"));
     return namedObject(`CREATE ${kind}`, "other", "defnames")(walk, node, text);
   },
   CompositeTypeStmt: (walk, node, text) => {
@@ -204,7 +205,7 @@ const handlers: Readonly<Record<string, Handler>> = {
   AlterDefaultPrivilegesStmt: privilege("ALTER DEFAULT PRIVILEGES"),
   AlterOwnerStmt: (walk, node, text) => {
     simpleDefinition("ALTER OWNER", "relation", "object", "privilege")(walk, node, text);
-    return `ALTER ${textOf(node, "objectType").replace("OBJECT_", "").replaceAll("_", " ")}`;
+    return `ALTER ${objectWord(textOf(node, "objectType"))}`;
   },
   CreateRoleStmt: privilege("CREATE ROLE", "role", "role"),
   AlterRoleStmt: (walk, node) => {

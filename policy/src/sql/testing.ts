@@ -124,6 +124,7 @@ const schemaRelations: readonly RelationInfo[] = [
   testRelation("public.order_items", "id order_id sku quantity"),
   testRelation("public.pgbench_accounts", "aid bid abalance filler"),
   testRelation("public.documents", "id title body"),
+  testRelation("public.customers_pkey", "id", { kind: "index" }),
   testRelation("public.ticket_seq", "last_value log_cnt is_called", { kind: "sequence" }),
   testRelation("app.events", "id at kind", { kind: "partitionedTable", children: ["app.events_2025"] }),
   testRelation("app.events_2025", "id at kind"),
