@@ -304,6 +304,14 @@ describe("bad input", () => {
     );
   });
 
+  test("100,000 keys are read in linear time", () => {
+    const keys = Array.from({ length: 100_000 }, (_, index) => `  key${index}: 1\n`).join("");
+    const found = lines(
+      `apiVersion: sallyport.dev/v1alpha1\nkind: AccessPolicy\nmetadata: {name: x}\nspec:\n${keys}`,
+    );
+    expect(found).toContain("m.yaml:4:1: error: spec: has 100000 unknown fields");
+  });
+
   test("the list of problems is bounded, errors first", () => {
     const text = `${"---\na: 1\n".repeat(2000)}`;
     expect(check(text).problems).toHaveLength(1000);

@@ -133,6 +133,13 @@ describe("edges", () => {
     expect(said({ type: "string", format: "date-time" }, text).length === 0).toBe(valid);
   });
 
+  test("a mapping full of unknown fields is told quickly", () => {
+    const fields = Object.fromEntries(Array.from({ length: 100_000 }, (_, index) => [`field${index}`, 1]));
+    const found = said({ type: "object", properties: { field: {} }, additionalProperties: false }, fields);
+    expect(found).toHaveLength(51);
+    expect(found.at(-1)).toBe("has 100000 unknown fields");
+  });
+
   test("two documents do not share a default", () => {
     const schema: StructuralSchema = { type: "object", properties: { list: { type: "array", default: [] } } };
     const [one, two]: [{ list?: unknown[] }, { list?: unknown[] }] = [{}, {}];

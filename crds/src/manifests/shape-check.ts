@@ -165,11 +165,16 @@ function checkFields(
 ): void {
   const { properties = {}, required = [], additionalProperties } = schema;
   for (const key of required) if (!Object.hasOwn(value, key)) report([...path, key], "is required");
+  let unknown = 0;
   for (const [key, child] of Object.entries(value)) {
     const node = schemaBelow(schema, key);
     if (node !== undefined) check(node, child, [...path, key], report);
-    else if (additionalProperties === false) {
+    else if (additionalProperties === false && ++unknown <= unknownFieldsMax) {
       report([...path, key], `unknown field${suggestion(key, Object.keys(properties))}`);
     }
   }
+  if (unknown > unknownFieldsMax) report(path, `has ${unknown} unknown fields`);
 }
+
+/** So many unknown fields of one mapping are told one by one; looking for what was meant is not free. */
+const unknownFieldsMax = 50;

@@ -40,10 +40,12 @@ export function readYaml(text: string): {
   readonly faults: readonly YamlFault[];
 } {
   const lines = new LineCounter();
+  // The parser's own search for repeated keys is quadratic: 100,000 keys took minutes. keyFault is linear.
+  const options = { lineCounter: lines, prettyErrors: false, uniqueKeys: false };
   const documents: YamlDocument[] = [];
   const faults: YamlFault[] = [];
   try {
-    for (const document of parseAllDocuments(text, { lineCounter: lines, prettyErrors: false })) {
+    for (const document of parseAllDocuments(text, options)) {
       if (!("errors" in document)) continue;
       for (const { message, pos } of [...document.errors, ...document.warnings]) {
         faults.push({ ...positionAt(lines, pos[0]), message: firstLine(message) });
@@ -63,8 +65,8 @@ export function readYaml(text: string): {
 function readDocument(document: Document.Parsed, lines: LineCounter): YamlDocument | YamlFault {
   const start = document.contents?.range?.[0] ?? document.range[0];
   try {
-    const oddKey = collectionKey(document);
-    if (oddKey !== undefined) return { ...positionAt(lines, oddKey), message: "a key must be text" };
+    const key = keyFault(document);
+    if (key !== undefined) return { ...positionAt(lines, key.offset), message: key.message };
     // Through JSON, as an API server would have it: no cycles, and nothing shared between aliases.
     const value: unknown = JSON.parse(JSON.stringify(document.toJS({ maxAliasCount: 100 })) ?? "null");
     return {
@@ -90,17 +92,27 @@ function ambiguousWords(document: Document.Parsed, lines: LineCounter): YamlDocu
   return words;
 }
 
-/** The place of a key that is a list or a mapping, which JSON has no room for. */
-function collectionKey(document: Document.Parsed): number | undefined {
-  let offset: number | undefined;
+/** The first key that JSON has no room for: a list, a mapping, or one that is there already. */
+function keyFault(
+  document: Document.Parsed,
+): { readonly offset: number; readonly message: string } | undefined {
+  let found: { offset: number; message: string } | undefined;
   visit(document, {
-    Pair: (_, { key }) => {
-      if (!isNode(key) || isScalar(key) || isAlias(key)) return undefined;
-      offset = key.range?.[0] ?? 0;
-      return visit.BREAK;
+    Map: (_, { items }) => {
+      const seen = new Set<string>();
+      for (const { key } of items) {
+        const text = isScalar(key) ? String(key.value) : undefined;
+        if (text !== undefined && !seen.has(text)) seen.add(text);
+        else {
+          const message = text === undefined ? "a key must be text" : "keys must be unique";
+          found = { offset: (isNode(key) ? key.range?.[0] : undefined) ?? 0, message };
+          return visit.BREAK;
+        }
+      }
+      return undefined;
     },
   });
-  return offset;
+  return found;
 }
 
 /** Walks down the nodes as far as the path goes; a mapping's field is found at its key. */
