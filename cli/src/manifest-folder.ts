@@ -50,11 +50,18 @@ export async function readManifests(path: string, terminal: Terminal): Promise<M
   };
 }
 
+/** A resource that is asked for. */
+export interface AskedResource {
+  readonly facts: ResourceFacts;
+  /** `Audit`: the gateway records verdicts and lets everything through. */
+  readonly enforcement: "Enforce" | "Audit";
+}
+
 /** The resource as policies select it; fails with the resources that there are. */
-export async function resourceFacts(
+export async function findResource(
   { documents }: ManifestFolder,
   { namespace, name }: ResourceName,
-): Promise<ResourceFacts> {
+): Promise<AskedResource> {
   const { documentsOf, namespaceLabels } = await import("@sallyport/crds");
   const resources = documentsOf(documents, "ProtectedResource").map(({ object }) => object);
   const found = resources.find(({ metadata }) => metadata.namespace === namespace && metadata.name === name);
@@ -65,13 +72,14 @@ export async function resourceFacts(
         known.length === 0 ? "They hold no accepted ProtectedResource." : `There are: ${known.join(", ")}`,
     });
   }
-  return {
+  const facts = {
     namespace,
     name,
     labels: found.metadata.labels ?? {},
     namespaceLabels: namespaceLabels(documents, namespace),
     protocol: found.spec.protocol,
   };
+  return { facts, enforcement: found.spec.enforcement === "Audit" ? "Audit" : "Enforce" };
 }
 
 interface Compiled {

@@ -10,7 +10,7 @@ import type {
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { type AssumedNames, assumeTables } from "../assumed-names.ts";
 import { CliFailure } from "../failure.ts";
-import { readManifests, resourceFacts } from "../manifest-folder.ts";
+import { findResource, readManifests } from "../manifest-folder.ts";
 import { coloured, type OutputFormat, printable, table, withOutput, writeJson } from "../output.ts";
 import { exitCodes, type Invocation, type Terminal } from "../terminal.ts";
 import { parseResource, type ResourceName, repeated } from "../values.ts";
@@ -88,7 +88,7 @@ async function explain(sql: string, options: ExplainOptions, terminal: Terminal)
       exitCode: exitCodes.finding,
     });
   }
-  const resource = await resourceFacts(folder, options.resource);
+  const { facts: resource, enforcement } = await findResource(folder, options.resource);
   const { analyseSql, forSession, loadSqlParser } = await import("@sallyport/policy");
   await loadSqlParser();
   const { names, assumed } = await namesFor(options);
@@ -106,8 +106,14 @@ async function explain(sql: string, options: ExplainOptions, terminal: Terminal)
   const parts = analysis.statements.flatMap((statement) => statement.parts);
   const command = { protocol: resource.protocol, text: sql, parts };
   const explanation = session.explain(command, { nowMs: options.at ?? terminal.now() });
-  if (options.output === "json") writeJson(terminal, { ...explanation, assumedTables: [...assumed] });
+  if (options.output === "json")
+    writeJson(terminal, { ...explanation, enforcement, assumedTables: [...assumed] });
   else writeExplanation(explanation, assumed, terminal);
+  if (enforcement === "Audit" && options.output === "text") {
+    terminal.out(
+      "\nThe resource's enforcement is Audit: this verdict is recorded, and nothing is held back.\n",
+    );
+  }
   return explanation.verdict.action === "Allow" ? exitCodes.ok : exitCodes.finding;
 }
 

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -120,6 +120,36 @@ describe("sallyport policy explain", () => {
     const { code, out, err } = await sallyport(argv);
     expect({ code, out }).toEqual({ code: 1, out: "" });
     expect(err).toContain("sallyport validate");
+  });
+
+  test("a resource that only audits says so", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "sallyport-audit-"));
+    try {
+      await cp(join(testdata, "manifests"), folder, { recursive: true });
+      const shop = await readFile(join(folder, "shop.yaml"), "utf8");
+      await writeFile(
+        join(folder, "shop.yaml"),
+        shop.replace("protocol: postgres", "protocol: postgres\n  enforcement: Audit"),
+      );
+      const argv = [
+        "policy",
+        "explain",
+        "DELETE FROM orders",
+        ...analyst,
+        "--resource",
+        "demo/shop",
+        "--manifests",
+        folder,
+      ];
+      const { code, out } = await sallyport(argv);
+      expect(code).toBe(1);
+      expect(out).toContain("nothing is held back");
+      expect(JSON.parse((await sallyport([...argv, "-o", "json"])).out)).toMatchObject({
+        enforcement: "Audit",
+      });
+    } finally {
+      await rm(folder, { recursive: true });
+    }
   });
 
   test("what does not parse is rejected in the server's words", async () => {
