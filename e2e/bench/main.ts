@@ -1,0 +1,72 @@
+/**
+ * `make bench`: the gateway beside direct access and PgBouncer on this machine, everything on the loopback.
+ * --quick takes short runs; --only NAME runs the works whose name holds NAME; --profile tells where time goes.
+ */
+import { parseArgs } from "node:util";
+import { buildBundle } from "./bundle.ts";
+import { idleConnections, memory, timeToReady } from "./footprint.ts";
+import { profiles } from "./profile.ts";
+import { describeMachine, keepInDocument, keepResults, type Row, table } from "./report.ts";
+import { addedLatency, bulk, durableSelects, nameOfWork, type Pace, selects, selectWorks } from "./speed.ts";
+import { startWays, type Ways } from "./ways.ts";
+
+interface Work {
+  readonly name: string;
+  readonly measure: (ways: Ways, pace: Pace) => Promise<Row[]>;
+}
+
+const works: readonly Work[] = [
+  ...selectWorks.map((work) => ({
+    name: nameOfWork(work),
+    measure: (ways: Ways, pace: Pace) => selects(ways, work, pace),
+  })),
+  { name: "Durable", measure: durableSelects },
+  { name: "latency", measure: addedLatency },
+  { name: "COPY and SELECT", measure: bulk },
+  { name: "ready", measure: ({ server }, { rounds }) => timeToReady(server, rounds) },
+  { name: "memory", measure: memory },
+  { name: "idle", measure: ({ server }) => idleConnections(server, 1_000) },
+];
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      quick: { type: "boolean", default: false },
+      only: { type: "string", default: "" },
+      profile: { type: "boolean", default: false },
+    },
+  });
+  const pace: Pace = values.quick ? { seconds: 1, rounds: 3 } : { seconds: 3, rounds: 5 };
+  const chosen = works.filter(({ name }) => name.toLowerCase().includes(values.only.toLowerCase()));
+  if (chosen.length === 0) throw new Error(`no work is called ${values.only}`);
+  await buildBundle();
+  const ways = await startWays();
+  try {
+    const machine = await describeMachine(ways.server, `${pace.rounds} rounds of ${pace.seconds} s`);
+    console.log(`${machine}\n`);
+    if (values.profile) {
+      const found = await profiles(ways, pace.seconds * 3);
+      console.log(found);
+      await keepInDocument("profile", `${machine}\n\n\`\`\`text\n${found.trimEnd()}\n\`\`\``);
+      return;
+    }
+    const rows: Row[] = [];
+    for (const { name, measure } of chosen) {
+      process.stderr.write(`${name}\n`);
+      rows.push(...(await measure(ways, pace)));
+    }
+    console.log(table(rows));
+    await keepResults(rows);
+    // A short or partial run says too little to be kept.
+    if (!values.quick && values.only === "") await keepInDocument("results", `${machine}\n\n${table(rows)}`);
+  } finally {
+    await ways.stop();
+  }
+}
+
+try {
+  await main();
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+}

@@ -1,0 +1,97 @@
+/** `make bench ARGS=--profile`: where the gateway spends its processor time under pgbench, function by function. */
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { SourceMap } from "node:module";
+import { tmpdir } from "node:os";
+import { join, relative, resolve } from "node:path";
+import { startGateway } from "../targets/gateway.ts";
+import { bundle } from "./bundle.ts";
+import { pgbench, protocols } from "./pgbench.ts";
+import { gatewaySetting, reached, reader, type Ways } from "./ways.ts";
+
+/** Functions by their own time under eight clients, one list for each protocol. */
+export async function profiles({ server }: Ways, seconds: number): Promise<string> {
+  const map = new SourceMap(JSON.parse(await readFile(`${bundle.file}.map`, "utf8")));
+  const lists: string[] = [];
+  for (const protocol of protocols) {
+    const folder = await mkdtemp(join(tmpdir(), "sallyport-profile-"));
+    try {
+      const gateway = await startGateway({
+        server,
+        ...gatewaySetting("Accepted"),
+        program: ["--cpu-prof", "--cpu-prof-interval", "500", "--cpu-prof-dir", folder, ...bundle.program],
+      });
+      const way = reached("gateway", gateway.pid, {
+        ...{ port: gateway.port, socketDir: "", caFile: gateway.caFile, user: gateway.user },
+        ...{ password: await gateway.token(reader), database: server.database },
+      });
+      const { transactionsPerSecond } = await pgbench({ to: way.to("TLS"), protocol, clients: 8, seconds });
+      await gateway.stop();
+      const [name = ""] = await readdir(folder);
+      const profile: unknown = JSON.parse(await readFile(join(folder, name), "utf8"));
+      const title = `${protocol}, 8 clients, TLS (${Math.round(transactionsPerSecond)} transactions a second under the profiler)`;
+      lists.push(`${title}\n${selfTimes(profile as Profile, map)}`);
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  }
+  return lists.join("\n");
+}
+
+/** The part of V8's profile that is read here. */
+interface Profile {
+  readonly nodes: readonly {
+    readonly id: number;
+    readonly children?: readonly number[];
+    readonly callFrame: Frame;
+  }[];
+  readonly samples: readonly number[];
+  readonly timeDeltas: readonly number[];
+}
+
+interface Frame {
+  readonly functionName: string;
+  readonly url: string;
+  readonly lineNumber: number;
+  readonly columnNumber: number;
+}
+
+const shown = 30;
+
+function selfTimes({ nodes, samples, timeDeltas }: Profile, map: SourceMap): string {
+  const own = new Map<number, number>();
+  samples.forEach((id, index) => {
+    own.set(id, (own.get(id) ?? 0) + (timeDeltas[index] ?? 0));
+  });
+  const callers = new Map<number, Frame>();
+  for (const { children = [], callFrame } of nodes)
+    for (const child of children) callers.set(child, callFrame);
+  const byFunction = new Map<string, number>();
+  let busy = 0;
+  for (const { id, callFrame } of nodes) {
+    const time = own.get(id) ?? 0;
+    if (callFrame.functionName === "(idle)") continue;
+    busy += time;
+    const caller = callers.get(id);
+    // Native code has no place of its own, and several functions of one name.
+    const isNative = callFrame.url === "" && caller !== undefined && caller.functionName !== "(root)";
+    const key = isNative
+      ? `${nameOf(callFrame)}, called by ${nameOf(caller)}  ${placeOf(map, caller)}`
+      : `${nameOf(callFrame)}  ${placeOf(map, callFrame)}`;
+    byFunction.set(key, (byFunction.get(key) ?? 0) + time);
+  }
+  return [...byFunction]
+    .sort(([, a], [, b]) => b - a)
+    .slice(0, shown)
+    .map(([key, time]) => `${((100 * time) / busy).toFixed(1).padStart(5)} %  ${key}\n`)
+    .join("");
+}
+
+const nameOf = ({ functionName }: Frame) => functionName || "(anonymous)";
+
+function placeOf(map: SourceMap, frame: Frame): string {
+  if (!frame.url.endsWith(bundle.file)) return frame.url;
+  const entry = map.findEntry(frame.lineNumber, frame.columnNumber);
+  if (!("originalSource" in entry)) return "";
+  const path = relative(".", resolve(bundle.file, "..", entry.originalSource));
+  return `${path}:${entry.originalLine + 1}`;
+}
