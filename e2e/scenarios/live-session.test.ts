@@ -47,8 +47,8 @@ async function sqlstateOf(promise: Promise<unknown>): Promise<string | undefined
 /** Resolves with the SQLSTATE of the FATAL error that ends an idle session. */
 function endOf(client: pg.Client): Promise<string | undefined> {
   return new Promise((resolve) => {
-    client.on("error", (error: pg.DatabaseError) => {
-      if (error.code !== undefined) resolve(error.code);
+    client.on("error", (error) => {
+      if (error instanceof pg.DatabaseError && error.code !== undefined) resolve(error.code);
     });
     client.on("end", () => resolve(undefined));
   });

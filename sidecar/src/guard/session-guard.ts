@@ -1,6 +1,6 @@
 import type { Command, SessionPolicy, Verdict } from "@sallyport/policy";
 import type { CommandRecord, ResponseRecord, SessionRecording } from "../recording/model.ts";
-import { type ErrorCode, GatewayError } from "../wire/gateway-error.ts";
+import { type ErrorCode, errorTable, GatewayError } from "../wire/gateway-error.ts";
 import { makePermit, type Permit } from "./permit.ts";
 import { StatementRate } from "./statement-rate.ts";
 
@@ -17,6 +17,8 @@ export interface SessionGuardOptions {
   readonly recording: SessionRecording;
   readonly recordingMode: "Required" | "BestEffort" | "Off";
   readonly durability: "Accepted" | "Durable";
+  /** True where the rows that the client sees are recorded too. */
+  readonly recordsRows: boolean;
   /** Audit: decide and record, but let everything through. */
   readonly enforcement: "Enforce" | "Audit";
   readonly now: () => number;
@@ -69,6 +71,15 @@ export class SessionGuard {
     return this.options.enforcement === "Audit";
   }
 
+  get recordsRows(): boolean {
+    return this.options.recordsRows;
+  }
+
+  /** Rows of a command's answer, as the client gets them. */
+  rows(number: number, chunk: Uint8Array): void {
+    this.recording.rows(number, chunk);
+  }
+
   /** A permit to prepare what Bind or Execute will ask for again; undefined where policy refuses it already. */
   preview(verdict: Verdict): Permit | undefined {
     const passes = verdict.action !== "Deny" || this.options.enforcement === "Audit";
@@ -113,7 +124,12 @@ export class SessionGuard {
     try {
       await this.recording.stored("Durable");
     } catch (error) {
-      return this.withoutRecord(error, undefined, number);
+      const outcome = this.withoutRecord(error, undefined, number);
+      // Its record will be written when storage is back; it must not read as if it had run.
+      if (outcome.kind === "refusal") {
+        this.response(number, { sqlstate: errorTable[outcome.code].sqlstate, rows: 0, bytes: 0, ms: 0 });
+      }
+      return outcome;
     }
     return makePermit(number);
   }

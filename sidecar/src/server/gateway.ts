@@ -31,6 +31,7 @@ export interface Listening {
 }
 
 const tickMs = 500;
+const headEveryMs = 60_000;
 const defaultPort: Readonly<Record<string, number>> = { postgres: 5432 };
 
 /** A running gateway. */
@@ -54,6 +55,8 @@ export class Gateway {
   private admin: import("node:http").Server | undefined;
   private timer: NodeJS.Timeout | undefined;
   private isReloading = false;
+  private headPublishedMs = performance.now();
+  private headPublished = "";
   private isDraining = false;
   private notReady: string | undefined = "starting";
   readonly listening: Listening[] = [];
@@ -132,6 +135,7 @@ export class Gateway {
     this.admin?.close();
     this.admin?.closeAllConnections();
     await this.recorder?.close();
+    await this.publishHead();
     this.log.info("the gateway has stopped");
   }
 
@@ -255,6 +259,7 @@ export class Gateway {
   private async tick(): Promise<void> {
     for (const { host } of this.hosts.values()) for (const session of host.sessions) session.checkDeadlines();
     this.metrics.recordingUp.set(this.recorder?.failure === undefined ? 1 : 0);
+    if (performance.now() - this.headPublishedMs >= headEveryMs) await this.publishHead();
     if (this.isReloading) return;
     this.isReloading = true;
     try {
@@ -272,6 +277,18 @@ export class Gateway {
     } finally {
       this.isReloading = false;
     }
+  }
+
+  /** Tells the head of the recordings' log outside their volume: without it, a cut-off end cannot be told. */
+  private async publishHead(): Promise<void> {
+    this.headPublishedMs = performance.now();
+    const head = this.recorder?.publishedHead();
+    if (head === undefined || head.hash === this.headPublished) return;
+    this.headPublished = head.hash;
+    this.log.info({ head }, "the head of the recordings");
+    await writeFile(join(this.configuration.state, "recording-head.json"), JSON.stringify(head)).catch(
+      (error: unknown) => this.log.warn({ err: error }, "the head of the recordings could not be written"),
+    );
   }
 
   private async currentFingerprint(): Promise<string> {

@@ -219,6 +219,7 @@ export class ResourceHost implements ProtocolHost {
       recordingMode: spec.recording.mode,
       durability: spec.recording.durability,
       enforcement: spec.enforcement,
+      recordsRows: spec.recording.content.includes("responses"),
       now: () => this.clock.nowMs(),
       onDecision: (verdict) => this.services.onDecision(this.key, verdict),
     });

@@ -54,7 +54,7 @@ export class Catalogs {
         catalog,
         account: account.username,
         reportsSearchPath: upstream?.parameters.has("search_path") ?? false,
-        initialSearchPath: upstream?.parameters.get("search_path") ?? '"$user", public',
+        initialSearchPath: upstream?.searchPath ?? '"$user", public',
         prepared: (name) => statements.lookUp(name),
       });
     return { names, release };

@@ -4,7 +4,7 @@ import { certificateOf, dial, readByte, secure, type UpstreamTarget } from "../.
 import { GatewayError } from "../../wire/gateway-error.ts";
 import { defaultLimits, type Limits } from "../../wire/limits.ts";
 import type { UpstreamAccount } from "../protocol.ts";
-import { lengthAt } from "./frames.ts";
+import { backend, lengthAt, queryFrame } from "./frames.ts";
 import { sslRequest, startupMessage, UpstreamLogin, type UpstreamLoginStep } from "./upstream-login.ts";
 
 export interface ConnectOptions {
@@ -21,6 +21,8 @@ export interface UpstreamSession {
   readonly socket: Socket;
   readonly target: UpstreamTarget;
   readonly parameters: ReadonlyMap<string, string>;
+  /** search_path at login: what the account, the database and the client have set. */
+  readonly searchPath: string;
   readonly cancelKey: { readonly processId: number; readonly key: Buffer } | undefined;
   /** Bytes that came behind the first ReadyForQuery. */
   readonly rest: Buffer;
@@ -85,18 +87,33 @@ async function login(socket: Socket, options: ConnectOptions): Promise<UpstreamS
       else {
         const { session } = step;
         refuseUnsafe(session.parameters);
-        const rest = reader.release();
+        const searchPath = session.parameters.get("search_path") ?? (await shownSearchPath(socket, reader));
         return {
           socket,
           target: options.target,
           parameters: session.parameters,
+          searchPath,
           cancelKey: session.cancelKey,
-          rest,
+          rest: reader.release(),
         };
       }
     }
   } finally {
     reader.release();
+  }
+}
+
+/** Servers before 18 do not report search_path: ask once, before the client can. */
+async function shownSearchPath(socket: Socket, reader: MessageReader): Promise<string> {
+  socket.write(queryFrame("SHOW search_path"));
+  let value: string | undefined;
+  for (;;) {
+    const { type, body } = await reader.next();
+    // DataRow: int16 count, int32 length, text.
+    if (type === backend.dataRow) value = body.toString("utf8", 6);
+    if (type !== backend.readyForQuery) continue;
+    if (value === undefined) throw new GatewayError("upstreamProtocol");
+    return value;
   }
 }
 

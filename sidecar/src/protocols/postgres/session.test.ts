@@ -327,6 +327,17 @@ describe("framing", () => {
 });
 
 describe("recording", () => {
+  it("keeps the rows as the client gets them, wherever the stream is cut", async () => {
+    const rows = Buffer.concat([server.rowDescription(), server.dataRow("one"), server.dataRow("two")]);
+    for (let cut = 1; cut < rows.length; cut += 1) {
+      const session = openSession([]);
+      await session.send(client.query("SELECT 1"));
+      session.reply(rows.subarray(0, cut));
+      session.reply(rows.subarray(cut), server.complete("SELECT 2"), server.ready("I"));
+      expect(session.recording.rowBytes).toBe(rows.length);
+    }
+  });
+
   it("refuses with 57P03 what cannot be recorded, and nothing of it reaches the server", async () => {
     const session = openSession([]);
     session.recording.failure = new Error("disk full");

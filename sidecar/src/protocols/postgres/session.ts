@@ -17,6 +17,7 @@ import {
 import { Outbox } from "./outbox.ts";
 import { type Owed, OwedQueue, type Running, type SqlRefusal } from "./owed.ts";
 import type { PortalEntry, PreparedStatements, StatementEntry } from "./prepared.ts";
+import { recorded } from "./recorded-text.ts";
 import type { Judged, LiveNames, StatementJudge } from "./statement-judge.ts";
 
 export interface PostgresSessionOptions {
@@ -59,6 +60,7 @@ export class PostgresSession {
   private upstreamHeld = 0;
   private upstreamNeeds = 0;
   private upstreamStreaming = 0;
+  private isStreamingRows = false;
 
   private segment = 0;
   /** After a refusal in extended mode nothing counts until Sync, as in the server. */
@@ -412,10 +414,13 @@ export class PostgresSession {
     this.isSkipping = true;
   }
 
-  /** A syntax error comes before the server looks at the transaction, every other refusal after it (25P02). */
+  /**
+   * The server finds a syntax error or an unknown statement before it looks at the transaction, and everything else
+   * after it (25P02): what fails in place of the first two must be a syntax error too.
+   */
   private failing(refusal: SqlRefusal | undefined): string {
     const name = `"${this.options.nonce}"`;
-    return refusal?.sqlstate === "42601" ? name : `SELECT ${name}`;
+    return refusal?.sqlstate === "42601" || refusal?.sqlstate === "26000" ? name : `SELECT ${name}`;
   }
 
   private admit(
@@ -424,8 +429,7 @@ export class PostgresSession {
     then: (outcome: Permit | Refusal) => void,
   ): Promise<void> | undefined {
     const record = {
-      text: judged.text,
-      verdict: judged.verdict,
+      ...recorded(judged),
       at: this.options.clock.nowMs(),
       ...(parameters === undefined ? {} : { parameters }),
     };
@@ -547,6 +551,7 @@ export class PostgresSession {
       if (this.upstreamStreaming > 0) {
         const taken = Math.min(this.upstreamStreaming, length - at);
         this.down.pass(chunk, at, at + taken);
+        if (this.isStreamingRows) this.recordRows(chunk, at, at + taken);
         this.upstreamStreaming -= taken;
         at += taken;
         continue;
@@ -576,6 +581,7 @@ export class PostgresSession {
         continue;
       }
       this.answered(type);
+      this.isStreamingRows = type === backend.rowDescription;
       this.upstreamStreaming = size;
     }
   }
@@ -599,12 +605,22 @@ export class PostgresSession {
     }
     const end = Math.min(next, length);
     this.upstreamStreaming = next - end;
+    this.isStreamingRows = true;
     this.down.pass(chunk, from, end);
+    this.recordRows(chunk, from, end);
     if (running !== undefined) {
       running.rows += rows;
       running.bytes += next - from;
     }
     return end;
+  }
+
+  /** The rows, their description before them, as the client gets them; the recording cuts them at its bound. */
+  private recordRows(chunk: Buffer, from: number, end: number): void {
+    if (!this.options.guard.recordsRows) return;
+    const running = this.runningNow();
+    if (running !== undefined && running.number > 0)
+      this.options.guard.rows(running.number, chunk.subarray(from, end));
   }
 
   private holdUpstream(chunk: Buffer, at: number, needs: number): void {

@@ -101,6 +101,7 @@ export class RememberedRecording implements SessionRecording {
   readonly commands: CommandRecord[] = [];
   readonly responses: ResponseRecord[] = [];
   readonly events: string[] = [];
+  rowBytes = 0;
   failure: Error | undefined;
   command(record: CommandRecord): number {
     if (this.failure !== undefined) return -1;
@@ -109,7 +110,9 @@ export class RememberedRecording implements SessionRecording {
   response(_number: number, record: ResponseRecord): void {
     this.responses.push(record);
   }
-  rows(): void {}
+  rows(_number: number, chunk: Uint8Array): void {
+    this.rowBytes += chunk.length;
+  }
   event(name: string): void {
     this.events.push(name);
   }
@@ -170,6 +173,7 @@ export function openSession(rules: readonly PolicyRule[], limits: Partial<Limits
     recordingMode: "Required",
     durability: "Accepted",
     enforcement: "Enforce",
+    recordsRows: true,
     now: () => 0,
     onDecision: () => undefined,
   });
