@@ -57,6 +57,7 @@ function analyseAll(parsed: readonly ParsedStatement[], overlay: NameOverlay, li
     const statement = { text, tag, parts: walk.parts.build(), effects: walk.effects };
     statements.push(statement);
     for (const effect of statement.effects) overlay.apply(effect);
+    if (walk.namesUnknownAfter) overlay.becomeUnknown();
     literalsMatter ||=
       walk.literalsMatter || statement.effects.length > 0 || !shapeOnly.has(tagOf(node) ?? "");
   }

@@ -1,5 +1,5 @@
 /** What SQL analysis says of a text; the contract between `policy/sql` and the PostgreSQL protocol. */
-import type { CommandPart } from "../model.ts";
+import type { CommandPart, ObjectRef } from "../model.ts";
 
 /** What a statement changes in its session once the server says that it succeeded. */
 export type SessionEffect =
@@ -29,6 +29,8 @@ export type SessionEffect =
       readonly columns: readonly string[];
       /** A temporary table's fate at commit, where the text says so or says nothing (`preserve`). */
       readonly onCommit?: "preserve" | "deleteRows" | "drop";
+      /** What a view reads, functions included; absent for anything else. */
+      readonly reads?: readonly ObjectRef[];
     }
   | {
       readonly kind: "createFunction";

@@ -1,4 +1,5 @@
 /** Function bodies and DO blocks: SQL and PL/pgSQL are read, everything else is opaque. Fails closed. */
+import type { SessionEffect } from "./analysis.ts";
 import type { FunctionInfo } from "./names.ts";
 import { NameOverlay } from "./overlay.ts";
 import { parsePlpgsql, parseStatements, scanTokens, type Token } from "./parser.ts";
@@ -30,9 +31,11 @@ export function walkBody(walk: Walk, language: string, body: string | undefined,
     return;
   }
   try {
-    if (language === "sql") walkSqlBody(walk, body);
-    else if (language === "plpgsql") walkPlpgsqlBody(walk, body, word);
-    else walk.addOpaque(word, []);
+    walk.withOverlay(new NameOverlay(walk.names), () => {
+      if (language === "sql") walkSqlBody(walk, body);
+      else if (language === "plpgsql") walkPlpgsqlBody(walk, body, word);
+      else walk.addOpaque(word, []);
+    });
   } catch (error) {
     if (!(error instanceof Rejected) || !isUnknown(error)) throw error;
     walk.addOpaque(word, []);
@@ -102,10 +105,23 @@ function walkStatement(walk: Walk, node: TreeNode, text: string): void {
   const before = walk.effects.length;
   walk.walkers.statement(walk, node, text);
   const made = walk.effects.splice(before);
-  for (const effect of made) {
-    if (effect.kind !== "transaction") walk.names.apply(effect);
-  }
-  if (made.length > 0) walk.bodyEffects(made);
+  if (made.length === 0) return;
+  for (const effect of made) applyInBody(walk, effect);
+  walk.bodyEffects(made);
+}
+
+/**
+ * Whether a statement of a body runs at all is unknown: a new name may be used after it, but a name that meant
+ * something before may from here on mean either. The session's later statements know neither.
+ */
+function applyInBody(walk: Walk, effect: SessionEffect): void {
+  if (effect.kind === "transaction" || effect.kind === "catalogChanged") return;
+  walk.namesUnknownAfter = true;
+  const isNew =
+    effect.kind === "createRelation" && walk.names.relation(effect.schema, effect.name) === undefined;
+  if (isNew) walk.names.apply(effect);
+  else if (effect.kind !== "createFunction" && effect.kind !== "prepare") walk.names.becomeUnknown();
+  else walk.names.apply(effect);
 }
 
 /** Kinds of PL/pgSQL statement and how their parts read; anything else makes the body opaque. */

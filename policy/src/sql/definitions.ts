@@ -3,7 +3,7 @@ import type { ObjectRef, Operation } from "../model.ts";
 import type { SessionEffect } from "./analysis.ts";
 import { walkAtomicBody, walkBody } from "./bodies.ts";
 import { NameOverlay } from "./overlay.ts";
-import { resultColumns } from "./queries.ts";
+import { onCommitOf, resultColumns } from "./queries.ts";
 import { Rejected } from "./rejection.ts";
 import { findRelation, functionObject, relationOf, searchPathKnown } from "./relations.ts";
 import { storedSetting } from "./settings.ts";
@@ -49,9 +49,12 @@ function makeRelation(
     readonly rangeVar: TreeNode;
     readonly kind: MadeKind;
     readonly columns: readonly string[];
+    readonly reads?: readonly ObjectRef[];
+    /** The node that says ON COMMIT, where the statement can. */
+    readonly onCommit?: TreeNode;
   },
 ): void {
-  const { word, rangeVar, kind, columns } = made;
+  const { word, rangeVar, kind, columns, reads, onCommit } = made;
   const name = textOf(rangeVar, "relname");
   const temporary = isTemporary(rangeVar);
   const schema = schemaOf(rangeVar);
@@ -65,6 +68,8 @@ function makeRelation(
       temporary,
       relationKind: kind,
       columns,
+      ...(reads === undefined ? {} : { reads }),
+      ...(temporary ? { onCommit: onCommitOf(onCommit) } : {}),
     },
     { kind: "catalogChanged" },
   );
@@ -78,10 +83,8 @@ export function createRelation(word: string, kind: MadeKind, field = "relation")
       .filter((column) => column !== "");
     const rangeVar = nodeOf(node, field) ?? {};
     const { relation: _own, sequence: _sequence, ...rest } = node;
-    const isMadeAlready = node.if_not_exists === true && findRelation(walk, rangeVar) !== undefined;
     leanOn(walk, rest, word);
-    if (isMadeAlready) walk.add("define", word, [walk.relationObject(relationOf(walk, rangeVar))]);
-    else makeRelation(walk, { word, rangeVar, kind, columns });
+    makeRelation(walk, { word, rangeVar, kind, columns, onCommit: node });
     return word;
   };
 }
@@ -116,18 +119,22 @@ export function createView(walk: Walk, node: TreeNode): string {
   const word = "CREATE VIEW";
   const rangeVar = nodeOf(node, "view") ?? {};
   const query = nodeOf(node, "query") ?? {};
-  const before = defineWhatIsRead(walk, word, (inner) => {
+  const { result: scope, reads } = defineWhatIsRead(walk, word, (inner) => {
     const tag = tagOf(query) ?? "";
     return inner.walkers.query(inner, tag, nodeOf(query, tag) ?? {}, undefined);
   });
   const aliases = stringsOf(listOf(node, "aliases"));
-  const columns = aliases.length > 0 ? aliases : resultColumns(nodeOf(query, "SelectStmt") ?? {}, before);
-  makeRelation(walk, { word, rangeVar, kind: "view", columns });
+  const columns = aliases.length > 0 ? aliases : resultColumns(nodeOf(query, "SelectStmt") ?? {}, scope);
+  makeRelation(walk, { word, rangeVar, kind: "view", columns, reads });
   return word;
 }
 
 /** Walks something that will run later, and turns all that it would touch into objects of a define part. */
-function defineWhatIsRead<Result>(walk: Walk, word: string, inside: (inner: Walk) => Result): Result {
+function defineWhatIsRead<Result>(
+  walk: Walk,
+  word: string,
+  inside: (inner: Walk) => Result,
+): { readonly result: Result; readonly reads: readonly ObjectRef[] } {
   const inner = new Walk(walk.names, walk.walkers, 100_000);
   inner.frame = { ...walk.frame, isPlanOnly: false };
   const result = inside(inner);
@@ -135,7 +142,8 @@ function defineWhatIsRead<Result>(walk: Walk, word: string, inside: (inner: Walk
     if (part.operation === "privilege") walk.add("privilege", word, part.objects);
     walk.add("define", word, part.objects);
   }
-  return result;
+  const reads = inner.parts.build().flatMap((part) => part.objects);
+  return { result, reads: reads.map((object) => ({ ...object, direct: false })) };
 }
 
 /** CREATE TABLE AS and CREATE MATERIALIZED VIEW: a definition, and a read of the query. */
@@ -156,7 +164,13 @@ export function createTableAs(walk: Walk, node: TreeNode): string {
   });
   // EXPLAIN without ANALYZE makes nothing.
   if (walk.frame.isPlanOnly) return word;
-  makeRelation(walk, { word, rangeVar, kind: isView ? "materializedView" : "table", columns });
+  makeRelation(walk, {
+    word,
+    rangeVar,
+    kind: isView ? "materializedView" : "table",
+    columns,
+    onCommit: into,
+  });
   return word;
 }
 

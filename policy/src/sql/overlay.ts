@@ -13,6 +13,8 @@ export class NameOverlay implements NameResolver {
   readonly #types = new Map<string, TypeInfo>();
   readonly #prepared = new Map<string, PreparedInfo | undefined>();
   #isAllDeallocated = false;
+  #isUnknown = false;
+  #hasShortLived = false;
 
   constructor(below: NameResolver) {
     this.#below = below;
@@ -29,6 +31,16 @@ export class NameOverlay implements NameResolver {
 
   get isFresh(): boolean {
     return this.#below.isFresh;
+  }
+
+  /** True once nobody can tell from the text what names mean: after a ROLLBACK of what it made, for one. */
+  get isUnknown(): boolean {
+    return this.#isUnknown;
+  }
+
+  /** Gives up on names for the rest of the text. */
+  becomeUnknown(): void {
+    this.#isUnknown = true;
   }
 
   /** The schema that an unqualified CREATE goes to. */
@@ -87,7 +99,10 @@ export class NameOverlay implements NameResolver {
 
   /** Looks unqualified names up along another path from here on; undefined: unknown. */
   setSearchPath(path: readonly string[] | undefined): void {
-    this.#searchPath = path === undefined ? undefined : withImplicitSchemas(path);
+    // "$user" depends on who the server thinks we are; schemas that do not exist are passed over.
+    const isKnown = path !== undefined && !path.includes("$user");
+    const existing = path?.filter((schema) => this.schemaExists(schema)) ?? [];
+    this.#searchPath = isKnown ? withImplicitSchemas(existing) : undefined;
     this.#isPathChanged = true;
   }
 
@@ -110,9 +125,11 @@ export class NameOverlay implements NameResolver {
         return;
       case "transaction":
         // SET LOCAL and an aborted SET end with the transaction: the path is then what it was, which is unknown.
-        if (this.#isPathChanged && effect.action !== "begin" && effect.action !== "savepoint") {
-          this.setSearchPath(undefined);
-        }
+        if (effect.action === "begin" || effect.action === "savepoint") return;
+        if (this.#isPathChanged) this.setSearchPath(undefined);
+        // What is rolled back, or dropped at commit, takes its names with it.
+        if (effect.action.startsWith("rollback") && this.#hasNames()) this.#isUnknown = true;
+        if (effect.action === "commit" && this.#hasShortLived) this.#isUnknown = true;
         return;
       case "createRelation":
         this.#createRelation(effect);
@@ -145,6 +162,10 @@ export class NameOverlay implements NameResolver {
     }
   }
 
+  #hasNames(): boolean {
+    return this.#relations.size + this.#functions.size + this.#schemas.size + this.#types.size > 0;
+  }
+
   #relationIn(schema: string, name: string): RelationInfo | undefined {
     const key = `${schema}.${name}`;
     return this.#relations.has(key) ? this.#relations.get(key) : this.#below.relation(schema, name);
@@ -163,13 +184,20 @@ export class NameOverlay implements NameResolver {
   #createRelation(effect: SessionEffect & { kind: "createRelation" }): void {
     const schema = effect.temporary ? "pg_temp" : (effect.schema ?? this.creationSchema);
     const key = `${schema}.${effect.name}`;
+    this.#hasShortLived ||= effect.onCommit === "drop";
+    const existing = this.#relationIn(schema, effect.name);
+    if (existing !== undefined) {
+      // IF NOT EXISTS keeps what is there; OR REPLACE makes a view read other things as well.
+      this.#relations.set(key, { ...existing, reads: [...existing.reads, ...(effect.reads ?? [])] });
+      return;
+    }
     this.#relations.set(key, {
       schema,
       name: effect.name,
       kind: effect.relationKind,
       temporary: effect.temporary,
       columns: effect.columns,
-      reads: [],
+      reads: effect.reads ?? [],
       children: [],
       cascades: [],
       triggers: [],

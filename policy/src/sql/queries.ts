@@ -69,9 +69,17 @@ function selectInto(walk: Walk, node: TreeNode, scope: Scope): void {
       temporary,
       relationKind: "table",
       columns: resultColumns(node, scope),
+      ...(temporary ? { onCommit: onCommitOf(nodeOf(node, "intoClause")) } : {}),
     },
     { kind: "catalogChanged" },
   );
+}
+
+/** ON COMMIT, as CREATE TABLE and the INTO clause of a query spell it. */
+export function onCommitOf(node: TreeNode | undefined): "preserve" | "deleteRows" | "drop" {
+  const action = textOf(node, "oncommit") || textOf(node, "onCommit");
+  if (action === "ONCOMMIT_DROP") return "drop";
+  return action === "ONCOMMIT_DELETE_ROWS" ? "deleteRows" : "preserve";
 }
 
 /** The INTO target, which the grammar hangs on the leftmost SELECT of a UNION. */

@@ -32,6 +32,16 @@ export function searchPathKnown(walk: Walk, schema: string | undefined): void {
       message: "the gateway cannot read the server's catalog right now",
     });
   }
+  if (walk.names.isUnknown) {
+    throw new Rejected(
+      {
+        sqlstate: "0A000",
+        message: "the gateway cannot tell what names mean after the statements before",
+        hint: "Send this statement in a message of its own.",
+      },
+      true,
+    );
+  }
   if (schema === undefined && walk.names.searchPath === undefined) {
     throw new Rejected(
       {
@@ -78,14 +88,14 @@ export function readRelation(walk: Walk, relation: RelationInfo, word: string, o
     return;
   }
   const indirect: ObjectRef[] = onlyItself ? [] : relation.children.map((name) => indirectRelation(name));
-  if (relation.schema !== "pg_catalog" && relation.schema !== "information_schema") {
+  if (!isSystem(relation)) {
     indirect.push(...relation.reads.map((read) => ({ ...read, direct: false })));
     for (const guarded of indirect) {
       if (isGuardedName(guarded.name)) walk.add("privilege", word, [object, guarded]);
     }
   }
   walk.add("read", word, indirect.length === 0 ? [object] : [object, ...indirect]);
-  if (relation.kind === "view" && relation.schema !== "pg_catalog") readDefinition(walk, relation, word);
+  if (relation.kind === "view" && !isSystem(relation)) readDefinition(walk, relation, word);
   runFunctions(walk, relation.readFunctions ?? relation.functions, object, word);
 }
 
@@ -161,7 +171,11 @@ function writeCascade(walk: Walk, name: string, word: string): void {
 function readDefinition(walk: Walk, view: RelationInfo, word: string): void {
   const definition = view.definition;
   const object = walk.relationObject(view);
-  if (definition === undefined) return;
+  if (definition === undefined) {
+    // Functions behind a view that was made a moment ago: known by name, but nobody has read them yet.
+    if (view.reads.some((read) => read.kind === "function")) walk.addOpaque(word, [object]);
+    return;
+  }
   walk.below(`view ${relationName(view)}`, object, word, () => {
     walk.within({ isBody: true }, () => {
       try {
@@ -177,6 +191,10 @@ function readDefinition(walk: Walk, view: RelationInfo, word: string): void {
       }
     });
   });
+}
+
+function isSystem(relation: RelationInfo): boolean {
+  return relation.schema === "pg_catalog" || relation.schema === "information_schema";
 }
 
 function isGuarded(relation: RelationInfo): boolean {

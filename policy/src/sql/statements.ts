@@ -433,7 +433,11 @@ function discard(walk: Walk, node: TreeNode): string {
   const target = textOf(node, "target").replace("DISCARD_", "");
   walk.add("session", `DISCARD ${target}`, []);
   if (target === "ALL") walk.effects.push({ kind: "discardAll" });
-  if (target === "ALL" || target === "TEMP") walk.effects.push({ kind: "catalogChanged" });
+  if (target === "ALL" || target === "TEMP") {
+    // Temporary relations of this session may have hidden others of their name until now.
+    walk.namesUnknownAfter = true;
+    walk.effects.push({ kind: "catalogChanged" });
+  }
   return `DISCARD ${target}`;
 }
 

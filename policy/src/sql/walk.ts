@@ -50,6 +50,8 @@ export class Walk {
   /** Views and functions being walked right now, against endless recursion. */
   readonly active: Set<string>;
   literalsMatter = false;
+  /** Set by a statement after which the rest of its text cannot know what names mean. */
+  namesUnknownAfter = false;
   frame: Frame = { words: [], anchors: [], isPlanOnly: false, isBody: false };
   #nodesLeft: number;
 
@@ -113,9 +115,14 @@ export class Walk {
 
   /** Runs `inside` with names looked up along another path. */
   withNames(names: NameOverlay, path: readonly string[], inside: () => void): void {
+    names.setSearchPath(path);
+    this.withOverlay(names, inside);
+  }
+
+  /** Runs `inside` with names of its own, which are forgotten after it. */
+  withOverlay(names: NameOverlay, inside: () => void): void {
     const outer = this.names;
     this.names = names;
-    names.setSearchPath(path);
     try {
       inside();
     } finally {
