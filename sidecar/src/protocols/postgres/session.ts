@@ -434,13 +434,18 @@ export class PostgresSession {
       ...(parameters === undefined ? {} : { parameters }),
     };
     const answer = this.options.guard.request(record, judged.needsDisk);
-    if (answer instanceof Promise) return answer.then((later) => this.unlessEnded(() => then(later)));
+    if (answer instanceof Promise) return answer.then((later) => this.unlessIgnored(() => then(later)));
     then(answer);
     return undefined;
   }
 
-  private unlessEnded(then: () => void): void {
-    if (!this.isEnded) then();
+  private unlessIgnored(then: () => void): void {
+    if (!this.isIgnored) then();
+  }
+
+  /** True where, while a message waited here, the session ended or an error made the server skip to Sync. */
+  private get isIgnored(): boolean {
+    return this.isEnded || this.isSkipping;
   }
 
   private refusalIn(outcome: Permit | Refusal, judged: Judged): SqlRefusal | undefined {
@@ -482,12 +487,12 @@ export class PostgresSession {
       // Without a catalog nothing can be judged: the statement is refused, the session goes on.
       judged = judge.unavailable(text);
     }
-    if (!this.isEnded) await then(judged);
+    if (!this.isIgnored) await then(judged);
   }
 
   private async afterSettled(then: () => Promise<void> | undefined): Promise<void> {
     await this.settled();
-    if (!this.isEnded) await then();
+    if (!this.isIgnored) await then();
   }
 
   private async settled(): Promise<void> {
