@@ -37,11 +37,6 @@ export function tagOf(node: TreeNode | undefined): string | undefined {
   return undefined;
 }
 
-/** The inside of a wrapped node of that tag, or undefined. */
-export function unwrap(node: TreeNode | undefined, tag: string): TreeNode | undefined {
-  return nodeOf(node, tag);
-}
-
 /** The text of a `String` node, or undefined. */
 export function stringOf(node: TreeNode | undefined): string | undefined {
   const inner = nodeOf(node, "String");

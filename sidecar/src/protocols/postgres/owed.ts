@@ -1,5 +1,4 @@
 import type { SessionEffect } from "@sallyport/policy";
-import type { Refusal } from "../../guard/index.ts";
 import type { PortalEntry, StatementEntry } from "./prepared.ts";
 
 /** A refusal in PostgreSQL's words: what the substituted statement's error is rewritten to. */
@@ -103,9 +102,4 @@ export function changesNames(effects: readonly SessionEffect[]): boolean {
 function isUnsettling(entry: Owed): boolean {
   if (entry.kind === "execute") return entry.effects.length > 0 && changesNames(entry.effects);
   return entry.kind === "query" && entry.effects.some(changesNames);
-}
-
-/** A guard's refusal as PostgreSQL says it. */
-export function sqlRefusal(refusal: Refusal, sqlstate: string): SqlRefusal {
-  return { sqlstate, message: refusal.message, ...(refusal.hint ? { hint: refusal.hint } : {}) };
 }
