@@ -34,10 +34,14 @@ function isTemporary(rangeVar: TreeNode): boolean {
 }
 
 /** A name that is being made: in its own schema, or where an unqualified CREATE goes. */
-function newName(walk: Walk, schema: string | undefined, name: string): string {
+function newName(walk: Walk, schema: string | undefined, name: string, location?: unknown): string {
   searchPathKnown(walk, schema);
   if (schema !== undefined && !walk.names.schemaExists(schema)) {
-    throw new Rejected({ sqlstate: "3F000", message: `schema "${schema}" does not exist` }, true);
+    const position = typeof location === "number" && walk.isDirect ? { position: location } : {};
+    throw new Rejected(
+      { sqlstate: "3F000", message: `schema "${schema}" does not exist`, ...position },
+      true,
+    );
   }
   return `${schema ?? walk.names.creationSchema}.${name}`;
 }
@@ -58,7 +62,7 @@ function makeRelation(
   const name = textOf(rangeVar, "relname");
   const temporary = isTemporary(rangeVar);
   const schema = schemaOf(rangeVar);
-  const shown = temporary ? `pg_temp.${name}` : newName(walk, schema, name);
+  const shown = temporary ? `pg_temp.${name}` : newName(walk, schema, name, rangeVar.location);
   walk.add("define", word, [walk.object("relation", shown)]);
   walk.effects.push(
     {
@@ -405,7 +409,7 @@ export function drop(walk: Walk, node: TreeNode): string {
   const objects: ObjectRef[] = [];
   for (const item of listOf(node, "objects")) {
     const names = namesOf(nodeOf(item, "List"), "items");
-    if (relationDrops.has(type)) objects.push(...dropRelation(walk, names, isOptional));
+    if (relationDrops.has(type)) objects.push(...dropRelation(walk, names, type, isOptional));
     else if (type === "OBJECT_TRIGGER" || type === "OBJECT_RULE" || type === "OBJECT_POLICY") {
       objects.push(...namedRelation(walk, rangeVarOf(names.slice(0, -1)), true));
     } else if (type === "OBJECT_SCHEMA") objects.push(walk.object("schema", stringOf(item) ?? ""));
@@ -427,9 +431,19 @@ function rangeVarOf(names: readonly string[]): TreeNode {
   return { relname: name, ...(schema === undefined ? {} : { schemaname: schema }) };
 }
 
-function dropRelation(walk: Walk, names: readonly string[], isOptional: boolean): readonly ObjectRef[] {
+function dropRelation(
+  walk: Walk,
+  names: readonly string[],
+  type: string,
+  isOptional: boolean,
+): readonly ObjectRef[] {
   const rangeVar = rangeVarOf(names);
   walk.effects.push({ kind: "dropRelation", ...qualifiedOf(names) });
+  if (!isOptional && findRelation(walk, rangeVar) === undefined) {
+    const sqlstate = type === "OBJECT_INDEX" ? "42704" : "42P01";
+    const message = `${objectWord(type).toLowerCase()} "${names.join(".")}" does not exist`;
+    throw new Rejected({ sqlstate, message }, true);
+  }
   return namedRelation(walk, rangeVar, isOptional);
 }
 

@@ -72,7 +72,7 @@ function walkNode(walk: Walk, key: string, node: TreeNode, scope: Scope): void {
       walkExpression(walk, node, scope);
       return;
     case "RangeVar":
-      readRelation(walk, relationOf(walk, node), scope.word, node.inh !== true);
+      readRelation(walk, relationOf(walk, node, true), scope.word, node.inh !== true);
       return;
     default:
       walkExpression(walk, node, scope);

@@ -39,16 +39,20 @@ function unknownFunction(
   name: string,
   node: TreeNode | undefined,
 ): Rejected {
-  if (schema !== undefined && !walk.names.schemaExists(schema)) {
-    return new Rejected({ sqlstate: "3F000", message: `schema "${schema}" does not exist` }, true);
-  }
   const location = node?.location;
+  const position = typeof location === "number" && walk.isDirect ? { position: location } : {};
+  if (schema !== undefined && !walk.names.schemaExists(schema)) {
+    return new Rejected(
+      { sqlstate: "3F000", message: `schema "${schema}" does not exist`, ...position },
+      true,
+    );
+  }
   return new Rejected(
     {
       sqlstate: "42883",
       message: `function ${schema === undefined ? "" : `${schema}.`}${name}() does not exist`,
       hint: "No function of that name is known, whatever its arguments.",
-      ...(typeof location === "number" && walk.isDirect ? { position: location } : {}),
+      ...position,
     },
     true,
   );

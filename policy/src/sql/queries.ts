@@ -177,7 +177,7 @@ function fromRelation(walk: Walk, node: TreeNode, alias: string, scope: Scope): 
     scope.aliases.set(shown, undefined);
     return;
   }
-  const relation = relationOf(walk, node);
+  const relation = relationOf(walk, node, true);
   const hasColumnAliases = listOf(nodeOf(node, "alias"), "colnames").length > 0;
   scope.aliases.set(shown, hasColumnAliases || scope.aliases.has(shown) ? undefined : relation);
   scope.locks.push({ alias: shown, relation });
@@ -208,7 +208,7 @@ function lockRelation(walk: Walk, relation: RelationInfo, word: string): void {
 
 function target(walk: Walk, node: TreeNode, scope: Scope): { relation: RelationInfo; alias: string } {
   const rangeVar = nodeOf(node, "relation") ?? {};
-  const found = relationOf(walk, rangeVar);
+  const found = relationOf(walk, rangeVar, true);
   const relation = rangeVar.inh === true ? found : { ...found, children: [] };
   const alias = textOf(nodeOf(rangeVar, "alias"), "aliasname") || textOf(rangeVar, "relname");
   scope.aliases.set(alias, relation);
@@ -291,7 +291,8 @@ function merge(walk: Walk, node: TreeNode, scope: Scope): Scope {
   const words = mergeActions.filter(([kind]) => kinds.has(kind));
   walk.within({ words: [...walk.frame.words, scope.word, ...words.map(([, , word]) => word)] }, () => {
     for (const [, event] of words) writeRelation(walk, relation, { event, word: scope.word, unbounded });
-    if (words.length === 0) readRelation(walk, relation, scope.word);
+    // DO NOTHING everywhere still takes the locks of a write.
+    if (words.length === 0) walk.add("write", scope.word, [walk.relationObject(relation)]);
   });
   walkFields(walk, node, ["joinCondition", "mergeWhenClauses"], scope);
   returning(walk, node, relation, scope);

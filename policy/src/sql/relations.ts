@@ -54,8 +54,8 @@ export function searchPathKnown(walk: Walk, schema: string | undefined): void {
   }
 }
 
-/** The relation that a RangeVar names; 42P01 where there is none. */
-export function relationOf(walk: Walk, rangeVar: TreeNode): RelationInfo {
+/** The relation that a RangeVar names; 42P01 where there is none, with a position only in queries, as the server does. */
+export function relationOf(walk: Walk, rangeVar: TreeNode, isQuery = false): RelationInfo {
   const found = findRelation(walk, rangeVar);
   if (found !== undefined) return found;
   const schema = rangeVar.schemaname === undefined ? undefined : textOf(rangeVar, "schemaname");
@@ -67,7 +67,7 @@ export function relationOf(walk: Walk, rangeVar: TreeNode): RelationInfo {
       sqlstate: "42P01",
       message: `relation "${shown}" does not exist`,
       // A byte offset for now; `analyseSql` turns it into a character position.
-      ...(typeof location === "number" && walk.isDirect ? { position: location } : {}),
+      ...(isQuery && typeof location === "number" && walk.isDirect ? { position: location } : {}),
     },
     true,
   );
