@@ -340,3 +340,29 @@ test("a gateway that cannot start says why in one line and ends", async () => {
 test("a client that stops half-way through TLS or login is let go", async () => {
   for (const { name, closed } of halfWay) await expect(closed, name).resolves.toBeDefined();
 });
+
+test("more sessions than may log in at once are no flood of logins", async () => {
+  const many: WireClient[] = [];
+  const second = await startPostgres({ tls: true, database: "shop", settings: { max_connections: 600 } });
+  const roomy = await startGateway({ server: second, policies });
+  try {
+    for (let batch = 0; batch < 22; batch++) {
+      const login = () =>
+        WireClient.logIn({
+          port: roomy.port,
+          ca: roomy.caPem,
+          user: "shop",
+          database: "shop",
+          password: roomy.issuer.token(staff),
+        });
+      many.push(...(await Promise.all(Array.from({ length: 25 }, login))));
+    }
+    for (const client of many) client.send(query("SELECT 1"));
+    for (const client of many)
+      expect((await client.until("Z")).map(({ type }) => type).join("")).toBe("TDCZ");
+  } finally {
+    for (const client of many) client.close();
+    await roomy.stop();
+    await second.stop();
+  }
+}, 60_000);

@@ -54,7 +54,11 @@ export class WireClient {
     client.send(startup({ user: login.user, database: login.database }));
     await client.until("R");
     client.send(password(login.password));
-    await client.until("Z");
+    const answers = await client.until("Z");
+    if (answers.at(-1)?.type !== "Z") {
+      const { C, M } = answers.find(({ type }) => type === "E")?.fields ?? {};
+      throw new Error(`the login failed: ${C ?? "closed without an error"} ${M ?? ""}`);
+    }
     return client;
   }
 

@@ -45,7 +45,7 @@ export class Gateway {
     string,
     { readonly host: ResourceHost; readonly servers: readonly Server[] }
   >();
-  private readonly pending = new Set<Socket>();
+  private readonly sockets = new Set<Socket>();
   private connections = 0;
   private set: ManifestSet | undefined;
   private fingerprint = "";
@@ -130,7 +130,7 @@ export class Gateway {
     while (this.sessionCount() > 0 && performance.now() < last) {
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    for (const socket of this.pending) socket.destroy();
+    for (const socket of this.sockets) socket.destroy();
     this.authenticator?.close();
     this.admin?.close();
     this.admin?.closeAllConnections();
@@ -201,19 +201,20 @@ export class Gateway {
 
   private accept(socket: Socket, host: ResourceHost, serve: (socket: Socket) => Promise<void>): void {
     socket.on("error", () => undefined);
-    if (this.connections >= this.limits.sessionsMax || this.pending.size >= this.limits.pendingLoginsMax) {
+    const pendingLogins = this.connections - this.sessionCount();
+    if (this.connections >= this.limits.sessionsMax || pendingLogins >= this.limits.pendingLoginsMax) {
       // More than we can serve: the cheapest answer is none.
       socket.destroy();
       host.report(new GatewayError("tooManySessions"), "");
       return;
     }
     this.connections += 1;
-    this.pending.add(socket);
+    this.sockets.add(socket);
     serve(socket)
       .catch((error: unknown) => this.log.error({ err: error }, "a connection failed unexpectedly"))
       .finally(() => {
         this.connections -= 1;
-        this.pending.delete(socket);
+        this.sockets.delete(socket);
       });
   }
 
