@@ -36,7 +36,7 @@ async function main(): Promise<void> {
       profile: { type: "boolean", default: false },
     },
   });
-  const pace: Pace = values.quick ? { seconds: 1, rounds: 3 } : { seconds: 3, rounds: 5 };
+  const pace: Pace = values.quick ? { seconds: 1, rounds: 3 } : { seconds: 2, rounds: 5 };
   const chosen = works.filter(({ name }) => name.toLowerCase().includes(values.only.toLowerCase()));
   if (chosen.length === 0) throw new Error(`no work is called ${values.only}`);
   await buildBundle();
@@ -51,19 +51,31 @@ async function main(): Promise<void> {
       return;
     }
     const rows: Row[] = [];
+    const failures: string[] = [];
     for (const { name, measure } of chosen) {
       process.stderr.write(`${name}\n`);
-      rows.push(...(await measure(ways, pace)));
+      try {
+        rows.push(...(await measure(ways, pace)));
+      } catch (error) {
+        // The other works are still worth knowing; the exit code tells.
+        failures.push(`${name}: ${error instanceof Error ? error.message : error}`);
+        process.exitCode = 1;
+      }
     }
     console.log(table(rows));
+    for (const failure of failures) console.error(`not measured: ${failure}`);
     await keepResults(rows);
     // A short or partial run says too little to be kept.
-    if (!values.quick && values.only === "") await keepInDocument("results", `${machine}\n\n${table(rows)}`);
+    if (!values.quick && values.only === "" && failures.length === 0) {
+      await keepInDocument("results", `${machine}\n\n${table(rows)}`);
+    }
   } finally {
     await ways.stop();
   }
 }
 
+// What was started ends with this process, which has to end in order for that.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => process.exit(130));
 try {
   await main();
 } catch (error) {

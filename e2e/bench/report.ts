@@ -25,9 +25,9 @@ const document = join(root, "docs/benchmarks.md");
 /** The rows as a Markdown table. */
 export function table(rows: readonly Row[]): string {
   const cells = rows.map(({ work, against, ratio, atLeast, detail }) => {
-    const verdict =
-      atLeast === undefined ? "" : ratio >= atLeast ? `≥ ${atLeast}` : `≥ ${atLeast} **missed**`;
-    return `| ${work} | ${against} | ${ratio.toFixed(2)} | ${verdict} | ${detail} |`;
+    const asked =
+      atLeast === undefined ? "" : `≥ ${atLeast.toFixed(2)}${ratio >= atLeast ? "" : " **missed**"}`;
+    return `| ${work} | ${against} | ${ratio.toFixed(2)} | ${asked} | ${detail} |`;
   });
   return ["| work | against | ratio | asked | measured |", "|---|---|---:|---|---|", ...cells].join("\n");
 }
