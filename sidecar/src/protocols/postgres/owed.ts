@@ -51,8 +51,11 @@ export type Owed =
       readonly effects: readonly SessionEffect[];
     }
   | { readonly kind: "close"; readonly segment: number; readonly closed: StatementEntry | undefined }
-  /** `maybe`: sent while COPY data was expected; the server ignores it unless the copy had already failed. */
-  | { readonly kind: "sync"; readonly segment: number; maybe: boolean };
+  /**
+   * `maybe`: sent while COPY data was expected; the server ignores it unless the copy had already failed.
+   * `copyEnds`: how many copies of the command before it the client had ended by then.
+   */
+  | { readonly kind: "sync"; readonly segment: number; readonly copyEnds: number; maybe: boolean };
 
 /** The queue of what is owed. */
 export class OwedQueue {

@@ -221,6 +221,24 @@ describe("copy", () => {
     expect(session.session.isIdle).toBe(true);
   });
 
+  it("C18: a Sync pipelined behind the end of a COPY is answered, and what follows it too", async () => {
+    const session = openSession([]);
+    await session.send(
+      ...[client.parse("", "COPY orders FROM STDIN"), client.bind("", ""), client.execute("")],
+      ...[client.copyData("1\t2\n"), client.copyDone(), client.sync()],
+      ...[client.parse("", "SELECT 1"), client.bind("", ""), client.execute(""), client.sync()],
+    );
+    session.reply(server.parseComplete(), server.bindComplete(), server.copyIn());
+    session.reply(server.complete("COPY 1"), server.ready("I"));
+    session.reply(
+      server.parseComplete(),
+      server.bindComplete(),
+      server.complete("SELECT 1"),
+      server.ready("I"),
+    );
+    expect(session.session.isIdle).toBe(true);
+  });
+
   it("streams CopyData through in pieces, whatever its size", async () => {
     const session = openSession([]);
     await session.send(client.query("COPY orders FROM STDIN"));

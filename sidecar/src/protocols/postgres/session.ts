@@ -66,6 +66,10 @@ export class PostgresSession {
   /** After a refusal in extended mode nothing counts until Sync, as in the server. */
   private isSkipping = false;
   private isCopyingIn = false;
+  /** CopyDone and CopyFail that the client has sent since its last Query or Execute. */
+  private copyEndsSent = 0;
+  /** CopyInResponses of the command at the head of the queue. */
+  private copiesBegun = 0;
   private failedSinceReady = false;
   private settleWaiters: (() => void)[] = [];
   private isEnded = false;
@@ -178,7 +182,8 @@ export class PostgresSession {
     if (type === frontend.sync) {
       this.isSkipping = false;
       this.up.pass(chunk, at, end);
-      this.push({ kind: "sync", segment: this.segment, maybe: this.isCopyingIn });
+      const { segment, isCopyingIn: maybe, copyEndsSent: copyEnds } = this;
+      this.push({ kind: "sync", segment, maybe, copyEnds });
       this.segment += 1;
       return undefined;
     }
@@ -211,6 +216,7 @@ export class PostgresSession {
       case frontend.copyDone:
       case frontend.copyFail:
         this.isCopyingIn = false;
+        this.copyEndsSent += 1;
         this.up.pass(chunk, at, end);
         return undefined;
       case frontend.functionCall:
@@ -428,11 +434,9 @@ export class PostgresSession {
     parameters: readonly RecordedParameter[] | undefined,
     then: (outcome: Permit | Refusal) => void,
   ): Promise<void> | undefined {
-    const record = {
-      ...recorded(judged),
-      at: this.options.clock.nowMs(),
-      ...(parameters === undefined ? {} : { parameters }),
-    };
+    const { text, verdict } = recorded(judged);
+    const at = this.options.clock.nowMs();
+    const record = parameters === undefined ? { text, verdict, at } : { text, verdict, at, parameters };
     const answer = this.options.guard.request(record, judged.needsDisk);
     if (answer instanceof Promise) return answer.then((later) => this.unlessIgnored(() => then(later)));
     then(answer);
@@ -516,6 +520,7 @@ export class PostgresSession {
     if (this.owed.length >= this.options.limits.owedMax) {
       throw new GatewayError("tooLarge", { detail: "too many unanswered messages in one pipeline" });
     }
+    if (entry.kind === "query" || entry.kind === "execute") this.copyEndsSent = 0;
     this.owed.push(entry);
   }
 
@@ -675,6 +680,7 @@ export class PostgresSession {
       case backend.copyInResponse:
         if (first?.kind !== "query" && first?.kind !== "execute") throw unexpected(type);
         this.isCopyingIn = true;
+        this.copiesBegun += 1;
         this.markMaybeSyncs();
         return;
       case backend.copyOutResponse:
@@ -695,11 +701,11 @@ export class PostgresSession {
     this.owed.shift();
   }
 
-  /** A Sync sent while the server took COPY data is ignored by it, as are those pipelined behind the COPY. */
+  /** A Sync sent while the server took COPY data is ignored by it, as are those pipelined behind the COPY's start. */
   private markMaybeSyncs(): void {
     for (let index = 1; ; index += 1) {
       const entry = this.owed.at(index);
-      if (entry?.kind !== "sync") return;
+      if (entry?.kind !== "sync" || entry.copyEnds >= this.copiesBegun) return;
       entry.maybe = true;
     }
   }
@@ -782,23 +788,21 @@ export class PostgresSession {
   }
 
   private finishExecute(): void {
+    this.copiesBegun = 0;
     const entry = this.owed.shift();
     if (entry?.kind === "execute") this.report(entry.running);
   }
 
   private report(running: Running | undefined): void {
     if (running === undefined || running.number === 0) return;
-    this.options.guard.response(running.number, {
-      rows: running.rows,
-      bytes: running.bytes,
-      ms: this.options.clock.monotonicMs() - running.startedMs,
-      ...(running.tag === undefined ? {} : { tag: running.tag }),
-      ...(running.sqlstate === undefined ? {} : { sqlstate: running.sqlstate }),
-    });
+    const { rows, bytes, tag, sqlstate } = running;
+    const ms = this.options.clock.monotonicMs() - running.startedMs;
+    this.options.guard.response(running.number, { rows, bytes, ms, tag, sqlstate });
   }
 
   private readyForQuery(status: number): void {
     this.isCopyingIn = false;
+    this.copiesBegun = 0;
     // The head may be a Sync that the server has ignored while it copied; the ready one is then behind it.
     const first = this.owed.first();
     if (first?.kind !== "query" && first?.kind !== "sync") throw unexpected(backend.readyForQuery);
@@ -839,6 +843,7 @@ export class PostgresSession {
 
   /** The server ignores everything up to the next Sync: take back what it will not do. */
   private skipToSync(sqlstate: string): void {
+    this.copiesBegun = 0;
     const skipped: Owed[] = [];
     for (let first = this.owed.first(); first !== undefined; first = this.owed.first()) {
       if (first.kind === "sync") break;
