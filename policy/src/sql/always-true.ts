@@ -32,8 +32,10 @@ type Truth = "always" | "never" | "some" | "unknown";
 /** True where nothing in the condition holds rows of the target back. */
 export function isUnbounded(walk: Walk, scope: Scope, write: ConditionedWrite): boolean {
   if (!isNode(write.where)) return true;
-  const truth = new Judge(walk, scope, write).truth(write.where);
-  return truth === "always" || truth === "unknown";
+  const looks = { left: 20_000 };
+  const truth = new Judge(walk, scope, write, looks).truth(write.where);
+  // An answer that we ran out of looks for is no answer.
+  return truth === "always" || truth === "unknown" || looks.left <= 0;
 }
 
 /** MERGE changes whatever its join matches, and with NOT MATCHED BY SOURCE whatever it does not match. */
@@ -78,7 +80,7 @@ class Judge {
   /** WITH queries being looked into, as RECURSIVE ones name themselves. */
   readonly #withs = new Set<string>();
 
-  constructor(walk: Walk, scope: Scope, write: ConditionedWrite, looks = { left: 20_000 }) {
+  constructor(walk: Walk, scope: Scope, write: ConditionedWrite, looks: { left: number }) {
     this.#looks = looks;
     this.#walk = walk;
     this.#scope = scope;
@@ -117,8 +119,8 @@ class Judge {
   }
 
   /** Conditions built to make us look for ever are unbounded. */
-  #mayLook(): boolean {
-    this.#looks.left -= 1;
+  #mayLook(cost = 1): boolean {
+    this.#looks.left -= cost;
     return this.#looks.left > 0;
   }
 
@@ -462,6 +464,7 @@ class Judge {
   #columns(value: unknown): readonly string[] {
     const found: string[] = [];
     eachNode(isNode(value) ? { value } : value, (tag, node) => {
+      if (!this.#mayLook(0.1)) return true;
       if (tag === "SelectStmt") {
         if (this.#isCorrelated(node)) found.push("subquery");
         return true;
@@ -508,8 +511,13 @@ function complementKeys(item: TreeNode): {
   readonly is: readonly string[];
   readonly opposites: readonly string[];
 } {
-  const whole = textOfTree(item);
   const not = nodeOf(item, "BoolExpr");
+  // Whole conditions are taken apart elsewhere; written out at every level they would cost the square of their depth.
+  const part = not === undefined ? item : (listOf(not, "args")[0] ?? {});
+  if (nodeOf(part, "BoolExpr") !== undefined || (not !== undefined && not.boolop !== "NOT_EXPR")) {
+    return { is: [], opposites: [] };
+  }
+  const whole = textOfTree(item);
   if (not?.boolop === "NOT_EXPR") {
     return {
       is: [`not ${textOfTree(listOf(not, "args")[0])}`],

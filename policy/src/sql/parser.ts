@@ -1,6 +1,6 @@
 /** PostgreSQL 18's own parser: a text in, statements or the server's own error out. */
 import createModule, { type PgQueryModule } from "libpg-query/wasm/libpg-query.js";
-import { indexAt, positionAt, Rejected } from "./rejection.ts";
+import { Rejected } from "./rejection.ts";
 import { isNode, listOf, nodeOf, type TreeNode } from "./tree.ts";
 
 /** One statement of a text. */
@@ -36,10 +36,11 @@ export function parseStatements(sql: string): readonly ParsedStatement[] {
   const tree = withInstance((instance) => parseWith(instance, sql));
   const statements: ParsedStatement[] = [];
   const raw = listOf(tree, "stmts");
+  const cut = raw.length > 1 ? cutter(sql) : () => sql;
   for (const item of raw) {
     const node = nodeOf(item, "stmt");
     if (node === undefined) throw tooComplex();
-    statements.push({ node, text: raw.length === 1 ? sql : cut(sql, item) });
+    statements.push({ node, text: cut(item) });
   }
   return statements;
 }
@@ -117,7 +118,7 @@ function parseWith(instance: PgQueryModule, sql: string): TreeNode {
     result = instance._wasm_parse_query_raw(query);
     if (result === 0) throw tooComplex();
     const error = instance.getValue(result + 8, "i32");
-    if (error !== 0) throw syntaxError(instance, error, sql);
+    if (error !== 0) throw syntaxError(instance, error);
     json = instance.UTF8ToString(instance.getValue(result, "i32"));
   } finally {
     instance._free(query);
@@ -137,14 +138,15 @@ function treeFrom(json: string): TreeNode {
 }
 
 /** Layout of PgQueryError in 32-bit WebAssembly: message, funcname, filename, lineno, cursorpos, context. */
-function syntaxError(instance: PgQueryModule, error: number, sql: string): Rejected {
+function syntaxError(instance: PgQueryModule, error: number): Rejected {
   const message = instance.UTF8ToString(instance.getValue(error, "i32"));
   const cursor = instance.getValue(error + 16, "i32");
   if (message.startsWith("memory exhausted") || message.startsWith("stack depth")) return tooComplex();
   return new Rejected({
     sqlstate: "42601",
     message,
-    ...(cursor > 0 ? { position: positionAt(sql, cursor - 1) } : {}),
+    // Counted in characters from 1 already, unlike the byte offsets in trees.
+    ...(cursor > 0 ? { position: cursor } : {}),
   });
 }
 
@@ -168,9 +170,14 @@ function copyIn(instance: PgQueryModule, text: string): number {
   return pointer;
 }
 
-function cut(sql: string, item: TreeNode): string {
-  const start = indexAt(sql, Number(item.stmt_location ?? 0));
-  const length = Number(item.stmt_len ?? 0);
-  const rest = sql.slice(start);
-  return (length === 0 ? rest : rest.slice(0, indexAt(rest, length))).trim();
+/** Cuts statements out of a text by the parser's byte offsets, which are indexes where the text is all ASCII. */
+function cutter(sql: string): (item: TreeNode) => string {
+  const bytes = Buffer.from(sql, "utf8");
+  const isAscii = bytes.length === sql.length;
+  return (item) => {
+    const start = Number(item.stmt_location ?? 0);
+    const length = Number(item.stmt_len ?? 0);
+    const end = length === 0 ? bytes.length : start + length;
+    return (isAscii ? sql.slice(start, end) : bytes.toString("utf8", start, end)).trim();
+  };
 }

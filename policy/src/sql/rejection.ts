@@ -34,18 +34,6 @@ export function positionAt(sql: string, byteOffset: number): number {
   return characters + 1;
 }
 
-/** The index into a JavaScript string of a byte offset into its UTF-8 form. */
-export function indexAt(sql: string, byteOffset: number): number {
-  let bytes = 0;
-  let index = 0;
-  while (index < sql.length && bytes < byteOffset) {
-    const code = sql.codePointAt(index) ?? 0;
-    bytes += utf8Length(code);
-    index += code > 0xffff ? 2 : 1;
-  }
-  return index;
-}
-
 function utf8Length(code: number): number {
   if (code < 0x80) return 1;
   if (code < 0x800) return 2;
