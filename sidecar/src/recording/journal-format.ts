@@ -124,6 +124,16 @@ function signedHead(journal: string, block: number, digest: string): Buffer {
 
 /** Encodes what the decision cache can keep: the statement and its verdict, as members of a command record. */
 export function encodeDecision(text: string, verdict: Verdict): string {
+  return joinDecision(text, encodeVerdict(verdict));
+}
+
+/** A statement and its encoded verdict, as members of a command record. */
+export function joinDecision(text: string, encodedVerdict: string): string {
+  return `"sql":${JSON.stringify(text)},"verdict":${encodedVerdict}`;
+}
+
+/** Encodes what a record keeps of a verdict. */
+export function encodeVerdict(verdict: Verdict): string {
   const kept: RecordedVerdict = {
     action: verdict.action,
     ...(verdict.rule && { policy: verdict.rule.policy, rule: verdict.rule.rule }),
@@ -137,7 +147,7 @@ export function encodeDecision(text: string, verdict: Verdict): string {
       })),
     }),
   };
-  return `"sql":${JSON.stringify(text)},"verdict":${JSON.stringify(kept)}`;
+  return JSON.stringify(kept);
 }
 
 /** The line of a command; `decision` is what `encodeDecision` gave. */

@@ -33,8 +33,8 @@ export interface CommandRecord {
 
 /** What came back for a command, written after it ended. */
 export interface ResponseRecord {
-  readonly tag?: string;
-  readonly sqlstate?: string;
+  readonly tag?: string | undefined;
+  readonly sqlstate?: string | undefined;
   readonly rows: number;
   readonly bytes: number;
   /** Wall time from permit to end, in milliseconds. */

@@ -5,7 +5,8 @@ import { JournalFile } from "./journal-file.ts";
 import {
   closingLine,
   commandLine,
-  encodeDecision,
+  encodeVerdict,
+  joinDecision,
   openingLine,
   recordLine,
   responseLine,
@@ -81,7 +82,10 @@ export interface JournalHost {
   /** Flush it now. */
   urgent(journal: SessionJournal): void;
   /** Encodings of decisions that callers did not keep themselves. */
-  readonly encodings: WeakMap<Verdict, { readonly text: string; readonly encoded: string }>;
+  readonly encodings: WeakMap<
+    Verdict,
+    { readonly text: string; readonly verdict: string; readonly encoded: string }
+  >;
 }
 
 /** Somebody who waits for records to be stored, or for room. */
@@ -338,8 +342,10 @@ export class SessionJournal implements SessionRecording {
   #encoding({ text, verdict }: CommandRecord): string {
     const known = this.#host.encodings.get(verdict);
     if (known?.text === text) return known.encoded;
-    const encoded = encodeDecision(text, verdict);
-    this.#host.encodings.set(verdict, { text, encoded });
+    // One verdict serves many texts that differ in literals: only the text is encoded anew.
+    const encodedVerdict = known?.verdict ?? encodeVerdict(verdict);
+    const encoded = joinDecision(text, encodedVerdict);
+    this.#host.encodings.set(verdict, { text, verdict: encodedVerdict, encoded });
     return encoded;
   }
 

@@ -161,6 +161,12 @@ export class Gateway {
     }
     const { recorder, authenticator } = this;
     if (recorder === undefined || authenticator === undefined) throw new Error("the gateway has not started");
+    // Bound once: hashing labels for each command would cost more than the rest of the count.
+    const decisions = {
+      Allow: this.metrics.decisions.labels({ resource: name, action: "Allow" }),
+      Deny: this.metrics.decisions.labels({ resource: name, action: "Deny" }),
+      RequireApproval: this.metrics.decisions.labels({ resource: name, action: "RequireApproval" }),
+    };
     const host = new ResourceHost(name, served, set, {
       authenticator,
       recorder,
@@ -169,7 +175,7 @@ export class Gateway {
       limits: this.limits,
       clock: { monotonicMs: () => performance.now(), nowMs: Date.now },
       servingTls: (resource, clientCa) => this.servingTls(resource, clientCa),
-      onDecision: (resource, { action }) => this.metrics.decisions.inc({ resource, action }),
+      onDecision: (_resource, { action }) => decisions[action].inc(),
       onLogin: (resource, error, id) => this.loginFailed(resource, error, id),
       onSession: (resource, change, reason) => {
         if (change === 1) {

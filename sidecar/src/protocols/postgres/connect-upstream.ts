@@ -163,22 +163,27 @@ export async function cancelUpstream(session: UpstreamSession, limits: Limits | 
 /** Reads messages one by one during login. */
 class MessageReader {
   private buffer: Buffer = Buffer.alloc(0);
-  private waiting: { resolve: () => void; reject: (error: unknown) => void } | undefined;
+  private wake: () => void = () => undefined;
+  private isOver = false;
+  private isReleased = false;
   private readonly socket: Socket;
   private readonly signal: AbortSignal;
-  private isReleased = false;
-  private readonly onReadable = () => this.waiting?.resolve();
-  private readonly onClose = () =>
-    this.waiting?.reject(
-      new GatewayError("upstreamUnreachable", { cause: new Error("closed during login") }),
-    );
+  private readonly onData = (chunk: Buffer) => {
+    this.buffer = this.buffer.length === 0 ? chunk : Buffer.concat([this.buffer, chunk]);
+    this.wake();
+  };
+  private readonly onOver = () => {
+    this.isOver = true;
+    this.wake();
+  };
 
   constructor(socket: Socket, signal: AbortSignal) {
     this.socket = socket;
     this.signal = signal;
-    socket.on("readable", this.onReadable);
-    socket.on("close", this.onClose);
-    signal.addEventListener("abort", this.onClose, { once: true });
+    socket.on("data", this.onData);
+    socket.on("end", this.onOver);
+    socket.on("close", this.onOver);
+    signal.addEventListener("abort", this.onOver, { once: true });
   }
 
   async next(): Promise<{ type: number; body: Buffer }> {
@@ -192,18 +197,12 @@ class MessageReader {
           return message;
         }
       }
-      const chunk: Buffer | null = this.socket.read();
-      if (chunk !== null) {
-        this.buffer = this.buffer.length === 0 ? chunk : Buffer.concat([this.buffer, chunk]);
-        continue;
-      }
-      if (this.socket.destroyed || this.signal.aborted || this.socket.readableEnded) {
+      if (this.isOver || this.socket.destroyed || this.signal.aborted) {
         throw new GatewayError("upstreamUnreachable", { cause: new Error("closed during login") });
       }
-      await new Promise<void>((resolve, reject) => {
-        this.waiting = { resolve, reject };
+      await new Promise<void>((resolve) => {
+        this.wake = resolve;
       });
-      this.waiting = undefined;
     }
   }
 
@@ -212,9 +211,10 @@ class MessageReader {
     if (!this.isReleased) {
       this.isReleased = true;
       this.socket.pause();
-      this.socket.off("readable", this.onReadable);
-      this.socket.off("close", this.onClose);
-      this.signal.removeEventListener("abort", this.onClose);
+      this.socket.off("data", this.onData);
+      this.socket.off("end", this.onOver);
+      this.socket.off("close", this.onOver);
+      this.signal.removeEventListener("abort", this.onOver);
     }
     const { buffer } = this;
     this.buffer = Buffer.alloc(0);

@@ -9,8 +9,8 @@ const maySecrets = /\b(password|connection|options|secret)\b/i;
  * nobody can tell) are kept without their string literals: a typed secret is never an event.
  */
 export function recorded(judged: Judged): { readonly text: string; readonly verdict: Verdict } {
-  const { text, verdict, needsDisk, rejection } = judged;
-  if ((!needsDisk && rejection === undefined) || !maySecrets.test(text)) return { text, verdict };
+  const { text, needsDisk, rejection, verdict } = judged;
+  if ((!needsDisk && rejection === undefined) || !maySecrets.test(text)) return judged;
   // The server's words for a syntax error quote what stands at the error.
   const message = rejection === undefined ? verdict.message : "the statement cannot be parsed or resolved";
   return { text: withoutLiterals(text), verdict: { ...verdict, message } };

@@ -21,6 +21,7 @@ export class SideConnection {
     socket.on("data", (chunk: Buffer) => this.receive(chunk));
     socket.on("close", () => this.fail(new GatewayError("upstreamUnreachable")));
     socket.on("error", (error) => this.fail(error));
+    socket.resume();
   }
 
   /** Runs one query and resolves with its rows; queries wait for one another. */

@@ -66,6 +66,28 @@ const functionNames = (oids: string) => `(SELECT COALESCE(pg_catalog.json_agg(
     pg_catalog.json_build_array(${oid("f.oid")}, fn.nspname, f.proname)), '[]'::pg_catalog.json)
   FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_namespace fn ON fn.oid = f.pronamespace WHERE f.oid IN (${oids}))`;
 
+// A trigger runs its function and whatever its WHEN condition calls.
+const triggerFunctions = `SELECT g.tgfoid
+  UNION SELECT d.refobjid FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass
+    AND d.objid = g.oid AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+  UNION SELECT o.oprcode FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_operator o ON o.oid = d.refobjid
+    WHERE d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass AND d.objid = g.oid
+      AND d.refclassid = 'pg_catalog.pg_operator'::pg_catalog.regclass`;
+
+// Functions of pg_catalog are in no pg_depend; the stored expression names them by their ids.
+const builtinUses = (kind: string, expressions: readonly (readonly [owner: string, tree: string, from: string])[]) =>
+  part(
+    kind,
+    `${oid("u.owner")}, pg_catalog.string_agg(DISTINCT p.proname, ' ')`,
+    `FROM (${expressions
+      .map(
+        ([owner, tree, from]) => `SELECT ${owner} AS owner, found[1]::pg_catalog.oid AS function FROM pg_catalog.${from},
+          pg_catalog.regexp_matches(${tree}::pg_catalog.text, ':(?:funcid|opfuncid) ([0-9]+)', 'g') found`,
+      )
+      .join(" UNION ")}) u JOIN pg_catalog.pg_proc p ON p.oid = u.function
+    WHERE p.oid < ${firstUserOid} GROUP BY u.owner`,
+  );
+
 const columnsOf = (list: string) => `(SELECT ${list} FROM pg_catalog.pg_attribute a
   WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)`;
 
@@ -135,7 +157,7 @@ const parts: readonly string[] = [
   // Clones of a partitioned table's triggers count as internal before 15; those of foreign keys are all in pg_catalog.
   part(
     "trigger",
-    `${oid("g.tgrelid")}, g.tgtype, ${functionNames("g.tgfoid")}`,
+    `${oid("g.tgrelid")}, g.tgtype, ${functionNames(triggerFunctions)}`,
     `FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid
       WHERE g.tgenabled <> 'D'
         AND NOT (g.tgisinternal AND p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace)`,
@@ -164,6 +186,20 @@ const parts: readonly string[] = [
       ),
     ].join(" UNION ")}) d`,
   ),
+  builtinUses("relationBuiltins", [
+    ["x.adrelid", "x.adbin", "pg_attrdef x"],
+    ["x.conrelid", "x.conbin", "pg_constraint x"],
+    ["x.polrelid", "x.polqual", "pg_policy x"],
+    ["x.polrelid", "x.polwithcheck", "pg_policy x"],
+    ["x.indrelid", "x.indexprs", "pg_index x"],
+    ["x.indrelid", "x.indpred", "pg_index x"],
+    ["x.tgrelid", "x.tgqual", "pg_trigger x"],
+    ["x.partrelid", "x.partexprs", "pg_partitioned_table x"],
+  ]),
+  builtinUses("typeBuiltins", [
+    ["x.contypid", "x.conbin", "pg_constraint x"],
+    ["x.oid", "x.typdefaultbin", "pg_type x"],
+  ]),
   part(
     "typeUse",
     `${oid("d.owner")}, ${referred}`,

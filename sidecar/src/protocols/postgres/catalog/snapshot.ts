@@ -1,5 +1,12 @@
 /** The committed catalog of one database at one moment, built from the rows of `catalogQuery`. */
-import type { FunctionInfo, ObjectRef, RelationInfo, RelationKind, TypeInfo } from "@sallyport/policy";
+import {
+  type FunctionInfo,
+  isReadBuiltin,
+  type ObjectRef,
+  type RelationInfo,
+  type RelationKind,
+  type TypeInfo,
+} from "@sallyport/policy";
 
 /** Names to things, keyed by `schema` NUL `name`; nothing in it changes once it is built. */
 export interface CatalogSnapshot {
@@ -8,6 +15,8 @@ export interface CatalogSnapshot {
   /** Schemas by name; the accounts that may look into one, or `everyone`. */
   readonly schemas: ReadonlyMap<string, "everyone" | ReadonlySet<string>>;
   relation(schema: string, name: string): RelationInfo | undefined;
+  /** Names of the relations that a user made in this schema. */
+  relationsIn(schema: string): readonly string[];
   functions(schema: string, name: string): readonly FunctionInfo[];
   operatorFunctions(schema: string, operator: string): readonly FunctionInfo[];
   type(schema: string, name: string): TypeInfo | undefined;
@@ -82,6 +91,8 @@ class Builder {
   private readonly reads = new Map<number, Use[]>();
   private readonly relationUses = new Map<number, Use[]>();
   private readonly typeUses = new Map<number, Use[]>();
+  private readonly relationBuiltins = new Map<number, readonly FunctionInfo[]>();
+  private readonly typeBuiltins = new Map<number, readonly FunctionInfo[]>();
   private readonly types = new Map<number, TypeRow>();
   private readonly functionRows: { oid: number; schema: number; info: Omit<FunctionInfo, "schema"> }[] = [];
   private readonly functions = new Map<number, FunctionInfo>();
@@ -141,6 +152,12 @@ class Builder {
         return;
       case "relationUse":
         push(this.relationUses, numberOf(a), useOf(b, c));
+        return;
+      case "relationBuiltins":
+        this.relationBuiltins.set(numberOf(a), unreviewed(wordsOf(b)));
+        return;
+      case "typeBuiltins":
+        this.typeBuiltins.set(numberOf(a), unreviewed(wordsOf(b)));
         return;
       case "typeUse":
         push(this.typeUses, numberOf(a), useOf(b, c));
@@ -214,7 +231,9 @@ class Builder {
 
   private relationInfo(oid: number, row: RelationRow): RelationInfo {
     const cascades = new Map<string, { relation: string; on: "delete" | "update" }>();
-    for (const { relation, onDelete, onUpdate } of this.cascades.get(oid) ?? []) {
+    // Rows of a table are rows of its children and theirs, with the triggers, checks and keys that hang on them there.
+    const family = this.familyOf(oid);
+    for (const { relation, onDelete, onUpdate } of family.flatMap((each) => this.cascades.get(each) ?? [])) {
       const name = this.relationName(relation);
       if (name === undefined) continue;
       if (onDelete) cascades.set(`d ${name}`, { relation: name, on: "delete" });
@@ -228,21 +247,35 @@ class Builder {
       columns: row.columns,
       ...(row.definition === undefined ? {} : { definition: withoutSemicolon(row.definition) }),
       reads: orNone(this.readsOf(oid)),
-      children: orNone((this.children.get(oid) ?? []).flatMap((child) => this.relationName(child) ?? [])),
+      children: orNone(family.slice(1).flatMap((child) => this.relationName(child) ?? [])),
       cascades: orNone([...cascades.values()]),
       triggers: orNone(
-        (this.triggers.get(oid) ?? []).flatMap(({ type, functions }) =>
-          functions.map((named) => ({ events: eventsOf(type), function: this.functionInfo(named) })),
-        ),
+        family
+          .flatMap((each) => this.triggers.get(each) ?? [])
+          .flatMap(({ type, functions }) =>
+            functions.map((named) => ({ events: eventsOf(type), function: this.functionInfo(named) })),
+          ),
       ),
       hasRules: row.hasRules,
       functions: orNone([
         ...new Set([
-          ...this.functionsBehind(this.relationUses.get(oid)),
-          ...this.functionsOfTypes(row.types),
+          ...family.flatMap((each) => [
+            ...this.functionsBehind(this.relationUses.get(each)),
+            ...(this.relationBuiltins.get(each) ?? []),
+            ...this.functionsOfTypes(this.relations.get(each)?.types ?? []),
+          ]),
         ]),
       ]),
     };
+  }
+
+  /** The table, its children, their children: each once. */
+  private familyOf(oid: number): readonly number[] {
+    if (!this.children.has(oid)) return [oid];
+    const family = new Set([oid]);
+    // A Set grows while it is walked.
+    for (const member of family) for (const child of this.children.get(member) ?? []) family.add(child);
+    return [...family];
   }
 
   private readsOf(oid: number): ObjectRef[] {
@@ -277,6 +310,7 @@ class Builder {
     // A Set grows while it is walked: parts of parts are reached, each once.
     for (const oid of seen) {
       for (const info of this.functionsBehind(this.typeUses.get(oid))) found.add(info);
+      for (const info of this.typeBuiltins.get(oid) ?? []) found.add(info);
       for (const inner of this.types.get(oid)?.parts ?? []) seen.add(inner);
     }
     return [...found];
@@ -323,6 +357,10 @@ class Snapshot implements CatalogSnapshot {
     if (builtin === undefined) return undefined;
     const columns = builtin.columns.split(" ");
     return { ...plainRelation, schema, name, kind: builtin.kind, columns };
+  }
+
+  relationsIn(schema: string): readonly string[] {
+    return [...this.parts.relations.values()].filter((each) => each.schema === schema).map(({ name }) => name);
   }
 
   functions(schema: string, name: string): readonly FunctionInfo[] {
@@ -377,6 +415,24 @@ export const plainRelation = {
 
 function builtinFunction(schema: string, name: string): FunctionInfo {
   return { schema, name, language: "internal", securityDefiner: false, settings: none };
+}
+
+/**
+ * What an expression of the catalog calls in pg_catalog and nobody has reviewed as a read: code that cannot be judged,
+ * as its arguments are not known here. A default that draws from its sequence is the one exception.
+ */
+function unreviewed(names: readonly string[]): readonly FunctionInfo[] {
+  return orNone(
+    names
+      .filter((name) => !isReadBuiltin(name) && name !== "nextval")
+      .map((name) => ({
+        schema: "pg_catalog expression",
+        name,
+        language: "internal",
+        securityDefiner: false,
+        settings: none,
+      })),
+  );
 }
 
 const relationKinds: Readonly<Record<string, RelationKind>> = {
