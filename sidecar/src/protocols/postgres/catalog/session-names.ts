@@ -245,6 +245,9 @@ export class SessionNames implements LiveNames {
       kind: effect.relationKind,
       temporary: schema === temporarySchema,
       columns: effect.columns,
+      // A view of this transaction: what it reads is known, its text is not, so writing to it is opaque.
+      reads: effect.reads ?? [],
+      hasRules: effect.relationKind === "view",
     };
     this.put("relation", schema, effect.name, { relation: info, onCommit: effect.onCommit });
   }
