@@ -31,5 +31,5 @@ demo: node_modules/.installed ## the main job on a real PostgreSQL (ARGS=--tour:
 bench: node_modules/.installed ## ratios to direct access and PgBouncer, printed and kept in bench-results.json
 	tsx e2e/bench/main.ts $(ARGS)
 
-build: node_modules/.installed ## the gateway and command line as one bundle in dist/
+build: node_modules/.installed ## the gateway and command line, bundled into dist/
 	npm run --silent build

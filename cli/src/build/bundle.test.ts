@@ -1,5 +1,6 @@
 import { execFile } from "node:child_process";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { X509Certificate } from "node:crypto";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -34,8 +35,28 @@ test("the bundle checks manifests, keys and certificates as the sources do", asy
 });
 
 test("the bundle is kept in memory at one byte a character", async () => {
-  const text = await readFile(join(folder, "sallyport.mjs"), "latin1");
-  expect(text.split("\n").filter((line) => /[\u0080-\uffff]/.test(line))).toEqual([]);
+  const names = (await readdir(folder, { recursive: true })).filter((name) => name.endsWith(".mjs"));
+  expect(names).toContain("sallyport.mjs");
+  const texts = await Promise.all(names.map((name) => readFile(join(folder, name), "latin1")));
+  expect(texts.filter((text) => /[\u0080-\uffff]/.test(text))).toEqual([]);
+});
+
+test("a part of an earlier build does not stay", async () => {
+  const stale = join(folder, "parts/stale.mjs");
+  await writeFile(stale, "");
+  await writeBundle(folder);
+  await expect(readFile(stale)).rejects.toMatchObject({ code: "ENOENT" });
+});
+
+test("the bundle issues the gateway's certificate in a program of its own", async () => {
+  const program = join(folder, "parts/issue-certificate.mjs");
+  const { stdout } = await run(process.execPath, [program, join(folder, "state"), "localhost", "::1"]);
+  const leaf = new X509Certificate(JSON.parse(stdout).certificate);
+  const ca = new X509Certificate(await readFile(join(folder, "state/ca.pem")));
+  expect(leaf.verify(ca.publicKey)).toBe(true);
+  expect(leaf.checkHost("localhost")).toBe("localhost");
+  expect(leaf.checkIP("::1")).toBe("::1");
+  expect(leaf.ca).toBe(false);
 });
 
 test("the bundle holds the gateway", async () => {

@@ -1,48 +1,63 @@
-/** The one file that images hold: every command and the gateway, runnable without node_modules. */
-import { chmod, copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
+/** What images hold: every command and the gateway, runnable without node_modules. */
+import { chmod, copyFile, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { build } from "esbuild";
+import { build, type Plugin } from "esbuild";
 
 const root = join(import.meta.dirname, "../../..");
 
-/** Writes `sallyport.mjs`, its source map, its licences and the SQL parser's WebAssembly into a folder. */
+/** Writes `sallyport.mjs` into a folder, and beside it `parts` with all that it loads, for images to copy whole. */
 export async function writeBundle(folder: string): Promise<string> {
-  const outfile = join(folder, "sallyport.mjs");
-  await mkdir(folder, { recursive: true });
+  const parts = join(folder, "parts");
+  // Parts are named after what is in them: those of an earlier build would stay.
+  await rm(parts, { recursive: true, force: true });
+  await mkdir(parts, { recursive: true });
   await build({
-    entryPoints: [join(root, "cli/src/main.ts")],
-    outfile,
+    entryPoints: {
+      sallyport: join(root, "cli/src/main.ts"),
+      // The gateway runs it as a program of its own.
+      "parts/issue-certificate": join(root, "sidecar/src/server/issue-certificate.ts"),
+    },
+    outdir: folder,
+    chunkNames: "parts/[name]-[hash]",
+    outExtension: { ".js": ".mjs" },
     bundle: true,
     platform: "node",
     target: "node24",
     format: "esm",
+    // What a process parses stays in its memory: the gateway should hold no other command, and no comments. A source
+    // with characters beyond Latin-1 would be held at two bytes each; esbuild escapes them in code.
+    splitting: true,
+    minify: true,
+    charset: "ascii",
     sourcemap: "linked",
     legalComments: "linked",
-    // A native addon that pg looks for and does without.
-    external: ["pg-native"],
     banner: { js: commonJsNames },
+    plugins: [leanBuiltins],
     logLevel: "warning",
   });
-  await keepOneByte(outfile);
   // libpg-query looks for it beside the file that it runs in.
   await copyFile(
     join(root, "node_modules/libpg-query/wasm/libpg-query.wasm"),
-    join(folder, "libpg-query.wasm"),
+    join(parts, "libpg-query.wasm"),
   );
+  const outfile = join(folder, "sallyport.mjs");
   await chmod(outfile, 0o755);
   return outfile;
 }
 
 /**
- * V8 keeps a source that is not Latin-1 at two bytes a character, which costs a gateway 3 MB. esbuild escapes such
- * characters in code; a few are left in comments, where one for one they do not move what the source map points to.
+ * An `import` of node:http reads everything that the module exports, and some of that is loaded when it is read:
+ * WebSocket brings in the whole of undici, 5 MB that the gateway never uses.
  */
-async function keepOneByte(file: string): Promise<void> {
-  const lines = (await readFile(file, "utf8")).split("\n");
-  const isComment = /^\s*(\/\/|\/\*|\*)/;
-  const kept = lines.map((line) => (isComment.test(line) ? line.replaceAll(/[\u0080-\uffff]/g, "?") : line));
-  await writeFile(file, kept.join("\n"));
-}
+const leanBuiltins: Plugin = {
+  name: "lean-builtins",
+  setup(build) {
+    build.onResolve({ filter: /^(node:)?https?$/ }, ({ path }) => ({ path, namespace: "builtin" }));
+    build.onLoad({ filter: /./, namespace: "builtin" }, ({ path }) => ({
+      contents: `module.exports = process.getBuiltinModule(${JSON.stringify(path)});`,
+    }));
+  },
+};
 
 /** CommonJS packages inside an ES module expect these names. */
 const commonJsNames = `

@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import type { CaseFileResult } from "@sallyport/policy";
 import type { Command } from "commander";
+import { parse as parseYaml } from "yaml";
 import { CliFailure } from "../failure.ts";
 import { readManifests } from "../manifest-folder.ts";
 import { coloured, counted, type OutputFormat, printable, withOutput, writeJson } from "../output.ts";
@@ -61,9 +62,8 @@ async function run(file: string, terminal: Terminal): Promise<CaseFileResult> {
 }
 
 async function readCases(path: string, file: string): Promise<unknown> {
-  const { parse } = await import("yaml");
   try {
-    return parse(await readFile(path, "utf8"));
+    return parseYaml(await readFile(path, "utf8"));
   } catch (cause) {
     throw new CliFailure(`cannot read ${file}`, { next: "Name a case file in YAML.", cause });
   }
