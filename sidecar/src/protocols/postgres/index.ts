@@ -19,6 +19,7 @@ import { SocketChannel } from "../../wire/channel.ts";
 import { errorTable, GatewayError } from "../../wire/gateway-error.ts";
 import type { AdmittedSession, EndCode, Protocol, ProtocolHost } from "../protocol.ts";
 import { acceptClient, askForToken, fatalFrame, type Greeting } from "./accept.ts";
+import { applicationName } from "./application-name.ts";
 import { CancelKeys } from "./cancel-keys.ts";
 import { Catalogs } from "./catalogs.ts";
 import { cancelUpstream, connectUpstream, type UpstreamSession } from "./connect-upstream.ts";
@@ -105,7 +106,10 @@ async function serveClient(
           hello,
           catalog.names(new PreparedStatements(), undefined),
         ),
-        applicationName: upstreamName(identity, session, hello),
+        applicationName: applicationName(
+          `${identity.user}/${session.id}`,
+          hello.parameters.get("application_name"),
+        ),
         signal,
       });
       try {
@@ -131,12 +135,6 @@ async function identify(channel: SocketChannel, host: ProtocolHost): Promise<Ide
   }
   const token = await askForToken(channel, host.limits);
   return host.authenticate({ token });
-}
-
-/** The name under which the server's own log and pg_stat_activity show the session; NAMEDATALEN cuts it at 63. */
-function upstreamName(identity: Identity, session: AdmittedSession, hello: Greeting): string {
-  const own = hello.parameters.get("application_name");
-  return `${identity.user}/${session.id}${own === undefined ? "" : ` ${own}`}`.slice(0, 63);
 }
 
 function databaseFor(host: ProtocolHost, hello: Greeting): string {
@@ -226,6 +224,7 @@ async function converse(
       judge,
       names,
       limits: host.limits,
+      applicationPrefix: `${admitted.identity.user}/${admitted.id}`,
       nonce: `sallyport_refused_${randomBytes(12).toString("hex")}`,
       toClient: relay.toClient,
       toUpstream: relay.toUpstream,

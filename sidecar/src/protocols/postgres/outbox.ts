@@ -33,6 +33,11 @@ export class Outbox {
     this.pieces.push(bytes);
   }
 
+  /** Adds a command in other words than the client's: only with its permit. */
+  ownCommand(_permit: Permit, bytes: Uint8Array): void {
+    this.own(bytes);
+  }
+
   get isEmpty(): boolean {
     return this.pieces.length === 0 && this.chunk === undefined;
   }

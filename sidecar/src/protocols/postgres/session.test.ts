@@ -137,6 +137,18 @@ describe("extended queries", () => {
     expect(session.upstream()).toBe("PS");
   });
 
+  it("a portal bound under an old policy is not executed under one that refuses it", async () => {
+    const session = openSession([]);
+    await session.send(client.query("BEGIN"));
+    session.reply(server.complete("BEGIN"), server.ready("T"));
+    await session.send(client.parse("", "DELETE FROM orders"), client.bind("later", ""), client.sync());
+    session.reply(server.parseComplete(), server.bindComplete(), server.ready("T"));
+    session.upstreamBytes();
+    session.adopt(noDeletes);
+    await session.send(client.execute("later"), client.sync());
+    expect(session.upstream()).toBe("PS");
+  });
+
   it("refuses to bind a statement that it does not know, as the server would", async () => {
     const session = openSession([]);
     await session.send(client.bind("", "nope"), client.execute(""), client.sync());
@@ -236,6 +248,20 @@ describe("copy", () => {
       server.complete("SELECT 1"),
       server.ready("I"),
     );
+    expect(session.session.isIdle).toBe(true);
+  });
+
+  it("C18: an error in the middle of a CopyData never cuts that frame in two, or its rest would be read as messages", async () => {
+    const session = openSession([]);
+    await session.send(client.parse("", "COPY orders FROM STDIN"), client.bind("", ""), client.execute(""));
+    session.reply(server.parseComplete(), server.bindComplete(), server.copyIn());
+    session.upstreamBytes();
+    const data = client.copyData("x".repeat(1000));
+    await session.send(data.subarray(0, 300));
+    session.reply(server.error("22P02", "bad input"));
+    await session.send(data.subarray(300), client.copyData("dropped"), client.copyDone(), client.sync());
+    expect(session.upstreamBytes()).toEqual(Buffer.concat([data, client.sync()]));
+    session.reply(server.ready("I"));
     expect(session.session.isIdle).toBe(true);
   });
 

@@ -3,6 +3,7 @@ import type { Command, SessionEffect } from "@sallyport/policy";
 import type { Permit, Refusal, SessionGuard } from "../../guard/index.ts";
 import { errorTable, GatewayError } from "../../wire/gateway-error.ts";
 import type { Limits } from "../../wire/limits.ts";
+import { setNameStatement } from "./application-name.ts";
 import { type BindParts, type RecordedParameter, readBind, recordedParameters } from "./bind.ts";
 import {
   backend,
@@ -27,6 +28,8 @@ export interface PostgresSessionOptions {
   readonly limits: Limits;
   /** Random, per connection: the name that a substituted statement cannot resolve. */
   readonly nonce: string;
+  /** What stands in front of the client's part of application_name. */
+  readonly applicationPrefix: string;
   readonly toClient: (bytes: Uint8Array) => void;
   readonly toUpstream: (bytes: Uint8Array) => void;
   /** The client said Terminate. */
@@ -56,6 +59,8 @@ export class PostgresSession {
   private clientHeld = 0;
   private clientNeeds = 0;
   private clientStreaming = 0;
+  /** Whether the frame that streams is dropped: decided at its start, for half a frame would shift all behind it. */
+  private isDroppingFrame = false;
   private upstreamParts: Buffer[] = [];
   private upstreamHeld = 0;
   private upstreamNeeds = 0;
@@ -113,7 +118,7 @@ export class PostgresSession {
     while (at < chunk.length) {
       if (this.clientStreaming > 0) {
         const taken = Math.min(this.clientStreaming, chunk.length - at);
-        if (!this.isSkipping) this.up.pass(chunk, at, at + taken);
+        if (!this.isDroppingFrame) this.up.pass(chunk, at, at + taken);
         this.clientStreaming -= taken;
         at += taken;
         continue;
@@ -127,6 +132,7 @@ export class PostgresSession {
       this.checkClientSize(type, size);
       if (type === frontend.copyData) {
         this.clientStreaming = size;
+        this.isDroppingFrame = this.isSkipping;
         continue;
       }
       if (chunk.length - at < size) {
@@ -238,8 +244,9 @@ export class PostgresSession {
       const refusal = this.refusalIn(outcome, judged);
       const running = outcome.kind === "permit" ? this.running(outcome) : undefined;
       const effects = refusal === undefined ? judged.effects : [];
-      if (outcome.kind === "permit") this.up.passCommand(outcome, chunk, at, end);
-      else this.up.own(queryFrame(this.failing(refusal)));
+      if (outcome.kind !== "permit") this.up.own(queryFrame(this.failing(refusal)));
+      else if (judged.applicationName === undefined) this.up.passCommand(outcome, chunk, at, end);
+      else this.up.ownCommand(outcome, queryFrame(this.namedAs(judged.applicationName)));
       this.push({
         kind: "query",
         segment: this.segment,
@@ -250,6 +257,10 @@ export class PostgresSession {
         failed: false,
       });
     });
+  }
+
+  private namedAs(value: string): string {
+    return setNameStatement(this.options.applicationPrefix, value);
   }
 
   private parse(chunk: Buffer, at: number, end: number): Promise<void> | undefined {
@@ -281,7 +292,8 @@ export class PostgresSession {
       const segment = this.segment;
       const entry = { name, judged, segment, confirmed: false, previous: undefined, isClosed: false };
       this.statements.put(entry);
-      this.up.passCommand(preview, chunk, at, end);
+      if (judged.applicationName === undefined) this.up.passCommand(preview, chunk, at, end);
+      else this.up.ownCommand(preview, parseFrame(name, this.namedAs(judged.applicationName)));
       this.push({ kind: "parse", segment: this.segment, refusal: undefined, entry });
       return undefined;
     }
@@ -363,7 +375,15 @@ export class PostgresSession {
     const name = nameEnd === at + 5 ? "" : readText(chunk, at + 5, nameEnd + 1);
     const portal = this.portals.get(name);
     if (portal !== undefined) {
-      // The permit is Bind's: this portal was judged and recorded there.
+      const { judged } = portal.statement;
+      const now = this.options.judge.reconsidered(judged);
+      if (now !== judged && now.verdict.action !== "Allow" && !this.options.guard.isObserving) {
+        return this.admit(now, undefined, (outcome) => {
+          const refusal = this.refusalIn(outcome, now);
+          if (refusal !== undefined) this.refuseExtended(refusal);
+        });
+      }
+      // The permit is Bind's: this portal was judged and recorded there, and the policy still allows it.
       this.up.pass(chunk, at, end);
       const { effects } = portal.statement.judged;
       const running = this.runningAs(portal.number);

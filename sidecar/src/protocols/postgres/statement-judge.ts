@@ -10,6 +10,7 @@ import type {
 } from "@sallyport/policy";
 import { mustBeDurable, type SessionGuard } from "../../guard/index.ts";
 import { errorTable } from "../../wire/gateway-error.ts";
+import { nameChangeOf } from "./application-name.ts";
 
 /** A text with what analysis and policy say of it, and under which names that held. */
 export interface Judged {
@@ -25,6 +26,8 @@ export interface Judged {
   readonly policyEpoch: number;
   /** True where it executes a prepared statement by name: what the name means may change at any message. */
   readonly readsPrepared: boolean;
+  /** Set where the text sets application_name: the session puts its own part in front. */
+  readonly applicationName: string | undefined;
 }
 
 /** The part of a session's names that the protocol moves: it learns what succeeded and asks for fresh facts. */
@@ -119,6 +122,12 @@ export class StatementJudge {
     );
   }
 
+  /** The same command under the policy in force now, where that has changed since. */
+  reconsidered(judged: Judged): Judged {
+    if (judged.policyEpoch === this.epoch) return judged;
+    return { ...judged, verdict: this.guard.decide(judged.command), policyEpoch: this.epoch };
+  }
+
   judge(text: string): Judged {
     const cache = this.cache();
     const exact = cache.get(text);
@@ -159,9 +168,18 @@ export class StatementJudge {
       return this.made(text, command, rejectedVerdict(analysis), analysis, []);
     }
     const command = commandOf(text, analysis.statements);
+    const change = nameChangeOf(text, command.parts);
+    if (change.kind === "refused") {
+      return this.made(text, command, rejectedVerdict(change.rejection), change.rejection, []);
+    }
+    const applicationName = change.kind === "set" ? change.value : undefined;
     const verdict = command.parts.length === 0 ? emptyVerdict : this.guard.decide(command);
     const effects = analysis.statements.map((statement) => statement.effects);
-    const judged = { ...this.made(text, command, verdict, undefined, effects), readsPrepared };
+    const judged = {
+      ...this.made(text, command, verdict, undefined, effects),
+      readsPrepared,
+      applicationName,
+    };
     if (verdict.cacheable && !readsPrepared) {
       cache.put(text, judged);
       if (shape !== undefined && !analysis.literalsMatter && verdict.readsText !== true)
@@ -198,6 +216,7 @@ export class StatementJudge {
       namesVersion: this.names.version,
       policyEpoch: this.epoch,
       readsPrepared: false,
+      applicationName: undefined,
     };
   }
 }

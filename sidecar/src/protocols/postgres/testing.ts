@@ -203,6 +203,7 @@ export function openSession(rules: readonly PolicyRule[], limits: Partial<Limits
       names,
       limits: { ...defaultLimits, ...limits },
       nonce,
+      applicationPrefix: "local:ann/1",
       toClient: (bytes) => down.push(bytes),
       toUpstream: (bytes) => up.push(bytes),
       onTerminate: () => undefined,

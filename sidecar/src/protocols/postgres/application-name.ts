@@ -1,0 +1,52 @@
+/**
+ * application_name toward the server carries who is at the other end: `<user>/<session id> <what the client says>`.
+ * Clients may set their part; the part in front of it is the gateway's.
+ */
+import type { CommandPart, SqlRejection } from "@sallyport/policy";
+
+/** NAMEDATALEN - 1: the server cuts longer names. */
+const nameBytesMax = 63;
+
+/** The name for the server: the identity first, so that what is cut off is the client's part. */
+export function applicationName(prefix: string, own: string | undefined): string {
+  const whole = own === undefined || own === "" ? prefix : `${prefix} ${own}`;
+  return whole.replaceAll(/[^\x20-\x7e]/g, "?").slice(0, nameBytesMax);
+}
+
+/** What a text does to application_name: nothing, sets it to a literal, or in a way that cannot be carried over. */
+export type NameChange =
+  | { readonly kind: "none" }
+  | { readonly kind: "set"; readonly value: string }
+  | { readonly kind: "refused"; readonly rejection: SqlRejection };
+
+const none: NameChange = { kind: "none" };
+const plainSet =
+  /^\s*set\s+(?:session\s+)?application_name\s*(?:=|\s+to\s)\s*(?:'((?:[^'\\]|'')*)'|([a-z_][a-z0-9_]*))\s*;?\s*$/i;
+
+/** Looks at the judged parts of a text for a change of application_name. RESET goes back to the gateway's own. */
+export function nameChangeOf(text: string, parts: readonly CommandPart[]): NameChange {
+  const isSet = parts.some(
+    ({ words, objects }) =>
+      words.includes("SET") &&
+      objects.some(({ kind, name }) => kind === "setting" && name === "application_name"),
+  );
+  if (!isSet) return none;
+  const [, quoted, bare] = plainSet.exec(text) ?? [];
+  if (bare?.toLowerCase() === "default") return none;
+  const value = quoted?.replaceAll("''", "'") ?? bare?.toLowerCase();
+  if (value !== undefined) return { kind: "set", value };
+  return {
+    kind: "refused",
+    rejection: {
+      kind: "rejected",
+      sqlstate: "0A000",
+      message: "application_name carries the identity of the session",
+      hint: "Set it in a statement of its own: SET application_name = 'text'.",
+    },
+  };
+}
+
+/** The statement that sets the name with the gateway's part in front. */
+export function setNameStatement(prefix: string, value: string): string {
+  return `SET application_name = '${applicationName(prefix, value).replaceAll("'", "''")}'`;
+}
