@@ -58,7 +58,7 @@ export async function readStartupPacket(channel: Channel, bytesMax: number): Pro
   return {
     kind: "startup",
     minor: minor >= 2 ? 2 : 0,
-    mustNegotiate: minor > 2 || minor === 1 || unknownOptions.length > 0,
+    mustNegotiate: minor > 2 || unknownOptions.length > 0,
     unknownOptions,
     parameters,
   };
