@@ -19,7 +19,14 @@ export type SessionEffect =
       readonly name?: string;
     }
   /** Names may mean something else from here on (any DDL): the catalog must be read again. */
-  | { readonly kind: "catalogChanged" }
+  | {
+      readonly kind: "catalogChanged";
+      /**
+       * What may from here on run code that no name tells of: relations (triggers, rules, policies, defaults), or
+       * everything (operators, casts, types too).
+       */
+      readonly code?: "relations" | "everything";
+    }
   | {
       readonly kind: "createRelation";
       readonly schema?: string;
@@ -27,6 +34,8 @@ export type SessionEffect =
       readonly temporary: boolean;
       readonly relationKind: "table" | "view" | "materializedView" | "sequence" | "foreignTable";
       readonly columns: readonly string[];
+      /** True where using it runs more than reviewed functions: defaults, checks, generated columns. */
+      readonly hasCode?: boolean;
       /** A temporary table's fate at commit, where the text says so or says nothing (`preserve`). */
       readonly onCommit?: "preserve" | "deleteRows" | "drop";
       /** What a view reads, functions included; absent for anything else. */

@@ -115,7 +115,11 @@ function walkStatement(walk: Walk, node: TreeNode, text: string): void {
  * something before may from here on mean either. The session's later statements know neither.
  */
 function applyInBody(walk: Walk, effect: SessionEffect): void {
-  if (effect.kind === "transaction" || effect.kind === "catalogChanged") return;
+  if (effect.kind === "transaction") return;
+  if (effect.kind === "catalogChanged") {
+    walk.names.apply(effect);
+    return;
+  }
   walk.namesUnknownAfter = true;
   const isNew =
     effect.kind === "createRelation" && walk.names.relation(effect.schema, effect.name) === undefined;

@@ -54,6 +54,8 @@ effect(
   lo_truncate64 lo_unlink lowrite`,
   { kind: "operation", operation: "write" },
 );
+// The statement that another session runs.
+effect("pg_stat_get_backend_activity", { kind: "operation", operation: "control" });
 effect("lo_get loread", { kind: "operation", operation: "export" });
 
 /** Volatile functions, reviewed one by one: they report, wait or draw random numbers. */
@@ -237,7 +239,7 @@ const stableReads = `
   pg_sequence_parameters pg_settings_get_flags pg_show_all_settings pg_size_bytes pg_size_pretty
   pg_snapshot_send pg_snapshot_xip pg_snapshot_xmax pg_snapshot_xmin pg_split_walfile_name
   pg_stat_get_analyze_count pg_stat_get_archiver pg_stat_get_autoanalyze_count
-  pg_stat_get_autovacuum_count pg_stat_get_backend_activity pg_stat_get_backend_activity_start
+  pg_stat_get_autovacuum_count pg_stat_get_backend_activity_start
   pg_stat_get_backend_client_addr pg_stat_get_backend_client_port pg_stat_get_backend_dbid
   pg_stat_get_backend_idset pg_stat_get_backend_pid pg_stat_get_backend_start pg_stat_get_backend_subxact
   pg_stat_get_backend_userid pg_stat_get_backend_wait_event pg_stat_get_backend_wait_event_type

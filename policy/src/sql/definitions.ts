@@ -1,5 +1,5 @@
 /** Statements that define, alter, rename or drop things, and GRANT; with what they change for later names. */
-import type { ObjectRef, Operation } from "../model.ts";
+import type { CommandPart, ObjectRef, Operation } from "../model.ts";
 import type { SessionEffect } from "./analysis.ts";
 import { walkAtomicBody, walkBody } from "./bodies.ts";
 import { NameOverlay } from "./overlay.ts";
@@ -54,11 +54,12 @@ function makeRelation(
     readonly kind: MadeKind;
     readonly columns: readonly string[];
     readonly reads?: readonly ObjectRef[];
+    readonly hasCode?: boolean;
     /** The node that says ON COMMIT, where the statement can. */
     readonly onCommit?: TreeNode;
   },
 ): void {
-  const { word, rangeVar, kind, columns, reads, onCommit } = made;
+  const { word, rangeVar, kind, columns, reads, onCommit, hasCode } = made;
   const name = textOf(rangeVar, "relname");
   const temporary = isTemporary(rangeVar);
   const schema = schemaOf(rangeVar);
@@ -73,6 +74,7 @@ function makeRelation(
       relationKind: kind,
       columns,
       ...(reads === undefined ? {} : { reads }),
+      ...(hasCode === true ? { hasCode } : {}),
       ...(temporary ? { onCommit: onCommitOf(onCommit) } : {}),
     },
     { kind: "catalogChanged" },
@@ -88,9 +90,92 @@ export function createRelation(word: string, kind: MadeKind, field = "relation")
     const rangeVar = nodeOf(node, field) ?? {};
     const { relation: _own, sequence: _sequence, ...rest } = node;
     leanOn(walk, rest, word);
-    makeRelation(walk, { word, rangeVar, kind, columns, onCommit: node });
+    const hasCode = bindsCode(walk, word, rest) || inheritsCode(walk, rest);
+    makeRelation(walk, { word, rangeVar, kind, columns, onCommit: node, hasCode });
     return word;
   };
+}
+
+/** LIKE, INHERITS and PARTITION OF bring the defaults, checks and triggers of another table along. */
+function inheritsCode(walk: Walk, value: unknown): boolean {
+  let has = false;
+  eachRangeVar(value, (rangeVar) => {
+    const found = findRelation(walk, rangeVar);
+    has ||= found !== undefined && found.functions.length + found.triggers.length > 0;
+  });
+  return has;
+}
+
+function eachRangeVar(value: unknown, visit: (rangeVar: TreeNode) => void): void {
+  if (Array.isArray(value)) for (const item of value) eachRangeVar(item, visit);
+  if (!isNode(value)) return;
+  if (typeof value.relname === "string" && value.relpersistence !== undefined) visit(value);
+  for (const key in value) eachRangeVar(value[key], visit);
+}
+
+/**
+ * Defaults, checks, policies, triggers, operators, casts run later, in somebody else's statement: what they would touch
+ * is an object of the definition, as with a view. True where they do more than call reviewed functions.
+ */
+function bindsCode(walk: Walk, word: string, value: unknown): boolean {
+  const { parts } = defineWhatIsRead(walk, word, (inner) => {
+    inner.within({ isBody: true }, () => {
+      eachNode(value, (tag, node) => bindNode(inner, word, tag, node));
+      for (const names of functionNames(value)) bindFunction(inner, word, names);
+    });
+  });
+  return parts.some((part) => part.operation !== "read" || part.objects.length > 0);
+}
+
+/** True once the node has been walked whole. */
+function bindNode(inner: Walk, word: string, tag: string, node: TreeNode): boolean {
+  if (tag === "ObjectWithArgs") bindFunction(inner, word, namesOf(node, "objname"));
+  const isStatement = queryTags.has(tag);
+  if (!isStatement && !expressionTags.has(tag)) return false;
+  try {
+    if (isStatement) inner.walkers.query(inner, tag, node, undefined);
+    else inner.walkers.expression(inner, { [tag]: node }, scopeBelow(undefined, word));
+  } catch (error) {
+    if (!(error instanceof Rejected && error.isName)) throw error;
+    inner.addOpaque(word, []);
+  }
+  return true;
+}
+
+const queryTags = new Set(["SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"]);
+const expressionTags = new Set(["FuncCall", "A_Expr", "SubLink", "TypeCast", "CaseExpr", "A_Indirection"]);
+
+/** The function of a trigger, and those that `FUNCTION = name` gives an operator, an aggregate or a type. */
+function functionNames(value: unknown): readonly (readonly string[])[] {
+  const found = isNode(value) && Array.isArray(value.funcname) ? [namesOf(value, "funcname")] : [];
+  eachNode(value, (tag, node) => {
+    const names = tag === "DefElem" ? namesOf(nodeOf(nodeOf(node, "arg"), "TypeName"), "names") : [];
+    if (names.length > 0) found.push(names);
+    return false;
+  });
+  return found;
+}
+
+function bindFunction(inner: Walk, word: string, names: readonly string[]): void {
+  if (names.length === 0) return;
+  const { schema, name } = qualifiedOf(names);
+  if (schema === undefined && inner.names.searchPath === undefined) return;
+  for (const info of inner.names.functions(schema, name)) {
+    if (info.schema !== "pg_catalog") inner.walkers.functionInfo(inner, info, word);
+  }
+}
+
+/** Relations that a statement mentions, and those of schemas that a publication takes whole. */
+export function mentionedRelations(walk: Walk, value: unknown): readonly ObjectRef[] {
+  const objects: ObjectRef[] = [];
+  collectMentioned(walk, value, objects);
+  eachNode(value, (tag, node) => {
+    const isSchema =
+      tag === "PublicationObjSpec" && textOf(node, "pubobjtype") === "PUBLICATIONOBJ_TABLES_IN_SCHEMA";
+    if (isSchema) objects.push(...schemaObjects(walk, textOf(node, "name")));
+    return false;
+  });
+  return objects;
 }
 
 /** Relations and functions that a definition mentions, as objects of its own part: it binds them, but runs nothing. */
@@ -138,16 +223,17 @@ function defineWhatIsRead<Result>(
   walk: Walk,
   word: string,
   inside: (inner: Walk) => Result,
-): { readonly result: Result; readonly reads: readonly ObjectRef[] } {
+): { readonly result: Result; readonly reads: readonly ObjectRef[]; readonly parts: readonly CommandPart[] } {
   const inner = new Walk(walk.names, walk.walkers, 100_000);
   inner.frame = { ...walk.frame, isPlanOnly: false };
   const result = inside(inner);
-  for (const part of inner.parts.build()) {
+  const parts = inner.parts.build();
+  for (const part of parts) {
     if (part.operation === "privilege") walk.add("privilege", word, part.objects);
     walk.add("define", word, part.objects);
   }
-  const reads = inner.parts.build().flatMap((part) => part.objects);
-  return { result, reads: reads.map((object) => ({ ...object, direct: false })) };
+  const reads = parts.flatMap((part) => part.objects);
+  return { result, reads: reads.map((object) => ({ ...object, direct: false })), parts };
 }
 
 /** CREATE TABLE AS and CREATE MATERIALIZED VIEW: a definition, and a read of the query. */
@@ -222,15 +308,41 @@ export function alterTable(walk: Walk, node: TreeNode): string {
   const objects = namedRelation(walk, nodeOf(node, "relation") ?? {}, node.missing_ok === true);
   walk.add("define", word, objects);
   const scope = scopeBelow(undefined, word);
+  let hasCode = false;
   for (const item of listOf(node, "cmds")) {
     const command = nodeOf(item, "AlterTableCmd") ?? {};
     if (privilegedAlterations.has(textOf(command, "subtype"))) walk.add("privilege", word, objects);
     const { newowner: _owner, ...rest } = command;
     leanOn(walk, rest, word);
     walkRunning(walk, rest, scope);
+    const bound = { ...rest };
+    hasCode = bindsCode(walk, word, bound) || hasCode || !plainAlterations.has(textOf(command, "subtype"));
+    hasCode ||= setsOffWrites(rest);
   }
-  walk.effects.push({ kind: "catalogChanged" });
+  walk.effects.push({ kind: "catalogChanged", ...(hasCode ? { code: "relations" as const } : {}) });
   return word;
+}
+
+/** Subcommands that add no code but that of their own expressions; others switch triggers, partitions and parents. */
+const plainAlterations = new Set(
+  `AT_AddColumn AT_ColumnDefault AT_DropNotNull AT_SetNotNull AT_SetStatistics AT_SetOptions AT_ResetOptions
+  AT_SetStorage AT_SetCompression AT_DropColumn AT_AddConstraint AT_ValidateConstraint AT_DropConstraint
+  AT_AlterColumnType AT_ChangeOwner AT_ClusterOn AT_DropCluster AT_SetLogged AT_SetUnLogged AT_SetTableSpace
+  AT_SetRelOptions AT_ResetRelOptions AT_AddIdentity AT_SetIdentity AT_DropIdentity AT_ReplicaIdentity AT_AddIndex
+  AT_AddIndexConstraint AT_AlterConstraint`.split(/\s+/),
+);
+
+/** Foreign keys that change the rows of one table when those of another change. */
+function setsOffWrites(value: unknown): boolean {
+  let does = false;
+  eachNode(value, (tag, node) => {
+    if (tag !== "Constraint" || textOf(node, "contype") !== "CONSTR_FOREIGN") return false;
+    for (const field of ["fk_del_action", "fk_upd_action"]) {
+      if (["c", "n", "d"].includes(textOf(node, field))) does = true;
+    }
+    return false;
+  });
+  return does;
 }
 
 /** Expressions of a definition that the server evaluates at once; plain columns and types run nothing. */
@@ -280,10 +392,15 @@ export function simpleDefinition(
     if (objects.length === 0) leanOn(walk, node, full);
     else leanOn(walk, { ...node, [field]: undefined }, full);
     if (word === "CREATE INDEX") walkRunning(walk, node, scopeBelow(undefined, word));
-    walk.effects.push({ kind: "catalogChanged" });
+    const isRead = word.startsWith("CREATE") || relationCode.has(word);
+    const hasCode = isRead && (bindsCode(walk, full, node) || relationCode.has(word));
+    walk.effects.push({ kind: "catalogChanged", ...(hasCode ? { code: "relations" as const } : {}) });
     return full;
   };
 }
+
+/** Definitions after which a relation does what nobody reads in its name. */
+const relationCode = new Set(["CREATE TRIGGER", "CREATE RULE", "CREATE POLICY", "ALTER POLICY"]);
 
 function alterWord(node: TreeNode): string {
   return `ALTER ${objectWord(textOf(node, "objectType"))}`;
@@ -339,7 +456,8 @@ export function namedObject(word: string, kind: ObjectRef["kind"], field: string
     if (word.startsWith("CREATE") && kind === "type") {
       walk.effects.push({ kind: "createType", ...qualifiedOf(namesOf(node, field)) });
     }
-    walk.effects.push({ kind: "catalogChanged" });
+    const hasCode = bindsCode(walk, word, node);
+    walk.effects.push({ kind: "catalogChanged", ...(hasCode ? { code: "everything" as const } : {}) });
     return word;
   };
 }
@@ -379,7 +497,7 @@ const renamedRelations = new Set([
 
 function renamedObjects(walk: Walk, node: TreeNode, type: string): readonly ObjectRef[] {
   const subname = textOf(node, "subname");
-  if (type === "OBJECT_SCHEMA") return [walk.object("schema", subname)];
+  if (type === "OBJECT_SCHEMA") return schemaObjects(walk, subname);
   if (type === "OBJECT_ROLE") return [walk.object("role", subname)];
   if (type === "OBJECT_DATABASE") return [walk.object("database", subname)];
   return objectsIn(walk, node, "object");
@@ -412,13 +530,22 @@ export function drop(walk: Walk, node: TreeNode): string {
     if (relationDrops.has(type)) objects.push(...dropRelation(walk, names, type, isOptional));
     else if (type === "OBJECT_TRIGGER" || type === "OBJECT_RULE" || type === "OBJECT_POLICY") {
       objects.push(...namedRelation(walk, rangeVarOf(names.slice(0, -1)), true));
-    } else if (type === "OBJECT_SCHEMA") objects.push(walk.object("schema", stringOf(item) ?? ""));
+    } else if (type === "OBJECT_SCHEMA") objects.push(...schemaObjects(walk, stringOf(item) ?? ""));
     else if (names.length > 0) objects.push(qualifiedObject(walk, "other", names));
     else objects.push(...objectsIn(walk, { item }, "item"), ...droppedType(walk, item));
   }
   walk.add(operation, word, objects);
   walk.effects.push({ kind: "catalogChanged" });
   return word;
+}
+
+/** A schema with all that goes where it goes: dropped with it, or found under another name. */
+function schemaObjects(walk: Walk, schema: string): readonly ObjectRef[] {
+  const inside = walk.names.relationsIn(schema).map((name) => `${schema}.${name}`);
+  return [
+    walk.object("schema", schema),
+    ...inside.map((name) => ({ name, kind: "relation" as const, direct: false })),
+  ];
 }
 
 function droppedType(walk: Walk, item: TreeNode): readonly ObjectRef[] {
@@ -519,7 +646,9 @@ function atomicText(text: string): string | undefined {
 /** GRANT and REVOKE on things, relations resolved. */
 export function privilegeGrant(walk: Walk, node: TreeNode): string {
   const word = node.is_grant === true ? "GRANT" : "REVOKE";
+  const isWholeSchema = textOf(node, "targtype") === "ACL_TARGET_ALL_IN_SCHEMA";
   const objects = listOf(node, "objects").flatMap((item) => {
+    if (isWholeSchema) return schemaObjects(walk, stringOf(item) ?? "");
     const rangeVar = nodeOf(item, "RangeVar");
     if (rangeVar !== undefined) return namedRelation(walk, rangeVar, false);
     return objectsIn(walk, { item }, "item");

@@ -1,6 +1,8 @@
 /** SQL analysis: PostgreSQL's own parser and what its trees mean for policy. Pure; the names come from the caller. */
 export { analyseSql, type SqlLimits } from "./analyse.ts";
 export type * from "./analysis.ts";
+export { isReadBuiltin } from "./builtin-functions.ts";
 export type * from "./names.ts";
+export { unknownCode, withUnknownCode } from "./overlay.ts";
 export { loadSqlParser } from "./parser.ts";
 export { shapeOf } from "./shape.ts";

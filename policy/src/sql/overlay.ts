@@ -15,6 +15,7 @@ export class NameOverlay implements NameResolver {
   #isAllDeallocated = false;
   #isUnknown = false;
   #hasShortLived = false;
+  #code: "relations" | "everything" | undefined;
 
   constructor(below: NameResolver) {
     this.#below = below;
@@ -49,7 +50,16 @@ export class NameOverlay implements NameResolver {
     return path.find((schema) => schema !== "pg_temp" && schema !== "pg_catalog") ?? "public";
   }
 
+  relationsIn(schema: string): readonly string[] {
+    return this.#below.relationsIn?.(schema) ?? [];
+  }
+
   relation(schema: string | undefined, name: string): RelationInfo | undefined {
+    const found = this.#found(schema, name);
+    return found === undefined || this.#code === undefined ? found : withUnknownCode(found);
+  }
+
+  #found(schema: string | undefined, name: string): RelationInfo | undefined {
     if (schema !== undefined) return this.#relationIn(schema, name);
     if (!this.#isPathChanged && this.#relations.size === 0) return this.#below.relation(undefined, name);
     for (const candidate of this.#searchPath ?? []) {
@@ -66,6 +76,7 @@ export class NameOverlay implements NameResolver {
   }
 
   operatorFunctions(schema: string | undefined, operator: string): readonly FunctionInfo[] {
+    if (this.#code === "everything") return [unknownCode];
     if (schema !== undefined || !this.#isPathChanged) {
       return this.#below.operatorFunctions(schema, operator);
     }
@@ -75,6 +86,13 @@ export class NameOverlay implements NameResolver {
   }
 
   type(schema: string | undefined, name: string): TypeInfo | undefined {
+    const found = this.#typeFound(schema, name);
+    return found === undefined || this.#code !== "everything"
+      ? found
+      : { ...found, functions: [unknownCode] };
+  }
+
+  #typeFound(schema: string | undefined, name: string): TypeInfo | undefined {
     const path = schema === undefined ? (this.#searchPath ?? []) : [schema];
     for (const candidate of path) {
       const made = this.#types.get(`${candidate}.${name}`);
@@ -158,6 +176,7 @@ export class NameOverlay implements NameResolver {
         return;
       }
       case "catalogChanged":
+        if (effect.code !== undefined && this.#code !== "everything") this.#code = effect.code;
         return;
     }
   }
@@ -203,7 +222,7 @@ export class NameOverlay implements NameResolver {
       triggers: [],
       // What a view made in this very text reads is not known to the catalog yet: writes through it are opaque.
       hasRules: effect.relationKind === "view",
-      functions: [],
+      functions: effect.hasCode === true ? [unknownCode] : [],
     });
   }
 
@@ -220,6 +239,21 @@ export class NameOverlay implements NameResolver {
     };
     this.#functions.set(key, [...(this.#functions.get(key) ?? []), info]);
   }
+}
+
+/** Code that is known to be there and to nobody what it does. */
+export const unknownCode: FunctionInfo = {
+  schema: "uncommitted",
+  name: "definition",
+  language: "unknown",
+  securityDefiner: false,
+  settings: [],
+};
+
+/** The relation as it is once something may hang on it that nobody has read. */
+export function withUnknownCode(relation: RelationInfo): RelationInfo {
+  const isSystem = relation.schema === "pg_catalog" || relation.schema === "information_schema";
+  return isSystem ? relation : { ...relation, hasRules: true, functions: [unknownCode] };
 }
 
 /** PostgreSQL looks in pg_temp and pg_catalog first unless the path names them. */

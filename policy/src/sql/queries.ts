@@ -238,13 +238,36 @@ function insert(walk: Walk, node: TreeNode, scope: Scope): Scope {
   const conflict = nodeOf(node, "onConflictClause");
   if (conflict !== undefined) {
     if (textOf(conflict, "action") === "ONCONFLICT_UPDATE") {
-      writeRelation(walk, relation, { event: "update", word: "UPDATE", unbounded: false });
+      // Its own rows put in again conflict every one.
+      const unbounded = source !== undefined && readsItself(walk, source, relation) && !hasWhere(conflict);
+      writeRelation(walk, relation, { event: "update", word: "UPDATE", unbounded });
     }
     walkExpression(walk, conflict, scope);
   }
   walkFields(walk, node, ["cols"], scope);
   returning(walk, node, relation, scope);
   return scope;
+}
+
+function hasWhere(conflict: TreeNode): boolean {
+  return conflict.whereClause !== undefined;
+}
+
+function readsItself(walk: Walk, source: TreeNode, relation: RelationInfo): boolean {
+  const froms = listOf(source, "fromClause");
+  return (
+    froms.some((item) => {
+      const rangeVar = nodeOf(item, "RangeVar");
+      const found =
+        rangeVar === undefined
+          ? undefined
+          : walk.names.relation(
+              rangeVar.schemaname === undefined ? undefined : textOf(rangeVar, "schemaname"),
+              textOf(rangeVar, "relname"),
+            );
+      return found?.schema === relation.schema && found.name === relation.name;
+    }) && source.whereClause === undefined
+  );
 }
 
 function update(walk: Walk, node: TreeNode, scope: Scope): Scope {

@@ -13,6 +13,7 @@ import {
   createTableAs,
   createView,
   drop,
+  mentionedRelations,
   namedObject,
   objectWord,
   privilegeGrant,
@@ -63,7 +64,8 @@ const privilege =
   (word: string, kind: "role" | "database" | "other" = "other", field = ""): Handler =>
   (walk, node) => {
     const name = field === "" ? "" : textOf(node, field);
-    walk.add("privilege", word, name === "" ? [] : [walk.object(kind, name)]);
+    const named = name === "" ? [] : [walk.object(kind, name)];
+    walk.add("privilege", word, [...named, ...mentionedRelations(walk, node)]);
     walk.effects.push({ kind: "catalogChanged" });
     return word;
   };
@@ -183,7 +185,7 @@ const handlers: Readonly<Record<string, Handler>> = {
   CreateOpFamilyStmt: namedObject("CREATE OPERATOR FAMILY", "other", "opfamilyname"),
   AlterOpFamilyStmt: namedObject("ALTER OPERATOR FAMILY", "other", "opfamilyname"),
   CreateConversionStmt: namedObject("CREATE CONVERSION", "other", "conversion_name"),
-  CreateCastStmt: plain("define", "CREATE CAST"),
+  CreateCastStmt: (walk, node, text) => namedObject("CREATE CAST", "function", "func")(walk, node, text),
   AlterTSDictionaryStmt: namedObject("ALTER TEXT SEARCH DICTIONARY", "other", "dictname"),
   AlterTSConfigurationStmt: namedObject("ALTER TEXT SEARCH CONFIGURATION", "other", "cfgname"),
   AlterObjectSchemaStmt: simpleDefinition("ALTER", "relation", "object"),

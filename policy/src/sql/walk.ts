@@ -135,10 +135,15 @@ export class Walk {
     for (const effect of effects) {
       if (effect.kind === "setSearchPath") this.effects.push({ kind: "setSearchPath", local: effect.local });
       else if (effect.kind === "discardAll" || effect.kind === "deallocate") this.effects.push(effect);
-      else if (effect.kind !== "transaction" && effect.kind !== "catalogChanged") {
-        this.effects.push({ kind: "catalogChanged" });
-      }
+      else if (effect.kind === "catalogChanged") this.#catalogChanged(effect);
+      else if (effect.kind !== "transaction") this.#catalogChanged({ kind: "catalogChanged" });
     }
+  }
+
+  /** Said once where the effect before it says the same. */
+  #catalogChanged(effect: SessionEffect & { kind: "catalogChanged" }): void {
+    const last = this.effects.at(-1);
+    if (last?.kind !== "catalogChanged" || last.code !== effect.code) this.effects.push(effect);
   }
 
   /** Walks what `key` stands for below `object`; a key that is being walked already adds nothing new. */

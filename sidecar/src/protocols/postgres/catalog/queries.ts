@@ -75,13 +75,20 @@ const triggerFunctions = `SELECT g.tgfoid
       AND d.refclassid = 'pg_catalog.pg_operator'::pg_catalog.regclass`;
 
 // Functions of pg_catalog are in no pg_depend; the stored expression names them by their ids.
-const builtinUses = (kind: string, expressions: readonly (readonly [owner: string, tree: string, from: string])[]) =>
+const builtinUses = (
+  kind: string,
+  expressions: readonly (readonly [owner: string, tree: string, from: string])[],
+) =>
   part(
     kind,
     `${oid("u.owner")}, pg_catalog.string_agg(DISTINCT p.proname, ' ')`,
     `FROM (${expressions
       .map(
-        ([owner, tree, from]) => `SELECT ${owner} AS owner, found[1]::pg_catalog.oid AS function FROM pg_catalog.${from},
+        ([
+          owner,
+          tree,
+          from,
+        ]) => `SELECT ${owner} AS owner, found[1]::pg_catalog.oid AS function FROM pg_catalog.${from},
           pg_catalog.regexp_matches(${tree}::pg_catalog.text, ':(?:funcid|opfuncid) ([0-9]+)', 'g') found`,
       )
       .join(" UNION ")}) u JOIN pg_catalog.pg_proc p ON p.oid = u.function

@@ -1,5 +1,13 @@
 /** What names mean in one session: the committed catalog, its search_path, and what it has changed itself. */
-import type { FunctionInfo, PreparedInfo, RelationInfo, SessionEffect, TypeInfo } from "@sallyport/policy";
+import {
+  type FunctionInfo,
+  type PreparedInfo,
+  type RelationInfo,
+  type SessionEffect,
+  type TypeInfo,
+  unknownCode,
+  withUnknownCode,
+} from "@sallyport/policy";
 import type { LiveNames } from "../statement-judge.ts";
 import { type LiveCatalog, nextVersion } from "./live-catalog.ts";
 import { Overlay } from "./overlay.ts";
@@ -36,6 +44,10 @@ export class SessionNames implements LiveNames {
   );
   private readonly path: PathTracker;
   private catalogHasChanged = false;
+  /** Code that this transaction has hung on relations or names, and that no catalog shows before its end. */
+  private code: Extract<SessionEffect, { kind: "catalogChanged" }>["code"];
+  /** Temporary relations are in nobody's catalog but the session's own: what hangs on them is never seen. */
+  private temporaryHasCode = false;
   private isInFailedTransaction = false;
   private usesPrepared = false;
   private isExplained = false;
@@ -61,7 +73,12 @@ export class SessionNames implements LiveNames {
   }
 
   get isPrivate(): boolean {
-    return this.overlay.size > 0 || this.usesPrepared || !samePath(this.path.current, this.initialPath);
+    return (
+      this.overlay.size > 0 ||
+      this.code !== undefined ||
+      this.usesPrepared ||
+      !samePath(this.path.current, this.initialPath)
+    );
   }
 
   get version(): number {
@@ -83,7 +100,18 @@ export class SessionNames implements LiveNames {
     return this.catalog.refresh(force);
   }
 
+  relationsIn(schema: string): readonly string[] {
+    return this.catalog.snapshot.relationsIn(schema);
+  }
+
   relation(schema: string | undefined, name: string): RelationInfo | undefined {
+    const found = this.found(schema, name);
+    if (found === undefined) return undefined;
+    const hasCode = this.code !== undefined || (this.temporaryHasCode && found.temporary);
+    return hasCode ? withUnknownCode(found) : found;
+  }
+
+  private found(schema: string | undefined, name: string): RelationInfo | undefined {
     if (schema !== undefined) return this.relationIn(schema, name);
     let uncertain: RelationInfo | undefined;
     for (const candidate of this.searchPath ?? []) {
@@ -104,12 +132,18 @@ export class SessionNames implements LiveNames {
   }
 
   operatorFunctions(schema: string | undefined, operator: string): readonly FunctionInfo[] {
+    if (this.code === "everything") return [unknownCode];
     const { snapshot } = this.catalog;
     if (schema !== undefined) return snapshot.operatorFunctions(schema, operator);
     return this.codePath().flatMap((candidate) => snapshot.operatorFunctions(candidate, operator));
   }
 
   type(schema: string | undefined, name: string): TypeInfo | undefined {
+    const found = this.typeFound(schema, name);
+    return found === undefined || this.code !== "everything" ? found : { ...found, functions: [unknownCode] };
+  }
+
+  private typeFound(schema: string | undefined, name: string): TypeInfo | undefined {
     if (schema !== undefined) return this.typeIn(schema, name);
     for (const candidate of this.searchPath ?? []) {
       const found = this.typeIn(candidate, name);
@@ -146,6 +180,7 @@ export class SessionNames implements LiveNames {
         break;
       case "catalogChanged":
         this.catalogHasChanged = true;
+        if (effect.code !== undefined && this.code !== "everything") this.code = effect.code;
         // What drops (a cascade, a body, DISCARD TEMP) may drop temporary relations that no effect names.
         if (!isExplained) this.uncertainBefore = this.readies;
         break;
@@ -228,6 +263,8 @@ export class SessionNames implements LiveNames {
     // Even what failed may have committed in part (CREATE INDEX CONCURRENTLY, a procedure).
     if (this.catalogHasChanged) this.catalog.invalidate();
     this.catalogHasChanged = false;
+    if (this.code !== undefined) this.temporaryHasCode = true;
+    this.code = undefined;
     if (hasChanged || pathHasChanged) this.changed();
   }
 
@@ -238,16 +275,20 @@ export class SessionNames implements LiveNames {
       this.catalogHasChanged = true;
       return;
     }
+    // OR REPLACE and IF NOT EXISTS keep what hangs on a relation that is there already.
+    const before = this.relationIn(schema, effect.name);
     const info: RelationInfo = {
       ...plainRelation,
+      ...(before === undefined ? {} : whatHangsOn(before)),
+      ...(effect.hasCode === true ? { functions: [...(before?.functions ?? []), unknownCode] } : {}),
       schema,
       name: effect.name,
       kind: effect.relationKind,
       temporary: schema === temporarySchema,
-      columns: effect.columns,
+      columns: [...new Set([...(before?.columns ?? []), ...effect.columns])],
       // A view of this transaction: what it reads is known, its text is not, so writing to it is opaque.
-      reads: effect.reads ?? [],
-      hasRules: effect.relationKind === "view",
+      reads: [...(before?.reads ?? []), ...(effect.reads ?? [])],
+      hasRules: effect.relationKind === "view" || before?.hasRules === true,
     };
     this.put("relation", schema, effect.name, { relation: info, onCommit: effect.onCommit });
   }
@@ -414,6 +455,10 @@ const explaining: ReadonlySet<SessionEffect["kind"]> = new Set([
 
 const temporarySchema = "pg_temp";
 const overloadsMax = 100;
+
+function whatHangsOn({ children, cascades, triggers, functions }: RelationInfo): Partial<RelationInfo> {
+  return { children, cascades, triggers, functions };
+}
 
 function changeKey(family: Family, schema: string, name: string): string {
   return `${family}\0${schema}\0${name}`;

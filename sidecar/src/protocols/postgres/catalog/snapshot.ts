@@ -360,7 +360,9 @@ class Snapshot implements CatalogSnapshot {
   }
 
   relationsIn(schema: string): readonly string[] {
-    return [...this.parts.relations.values()].filter((each) => each.schema === schema).map(({ name }) => name);
+    return [...this.parts.relations.values()]
+      .filter((each) => each.schema === schema)
+      .map(({ name }) => name);
   }
 
   functions(schema: string, name: string): readonly FunctionInfo[] {
