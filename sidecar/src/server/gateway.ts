@@ -5,6 +5,7 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
+import { durationMs } from "@sallyport/crds";
 import { loadSqlParser } from "@sallyport/policy";
 import type { Logger } from "pino";
 import { createAuthenticator, type ReloadableAuthenticator } from "../identity/authenticator.ts";
@@ -22,6 +23,7 @@ import { Metrics } from "./metrics.ts";
 import { ResourceHost, serverContext } from "./resource-host.ts";
 import { Secrets } from "./secrets.ts";
 import { issueServingCertificate, type ServingCertificate } from "./serving-certificate.ts";
+import { giveBackStartupMemory } from "./startup-memory.ts";
 
 /** Where a resource can be reached. */
 export interface Listening {
@@ -32,6 +34,7 @@ export interface Listening {
 
 const tickMs = 500;
 const headEveryMs = 60_000;
+const pruneEveryMs = 600_000;
 const defaultPort: Readonly<Record<string, number>> = { postgres: 5432 };
 
 /** A running gateway. */
@@ -57,6 +60,7 @@ export class Gateway {
   private isReloading = false;
   private headPublishedMs = performance.now();
   private headPublished = "";
+  private prunedMs = Number.NEGATIVE_INFINITY;
   private isDraining = false;
   private notReady: string | undefined = "starting";
   readonly listening: Listening[] = [];
@@ -93,6 +97,7 @@ export class Gateway {
       this.log.warn({ problem }, "an identity provider has a problem");
     for (const [name, served] of loaded.set.resources) await this.open(name, served, loaded.set);
     this.reportMissingSecrets(loaded.set);
+    giveBackStartupMemory();
     const { adminHost, adminPort } = this.configuration;
     const registry = this.metrics.registry;
     this.admin = await serveAdmin({
@@ -267,6 +272,7 @@ export class Gateway {
     for (const { host } of this.hosts.values()) for (const session of host.sessions) session.checkDeadlines();
     this.metrics.recordingUp.set(this.recorder?.failure === undefined ? 1 : 0);
     if (performance.now() - this.headPublishedMs >= headEveryMs) await this.publishHead();
+    if (performance.now() - this.prunedMs >= pruneEveryMs) await this.prune();
     if (this.isReloading) return;
     this.isReloading = true;
     try {
@@ -296,6 +302,24 @@ export class Gateway {
     await writeFile(join(this.configuration.state, "recording-head.json"), JSON.stringify(head)).catch(
       (error: unknown) => this.log.warn({ err: error }, "the head of the recordings could not be written"),
     );
+  }
+
+  /** Removes recordings that have outlived their resource's retention; the log keeps that they were removed. */
+  private async prune(): Promise<void> {
+    this.prunedMs = performance.now();
+    for (const { facts, spec } of this.set?.resources.values() ?? []) {
+      const olderThanMs =
+        spec.recording.retention === undefined ? undefined : durationMs(spec.recording.retention);
+      if (olderThanMs === undefined) continue;
+      const { namespace, name: resource } = facts;
+      try {
+        const removed = (await this.recorder?.prune({ olderThanMs, namespace, resource })) ?? 0;
+        if (removed > 0)
+          this.log.info({ namespace, resource, removed }, "recordings outlived their retention");
+      } catch (error) {
+        this.log.warn({ err: error, namespace, resource }, "old recordings could not be removed");
+      }
+    }
   }
 
   private async currentFingerprint(): Promise<string> {
