@@ -1,5 +1,6 @@
 /** The real gateway as its own process, started the way a user starts it: from a folder of manifests. */
 import { type ChildProcess, spawn } from "node:child_process";
+import { rmSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { get } from "node:http";
 import { tmpdir } from "node:os";
@@ -136,6 +137,8 @@ export interface Gateway extends GatewayProcess {
 /** Starts a gateway in front of a server. */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const home = await mkdtemp(join(tmpdir(), "sallyport-gateway-"));
+  const atExit = () => rmSync(home, { recursive: true, force: true });
+  process.once("exit", atExit);
   const configDir = join(home, "config");
   const issuer = new LocalIssuer("sallyport-test", "sallyport:default/shop");
   const port = await freePort();
@@ -175,6 +178,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     write: (name, text) => writeFile(join(configDir, name), text),
     stop: async () => {
       const code = await gateway.stop();
+      process.off("exit", atExit);
       await rm(home, { recursive: true, force: true });
       return code;
     },
