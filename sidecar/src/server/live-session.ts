@@ -64,7 +64,7 @@ export class LiveSession implements AdmittedSession {
     this.guard.adopt(policy);
     this.listener();
     this.guard.note("policyChanged", { mayConnect: policy.mayConnect.action });
-    if (policy.mayConnect.action !== "Allow") this.end("sessionRevoked");
+    if (policy.mayConnect.action !== "Allow" && !this.guard.isObserving) this.end("sessionRevoked");
   }
 
   /** Ends the session when one of its deadlines has passed. */

@@ -81,7 +81,7 @@ function greet(channel: Channel, packet: Extract<StartupPacket, { kind: "startup
       detail: "replication connections are not allowed through the gateway",
     });
   }
-  if (packet.mustNegotiate) channel.write(negotiateFrame(packet.minor === 0 ? 0 : 2, packet.unknownOptions));
+  if (packet.mustNegotiate) channel.write(negotiateFrame(packet.offeredMinor, packet.unknownOptions));
   const database = parameters.get("database");
   return {
     kind: "greeting",

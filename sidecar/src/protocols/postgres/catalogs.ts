@@ -75,7 +75,19 @@ class SideDialer {
     this.account = account;
   }
 
+  /**
+   * Runs a query, a second time where the first fails: a connection may be lost, and a view that somebody drops while
+   * it is printed fails the whole catalog query.
+   */
   readonly query = async (sql: string): Promise<readonly SideRow[]> => {
+    try {
+      return await this.attempt(sql);
+    } catch {
+      return this.attempt(sql);
+    }
+  };
+
+  private async attempt(sql: string): Promise<readonly SideRow[]> {
     this.connection ??= this.open();
     const { connection } = this;
     try {
@@ -84,7 +96,7 @@ class SideDialer {
       if (this.connection === connection) this.drop();
       throw error;
     }
-  };
+  }
 
   close(): void {
     this.drop();

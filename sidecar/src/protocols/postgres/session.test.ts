@@ -218,6 +218,28 @@ describe("extended queries", () => {
   });
 });
 
+describe("a catalog that grows old while a statement is judged", () => {
+  it("is read again, and the statement runs", async () => {
+    let looks = 0;
+    const session = openSession([], {}, () => {
+      looks += 1;
+      return looks === 1 || looks > 6;
+    });
+    await session.send(client.query("SELECT id FROM orders"));
+    expect(session.upstream()).toBe("Q");
+    session.reply(server.complete("SELECT 0"), server.ready("I"));
+    expect(session.received().map(({ type }) => type)).toEqual(["C", "Z"]);
+  });
+
+  it("refuses the statement with 57P03 when it never becomes fresh, and the session goes on", async () => {
+    const session = openSession([], {}, () => false);
+    await session.send(client.query("SELECT id FROM orders"));
+    session.reply(server.error("42703", `column "${nonce}" does not exist`), server.ready("I"));
+    const [error] = session.received();
+    expect(errorIn(error?.body ?? Buffer.alloc(0)).sqlstate).toBe("57P03");
+  });
+});
+
 describe("copy", () => {
   it("C18: a Sync sent while the server takes COPY data is not waited for", async () => {
     const session = openSession([]);

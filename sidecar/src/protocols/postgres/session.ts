@@ -487,7 +487,7 @@ export class PostgresSession {
     if (this.owed.unsettled > 0 || !this.options.names.isFresh) return undefined;
     const judged = this.options.judge.judge(text);
     if (judged.readsPrepared && this.mustSettle()) return undefined;
-    return isUnknownName(judged) ? undefined : judged;
+    return isUnknownName(judged) || isOvertaken(judged) ? undefined : judged;
   }
 
   /** The verdict once the server has answered what changes names, and the catalog is fresh. */
@@ -496,22 +496,36 @@ export class PostgresSession {
     let judged: Judged;
     try {
       if (this.owed.unsettled > 0) await this.settled();
-      if (!names.isFresh) await names.refresh(false);
-      judged = judge.judge(text);
+      judged = await this.judgeFresh(text);
       if (judged.readsPrepared && this.mustSettle()) {
         await this.settled();
-        judged = judge.judge(text);
+        judged = await this.judgeFresh(text);
       }
       // Somebody else may have made it a moment ago: look once more before refusing.
       if (isUnknownName(judged) && !this.isEnded) {
         await names.refresh(true);
-        judged = judge.judge(text);
+        judged = await this.judgeFresh(text);
       }
-    } catch {
+    } catch (error) {
       // Without a catalog nothing can be judged: the statement is refused, the session goes on.
+      this.options.guard.note("catalogUnavailable", {
+        cause: error instanceof Error ? error.message : "unknown",
+      });
       judged = judge.unavailable(text);
     }
     if (!this.isIgnored) await then(judged);
+  }
+
+  /** Where the machine is so busy that a reading is old before it is used, another one follows, for a while. */
+  private async judgeFresh(text: string): Promise<Judged> {
+    const { judge, names, clock, limits } = this.options;
+    const startedMs = clock.monotonicMs();
+    for (let attempt = 1; ; attempt += 1) {
+      if (!names.isFresh) await names.refresh(false);
+      const judged = judge.judge(text);
+      const isOver = attempt === attemptsMax || clock.monotonicMs() - startedMs > limits.judgeWaitMs;
+      if (!isOvertaken(judged) || isOver || this.isEnded) return judged;
+    }
   }
 
   private async afterSettled(then: () => Promise<void> | undefined): Promise<void> {
@@ -929,6 +943,14 @@ function readText(chunk: Buffer, from: number, end: number): string {
 function isUnknownName({ rejection }: Judged): boolean {
   const state = rejection?.sqlstate;
   return state === "42P01" || state === "42883" || state === "3F000" || state === "42704";
+}
+
+/** How often a statement is judged again because the catalog grew old meanwhile. */
+const attemptsMax = 10;
+
+/** The catalog grew too old between the look at its age and the analysis. */
+function isOvertaken({ rejection }: Judged): boolean {
+  return rejection?.sqlstate === errorTable.catalogUnavailable.sqlstate;
 }
 
 function unexpected(type: number): GatewayError {

@@ -19,6 +19,8 @@ export type StartupPacket =
       readonly kind: "startup";
       /** The minor version that is spoken from here on: 0 or 2. */
       readonly minor: 0 | 2;
+      /** The minor version that NegotiateProtocolVersion names: the newest of ours that was asked for. */
+      readonly offeredMinor: number;
       /** True where the client asked for more than we speak, or for options that we do not know. */
       readonly mustNegotiate: boolean;
       readonly unknownOptions: readonly string[];
@@ -58,6 +60,7 @@ export async function readStartupPacket(channel: Channel, bytesMax: number): Pro
   return {
     kind: "startup",
     minor: minor >= 2 ? 2 : 0,
+    offeredMinor: Math.min(minor, 2),
     mustNegotiate: minor > 2 || unknownOptions.length > 0,
     unknownOptions,
     parameters,

@@ -164,7 +164,11 @@ function policyOf(rules: readonly PolicyRule[]): SessionPolicy {
 }
 
 /** A session of a user with the Admin profile and the given rules beside it. */
-export function openSession(rules: readonly PolicyRule[], limits: Partial<Limits> = {}): TestSession {
+export function openSession(
+  rules: readonly PolicyRule[],
+  limits: Partial<Limits> = {},
+  isFresh = () => true,
+): TestSession {
   const policy = policyOf(rules);
   const recording = new RememberedRecording();
   const guard = new SessionGuard({
@@ -180,6 +184,9 @@ export function openSession(rules: readonly PolicyRule[], limits: Partial<Limits
   const statements = new PreparedStatements();
   const names: LiveNames = {
     ...staticNames(["public.customers(id, name)", "public.orders(id, total)"]),
+    get isFresh() {
+      return isFresh();
+    },
     isPrivate: false,
     prepared: (name) => statements.lookUp(name),
     refresh: () => Promise.resolve(),

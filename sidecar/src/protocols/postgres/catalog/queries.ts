@@ -240,7 +240,10 @@ const parts: readonly string[] = [
       WHEN l.lanname NOT IN ('sql', 'plpgsql') THEN NULL
       WHEN p.prosqlbody IS NOT NULL THEN CASE WHEN ${isPrintable("pg_proc", "p.oid")}
         THEN pg_catalog.pg_get_function_sqlbody(p.oid) END
-      ELSE p.prosrc END, p.prosqlbody IS NOT NULL, p.prosecdef, p.proconfig`,
+      ELSE p.prosrc END, p.prosqlbody IS NOT NULL, p.prosecdef, p.proconfig,
+      (SELECT pg_catalog.json_agg(DISTINCT ${oid("CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE t.oid END")})
+        FROM pg_catalog.pg_type t WHERE t.oid >= ${firstUserOid}
+          AND (t.oid = p.prorettype OR t.oid = ANY (COALESCE(p.proallargtypes, p.proargtypes::pg_catalog.oid[]))))`,
     `FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
       WHERE ${isOwnSchema("p.pronamespace")}
         AND (p.oid >= ${firstUserOid} OR p.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace)`,

@@ -94,7 +94,8 @@ class Builder {
   private readonly relationBuiltins = new Map<number, readonly FunctionInfo[]>();
   private readonly typeBuiltins = new Map<number, readonly FunctionInfo[]>();
   private readonly types = new Map<number, TypeRow>();
-  private readonly functionRows: { oid: number; schema: number; info: Omit<FunctionInfo, "schema"> }[] = [];
+  private readonly functionRows: { oid: number; schema: number; info: Omit<FunctionInfo, "schema">; types: readonly number[] }[] =
+    [];
   private readonly functions = new Map<number, FunctionInfo>();
   private readonly operators = new Map<
     number,
@@ -102,7 +103,7 @@ class Builder {
   >();
 
   take({ kind, data }: CatalogRow): void {
-    const [a, b, c, d, e, f, g, h] = data;
+    const [a, b, c, d, e, f, g, h, i] = data;
     switch (kind) {
       case "schema": {
         this.schemaNames.set(numberOf(a), textOf(b));
@@ -179,7 +180,7 @@ class Builder {
           securityDefiner: g === true,
           settings: textsOf(h),
         };
-        this.functionRows.push({ oid: numberOf(a), schema: numberOf(b), info });
+        this.functionRows.push({ oid: numberOf(a), schema: numberOf(b), info, types: numbersOf(i) });
         return;
       }
       case "operator":
@@ -196,11 +197,20 @@ class Builder {
 
   build(): CatalogSnapshot {
     const functions = new Map<string, FunctionInfo[]>();
-    for (const { oid, schema, info } of this.functionRows) {
-      const found = { schema: this.schemaNames.get(schema) ?? unknownSchema, ...info };
+    const typed: { runs: FunctionInfo[]; types: readonly number[] }[] = [];
+    for (const { oid, schema, info, types } of this.functionRows) {
+      const runs: FunctionInfo[] = [];
+      const found = {
+        schema: this.schemaNames.get(schema) ?? unknownSchema,
+        ...info,
+        ...(types.length === 0 ? {} : { runs }),
+      };
+      if (types.length > 0) typed.push({ runs, types });
       this.functions.set(oid, found);
       push(functions, keyOf(found.schema, found.name), found);
     }
+    // Types name functions and functions types, so these are filled in once all functions are there.
+    for (const { runs, types } of typed) runs.push(...this.functionsOfTypes(types));
     const relations = new Map<string, RelationInfo>();
     for (const [oid, row] of this.relations) {
       const info = this.relationInfo(oid, row);
