@@ -75,6 +75,10 @@ export class Gateway {
   /** Opens everything; throws with a clear message where the gateway cannot start. */
   async start(): Promise<void> {
     const { state, recordings, manifests } = this.configuration;
+    const names = [this.configuration.listen, ...this.configuration.tlsNames];
+    // Another process makes it meanwhile; what goes wrong there is told where it is awaited.
+    const issued = issueServingCertificate(state, names);
+    issued.catch(() => undefined);
     await loadSqlParser();
     this.fingerprint = await this.currentFingerprint();
     const loaded = await loadManifestSet(manifests, undefined);
@@ -86,8 +90,7 @@ export class Gateway {
     await mkdir(state, { recursive: true, mode: 0o700 });
     const key = await loadSigningKey(join(state, "recording.key.pem"), { create: true });
     this.recorder = await createRecorder({ folder: recordings, key });
-    const names = [this.configuration.listen, ...this.configuration.tlsNames];
-    this.certificate = await issueServingCertificate(state, names);
+    this.certificate = await issued;
     this.authenticator = createAuthenticator({
       providers: loaded.set.providers,
       clock: Date.now,
