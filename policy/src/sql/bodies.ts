@@ -18,6 +18,7 @@ export function walkFunction(walk: Walk, info: FunctionInfo, word: string): void
   walk.below(`function ${object.name} ${info.body ?? ""}`, object, word, () => {
     walk.within({ isBody: true, isPlanOnly: false, words: withWord(walk.frame.words, definer) }, () => {
       inFunctionPath(walk, info, () => walkBody(walk, info.language, info.body, word));
+      for (const run of info.runs ?? []) walkFunction(walk, run, word);
     });
   });
   // A body that does nothing is still a function that the statement names.

@@ -129,10 +129,13 @@ function bindsCode(walk: Walk, word: string, value: unknown): boolean {
 
 /** True once the node has been walked whole. */
 function bindNode(inner: Walk, word: string, tag: string, node: TreeNode): boolean {
-  if (tag === "ObjectWithArgs") bindFunction(inner, word, namesOf(node, "objname"));
   const isStatement = queryTags.has(tag);
   if (!isStatement && !expressionTags.has(tag)) return false;
   try {
+    if (tag === "ColumnDef") {
+      inner.walkers.expression(inner, { typeName: node.typeName }, scopeBelow(undefined, word));
+      return false;
+    }
     if (isStatement) inner.walkers.query(inner, tag, node, undefined);
     else inner.walkers.expression(inner, { [tag]: node }, scopeBelow(undefined, word));
   } catch (error) {
@@ -143,17 +146,34 @@ function bindNode(inner: Walk, word: string, tag: string, node: TreeNode): boole
 }
 
 const queryTags = new Set(["SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"]);
-const expressionTags = new Set(["FuncCall", "A_Expr", "SubLink", "TypeCast", "CaseExpr", "A_Indirection"]);
+const expressionTags = new Set([
+  "ColumnDef",
+  "FuncCall",
+  "A_Expr",
+  "SubLink",
+  "TypeCast",
+  "CaseExpr",
+  "A_Indirection",
+]);
 
 /** The function of a trigger, and those that `FUNCTION = name` gives an operator, an aggregate or a type. */
 function functionNames(value: unknown): readonly (readonly string[])[] {
   const found = isNode(value) && Array.isArray(value.funcname) ? [namesOf(value, "funcname")] : [];
+  collectArguments(value, found);
   eachNode(value, (tag, node) => {
     const names = tag === "DefElem" ? namesOf(nodeOf(nodeOf(node, "arg"), "TypeName"), "names") : [];
     if (names.length > 0) found.push(names);
     return false;
   });
   return found;
+}
+
+/** Functions that are named with their arguments: of a cast, of an operator class. */
+function collectArguments(value: unknown, found: (readonly string[])[]): void {
+  if (Array.isArray(value)) for (const item of value) collectArguments(item, found);
+  if (!isNode(value)) return;
+  if (Array.isArray(value.objname)) found.push(namesOf(value, "objname"));
+  for (const key in value) collectArguments(value[key], found);
 }
 
 function bindFunction(inner: Walk, word: string, names: readonly string[]): void {
@@ -346,8 +366,10 @@ function setsOffWrites(value: unknown): boolean {
 }
 
 /** Expressions of a definition that the server evaluates at once; plain columns and types run nothing. */
-function walkRunning(walk: Walk, value: unknown, scope: ReturnType<typeof scopeBelow>): void {
+export function walkRunning(walk: Walk, value: unknown, scope: ReturnType<typeof scopeBelow>): void {
   eachNode(value, (tag, inner) => {
+    // A domain's check runs on the new column's default.
+    if (tag === "ColumnDef") walk.walkers.expression(walk, { typeName: inner.typeName }, scope);
     if (tag !== "FuncCall" && tag !== "A_Expr" && tag !== "SubLink" && tag !== "TypeCast") return false;
     walk.walkers.expression(walk, { [tag]: inner }, scope);
     return true;

@@ -52,6 +52,8 @@ export interface FunctionInfo {
   readonly securityDefiner: boolean;
   /** `SET name = value` clauses of the function. */
   readonly settings: readonly string[];
+  /** What the types of its parameters and result run: checks of domains. */
+  readonly runs?: readonly FunctionInfo[];
 }
 
 export interface TypeInfo {

@@ -19,8 +19,10 @@ import {
   privilegeGrant,
   rename,
   simpleDefinition,
+  walkRunning,
 } from "./definitions.ts";
 import { callByName } from "./functions.ts";
+import { parseStatements } from "./parser.ts";
 import { Rejected } from "./rejection.ts";
 import { readRelation, relationOf, writeRelation } from "./relations.ts";
 import { settingName, storedSetting, variableSet } from "./settings.ts";
@@ -176,7 +178,7 @@ const handlers: Readonly<Record<string, Handler>> = {
   CreateEnumStmt: namedObject("CREATE TYPE", "type", "typeName"),
   CreateRangeStmt: namedObject("CREATE TYPE", "type", "typeName"),
   CreateDomainStmt: namedObject("CREATE DOMAIN", "type", "domainname"),
-  AlterDomainStmt: namedObject("ALTER DOMAIN", "type", "typeName"),
+  AlterDomainStmt: alterDomain,
   AlterEnumStmt: namedObject("ALTER TYPE", "type", "typeName"),
   AlterTypeStmt: namedObject("ALTER TYPE", "type", "typeName"),
   AlterCollationStmt: namedObject("ALTER COLLATION", "other", "collname"),
@@ -319,6 +321,12 @@ function vacuum(walk: Walk, node: TreeNode): string {
   return word;
 }
 
+/** A new check runs on every row that has the type. */
+function alterDomain(walk: Walk, node: TreeNode, text: string): string {
+  walkRunning(walk, node, scopeBelow(undefined, "ALTER DOMAIN"));
+  return namedObject("ALTER DOMAIN", "type", "typeName")(walk, node, text);
+}
+
 /** Runs the view's query again and stores what it finds. */
 function refreshView(walk: Walk, node: TreeNode): string {
   const word = "REFRESH MATERIALIZED VIEW";
@@ -416,7 +424,24 @@ export function executePrepared(walk: Walk, node: TreeNode): void {
     walk.parts.add({ ...part, words: [...new Set([...walk.frame.words, "EXECUTE", ...part.words])] });
   }
   if (prepared.parts.length === 0) walk.add("read", "EXECUTE", []);
+  walkAgain(walk, prepared.text);
   walk.walkers.expression(walk, node.params, scopeBelow(undefined, "EXECUTE"));
+}
+
+/** The server plans it anew once search_path or a name has changed, so it is judged by what its names mean now as well. */
+function walkAgain(walk: Walk, text: string): void {
+  const key = `prepared ${text}`;
+  if (text === "" || walk.active.has(key)) return;
+  const [statement] = parseStatements(text);
+  const inner = nodeOf(nodeOf(statement?.node, "PrepareStmt"), "query") ?? statement?.node;
+  if (inner === undefined) return;
+  walk.active.add(key);
+  const made = walk.effects.length;
+  walk.within({ words: [...new Set([...walk.frame.words, "EXECUTE"])], isBody: true }, () => {
+    walkStatement(walk, inner, "");
+  });
+  walk.effects.length = made;
+  walk.active.delete(key);
 }
 
 function deallocate(walk: Walk, node: TreeNode): string {

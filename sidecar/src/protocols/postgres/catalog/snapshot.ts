@@ -94,8 +94,12 @@ class Builder {
   private readonly relationBuiltins = new Map<number, readonly FunctionInfo[]>();
   private readonly typeBuiltins = new Map<number, readonly FunctionInfo[]>();
   private readonly types = new Map<number, TypeRow>();
-  private readonly functionRows: { oid: number; schema: number; info: Omit<FunctionInfo, "schema">; types: readonly number[] }[] =
-    [];
+  private readonly functionRows: {
+    oid: number;
+    schema: number;
+    info: Omit<FunctionInfo, "schema">;
+    types: readonly number[];
+  }[] = [];
   private readonly functions = new Map<number, FunctionInfo>();
   private readonly operators = new Map<
     number,
