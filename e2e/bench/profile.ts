@@ -1,8 +1,10 @@
 /** `make bench ARGS=--profile`: where the gateway spends its processor time under pgbench, function by function. */
+import { existsSync, readFileSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { SourceMap } from "node:module";
 import { tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 import { startGateway } from "../targets/gateway.ts";
 import { bundle } from "./bundle.ts";
 import { pgbench, protocols } from "./pgbench.ts";
@@ -10,7 +12,6 @@ import { gatewaySetting, reached, reader, type Ways } from "./ways.ts";
 
 /** Functions by their own time under eight clients, one list for each protocol. */
 export async function profiles({ server }: Ways, seconds: number): Promise<string> {
-  const map = new SourceMap(JSON.parse(await readFile(`${bundle.file}.map`, "utf8")));
   const lists: string[] = [];
   for (const protocol of protocols) {
     const folder = await mkdtemp(join(tmpdir(), "sallyport-profile-"));
@@ -29,7 +30,7 @@ export async function profiles({ server }: Ways, seconds: number): Promise<strin
       const [name = ""] = await readdir(folder);
       const profile: unknown = JSON.parse(await readFile(join(folder, name), "utf8"));
       const title = `${protocol}, 8 clients, TLS (${Math.round(transactionsPerSecond)} transactions a second under the profiler)`;
-      lists.push(`${title}\n${selfTimes(profile as Profile, map)}`);
+      lists.push(`${title}\n${selfTimes(profile as Profile)}`);
     } finally {
       await rm(folder, { recursive: true, force: true });
     }
@@ -57,7 +58,7 @@ interface Frame {
 
 const shown = 30;
 
-function selfTimes({ nodes, samples, timeDeltas }: Profile, map: SourceMap): string {
+function selfTimes({ nodes, samples, timeDeltas }: Profile): string {
   const own = new Map<number, number>();
   samples.forEach((id, index) => {
     own.set(id, (own.get(id) ?? 0) + (timeDeltas[index] ?? 0));
@@ -75,8 +76,8 @@ function selfTimes({ nodes, samples, timeDeltas }: Profile, map: SourceMap): str
     // Native code has no place of its own, and several functions of one name.
     const isNative = callFrame.url === "" && caller !== undefined && caller.functionName !== "(root)";
     const key = isNative
-      ? `${nameOf(callFrame)}, called by ${nameOf(caller)}  ${placeOf(map, caller)}`
-      : `${nameOf(callFrame)}  ${placeOf(map, callFrame)}`;
+      ? `${nameOf(callFrame)}, called by ${nameOf(caller)}  ${placeOf(caller)}`
+      : `${nameOf(callFrame)}  ${placeOf(callFrame)}`;
     byFunction.set(key, (byFunction.get(key) ?? 0) + time);
   }
   return [...byFunction]
@@ -88,10 +89,21 @@ function selfTimes({ nodes, samples, timeDeltas }: Profile, map: SourceMap): str
 
 const nameOf = ({ functionName }: Frame) => functionName || "(anonymous)";
 
-function placeOf(map: SourceMap, frame: Frame): string {
-  if (!frame.url.endsWith(bundle.file)) return frame.url;
-  const entry = map.findEntry(frame.lineNumber, frame.columnNumber);
-  if (!("originalSource" in entry)) return "";
-  const path = relative(".", resolve(bundle.file, "..", entry.originalSource));
-  return `${path}:${entry.originalLine + 1}`;
+function placeOf({ url, lineNumber, columnNumber }: Frame): string {
+  if (!url.startsWith("file:")) return url;
+  const file = fileURLToPath(url);
+  const entry = sourceMapOf(file)?.findEntry(lineNumber, columnNumber);
+  if (entry === undefined || !("originalSource" in entry)) return relative(".", file);
+  return `${relative(".", resolve(file, "..", entry.originalSource))}:${entry.originalLine + 1}`;
+}
+
+const maps = new Map<string, SourceMap | undefined>();
+
+/** The bundle comes in parts, each with a map of its own; node_modules have none. */
+function sourceMapOf(file: string): SourceMap | undefined {
+  if (!maps.has(file)) {
+    const path = `${file}.map`;
+    maps.set(file, existsSync(path) ? new SourceMap(JSON.parse(readFileSync(path, "utf8"))) : undefined);
+  }
+  return maps.get(file);
 }
