@@ -37,7 +37,7 @@ export function shapeOf(sql: string): { readonly shape: string } | undefined {
       const end = numberEnd(sql, at);
       if (end < 0) return undefined;
       // A decimal point makes another node of it than an integer, and keeps a placeholder of its own.
-      shape += `${sql.slice(kept, at)}${sql.indexOf(".", at) < end && sql.indexOf(".", at) >= 0 ? "?d" : "?i"}`;
+      shape += `${sql.slice(kept, at)}${sql.slice(at, end).includes(".") ? "?d" : "?i"}`;
       at = end;
       kept = end;
     } else if (isNameStart(code)) {

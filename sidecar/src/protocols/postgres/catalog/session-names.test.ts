@@ -245,3 +245,42 @@ test("schemas and types made in a transaction exist at once", async () => {
   names.ready("I", true);
   expect([names.schemaExists("fresh"), names.type("fresh", "kind")]).toEqual([false, undefined]);
 });
+
+test("what a transaction hangs on relations makes them opaque until it ends, temporary ones for good", async () => {
+  const { names } = await session();
+  const read = () => names.relation("public", "users");
+  names.apply(temporary("mine"));
+  names.apply({ kind: "catalogChanged" });
+  expect(read()).toMatchObject({ hasRules: false, functions: [] });
+  names.apply({ kind: "catalogChanged", code: "relations" });
+  expect(names.isPrivate).toBe(true);
+  expect(read()).toMatchObject({ hasRules: true, functions: [{ language: "unknown" }] });
+  expect(names.relation("pg_catalog", "pg_class")).toMatchObject({ hasRules: false, functions: [] });
+  names.ready("T", false);
+  expect(read()?.hasRules).toBe(true);
+  names.ready("I", false);
+  expect(read()).toMatchObject({ hasRules: false, functions: [] });
+  expect(names.relation("pg_temp", "mine")?.hasRules).toBe(true);
+});
+
+test("an operator, a cast or a type of this transaction makes every operator and type opaque", async () => {
+  const { names } = await session();
+  names.apply({ kind: "catalogChanged", code: "everything" });
+  names.apply({ kind: "catalogChanged", code: "relations" });
+  expect(names.operatorFunctions(undefined, "=")).toMatchObject([{ language: "unknown" }]);
+  expect(names.type("pg_catalog", "int4")?.functions).toMatchObject([{ language: "unknown" }]);
+  names.ready("I", true);
+  expect(names.operatorFunctions(undefined, "=")).toEqual([]);
+});
+
+test("CREATE TABLE IF NOT EXISTS hides nothing of what is there", async () => {
+  const rows = [...shopRows, catalogRow("trigger", 101, 4, [[201, "shop", "f"]])];
+  const { server, names } = await session();
+  server.change(rows);
+  await names.refresh(true);
+  names.apply(table("users", { schema: "public" }));
+  expect(names.relation("public", "users")).toMatchObject({
+    triggers: [{ function: { name: "f" } }],
+    columns: ["id", "name", "mine"],
+  });
+});

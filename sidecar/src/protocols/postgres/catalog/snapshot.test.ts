@@ -98,3 +98,41 @@ test.for([
 ] as const)("a row of another shape is refused: %j", ([row]) => {
   expect(() => buildSnapshot([row])).toThrow();
 });
+
+test("a table is all that its children and theirs are, with what hangs on them", () => {
+  const rows = [
+    ...shopRows,
+    table(500, "child"),
+    table(501, "grandchild"),
+    catalogRow("child", 102, 500),
+    catalogRow("child", 500, 501),
+    // A loop cannot be, and must not hang us.
+    catalogRow("child", 501, 102),
+    catalogRow("trigger", 501, 4, [[201, "shop", "f"]]),
+    catalogRow("relationUse", 501, "function", 202),
+  ];
+  expect(buildSnapshot(rows).relation("shop", "users")).toMatchObject({
+    children: ["shop.child", "shop.grandchild"],
+    triggers: [{ function: { name: "f" } }],
+    functions: [{ name: "lower" }],
+  });
+});
+
+test("a stored expression that calls an unreviewed function of pg_catalog is code that nobody can read", () => {
+  const rows = [...shopRows, catalogRow("relationBuiltins", 102, "lower nextval now query_to_xml")];
+  expect(buildSnapshot(rows).relation("shop", "users")?.functions).toMatchObject([
+    { name: "query_to_xml", language: "internal" },
+  ]);
+});
+
+test("a function runs what the types of its parameters and its result run", () => {
+  const rows = [
+    ...shopRows,
+    catalogRow("function", 203, 2, "takes_even", "sql", "SELECT 1", false, false, null, [401]),
+  ];
+  expect(buildSnapshot(rows).functions("shop", "takes_even")).toMatchObject([{ runs: [{ name: "f" }] }]);
+});
+
+test("the relations of a schema are found for statements that take it whole", () => {
+  expect(buildSnapshot(shopRows).relationsIn("shop")).toEqual(["users", "v"]);
+});
