@@ -287,6 +287,27 @@ describe("copy", () => {
     expect(session.session.isIdle).toBe(true);
   });
 
+  it("C18: ends the session where a Sync inside a failed COPY makes it unknowable what the server skipped", async () => {
+    const session = openSession([]);
+    await session.send(
+      ...[client.parse("", "COPY orders FROM STDIN"), client.bind("", ""), client.execute(""), client.sync()],
+      ...[client.copyDone(), client.query("CREATE TEMP TABLE customers (id int)"), client.sync()],
+    );
+    session.reply(server.parseComplete(), server.bindComplete(), server.copyIn());
+    session.reply(server.error("22P04", "COPY file signature not recognized"));
+    expect(() => session.reply(server.ready("I"))).toThrow("Sync during COPY");
+  });
+
+  it("C18: takes the end of a COPY that came before the server asked for data", async () => {
+    const session = openSession([]);
+    await session.send(client.parse("", "COPY orders FROM STDIN"), client.bind("", ""), client.execute(""));
+    await session.send(client.copyData("1\t2\n"), client.copyDone());
+    session.reply(server.parseComplete(), server.bindComplete(), server.copyIn());
+    await session.send(client.sync());
+    session.reply(server.complete("COPY 1"), server.ready("I"));
+    expect(session.session.isIdle).toBe(true);
+  });
+
   it("streams CopyData through in pieces, whatever its size", async () => {
     const session = openSession([]);
     await session.send(client.query("COPY orders FROM STDIN"));

@@ -76,6 +76,8 @@ export class PostgresSession {
   /** CopyInResponses of the command at the head of the queue. */
   private copiesBegun = 0;
   private failedSinceReady = false;
+  /** The server ignores everything up to the next Sync. */
+  private isServerSkipping = false;
   private settleWaiters: (() => void)[] = [];
   private isEnded = false;
 
@@ -713,8 +715,8 @@ export class PostgresSession {
         return;
       case backend.copyInResponse:
         if (first?.kind !== "query" && first?.kind !== "execute") throw unexpected(type);
-        this.isCopyingIn = true;
         this.copiesBegun += 1;
+        this.isCopyingIn = this.copyEndsSent < this.copiesBegun;
         this.markMaybeSyncs();
         return;
       case backend.copyOutResponse:
@@ -741,6 +743,15 @@ export class PostgresSession {
       const entry = this.owed.at(index);
       if (entry?.kind !== "sync" || entry.copyEnds >= this.copiesBegun) return;
       entry.maybe = true;
+    }
+  }
+
+  private hasSyncBehindOthers(): boolean {
+    if (this.owed.first()?.kind === "sync") return false;
+    for (let index = 0; ; index += 1) {
+      const entry = this.owed.at(index);
+      if (entry === undefined) return false;
+      if (entry.kind === "sync") return true;
     }
   }
 
@@ -842,6 +853,12 @@ export class PostgresSession {
     if (first?.kind !== "query" && first?.kind !== "sync") throw unexpected(backend.readyForQuery);
     this.owed.shift();
     const next = this.owed.first();
+    // Had the server ignored the doubtful Sync, it would have skipped what stands up to the next one: nobody can tell.
+    if (this.isServerSkipping && first.kind === "sync" && first.maybe && this.hasSyncBehindOthers())
+      throw new GatewayError("protocolViolation", {
+        detail: "a Sync during COPY with more pipelined behind it",
+      });
+    this.isServerSkipping = false;
     // Whether this answers the doubtful Sync or the one behind it will show by what comes next.
     if (first.kind === "sync" && first.maybe && next?.kind === "sync") next.maybe = true;
     if (first.kind === "query") this.report(first.running);
@@ -877,6 +894,7 @@ export class PostgresSession {
 
   /** The server ignores everything up to the next Sync: take back what it will not do. */
   private skipToSync(sqlstate: string): void {
+    this.isServerSkipping = true;
     this.copiesBegun = 0;
     const skipped: Owed[] = [];
     for (let first = this.owed.first(); first !== undefined; first = this.owed.first()) {
