@@ -47,7 +47,7 @@ export async function writeBundle(folder: string): Promise<string> {
 
 /**
  * An `import` of node:http reads everything that the module exports, and some of that is loaded when it is read:
- * WebSocket brings in the whole of undici, 5 MB that the gateway never uses.
+ * WebSocket brings in the whole of undici, which the gateway never uses.
  */
 const leanBuiltins: Plugin = {
   name: "lean-builtins",
