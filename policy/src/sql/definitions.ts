@@ -416,7 +416,9 @@ export function simpleDefinition(
     if (word === "CREATE INDEX") walkRunning(walk, node, scopeBelow(undefined, word));
     const isRead = word.startsWith("CREATE") || relationCode.has(word);
     const hasCode = isRead && (bindsCode(walk, full, node) || relationCode.has(word));
-    walk.effects.push({ kind: "catalogChanged", ...(hasCode ? { code: "relations" as const } : {}) });
+    const isMoved = word === "ALTER" && node.newschema !== undefined && node.relation === undefined;
+    const code = isMoved ? ("everything" as const) : hasCode ? ("relations" as const) : undefined;
+    walk.effects.push({ kind: "catalogChanged", ...(code === undefined ? {} : { code }) });
     return full;
   };
 }
@@ -505,7 +507,9 @@ export function rename(walk: Walk, node: TreeNode): string {
       to: textOf(node, "newname"),
     });
   }
-  walk.effects.push({ kind: "catalogChanged" });
+  // Code under another name: nothing that is named is known to be what it was.
+  const hasCode = rangeVar === undefined && !isPrivileged;
+  walk.effects.push({ kind: "catalogChanged", ...(hasCode ? { code: "everything" as const } : {}) });
   return word;
 }
 

@@ -3,6 +3,6 @@ export { analyseSql, type SqlLimits } from "./analyse.ts";
 export type * from "./analysis.ts";
 export { isReadBuiltin } from "./builtin-functions.ts";
 export type * from "./names.ts";
-export { unknownCode, withUnknownCode } from "./overlay.ts";
+export { unknownCode, withUnknownBody, withUnknownCode } from "./overlay.ts";
 export { loadSqlParser } from "./parser.ts";
 export { shapeOf } from "./shape.ts";

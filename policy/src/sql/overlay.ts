@@ -70,6 +70,11 @@ export class NameOverlay implements NameResolver {
   }
 
   functions(schema: string | undefined, name: string): readonly FunctionInfo[] {
+    const found = this.#functionsFound(schema, name);
+    return this.#code === "everything" ? found.map(withUnknownBody) : found;
+  }
+
+  #functionsFound(schema: string | undefined, name: string): readonly FunctionInfo[] {
     if (schema !== undefined) return this.#functionsIn(schema, name);
     if (!this.#isPathChanged && this.#functions.size === 0) return this.#below.functions(undefined, name);
     return (this.#searchPath ?? []).flatMap((candidate) => this.#functionsIn(candidate, name));
@@ -172,7 +177,9 @@ export class NameOverlay implements NameResolver {
         const found = this.relation(effect.schema, effect.name);
         if (found === undefined) return;
         this.#relations.set(`${found.schema}.${found.name}`, undefined);
-        this.#relations.set(`${found.schema}.${effect.to}`, { ...found, name: effect.to });
+        const old = { name: `${found.schema}.${found.name}`, kind: "relation", direct: false } as const;
+        const reads = found.temporary ? found.reads : [...found.reads, old];
+        this.#relations.set(`${found.schema}.${effect.to}`, { ...found, name: effect.to, reads });
         return;
       }
       case "catalogChanged":
@@ -249,6 +256,11 @@ export const unknownCode: FunctionInfo = {
   securityDefiner: false,
   settings: [],
 };
+
+/** A function of a user once its name may have been given to another. */
+export function withUnknownBody(info: FunctionInfo): FunctionInfo {
+  return info.schema === "pg_catalog" ? info : { ...unknownCode, schema: info.schema, name: info.name };
+}
 
 /** The relation as it is once something may hang on it that nobody has read. */
 export function withUnknownCode(relation: RelationInfo): RelationInfo {

@@ -115,7 +115,10 @@ export function writeRelation(
   const isPassedOn = relation.kind === "view" && triggers.length === 0;
   const behind = [
     ...relation.children.map((name) => indirectRelation(name)),
-    ...(isPassedOn ? relation.reads.filter((read) => read.kind === "relation") : []),
+    // A table renamed in this transaction reads as its old name, so that rules about that one hold.
+    ...(isPassedOn || relation.kind === "table" || relation.kind === "partitionedTable"
+      ? relation.reads.filter((read) => read.kind === "relation")
+      : []),
     ...triggers.map((trigger) => functionObject(trigger.function)),
   ].map((read) => ({ ...read, direct: false }));
   // Writing the catalog itself is a move of the superuser.

@@ -6,6 +6,7 @@ import {
   type SessionEffect,
   type TypeInfo,
   unknownCode,
+  withUnknownBody,
   withUnknownCode,
 } from "@sallyport/policy";
 import type { LiveNames } from "../statement-judge.ts";
@@ -126,6 +127,11 @@ export class SessionNames implements LiveNames {
   }
 
   functions(schema: string | undefined, name: string): readonly FunctionInfo[] {
+    const found = this.functionsFound(schema, name);
+    return this.code === "everything" ? found.map(withUnknownBody) : found;
+  }
+
+  private functionsFound(schema: string | undefined, name: string): readonly FunctionInfo[] {
     if (schema !== undefined) return this.functionsIn(schema, name);
     // Overloads are chosen by their arguments among all schemas of the path.
     return this.codePath().flatMap((candidate) => this.functionsIn(candidate, name));
