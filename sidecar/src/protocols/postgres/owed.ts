@@ -8,6 +8,8 @@ export interface SqlRefusal {
   readonly detail?: string;
   readonly hint?: string;
   readonly position?: number;
+  /** True where the server would find this before it looks at the transaction's state (25P02). */
+  readonly isFoundFirst?: boolean;
 }
 
 /** The running account of a command that the server is answering. */

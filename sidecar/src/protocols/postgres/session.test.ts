@@ -49,6 +49,16 @@ describe("simple queries", () => {
     expect(errorIn(session.received()[0]!.body).sqlstate).toBe("25P02");
   });
 
+  it("lets 25P02 come before an EXECUTE of an unknown name, but not before a Bind of one", async () => {
+    const session = openSession([]);
+    await session.send(client.query("EXECUTE nobody"));
+    expect(session.upstreamBytes().toString()).toContain("SELECT");
+    session.reply(server.error("25P02", "current transaction is aborted"), server.ready("E"));
+    expect(errorIn(session.received()[0]?.body ?? Buffer.alloc(0)).sqlstate).toBe("25P02");
+    await session.send(client.bind("", "nobody"), client.sync());
+    expect(session.upstreamBytes().toString()).not.toContain("SELECT");
+  });
+
   it("C14: one refused statement of several keeps all of them from running", async () => {
     const session = openSession(noDeletes);
     await session.send(client.query("INSERT INTO orders VALUES (1); DELETE FROM orders; SELECT 1"));

@@ -443,12 +443,12 @@ export class PostgresSession {
   }
 
   /**
-   * The server finds a syntax error or an unknown statement before it looks at the transaction, and everything else
+   * The server finds a syntax error, or in Bind an unknown statement, before it looks at the transaction, and everything else
    * after it (25P02): what fails in place of the first two must be a syntax error too.
    */
   private failing(refusal: SqlRefusal | undefined): string {
     const name = `"${this.options.nonce}"`;
-    return refusal?.sqlstate === "42601" || refusal?.sqlstate === "26000" ? name : `SELECT ${name}`;
+    return refusal?.sqlstate === "42601" || refusal?.isFoundFirst ? name : `SELECT ${name}`;
   }
 
   private admit(
@@ -985,7 +985,7 @@ function parserUnsafe(name: string): GatewayError {
 function unknownStatement(name: string): SqlRefusal {
   const message =
     name === "" ? "unnamed prepared statement does not exist" : `prepared statement "${name}" does not exist`;
-  return { sqlstate: "26000", message };
+  return { sqlstate: "26000", message, isFoundFirst: true };
 }
 
 const functionCallRefusal: SqlRefusal = {
