@@ -27,7 +27,10 @@ export async function writeBundle(folder: string): Promise<string> {
     // What a process parses stays in its memory: the gateway should hold no other command, and no comments. A source
     // with characters beyond Latin-1 would be held at two bytes each; esbuild escapes them in code.
     splitting: true,
-    minify: true,
+    minifyWhitespace: true,
+    minifySyntax: true,
+    // Short names would save nothing more, and stacks and profiles could not be read.
+    minifyIdentifiers: false,
     charset: "ascii",
     sourcemap: "linked",
     legalComments: "linked",
