@@ -169,12 +169,7 @@ export class Gateway {
     }
     const { recorder, authenticator } = this;
     if (recorder === undefined || authenticator === undefined) throw new Error("the gateway has not started");
-    // Bound once: hashing labels for each command would cost more than the rest of the count.
-    const decisions = {
-      Allow: this.metrics.decisions.labels({ resource: name, action: "Allow" }),
-      Deny: this.metrics.decisions.labels({ resource: name, action: "Deny" }),
-      RequireApproval: this.metrics.decisions.labels({ resource: name, action: "RequireApproval" }),
-    };
+    const decisions = this.metrics.decisionsOf(name);
     const host = new ResourceHost(name, served, set, {
       authenticator,
       recorder,
@@ -183,7 +178,9 @@ export class Gateway {
       limits: this.limits,
       clock: { monotonicMs: () => performance.now(), nowMs: Date.now },
       servingTls: (resource, clientCa) => this.servingTls(resource, clientCa),
-      onDecision: (_resource, { action }) => decisions[action].inc(),
+      onDecision: (_resource, { action }) => {
+        decisions[action] += 1;
+      },
       onLogin: (resource, error, id) => this.loginFailed(resource, error, id),
       onSession: (resource, change, reason) => {
         if (change === 1) {
