@@ -3,7 +3,7 @@
  * sent, and the same rows are kept. Message sequences are generated, played on two identical databases and compared.
  *
  * Not compared: cancel keys and process ids, the source position inside an error (F, L, R), the wording of 42883,
- * application_name, and the oids of tables that a sequence itself makes. SALLYPORT_SEQUENCES sets how many are played, SALLYPORT_SEED which ones.
+ * application_name, and the oids of tables that a sequence itself makes. SALLYPORT_SEQUENCES sets how many are played, SALLYPORT_SEED which ones (`random`: new ones).
  */
 import { randomInt } from "node:crypto";
 import fc from "fast-check";
@@ -16,7 +16,9 @@ import { frame, int32s, query, type ServerMessage, startup, WireClient } from ".
 const sequences = Number(process.env.SALLYPORT_SEQUENCES ?? 200);
 /** The path that a failure's report gives: plays that sequence alone. */
 const path = process.env.SALLYPORT_PATH;
-const seed = Number(process.env.SALLYPORT_SEED ?? randomInt(0x7fffffff));
+// One seed for everyday runs, so that a red run means a change; `random` looks for what nobody has seen yet.
+const chosen = process.env.SALLYPORT_SEED ?? "480040394";
+const seed = chosen === "random" ? randomInt(0x7fffffff) : Number(chosen);
 
 let server: PostgresServer;
 let gateway: Gateway;
@@ -310,6 +312,9 @@ const withParameters = [
 ];
 /** The server looks these names up at Execute, the gateway at Parse (docs/limitations.md). */
 const looksUpLate = /^(ALTER TABLE made|DROP TABLE (nowhere|tmp)|COPY nowhere|EXECUTE|EXPLAIN .* EXECUTE)/;
+// In the middle of a pipeline nobody knows what these leave search_path at: the server tells when it is ready.
+const hidesSearchPath =
+  /set_config\('search_path'|RESET (ALL|search_path)|search_path TO DEFAULT|DISCARD ALL/;
 const anySql = fc
   .oneof(
     fc.constantFrom(...withParameters),
@@ -320,7 +325,7 @@ const anySql = fc
     fc.constantFrom(...transactions),
     fc.constantFrom("", ";", "SELECT 1; SELECT 2", "COPY wide TO STDOUT"),
   )
-  .filter((sql) => !looksUpLate.test(sql));
+  .filter((sql) => !looksUpLate.test(sql) && !hidesSearchPath.test(sql));
 const statementName = fc.constantFrom("", "", "one", "two");
 const portalName = fc.constantFrom("", "", "p", "c");
 const values = fc.oneof(
