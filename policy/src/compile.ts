@@ -41,6 +41,8 @@ import { type ProfileName, profileNames, profiles } from "./profiles.ts";
 export interface PolicyFeatures {
   readonly masking: boolean;
   readonly approvals: boolean;
+  /** Limits on rows returned and rows changed; absent: they cannot be enforced. */
+  readonly rowLimits?: boolean;
 }
 
 export type ProblemReason =
@@ -216,6 +218,7 @@ class PolicyCompiler {
     }
     const { limits, problems } = readLimits(isRecord(spec.limits) ? spec.limits : {});
     for (const { path, reason, message } of problems) this.report(`spec.limits${path}`, reason, message);
+    this.checkRowLimits();
     if (this.problems.length > 0) return undefined;
     const profile = (spec.profile ?? "None") as ProfileName;
     return {
@@ -341,6 +344,14 @@ class PolicyCompiler {
           "a service account is no Human: this entry names nobody",
         );
       }
+    }
+  }
+
+  private checkRowLimits(): void {
+    if (this.features.rowLimits === true || !isRecord(this.spec.limits)) return;
+    for (const key of ["rows", "affectedRows"] as const) {
+      if (this.spec.limits[key] === undefined) continue;
+      this.report(`spec.limits.${key}`, "NotEnforceable", "this build cannot limit rows yet");
     }
   }
 
