@@ -36,7 +36,6 @@ export type Owed =
       /** The effects of each statement of the text, applied as each completes. */
       readonly effects: readonly (readonly SessionEffect[])[];
       completed: number;
-      failed: boolean;
     }
   | {
       readonly kind: "parse";

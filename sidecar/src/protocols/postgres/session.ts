@@ -256,7 +256,6 @@ export class PostgresSession {
         running,
         effects,
         completed: 0,
-        failed: false,
       });
     });
   }
@@ -430,7 +429,6 @@ export class PostgresSession {
         running: isPassed ? this.running(outcome) : undefined,
         effects: [],
         completed: 0,
-        failed: false,
       });
     });
   }
@@ -886,7 +884,6 @@ export class PostgresSession {
     else this.down.pass(chunk, at, end);
     if (first?.kind === "query") {
       if (first.running !== undefined) first.running.sqlstate = sqlstate;
-      first.failed = true;
       return;
     }
     this.skipToSync(sqlstate);
