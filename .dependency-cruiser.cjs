@@ -3,8 +3,9 @@ const workspaces = {
   crds: [],
   policy: ["crds"],
   sidecar: ["crds", "policy"],
+  operator: ["crds", "policy"],
   cli: ["crds", "policy", "sidecar"],
-  e2e: ["crds", "policy", "sidecar", "cli"],
+  e2e: ["crds", "policy", "sidecar", "operator", "cli"],
 };
 
 /** Inside the gateway: a folder and the gateway folders it may import. */
@@ -17,6 +18,15 @@ const sidecar = {
   relay: ["wire", "guard"],
   protocols: ["wire", "guard", "relay"],
   server: ["wire", "guard", "relay", "protocols", "recording", "identity", "approval"],
+};
+
+/** Inside the operator: what talks to the API server, what loops, and what knows our kinds. */
+const operator = {
+  kube: [],
+  reconcile: ["kube"],
+  resources: ["kube", "reconcile"],
+  control: ["kube", "reconcile", "resources"],
+  webhook: ["kube", "reconcile", "resources"],
 };
 
 const only = (name, from, allowed, all) => ({
@@ -71,6 +81,21 @@ module.exports = {
         "^sidecar/src/[^/]+/",
       ),
     ),
+    ...Object.entries(operator).map(([from, to]) =>
+      only(
+        `operator-${from}`,
+        `^operator/src/${from}/`,
+        to.map((name) => `^operator/src/${name}/`),
+        "^operator/src/[^/]+/",
+      ),
+    ),
+    {
+      name: "kubernetes-client-in-one-place",
+      severity: "error",
+      comment: "only kube knows the package, for the configuration and its credentials",
+      from: { path: "^operator/src", pathNot: "^operator/src/kube/" },
+      to: { path: "@kubernetes/client-node" },
+    },
   ],
   options: {
     doNotFollow: { path: "node_modules" },

@@ -1,0 +1,48 @@
+/** The only way to the API server: calls, caches, queue, lease and events. Kinds of ours are not known here. */
+export type { Cache, Change, IndexKeys } from "./cache.ts";
+export type {
+  ApplyOptions,
+  CallOptions,
+  DeleteOptions,
+  JsonPatchOperation,
+  KubeClient,
+  ListOptions,
+  ObjectList,
+  Patch,
+  RawRequest,
+  Selection,
+  WatchEvent,
+  WatchOptions,
+  WriteOptions,
+} from "./client.ts";
+export {
+  isConflict,
+  isExpired,
+  isNotFound,
+  isTransient,
+  KubeError,
+  type KubeErrorDetails,
+  type StatusCause,
+  type StatusReason,
+} from "./error.ts";
+export type { EventNote, EventRecorder } from "./events.ts";
+export type { LeaderElectionOptions } from "./lease.ts";
+export { type Log, silentLog } from "./log.ts";
+export { type KubeMetrics, kubeMetrics } from "./metrics.ts";
+export {
+  type ApplyObject,
+  type Condition,
+  controllerOf,
+  controllerReference,
+  type KubeObject,
+  keyOf,
+  type ObjectMeta,
+  type ObjectRef,
+  type OwnerReference,
+  type ResourceType,
+  refOf,
+  resourceType,
+  type UntypedObject,
+} from "./objects.ts";
+export type { ReflectorOptions } from "./reflector.ts";
+export type { WorkQueue } from "./work-queue.ts";
