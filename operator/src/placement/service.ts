@@ -1,0 +1,30 @@
+import type { ProtectedResource } from "@sallyport/crds";
+import type { RenderedObject } from "./model.ts";
+import { gatewayLabel, listenPort, namesOf } from "./names.ts";
+import { metadataOf } from "./shared.ts";
+
+/** The Service that clients connect to: it leads to pods that hold a gateway, in both placements. */
+export function renderService(resource: ProtectedResource): RenderedObject {
+  const { service, label } = namesOf(resource);
+  const port = listenPort(resource) ?? 0;
+  return {
+    apiVersion: "v1",
+    kind: "Service",
+    metadata: metadataOf(resource, service),
+    spec: {
+      type: "ClusterIP",
+      selector: { [gatewayLabel]: label },
+      ports: [{ name: resource.spec.protocol.slice(0, 15), port, protocol: "TCP", targetPort: port }],
+    },
+  };
+}
+
+/** The authorities by which gateways know the control plane. */
+export function renderAuthorities(resource: ProtectedResource, controlCa: string): RenderedObject {
+  return {
+    apiVersion: "v1",
+    kind: "ConfigMap",
+    metadata: metadataOf(resource, namesOf(resource).authorities),
+    data: { "ca.crt": controlCa },
+  };
+}
