@@ -1,11 +1,12 @@
 /** The import table of the project: imports point down only. Read as: `from` may import nothing but `to`. */
 const workspaces = {
   crds: [],
+  control: ["crds"],
   policy: ["crds"],
-  sidecar: ["crds", "policy"],
-  operator: ["crds", "policy"],
+  sidecar: ["crds", "control", "policy"],
+  operator: ["crds", "control", "policy"],
   cli: ["crds", "policy", "sidecar"],
-  e2e: ["crds", "policy", "sidecar", "operator", "cli"],
+  e2e: ["crds", "control", "policy", "sidecar", "operator", "cli"],
 };
 
 /** Inside the gateway: a folder and the gateway folders it may import. */
@@ -17,7 +18,9 @@ const sidecar = {
   guard: ["wire", "recording", "identity", "approval"],
   relay: ["wire", "guard"],
   protocols: ["wire", "guard", "relay"],
-  server: ["wire", "guard", "relay", "protocols", "recording", "identity", "approval"],
+  control: ["wire", "recording"],
+  recorder: ["wire", "recording"],
+  server: ["wire", "guard", "relay", "protocols", "recording", "identity", "approval", "control"],
 };
 
 /** Inside the operator: what talks to the API server, what loops, and what knows our kinds. */
@@ -70,7 +73,7 @@ module.exports = {
         `workspace-${from}`,
         `^${from}/`,
         to.map((name) => `^${name}/`),
-        "^(crds|policy|sidecar|operator|cli|e2e)/",
+        "^(crds|control|policy|sidecar|operator|cli|e2e)/",
       ),
     ),
     ...Object.entries(sidecar).map(([from, to]) =>

@@ -15,7 +15,7 @@ node_modules/.installed: package.json package-lock.json $(wildcard */package.jso
 check: node_modules/.installed ## types, style, imports, unused code, generated files
 	tsc -p .
 	biome check .
-	depcruise --no-progress crds policy sidecar operator cli e2e
+	depcruise --no-progress crds control policy sidecar operator cli e2e
 	knip
 	npm run --silent generate -- --check
 

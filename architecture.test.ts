@@ -7,7 +7,7 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
 const root = import.meta.dirname;
-const workspaces = ["crds", "policy", "sidecar", "operator", "cli", "e2e"];
+const workspaces = ["crds", "control", "policy", "sidecar", "operator", "cli", "e2e"];
 
 interface Cruise {
   readonly summary: {
@@ -51,6 +51,7 @@ test("every forbidden import is found", async () => {
     ["policy/src/x-upwards.ts", "@sallyport/sidecar", "workspace-policy"],
     ["crds/src/x-upwards.ts", "@sallyport/policy", "workspace-crds"],
     ["sidecar/src/x-upwards.ts", "@sallyport/cli", "workspace-sidecar"],
+    ["control/src/x-upwards.ts", "@sallyport/policy", "workspace-control"],
     ["sidecar/src/x-sideways.ts", "../../operator/src/kube/index.ts", "workspace-sidecar"],
     ["operator/src/x-sideways.ts", "@sallyport/sidecar", "workspace-operator"],
     ["operator/src/kube/x-upwards.ts", "../reconcile/index.ts", "operator-kube"],

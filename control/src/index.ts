@@ -1,0 +1,50 @@
+/** The contract between gateway, operator and recorder: their messages, and the framed connection that carries them. */
+export { Backoff } from "./backoff.ts";
+export {
+  type Applied,
+  applyUpdate,
+  type Bundle,
+  type BundleDocument,
+  type BundleUpdate,
+  bundleKinds,
+  digestOf,
+  isOlder,
+  kindOf,
+  type Revision,
+  updateFrom,
+} from "./bundle.ts";
+export { type ConnectionLimits, defaultConnectionLimits, FramedConnection } from "./connection.ts";
+export { encodeFrame, type Frame, FrameError, FrameReader } from "./frames.ts";
+export {
+  type ApprovalAsk,
+  type CertificatePurpose,
+  controlLimits,
+  type GatewayMessage,
+  type GatewayProblem,
+  type OperatorMessage,
+  parseGatewayMessage,
+  parseOperatorMessage,
+  type RefusalCode,
+  type SessionCause,
+  type SessionReport,
+  signingProof,
+} from "./messages.ts";
+export {
+  controlAudience,
+  controlProtocol,
+  type GatewayName,
+  gatewayUri,
+  parseGatewayUri,
+  recorderAudience,
+  recorderFor,
+  recordingProtocol,
+} from "./names.ts";
+export {
+  parseRecordingAnswer,
+  parseRecordingRequest,
+  type RecordingAnswer,
+  type RecordingFailure,
+  type RecordingRequest,
+  recordingStreamLimits,
+} from "./recording-messages.ts";
+export { MessageError } from "./shape.ts";

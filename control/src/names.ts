@@ -1,0 +1,49 @@
+import { createHash } from "node:crypto";
+
+/** The audience of the tokens by which gateways prove themselves; no user's token may carry it. */
+export const controlAudience = "control.sallyport.dev";
+
+/** The audience of the tokens by which people and auditors prove themselves to the recorder. */
+export const recorderAudience = "recorder.sallyport.dev";
+
+/** The ALPN names of the two streams; a change that an older side would misread gets a new one. */
+export const controlProtocol = "sallyport-control/1";
+export const recordingProtocol = "sallyport-recording/1";
+
+/** Whom a gateway's certificate names: the resource it serves and the pod it runs in. */
+export interface GatewayName {
+  readonly namespace: string;
+  readonly resource: string;
+  readonly podUid: string;
+}
+
+/** The URI in a gateway's certificate. Only the operator writes one, from its own knowledge of the pod. */
+export function gatewayUri({ namespace, resource, podUid }: GatewayName): string {
+  return `sallyport://gateway/${namespace}/${resource}/${podUid}`;
+}
+
+const uriForm = /^sallyport:\/\/gateway\/([a-z0-9.-]{1,63})\/([a-z0-9.-]{1,253})\/([A-Za-z0-9-]{1,64})$/;
+
+/** Reads a certificate's URI; undefined where it names no gateway. */
+export function parseGatewayUri(uri: string): GatewayName | undefined {
+  const [, namespace, resource, podUid] = uriForm.exec(uri) ?? [];
+  if (namespace === undefined || resource === undefined || podUid === undefined) return undefined;
+  return { namespace, resource, podUid };
+}
+
+/**
+ * The recorder that keeps a namespace's recordings, of several: the highest of one hash for each (rendezvous), so
+ * that a further recorder takes over its share and moves nothing between the others.
+ */
+export function recorderFor(namespace: string, recorders: readonly string[]): string | undefined {
+  let best: string | undefined;
+  let highest = "";
+  for (const recorder of recorders) {
+    const score = createHash("sha256").update(`${namespace}\n${recorder}`).digest("hex");
+    if (best === undefined || score > highest) {
+      best = recorder;
+      highest = score;
+    }
+  }
+  return best;
+}
