@@ -255,6 +255,8 @@ export interface GatewayCounts {
   readonly desired?: number;
   /** Gateways that accept sessions. */
   readonly ready?: number;
+  /** Gateways of an earlier image or configuration. */
+  readonly outdated?: number;
   /** Gateways that hold the latest policy. */
   readonly current?: number;
 }
@@ -415,6 +417,12 @@ export interface Placement {
   readonly mode: "Sidecar" | "Shared";
   /** The pods that a Sidecar is injected into. */
   readonly podSelector?: LabelSelector;
+  /**
+   * What happens to pods whose sidecar is of an earlier release or configuration. `Report`, also where
+   * absent: they are counted in the status. `Evict`: they are evicted, one at a time, as disruption
+   * budgets allow.
+   */
+  readonly rolloutPolicy?: "Report" | "Evict";
   /** How many gateways a Shared placement runs; 2 where neither this nor autoscaling is set. */
   readonly replicas?: number;
   /** Compute resources of the gateway container. */
