@@ -7,6 +7,8 @@ export interface CallOptions {
   readonly signal?: AbortSignal;
   /** The deadline of one try, 15 s where absent. */
   readonly timeoutMs?: number;
+  /** Further tries after a failure that allows them, 3 where absent. */
+  readonly retries?: number;
 }
 
 /** Which objects a list or a watch means; no namespace means all of them. */

@@ -1,5 +1,11 @@
 /** Events (events.k8s.io/v1): what a user sees in `kubectl describe`. Repeats become one event's series. */
-import type { KubeObject } from "./objects.ts";
+import { createHash, randomUUID } from "node:crypto";
+import { pause } from "./backoff.ts";
+import type { KubeClient } from "./client.ts";
+import { isNotFound } from "./error.ts";
+import { microTime } from "./lease.ts";
+import type { Log } from "./log.ts";
+import { type KubeObject, resourceType } from "./objects.ts";
 
 /** One thing that happened to an object. */
 export interface EventNote {
@@ -17,4 +23,217 @@ export interface EventNote {
 /** Writes events in the background; never throws, never waits, and drops what exceeds its bounds. */
 export interface EventRecorder {
   record(note: EventNote): void;
+  /** Writes until the signal, then what is still waiting. */
+  run(signal: AbortSignal): Promise<void>;
+}
+
+/** Who reports, and how much at the most. */
+export interface EventRecorderOptions {
+  readonly client: KubeClient;
+  /** `sallyport.dev/operator`. */
+  readonly reportingController: string;
+  /** The pod. */
+  readonly reportingInstance: string;
+  readonly log: Log;
+  /** How often counts of series are written: 30 s. */
+  readonly flushMs?: number;
+  /** A repeat after so long without one is a new event: 6 minutes. */
+  readonly seriesMs?: number;
+  /** Different events on one object at once, before they come one in 30 s: 25. */
+  readonly burst?: number;
+}
+
+interface KubeEvent extends KubeObject {
+  readonly eventTime?: string;
+  readonly series?: { readonly count: number; readonly lastObservedTime: string };
+}
+
+const events = resourceType<KubeEvent>("events.k8s.io/v1", "Event", "events");
+
+const WAITING_MAX = 1000;
+const SERIES_MAX = 4096;
+const OBJECTS_MAX = 4096;
+const REFILL_MS = 30_000;
+const NOTE_LENGTH_MAX = 1024;
+
+/** Makes a recorder. */
+export function eventRecorder(options: EventRecorderOptions): EventRecorder {
+  return new Recorder(options);
+}
+
+/** Equal events since the first of them. */
+interface Series {
+  readonly namespace: string;
+  readonly name: string;
+  readonly note: EventNote;
+  readonly firstAt: Date;
+  lastAt: Date;
+  count: number;
+  /** How many the API server knows of. */
+  written: number;
+}
+
+class Recorder implements EventRecorder {
+  readonly #options: EventRecorderOptions;
+  readonly #series = new Map<string, Series>();
+  readonly #waiting = new Set<Series>();
+  readonly #allowances = new Map<string, { tokens: number; at: number }>();
+  #wake = (): void => {};
+
+  constructor(options: EventRecorderOptions) {
+    this.#options = options;
+  }
+
+  record(note: EventNote): void {
+    const key = seriesKey(note);
+    const now = new Date();
+    const known = this.#series.get(key);
+    if (known !== undefined && now.getTime() - known.lastAt.getTime() < (this.#options.seriesMs ?? 360_000)) {
+      known.count += 1;
+      known.lastAt = now;
+      // The first repeat shows at once that it repeats; more of them only count.
+      if (known.count === 2 && known.written === 1) this.#enqueue(known);
+      return;
+    }
+    if (!this.#mayRecord(note)) return;
+    const { metadata } = note.regarding;
+    const series: Series = {
+      namespace: metadata.namespace ?? "default",
+      name: `${metadata.name.slice(0, 200)}.${randomUUID().replaceAll("-", "").slice(0, 16)}`,
+      note,
+      firstAt: now,
+      lastAt: now,
+      count: 1,
+      written: 0,
+    };
+    this.#series.delete(key);
+    this.#series.set(key, series);
+    keepNewest(this.#series, SERIES_MAX);
+    this.#enqueue(series);
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { flushMs = 30_000 } = this.#options;
+    let flushAt = performance.now() + flushMs;
+    while (!signal.aborted) {
+      await this.#writeWaiting(signal);
+      await this.#untilWoken(Math.max(0, flushAt - performance.now()), signal);
+      if (performance.now() < flushAt) continue;
+      flushAt = performance.now() + flushMs;
+      this.#enqueueRepeats();
+    }
+    this.#enqueueRepeats();
+    await this.#writeWaiting(AbortSignal.timeout(2000));
+  }
+
+  #enqueueRepeats(): void {
+    for (const series of this.#series.values()) if (series.count > series.written) this.#enqueue(series);
+  }
+
+  #enqueue(series: Series): void {
+    if (this.#waiting.size >= WAITING_MAX) return;
+    this.#waiting.add(series);
+    this.#wake();
+  }
+
+  async #untilWoken(ms: number, signal: AbortSignal): Promise<void> {
+    if (this.#waiting.size > 0) return;
+    const woken = new AbortController();
+    this.#wake = () => woken.abort();
+    await pause(ms, AbortSignal.any([signal, woken.signal]));
+    this.#wake = () => {};
+  }
+
+  async #writeWaiting(signal: AbortSignal): Promise<void> {
+    for (const series of this.#waiting) {
+      if (signal.aborted) return;
+      this.#waiting.delete(series);
+      try {
+        await this.#write(series, signal);
+      } catch (error) {
+        // An event that cannot be told is no reason to stop; a namespace that is being deleted takes none.
+        this.#options.log.debug({ reason: series.note.reason, err: error }, "an event could not be written");
+      }
+    }
+  }
+
+  async #write(series: Series, signal: AbortSignal): Promise<void> {
+    const { client } = this.#options;
+    const { namespace, name, count, lastAt } = series;
+    const seriesField = { count, lastObservedTime: microTime(lastAt) };
+    if (series.written > 0) {
+      try {
+        const merge = { series: seriesField };
+        await client.patch(events, { namespace, name }, { kind: "merge", merge }, { signal });
+        series.written = count;
+        return;
+      } catch (error) {
+        // The API server forgets events after an hour.
+        if (!isNotFound(error)) throw error;
+      }
+    }
+    await client.create(events, this.#eventOf(series, count > 1 ? seriesField : undefined), { signal });
+    series.written = count;
+  }
+
+  #eventOf({ namespace, name, note, firstAt }: Series, series: KubeEvent["series"]): KubeEvent {
+    const { reportingController, reportingInstance } = this.#options;
+    const { regarding, related, type, reason, action } = note;
+    return {
+      metadata: { name, namespace },
+      eventTime: microTime(firstAt),
+      reportingController,
+      reportingInstance: reportingInstance.slice(0, 128),
+      action: action.slice(0, 128),
+      reason: reason.slice(0, 128),
+      type,
+      note: note.note.length > NOTE_LENGTH_MAX ? `${note.note.slice(0, NOTE_LENGTH_MAX - 1)}…` : note.note,
+      regarding: referenceTo(regarding),
+      ...(related === undefined ? {} : { related: referenceTo(related) }),
+      ...(series === undefined ? {} : { series }),
+    } as KubeEvent;
+  }
+
+  /** One object that changes its mind all the time must not fill the event store. */
+  #mayRecord({ regarding }: EventNote): boolean {
+    const { burst = 25 } = this.#options;
+    const key =
+      regarding.metadata.uid ??
+      `${regarding.kind}/${regarding.metadata.namespace}/${regarding.metadata.name}`;
+    const now = performance.now();
+    const known = this.#allowances.get(key) ?? { tokens: burst, at: now };
+    const tokens = Math.min(burst, known.tokens + (now - known.at) / REFILL_MS);
+    this.#allowances.delete(key);
+    this.#allowances.set(key, { tokens: tokens >= 1 ? tokens - 1 : tokens, at: now });
+    keepNewest(this.#allowances, OBJECTS_MAX);
+    return tokens >= 1;
+  }
+}
+
+function referenceTo({ apiVersion, kind, metadata }: KubeObject): object {
+  const { name, namespace, uid, resourceVersion } = metadata;
+  return { apiVersion, kind, name, namespace, uid, resourceVersion };
+}
+
+function seriesKey({ regarding, related, type, reason, action, note }: EventNote): string {
+  const { kind, metadata } = regarding;
+  const parts = [
+    kind,
+    metadata.namespace,
+    metadata.name,
+    metadata.uid,
+    related?.metadata.uid,
+    type,
+    reason,
+    action,
+    note,
+  ];
+  return createHash("sha256").update(JSON.stringify(parts)).digest("base64");
+}
+
+function keepNewest<K, V>(map: Map<K, V>, most: number): void {
+  for (const key of map.keys()) {
+    if (map.size <= most) return;
+    map.delete(key);
+  }
 }

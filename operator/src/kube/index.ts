@@ -1,4 +1,6 @@
 /** The only way to the API server: calls, caches, queue, lease and events. Kinds of ours are not known here. */
+
+export { type BackoffBounds, backoffMs, pause } from "./backoff.ts";
 export type { Cache, Change, IndexKeys } from "./cache.ts";
 export type {
   ApplyOptions,
@@ -16,6 +18,12 @@ export type {
   WriteOptions,
 } from "./client.ts";
 export {
+  connectionFrom,
+  type KubeConnection,
+  kubeconfigConnection,
+  serviceAccountConnection,
+} from "./connection.ts";
+export {
   isConflict,
   isExpired,
   isNotFound,
@@ -25,8 +33,8 @@ export {
   type StatusCause,
   type StatusReason,
 } from "./error.ts";
-export type { EventNote, EventRecorder } from "./events.ts";
-export type { LeaderElectionOptions } from "./lease.ts";
+export { type EventNote, type EventRecorder, type EventRecorderOptions, eventRecorder } from "./events.ts";
+export { LeaderElection, type LeaderElectionOptions, LeaseLostError, leaseIdentity } from "./lease.ts";
 export { type Log, silentLog } from "./log.ts";
 export { type KubeMetrics, kubeMetrics } from "./metrics.ts";
 export {
@@ -44,5 +52,6 @@ export {
   resourceType,
   type UntypedObject,
 } from "./objects.ts";
-export type { ReflectorOptions } from "./reflector.ts";
-export type { WorkQueue } from "./work-queue.ts";
+export { Reflector, type ReflectorOptions } from "./reflector.ts";
+export { kubeClient } from "./rest-client.ts";
+export { type WorkQueue, type WorkQueueOptions, workQueue } from "./work-queue.ts";

@@ -19,15 +19,19 @@ export interface KubeMetrics {
   readonly reconcileErrors: Counter<"controller">;
   readonly reconcileSeconds: Histogram<"controller">;
   readonly activeWorkers: Gauge<"controller">;
+  /** Called when the gauges of running work are read: they change by themselves. */
+  readonly samplers: Set<() => void>;
 }
 
 /** Makes the instruments in a registry. */
 export function kubeMetrics(registry: Registry): KubeMetrics {
   const registers = [registry];
+  const samplers = new Set<() => void>();
   const name = ["name"] as const;
   const kind = ["kind"] as const;
   const controller = ["controller"] as const;
   return {
+    samplers,
     requests: new Counter({
       name: "rest_client_requests_total",
       help: "Calls to the API server by method and status; <error> where no answer came",
@@ -88,6 +92,9 @@ export function kubeMetrics(registry: Registry): KubeMetrics {
       name: "workqueue_unfinished_work_seconds",
       help: "Seconds of work in progress that no duration counts yet",
       labelNames: name,
+      collect: () => {
+        for (const sample of samplers) sample();
+      },
       registers,
     }),
     longestRunningSeconds: new Gauge({
