@@ -14,6 +14,8 @@ export interface Authority {
   readonly caPem: string;
   issue(request: {
     readonly commonName: string;
+    /** What Kubernetes reads as groups. */
+    readonly organizations?: readonly string[];
     readonly dnsNames?: readonly string[];
     readonly ipAddresses?: readonly string[];
     readonly usage: "server" | "client";
@@ -61,7 +63,7 @@ async function issue(
     ...(request.ipAddresses ?? []).map((value) => ({ type: "ip" as const, value })),
   ];
   const certificate = await x509.X509CertificateGenerator.create({
-    subject: [{ CN: [request.commonName] }],
+    subject: [...(request.organizations ?? []).map((name) => ({ O: [name] })), { CN: [request.commonName] }],
     issuer: ca.subject,
     publicKey: keys.publicKey,
     signingKey,

@@ -1,0 +1,110 @@
+/** How a real cluster is had: one that is given, kind where Docker runs, or our own node. */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type ApiServer, serviceAccountIssuer } from "./api-server.ts";
+import { writeImpersonation } from "./kubeconfig.ts";
+import { createKubectl, type Kubectl, requestToken, run } from "./kubectl.ts";
+import { nodeHindrance, startNode } from "./node.ts";
+import { canHavePrograms, isOnPath, nodeModules } from "./programs.ts";
+
+/** What tests ask of a cluster, however it was had. */
+export type ClusterAccess = Pick<ApiServer, "kubeconfig" | "kubectl" | "user" | "serviceAccountToken">;
+
+/** A cluster with at least one node that runs pods. */
+export interface Cluster extends ClusterAccess, Pick<ApiServer, "folder" | "close"> {
+  readonly kind: "given" | "kind" | "node";
+  /** False where it is not known whether the network plugin enforces NetworkPolicy. */
+  readonly enforcesNetworkPolicy: boolean;
+  readonly issuer: string;
+  /** Makes the image of an OCI archive available to pods with `imagePullPolicy: Never`. */
+  loadImage(archive: string): Promise<void>;
+}
+
+/** Starts, or finds, a cluster; fails where there is no way to have one, and says what is missing. */
+export async function startCluster(): Promise<Cluster> {
+  if (process.env.KUBECONFIG) return givenCluster(process.env.KUBECONFIG);
+  if (await dockerAnswers()) {
+    if (isOnPath("kind")) return startKind();
+    console.error("Docker runs but the command kind is not there; trying a node of our own");
+  }
+  const hindrance = nodeHindrance();
+  if (hindrance === undefined && (await canHavePrograms(nodeModules))) return startNode();
+  throw new Error(
+    "no cluster can be had here: set KUBECONFIG, or start Docker with kind installed, or (on Linux, as root, with " +
+      `nftables) install Go${hindrance === undefined ? "" : `; ${hindrance}`}`,
+  );
+}
+
+/** Speaks to a cluster that runs: as its administrator, and as users that the administrator impersonates. */
+export function accessCluster(program: string, kubeconfig: string, folder: string): ClusterAccess {
+  const kubectl = createKubectl(program, kubeconfig);
+  let users = 0;
+  return {
+    kubeconfig,
+    kubectl,
+    user: async (name, groups = []) => {
+      users += 1;
+      const path = join(folder, `as-${process.pid}-${users}.kubeconfig`);
+      return createKubectl(program, await writeImpersonation(path, kubectl, { name, groups }));
+    },
+    serviceAccountToken: (namespace, name, audiences = []) =>
+      requestToken(kubectl, { namespace, name, audiences }),
+  };
+}
+
+const kindName = "sallyport-e2e";
+
+async function dockerAnswers(): Promise<boolean> {
+  if (!isOnPath("docker")) return false;
+  return (await run("docker", ["info", "--format", "{{.ServerVersion}}"])).code === 0;
+}
+
+async function givenCluster(kubeconfig: string): Promise<Cluster> {
+  const folder = await mkdtemp(join(tmpdir(), "sallyport-given-"));
+  const access = accessCluster("kubectl", kubeconfig, folder);
+  await access.kubectl("version", "-o", "json");
+  const command = process.env.SALLYPORT_LOAD_IMAGE;
+  return {
+    ...access,
+    ...{ kind: "given", folder, issuer: await issuerOf(access.kubectl) },
+    enforcesNetworkPolicy: process.env.SALLYPORT_NETWORK_POLICY === "enforced",
+    loadImage: async (archive) => {
+      // How an image gets onto somebody's nodes is theirs to say.
+      if (!command) throw new Error("set SALLYPORT_LOAD_IMAGE to a command that loads an OCI archive");
+      await must(command, [archive]);
+    },
+    close: () => rm(folder, { recursive: true, force: true }),
+  };
+}
+
+async function startKind(): Promise<Cluster> {
+  const folder = await mkdtemp(join(tmpdir(), "sallyport-kind-"));
+  const kubeconfig = join(folder, "admin.kubeconfig");
+  await writeFile(kubeconfig, "");
+  const config = join(import.meta.dirname, "../../kind-config.yaml");
+  const flags = ["--name", kindName, "--kubeconfig", kubeconfig];
+  await must("kind", ["create", "cluster", ...flags, "--config", config, "--wait", "120s"]);
+  const access = accessCluster("kubectl", kubeconfig, folder);
+  return {
+    ...access,
+    // kindnet, which kind brings, enforces NetworkPolicy from version 0.24 on.
+    ...{ kind: "kind", folder, enforcesNetworkPolicy: true },
+    issuer: await issuerOf(access.kubectl),
+    loadImage: (archive) => must("kind", ["load", "image-archive", archive, "--name", kindName]),
+    close: async () => {
+      await must("kind", ["delete", "cluster", "--name", kindName]);
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+async function issuerOf(kubectl: Kubectl): Promise<string> {
+  const answer = await kubectl.try(undefined, "get", "--raw", "/.well-known/openid-configuration");
+  return answer.code === 0 ? JSON.parse(answer.stdout).issuer : serviceAccountIssuer;
+}
+
+async function must(program: string, argv: readonly string[]): Promise<void> {
+  const { code, stderr } = await run(program, argv);
+  if (code !== 0) throw new Error(`${program} ${argv.join(" ")} (exit ${code}): ${stderr.trim()}`);
+}

@@ -1,0 +1,91 @@
+import { spawn } from "node:child_process";
+
+/** What a command printed, and how it ended. */
+export interface CommandResult {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs kubectl with one kubeconfig. */
+export interface Kubectl {
+  readonly kubeconfig: string;
+  /** Resolves to what it printed; rejects with its error text when it fails. */
+  (...argv: readonly string[]): Promise<string>;
+  /** The same, with something on its standard input. */
+  withInput(input: string, ...argv: readonly string[]): Promise<string>;
+  /** Never rejects for what kubectl says: for tests that expect a refusal. */
+  try(input: string | undefined, ...argv: readonly string[]): Promise<CommandResult>;
+  /** Server-side apply of manifests, YAML or objects. */
+  apply(manifests: string | readonly object[]): Promise<string>;
+  /** `get -o json`, parsed. */
+  json<T>(...argv: readonly string[]): Promise<T>;
+}
+
+/** A kubectl that speaks as the user of a kubeconfig. */
+export function createKubectl(program: string, kubeconfig: string): Kubectl {
+  const attempt = (input: string | undefined, ...argv: readonly string[]) =>
+    run(program, ["--kubeconfig", kubeconfig, ...argv], input);
+  const must = async (input: string | undefined, argv: readonly string[]) => {
+    const { code, stdout, stderr } = await attempt(input, ...argv);
+    if (code !== 0) throw new Error(`kubectl ${argv.join(" ")} (exit ${code}): ${stderr.trim()}`);
+    return stdout;
+  };
+  return Object.assign((...argv: readonly string[]) => must(undefined, argv), {
+    kubeconfig,
+    withInput: (input: string, ...argv: readonly string[]) => must(input, argv),
+    try: attempt,
+    apply: (manifests: string | readonly object[]) => {
+      const text =
+        typeof manifests === "string"
+          ? manifests
+          : JSON.stringify({ apiVersion: "v1", kind: "List", items: manifests });
+      return must(text, ["apply", "--server-side", "--field-manager=e2e", "-f", "-"]);
+    },
+    json: async <T>(...argv: readonly string[]) =>
+      JSON.parse(await must(undefined, ["get", "-o", "json", ...argv])) as T,
+  });
+}
+
+/** A token of a service account as a pod would get it (TokenRequest); makes the account and its namespace if need be. */
+export async function requestToken(
+  kubectl: Kubectl,
+  request: { readonly namespace: string; readonly name: string; readonly audiences: readonly string[] },
+): Promise<string> {
+  const { namespace, name, audiences } = request;
+  await kubectl.apply([
+    { apiVersion: "v1", kind: "Namespace", metadata: { name: namespace } },
+    { apiVersion: "v1", kind: "ServiceAccount", metadata: { name, namespace } },
+  ]);
+  const flags = audiences.map((audience) => `--audience=${audience}`);
+  return (await kubectl("create", "token", name, "--namespace", namespace, ...flags)).trim();
+}
+
+/** Runs a program to its end. */
+export async function run(
+  program: string,
+  argv: readonly string[],
+  input?: string,
+  environment: Readonly<Record<string, string>> = {},
+): Promise<CommandResult> {
+  const child = spawn(program, argv, {
+    stdio: ["pipe", "pipe", "pipe"],
+    env: { ...process.env, ...environment },
+  });
+  let stdout = "";
+  let stderr = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    stdout += text;
+  });
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    stderr += text;
+  });
+  // A program that does not read its input closes it early; how it ends says the rest.
+  child.stdin.on("error", () => {});
+  child.stdin.end(input ?? "");
+  const code = await new Promise<number>((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", (status) => resolve(status ?? -1));
+  });
+  return { code, stdout, stderr };
+}

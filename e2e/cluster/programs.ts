@@ -1,0 +1,84 @@
+/** The programs of the tests' cluster: built once with the go command and kept outside of the repository. */
+import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
+import { readdir, readFile } from "node:fs/promises";
+import { homedir } from "node:os";
+import { delimiter, join } from "node:path";
+
+/** A folder under programs/: what is built from it together. */
+export type ProgramModule =
+  | "etcd"
+  | "kubernetes"
+  | "cni"
+  | "runc"
+  | "containerd"
+  | "coredns"
+  | "pause"
+  | "helm";
+
+/** What an API server without a node needs. */
+export const apiModules: readonly ProgramModule[] = ["etcd", "kubernetes"];
+
+/** What a node needs beside that. */
+export const nodeModules: readonly ProgramModule[] = [
+  ...apiModules,
+  "cni",
+  "runc",
+  "containerd",
+  "coredns",
+  "pause",
+  "helm",
+];
+
+/** Resolves to the folder that holds the programs of these modules; builds what is not there yet. */
+export async function clusterPrograms(modules: readonly ProgramModule[]): Promise<string> {
+  const bin = await programsFolder();
+  const missing = modules.filter((module) => !existsSync(join(bin, `.${module}.built`)));
+  if (missing.length === 0) return bin;
+  if (!isOnPath("go")) {
+    throw new Error(
+      `the cluster's programs (${missing.join(", ")}) are not in ${bin} and there is no go command to build them`,
+    );
+  }
+  console.error(`building ${missing.join(", ")} (about nine minutes for all, the first time only)`);
+  await build(bin, missing);
+  return bin;
+}
+
+/** True where the programs are built, or can be. */
+export async function canHavePrograms(modules: readonly ProgramModule[]): Promise<boolean> {
+  if (isOnPath("go")) return true;
+  const bin = await programsFolder();
+  return modules.every((module) => existsSync(join(bin, `.${module}.built`)));
+}
+
+/** True where the shell would find this command. */
+export function isOnPath(command: string): boolean {
+  const folders = (process.env.PATH ?? "").split(delimiter).filter(Boolean);
+  return [...folders, "/usr/sbin", "/sbin"].some((folder) => existsSync(join(folder, command)));
+}
+
+const sources = join(import.meta.dirname, "programs");
+
+/** Named after what is built, so that another version does not meet programs of this one. */
+async function programsFolder(): Promise<string> {
+  const cache = process.env.SALLYPORT_CACHE || join(homedir(), ".cache/sallyport");
+  const hash = createHash("sha256").update(await readFile(join(import.meta.dirname, "build.sh")));
+  for (const name of (await readdir(sources, { recursive: true })).sort()) {
+    if (/\.(mod|sum|go)$/.test(name)) hash.update(name).update(await readFile(join(sources, name)));
+  }
+  return join(cache, "cluster", hash.digest("hex").slice(0, 16));
+}
+
+async function build(bin: string, modules: readonly ProgramModule[]): Promise<void> {
+  const child = spawn(join(import.meta.dirname, "build.sh"), [bin, ...modules], {
+    // What is built is progress, not the answer of whoever asked for the cluster.
+    stdio: ["ignore", 2, 2],
+  });
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.once("error", reject);
+    child.once("exit", resolve);
+  });
+  if (code !== 0) throw new Error(`e2e/cluster/build.sh ended with ${code}`);
+}

@@ -1,0 +1,14 @@
+import { defineConfig } from "vitest/config";
+
+/** The scenarios that need a cluster: one at a time, because they share it. */
+export default defineConfig({
+  root: `${import.meta.dirname}/..`,
+  test: {
+    include: ["e2e/kubernetes/**/*.test.ts"],
+    globalSetup: ["e2e/kubernetes/global-setup.ts"],
+    testTimeout: 120_000,
+    hookTimeout: 300_000,
+    fileParallelism: false,
+    reporters: ["default", ["json", { outputFile: ".cache/e2e-results.json" }]],
+  },
+});
