@@ -57,7 +57,6 @@ export class LeaderElection {
   readonly #retryMs: number;
   /** What was last seen, and when by our own clock: no other clock decides who leads. */
   #seen: { readonly version: string; readonly at: number } | undefined;
-  #held: Lease | undefined;
   #isLeader = false;
 
   constructor(options: LeaderElectionOptions) {
@@ -156,13 +155,13 @@ export class LeaderElection {
         metadata: { name, namespace },
         spec: { ...spec, acquireTime: now, leaseTransitions: 0 },
       };
-      this.#held = await client.create(leases, lease, call);
+      await client.create(leases, lease, call);
       return true;
     }
     const holder = found.spec?.holderIdentity ?? "";
     const isOurs = holder === identity;
     if (!isOurs && holder !== "" && !this.#isExpired(found)) return false;
-    this.#held = await client.replace(
+    await client.replace(
       leases,
       {
         metadata: found.metadata,
@@ -186,24 +185,23 @@ export class LeaderElection {
 
   /** Gives the lease back, so that the next one need not wait for its end. */
   async #release(): Promise<void> {
-    const { client, name, log } = this.#options;
-    const lease = this.#held;
-    if (lease === undefined) return;
-    const spec = {
-      ...lease.spec,
-      holderIdentity: "",
-      leaseDurationSeconds: 1,
-      renewTime: microTime(new Date()),
-    };
+    const { client, name, namespace, identity, log } = this.#options;
+    const call = { timeoutMs: 3000, retries: 1 };
     try {
-      // Its version makes the write fail where somebody else has taken the lease.
-      await client.replace(leases, { metadata: lease.metadata, spec }, { timeoutMs: 3000, retries: 1 });
+      // Read anew: a renewal may have been cut off after it was written.
+      const lease = await client.get(leases, { namespace, name }, call);
+      if (lease.spec?.holderIdentity !== identity) return;
+      const spec = {
+        ...lease.spec,
+        holderIdentity: "",
+        leaseDurationSeconds: 1,
+        renewTime: microTime(new Date()),
+      };
+      await client.replace(leases, { metadata: lease.metadata, spec }, call);
       log.info({ lease: name }, "lease given back");
     } catch (error) {
-      log.warn(
-        { lease: name, problem: textOf(error) },
-        "the lease could not be given back; it runs out by itself",
-      );
+      const problem = textOf(error);
+      log.warn({ lease: name, problem }, "the lease could not be given back; it runs out by itself");
     }
   }
 }

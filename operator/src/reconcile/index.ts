@@ -1,7 +1,17 @@
 /** The loop that every kind's controller runs in, and what each needs: status, conditions, finalizers. Kinds unknown. */
+export { Controller, type ControllerOptions, ownerKey } from "./controller.ts";
+export { addFinalizer, type FinalizerChange, removeFinalizer } from "./finalizer.ts";
 export {
   type ReconcileContext,
   type ReconcileResult,
   type Reconciler,
   TerminalError,
 } from "./reconciler.ts";
+export {
+  isTrue,
+  mergedConditions,
+  progressConditions,
+  type StatusWrite,
+  type WantedCondition,
+  writeStatus,
+} from "./status.ts";
