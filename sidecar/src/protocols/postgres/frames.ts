@@ -7,6 +7,8 @@
  *
  * https://www.postgresql.org/docs/18/protocol-message-formats.html
  */
+import { isUtf8 } from "node:buffer";
+import { GatewayError } from "../../wire/gateway-error.ts";
 
 /** Message types by their letter; frontend and backend share letters, so the direction is in the name. */
 export const frontend = {
@@ -61,6 +63,17 @@ export function lengthAt(bytes: Uint8Array, at: number): number {
     ((bytes[at + 3] ?? 0) << 8) |
     (bytes[at + 4] ?? 0)
   );
+}
+
+/** A NUL-terminated UTF-8 text that ends right before `end`. */
+export function readText(chunk: Buffer, from: number, end: number): string {
+  if (end === from + 1 && chunk[from] === 0) return "";
+  const body = chunk.subarray(from, end - 1);
+  if (end <= from || chunk[end - 1] !== 0 || body.includes(0)) {
+    throw new GatewayError("protocolViolation", { detail: "a text holds a NUL byte or does not end in one" });
+  }
+  if (!isUtf8(body)) throw new GatewayError("invalidEncoding");
+  return body.toString("utf8");
 }
 
 /** A whole message of the given type. */

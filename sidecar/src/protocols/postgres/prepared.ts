@@ -2,24 +2,44 @@ import type { PreparedInfo } from "@sallyport/policy";
 import type { Judged } from "./statement-judge.ts";
 
 /** A prepared statement as the session believes it to be, before and after the server has confirmed it. */
-export interface StatementEntry {
+export class StatementEntry {
   readonly name: string;
   readonly judged: Judged;
   readonly segment: number;
   /** False until ParseComplete: an error earlier in the segment makes the server skip it. */
-  confirmed: boolean;
+  confirmed = false;
   /** What the name meant before, while unconfirmed. */
-  previous: StatementEntry | undefined;
+  previous: StatementEntry | undefined = undefined;
   /** True for the mark that Close leaves until CloseComplete. */
   readonly isClosed: boolean;
+
+  constructor(name: string, judged: Judged, segment: number, isClosed = false) {
+    this.name = name;
+    this.judged = judged;
+    this.segment = segment;
+    this.isClosed = isClosed;
+  }
+
+  /** The same statement, judged anew; for a portal, and not for the names. */
+  judgedAs(judged: Judged): StatementEntry {
+    return new StatementEntry(this.name, judged, this.segment);
+  }
 }
 
-export interface PortalEntry {
+/** A portal that Bind has made. */
+export class PortalEntry {
   readonly name: string;
   readonly statement: StatementEntry;
   /** The number under which Bind was recorded. */
   readonly number: number;
   readonly segment: number;
+
+  constructor(name: string, statement: StatementEntry, number: number, segment: number) {
+    this.name = name;
+    this.statement = statement;
+    this.number = number;
+    this.segment = segment;
+  }
 }
 
 /**

@@ -20,6 +20,8 @@ export interface Judged {
   /** Set where the text cannot be parsed or resolved: PostgreSQL's own error. */
   readonly rejection: SqlRejection | undefined;
   readonly effects: readonly (readonly SessionEffect[])[];
+  /** True where one of the effects changes what names mean. */
+  readonly changesNames: boolean;
   /** True where its record must be on disk before it runs. */
   readonly needsDisk: boolean;
   readonly namesVersion: number;
@@ -212,6 +214,7 @@ export class StatementJudge {
       verdict,
       rejection,
       effects,
+      changesNames: changesNames(effects),
       needsDisk: mustBeDurable(command),
       namesVersion: this.names.version,
       policyEpoch: this.epoch,
@@ -225,6 +228,11 @@ function commandOf(text: string, statements: readonly StatementAnalysis[]): Comm
   const parts =
     statements.length === 1 ? statements[0]?.parts : statements.flatMap((statement) => statement.parts);
   return { protocol: "postgres", text, parts: parts ?? [] };
+}
+
+/** Effects that say how names or the session changed; transaction words alone change nothing here. */
+function changesNames(effects: readonly (readonly SessionEffect[])[]): boolean {
+  return effects.some((ofStatement) => ofStatement.some((effect) => effect.kind !== "transaction"));
 }
 
 const emptyVerdict: Verdict = {

@@ -1,0 +1,478 @@
+import type { Permit, Refusal } from "../../guard/index.ts";
+import { GatewayError } from "../../wire/gateway-error.ts";
+import { setNameStatement } from "./application-name.ts";
+import { type BindParts, type RecordedParameter, readBind, recordedParameters } from "./bind.ts";
+import { flushFrame, frontend, lengthAt, parseFrame, queryFrame, readText } from "./frames.ts";
+import { HeldBytes } from "./held-bytes.ts";
+import { Outbox } from "./outbox.ts";
+import { Owed } from "./owed.ts";
+import { PortalEntry, StatementEntry } from "./prepared.ts";
+import { recorded } from "./recorded-text.ts";
+import {
+  fetchCommand,
+  functionCallCommand,
+  functionCallRefusal,
+  type SqlRefusal,
+  sqlRefusal,
+  unknownStatement,
+} from "./refusals.ts";
+import type { PostgresSessionOptions, SessionState } from "./session-state.ts";
+import type { Judged } from "./statement-judge.ts";
+import { TimelyJudge } from "./timely-judge.ts";
+
+/**
+ * The client's messages on their way to the server: each is read, judged, recorded and permitted, or replaced by a
+ * statement that must fail. Moves `segment`, `isSkipping`, `isEnded` and the copy marks of the state.
+ */
+export class ClientHalf {
+  private readonly options: PostgresSessionOptions;
+  private readonly state: SessionState;
+  private readonly judge: TimelyJudge;
+  private readonly up = new Outbox();
+  private readonly held = new HeldBytes();
+  /** Bytes left of a frame that is passed on while it comes. */
+  private streaming = 0;
+  /** Whether the frame that streams is dropped: decided at its start, for half a frame would shift all behind it. */
+  private isDroppingFrame = false;
+
+  constructor(options: PostgresSessionOptions, state: SessionState) {
+    this.options = options;
+    this.state = state;
+    this.judge = new TimelyJudge(options, state, () => {
+      this.up.own(flushFrame);
+      this.flush();
+    });
+  }
+
+  /** Takes bytes of the client. A promise means that nothing more may be given until it resolves. */
+  take(chunk: Buffer): Promise<void> | undefined {
+    const whole = this.held.isEmpty ? chunk : this.held.add(chunk);
+    return whole === undefined ? undefined : this.read(whole, 0);
+  }
+
+  private read(chunk: Buffer, start: number): Promise<void> | undefined {
+    const { length } = chunk;
+    let at = start;
+    while (at < length && !this.state.isEnded) {
+      if (this.streaming > 0) {
+        const taken = Math.min(this.streaming, length - at);
+        if (!this.isDroppingFrame) this.up.pass(chunk, at, at + taken);
+        this.streaming -= taken;
+        at += taken;
+        continue;
+      }
+      if (length - at < 5) {
+        this.held.hold(chunk, at, 5);
+        break;
+      }
+      const type = chunk[at] ?? 0;
+      const size = lengthAt(chunk, at) + 1;
+      this.checkSize(type, size);
+      if (type === frontend.copyData) {
+        this.streaming = size;
+        this.isDroppingFrame = this.state.isSkipping;
+        continue;
+      }
+      if (length - at < size) {
+        this.held.hold(chunk, at, size);
+        break;
+      }
+      const end = at + size;
+      const pending = this.message(type, chunk, at, end);
+      at = end;
+      if (pending !== undefined) {
+        this.flush();
+        return this.continueAfter(pending, chunk, at);
+      }
+    }
+    this.flush();
+    return undefined;
+  }
+
+  private async continueAfter(pending: Promise<void>, chunk: Buffer, at: number): Promise<void> {
+    await pending;
+    // Also where nothing is left to read: what has been permitted meanwhile leaves there.
+    if (!this.state.isEnded) await this.read(chunk, at);
+  }
+
+  private flush(): void {
+    if (!this.up.isEmpty) this.up.flush(this.options.toUpstream);
+  }
+
+  private checkSize(type: number, size: number): void {
+    if (size < 5) throw new GatewayError("protocolViolation", { detail: "invalid message length" });
+    if (size > smallBytesMax && size > this.bytesMax(type)) {
+      const isStatement = type === frontend.query || type === frontend.parse;
+      throw new GatewayError(isStatement || type === frontend.bind ? "tooLarge" : "protocolViolation", {
+        ...(isStatement
+          ? { hint: `Statements may have ${this.options.limits.statementBytesMax} bytes here.` }
+          : {}),
+      });
+    }
+  }
+
+  private bytesMax(type: number): number {
+    switch (type) {
+      case frontend.copyData:
+        return 0x40000000;
+      case frontend.query:
+      case frontend.parse:
+        return this.options.limits.statementBytesMax;
+      case frontend.bind:
+      case frontend.functionCall:
+        return this.options.limits.bindBytesMax;
+      default:
+        return 10_000;
+    }
+  }
+
+  private message(type: number, chunk: Buffer, at: number, end: number): Promise<void> | undefined {
+    if (type === frontend.sync) {
+      this.sync(chunk, at, end);
+      return undefined;
+    }
+    if (type === frontend.terminate) {
+      this.up.pass(chunk, at, end);
+      this.flush();
+      this.state.isEnded = true;
+      this.options.onTerminate();
+      return undefined;
+    }
+    if (this.state.isSkipping) return undefined;
+    switch (type) {
+      case frontend.query:
+        return this.query(chunk, at, end);
+      case frontend.parse:
+        return this.parse(chunk, at, end);
+      case frontend.bind:
+        return this.bind(chunk, at, end);
+      case frontend.execute:
+        return this.execute(chunk, at, end);
+      case frontend.describe:
+        this.up.pass(chunk, at, end);
+        this.state.push(new Owed("describe", this.state.segment));
+        return undefined;
+      case frontend.close:
+        this.close(chunk, at, end);
+        return undefined;
+      case frontend.flush:
+        this.up.pass(chunk, at, end);
+        return undefined;
+      case frontend.copyDone:
+      case frontend.copyFail:
+        this.state.isCopyingIn = false;
+        this.state.copyEndsSent += 1;
+        this.up.pass(chunk, at, end);
+        return undefined;
+      case frontend.functionCall:
+        return this.functionCall(chunk, at, end);
+      default:
+        throw new GatewayError("protocolViolation", { detail: `invalid frontend message type ${type}` });
+    }
+  }
+
+  private sync(chunk: Buffer, at: number, end: number): void {
+    const { state } = this;
+    state.isSkipping = false;
+    this.up.pass(chunk, at, end);
+    const entry = new Owed("sync", state.segment);
+    entry.maybe = state.isCopyingIn;
+    entry.copyEnds = state.copyEndsSent;
+    state.push(entry);
+    state.segment += 1;
+  }
+
+  // ---------------------------------------------------------------- simple
+
+  private query(chunk: Buffer, at: number, end: number): Promise<void> | undefined {
+    const text = readText(chunk, at + 5, end);
+    const judged = this.judge.now(text);
+    if (judged !== undefined) return this.admitQuery(judged, chunk, at, end);
+    return this.judge.later(text, (later) => this.admitQuery(later, chunk, at, end));
+  }
+
+  private admitQuery(judged: Judged, chunk: Buffer, at: number, end: number): Promise<void> | undefined {
+    const outcome = this.request(judged, undefined);
+    if (!(outcome instanceof Promise)) return this.sendQuery(outcome, judged, chunk, at, end);
+    return this.unlessIgnored(outcome, (later) => this.sendQuery(later, judged, chunk, at, end));
+  }
+
+  private sendQuery(
+    outcome: Permit | Refusal,
+    judged: Judged,
+    chunk: Buffer,
+    at: number,
+    end: number,
+  ): undefined {
+    const entry = new Owed("query", this.state.segment);
+    if (outcome.kind === "permit") {
+      if (judged.applicationName === undefined) this.up.passCommand(outcome, chunk, at, end);
+      else this.up.ownCommand(outcome, queryFrame(this.namedAs(judged.applicationName)));
+      entry.effects = judged.effects;
+      entry.changesNames = judged.changesNames;
+      this.begin(entry, outcome.number);
+    } else {
+      entry.refusal = sqlRefusal(outcome, judged);
+      this.up.own(queryFrame(this.failing(entry.refusal)));
+    }
+    this.state.push(entry);
+  }
+
+  /** FunctionCall names a function by its oid alone: refused whatever policy says, unless it is only observed. */
+  private functionCall(chunk: Buffer, at: number, end: number): Promise<void> | undefined {
+    const judged = this.options.judge.judgeCommand(functionCallCommand);
+    const outcome = this.request(judged, undefined);
+    if (!(outcome instanceof Promise)) return this.sendFunctionCall(outcome, chunk, at, end);
+    return this.unlessIgnored(outcome, (later) => this.sendFunctionCall(later, chunk, at, end));
+  }
+
+  private sendFunctionCall(outcome: Permit | Refusal, chunk: Buffer, at: number, end: number): undefined {
+    const entry = new Owed("query", this.state.segment);
+    if (outcome.kind === "permit" && this.options.guard.isObserving) {
+      this.up.passCommand(outcome, chunk, at, end);
+      this.begin(entry, outcome.number);
+    } else {
+      entry.refusal = functionCallRefusal;
+      this.up.own(queryFrame(this.failing(functionCallRefusal)));
+    }
+    this.state.push(entry);
+  }
+
+  // ---------------------------------------------------------------- extended
+
+  private parse(chunk: Buffer, at: number, end: number): Promise<void> | undefined {
+    const nameEnd = chunk.indexOf(0, at + 5);
+    const sqlEnd = nameEnd < 0 ? -1 : chunk.indexOf(0, nameEnd + 1);
+    if (sqlEnd < 0 || sqlEnd + 3 > end || end - sqlEnd - 3 !== 4 * chunk.readUInt16BE(sqlEnd + 1))
+      throw new GatewayError("protocolViolation", { detail: "malformed Parse" });
+    const name = readText(chunk, at + 5, nameEnd + 1);
+    const text = readText(chunk, nameEnd + 1, sqlEnd + 1);
+    const judged = this.judge.now(text);
+    if (judged !== undefined) return this.admitParse(judged, name, chunk, at, end);
+    return this.judge.later(text, (later) => this.admitParse(later, name, chunk, at, end));
+  }
+
+  private admitParse(
+    judged: Judged,
+    name: string,
+    chunk: Buffer,
+    at: number,
+    end: number,
+  ): Promise<void> | undefined {
+    const preview = this.options.guard.preview(judged.verdict);
+    if (preview === undefined) return this.refuseJudged(judged);
+    const { state } = this;
+    if (state.statements.size >= this.options.limits.preparedMax) {
+      throw new GatewayError("tooLarge", { detail: "too many prepared statements in one session" });
+    }
+    const owed = new Owed("parse", state.segment);
+    owed.entry = new StatementEntry(name, judged, state.segment);
+    state.statements.put(owed.entry);
+    if (judged.applicationName === undefined) this.up.passCommand(preview, chunk, at, end);
+    else this.up.ownCommand(preview, parseFrame(name, this.namedAs(judged.applicationName)));
+    state.push(owed);
+    return undefined;
+  }
+
+  private bind(chunk: Buffer, at: number, end: number): Promise<void> | undefined {
+    const message = readBind(chunk, at + 5, end);
+    if (message === undefined) throw new GatewayError("protocolViolation", { detail: "malformed Bind" });
+    const entry = this.state.statements.newest(message.statement);
+    // What an earlier segment has left unanswered may not exist after all.
+    if (entry !== undefined && !entry.confirmed && entry.segment !== this.state.segment) {
+      return this.afterSettled(() => this.bindTo(message, end));
+    }
+    return this.bindTo(message, end);
+  }
+
+  private async afterSettled(then: () => Promise<void> | undefined): Promise<void> {
+    await this.judge.settled();
+    if (!this.state.isIgnored) await then();
+  }
+
+  private bindTo(message: BindParts, end: number): Promise<void> | undefined {
+    const entry = this.state.statements.get(message.statement);
+    if (entry === undefined) {
+      this.bindUnknown(message, end);
+      return undefined;
+    }
+    const { judged } = entry;
+    const isCurrent = this.judge.knowsNames && this.options.judge.isCurrent(judged);
+    const now = isCurrent ? judged : this.judge.now(judged.text);
+    if (now !== undefined) return this.admitBind(now, entry, message, end);
+    return this.judge.later(judged.text, (later) => this.admitBind(later, entry, message, end));
+  }
+
+  private bindUnknown(message: BindParts, end: number): void {
+    const { guard, judge } = this.options;
+    if (!guard.isObserving) {
+      this.refuseExtended(unknownStatement(message.statement));
+      return;
+    }
+    const judged = judge.judgeCommand({ protocol: "postgres", text: "", parts: [] });
+    const permit = guard.preview(judged.verdict);
+    if (permit === undefined) return;
+    const { segment } = this.state;
+    this.up.passCommand(permit, message.chunk, message.at, end);
+    const owed = new Owed("bind", segment);
+    const statement = new StatementEntry(message.statement, judged, segment);
+    statement.confirmed = true;
+    owed.portal = new PortalEntry(message.portal, statement, 0, segment);
+    this.state.push(owed);
+  }
+
+  private admitBind(
+    judged: Judged,
+    entry: StatementEntry,
+    message: BindParts,
+    end: number,
+  ): Promise<void> | undefined {
+    const values = recordedParameters(message, this.options.limits.recordedParameterBytesMax);
+    const outcome = this.request(judged, values);
+    if (!(outcome instanceof Promise)) return this.sendBind(outcome, judged, entry, message, end);
+    return this.unlessIgnored(outcome, (later) => this.sendBind(later, judged, entry, message, end));
+  }
+
+  private sendBind(
+    outcome: Permit | Refusal,
+    judged: Judged,
+    entry: StatementEntry,
+    message: BindParts,
+    end: number,
+  ): undefined {
+    if (outcome.kind !== "permit") {
+      this.refuseExtended(sqlRefusal(outcome, judged));
+      return;
+    }
+    const { portals, segment } = this.state;
+    if (portals.size >= this.options.limits.preparedMax) {
+      throw new GatewayError("tooLarge", { detail: "too many portals in one session" });
+    }
+    const statement = judged === entry.judged ? entry : entry.judgedAs(judged);
+    const owed = new Owed("bind", segment);
+    owed.portal = new PortalEntry(message.portal, statement, outcome.number, segment);
+    portals.set(message.portal, owed.portal);
+    this.up.passCommand(outcome, message.chunk, message.at, end);
+    this.state.push(owed);
+  }
+
+  private execute(chunk: Buffer, at: number, end: number): Promise<void> | undefined {
+    const nameEnd = chunk.indexOf(0, at + 5);
+    if (nameEnd < 0 || nameEnd + 5 !== end)
+      throw new GatewayError("protocolViolation", { detail: "malformed Execute" });
+    const name = readText(chunk, at + 5, nameEnd + 1);
+    const portal = this.state.portals.get(name);
+    if (portal === undefined) return this.fetch(name, chunk, at, end);
+    const { judged } = portal.statement;
+    const now = this.options.judge.reconsidered(judged);
+    if (now !== judged && now.verdict.action !== "Allow" && !this.options.guard.isObserving)
+      return this.refuseJudged(now);
+    // The permit is Bind's: this portal was judged and recorded there, and the policy still allows it.
+    this.up.pass(chunk, at, end);
+    const owed = new Owed("execute", this.state.segment);
+    owed.effects = judged.effects;
+    owed.changesNames = judged.changesNames;
+    this.begin(owed, portal.number);
+    this.state.push(owed);
+    return undefined;
+  }
+
+  /** An Execute of a portal that no Bind has made: a cursor's, or none. */
+  private fetch(name: string, chunk: Buffer, at: number, end: number): Promise<void> | undefined {
+    const judged = this.options.judge.judgeCommand(fetchCommand(name));
+    const outcome = this.request(judged, undefined);
+    if (!(outcome instanceof Promise)) return this.sendFetch(outcome, judged, chunk, at, end);
+    return this.unlessIgnored(outcome, (later) => this.sendFetch(later, judged, chunk, at, end));
+  }
+
+  private sendFetch(
+    outcome: Permit | Refusal,
+    judged: Judged,
+    chunk: Buffer,
+    at: number,
+    end: number,
+  ): undefined {
+    if (outcome.kind !== "permit") {
+      this.refuseExtended(sqlRefusal(outcome, judged));
+      return;
+    }
+    this.up.passCommand(outcome, chunk, at, end);
+    const owed = new Owed("execute", this.state.segment);
+    this.begin(owed, outcome.number);
+    this.state.push(owed);
+  }
+
+  private close(chunk: Buffer, at: number, end: number): void {
+    const { state } = this;
+    const what = chunk[at + 5];
+    const name = readText(chunk, at + 6, end);
+    const owed = new Owed("close", state.segment);
+    const entry = what === 0x53 ? state.statements.get(name) : undefined;
+    if (entry !== undefined) {
+      owed.entry = new StatementEntry(name, entry.judged, state.segment, true);
+      state.statements.put(owed.entry);
+    } else if (what === 0x50) state.portals.delete(name);
+    this.up.pass(chunk, at, end);
+    state.push(owed);
+  }
+
+  // ---------------------------------------------------------------- permits and refusals
+
+  /** Records the command and asks for its permit. */
+  private request(
+    judged: Judged,
+    parameters: readonly RecordedParameter[] | undefined,
+  ): Permit | Refusal | Promise<Permit | Refusal> {
+    const { text, verdict } = recorded(judged);
+    const at = this.options.clock.nowMs();
+    const record = parameters === undefined ? { text, verdict, at } : { text, verdict, at, parameters };
+    return this.options.guard.request(record, judged.needsDisk);
+  }
+
+  private async unlessIgnored(
+    outcome: Promise<Permit | Refusal>,
+    then: (outcome: Permit | Refusal) => undefined,
+  ): Promise<void> {
+    const settled = await outcome;
+    if (!this.state.isIgnored) then(settled);
+  }
+
+  /** Refuses a message of the extended protocol whose verdict is known not to allow it. */
+  private refuseJudged(judged: Judged): Promise<void> | undefined {
+    const refuse = (outcome: Permit | Refusal): undefined => {
+      if (outcome.kind !== "permit") this.refuseExtended(sqlRefusal(outcome, judged));
+    };
+    const outcome = this.request(judged, undefined);
+    return outcome instanceof Promise ? this.unlessIgnored(outcome, refuse) : refuse(outcome);
+  }
+
+  /** A statement that must fail, prepared in place of the refused message; all until Sync is skipped by the server. */
+  private refuseExtended(refusal: SqlRefusal): void {
+    this.up.own(parseFrame(this.options.nonce, this.failing(refusal)));
+    const owed = new Owed("parse", this.state.segment);
+    owed.refusal = refusal;
+    this.state.push(owed);
+    this.state.isSkipping = true;
+  }
+
+  /**
+   * The server finds a syntax error, or in Bind an unknown statement, before it looks at the transaction, and everything else
+   * after it (25P02): what fails in place of the first two must be a syntax error too.
+   */
+  private failing(refusal: SqlRefusal): string {
+    const name = `"${this.options.nonce}"`;
+    return refusal.sqlstate === "42601" || refusal.isFoundFirst ? name : `SELECT ${name}`;
+  }
+
+  private begin(owed: Owed, number: number): void {
+    owed.number = number;
+    owed.startedMs = this.options.clock.monotonicMs();
+  }
+
+  private namedAs(value: string): string {
+    return setNameStatement(this.options.applicationPrefix, value);
+  }
+}
+
+/** No bound of any message is below this. */
+const smallBytesMax = 10_000;

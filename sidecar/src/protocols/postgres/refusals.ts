@@ -1,0 +1,64 @@
+import type { Command } from "@sallyport/policy";
+import type { Refusal } from "../../guard/index.ts";
+import { errorTable } from "../../wire/gateway-error.ts";
+import type { Judged } from "./statement-judge.ts";
+
+/** A refusal in PostgreSQL's words: what the substituted statement's error is rewritten to. */
+export interface SqlRefusal {
+  readonly sqlstate: string;
+  readonly message: string;
+  readonly detail?: string;
+  readonly hint?: string;
+  readonly position?: number;
+  /** True where the server would find this before it looks at the transaction's state (25P02). */
+  readonly isFoundFirst?: boolean;
+}
+
+/** The guard's refusal of a judged text: what the server would have said, where it is the text that is wrong. */
+export function sqlRefusal(refusal: Refusal, { rejection }: Judged): SqlRefusal {
+  if (rejection !== undefined && refusal.code === "denied") return rejection;
+  const { sqlstate } = errorTable[refusal.code];
+  return { sqlstate, message: refusal.message, ...(refusal.hint ? { hint: refusal.hint } : {}) };
+}
+
+/** A Bind that names a statement which does not exist. */
+export function unknownStatement(name: string): SqlRefusal {
+  const message =
+    name === "" ? "unnamed prepared statement does not exist" : `prepared statement "${name}" does not exist`;
+  return { sqlstate: "26000", message, isFoundFirst: true };
+}
+
+/** FunctionCall names a function by its oid alone: nobody can tell what it does. */
+export const functionCallRefusal: SqlRefusal = {
+  sqlstate: "42501",
+  message: "the FunctionCall message is not allowed",
+  hint: "Call the function with SELECT.",
+};
+
+/** FunctionCall, as policy and recordings see it. */
+export const functionCallCommand: Command = {
+  protocol: "postgres",
+  text: "FunctionCall",
+  parts: [
+    {
+      operation: "execute",
+      words: ["FUNCTION CALL"],
+      objects: [],
+      unbounded: false,
+      enforcement: "heuristic",
+    },
+  ],
+};
+
+/** An Execute of a portal that SQL made, as policy and recordings see it. */
+export function fetchCommand(portal: string): Command {
+  const objects: Command["parts"][number]["objects"] = [];
+  const part = {
+    operation: "read",
+    words: ["FETCH"],
+    objects,
+    unbounded: false,
+    enforcement: "authoritative",
+  } as const;
+  return { protocol: "postgres", text: `FETCH FROM "${portal.replaceAll('"', '""')}"`, parts: [part] };
+}

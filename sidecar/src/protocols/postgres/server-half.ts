@@ -1,0 +1,394 @@
+import type { SessionEffect } from "@sallyport/policy";
+import { GatewayError } from "../../wire/gateway-error.ts";
+import { backend, errorFrame, lengthAt, readErrorFields } from "./frames.ts";
+import { HeldBytes } from "./held-bytes.ts";
+import { Outbox } from "./outbox.ts";
+import type { Owed, OwedKind } from "./owed.ts";
+import { StatementEntry } from "./prepared.ts";
+import type { PostgresSessionOptions, SessionState } from "./session-state.ts";
+
+/**
+ * The server's messages on their way to the client. Each answers what the head of the queue of owed answers says;
+ * errors of substituted statements are rewritten, everything else passes as it is. Moves `isCopyingIn`,
+ * `copiesBegun` and, where an error ends the pipeline, `isSkipping` of the state.
+ */
+export class ServerHalf {
+  private readonly options: PostgresSessionOptions;
+  private readonly state: SessionState;
+  private readonly down = new Outbox();
+  private readonly held = new HeldBytes();
+  /** Bytes left of a message that is passed on while it comes. */
+  private streaming = 0;
+  private isStreamingRows = false;
+  private failedSinceReady = false;
+  /** The server ignores everything up to the next Sync. */
+  private isServerSkipping = false;
+  /** True once the server has ended the session with a FATAL error, which the client has seen. */
+  sawFatal = false;
+
+  constructor(options: PostgresSessionOptions, state: SessionState) {
+    this.options = options;
+    this.state = state;
+  }
+
+  /** Takes bytes of the server and passes on what the client may see. Throws where the server breaks the protocol. */
+  take(chunk: Buffer): void {
+    const whole = this.held.isEmpty ? chunk : this.held.add(chunk);
+    if (whole === undefined) return;
+    this.read(whole);
+    if (!this.down.isEmpty) this.down.flush(this.options.toClient);
+    this.state.wakeSettled();
+  }
+
+  private read(chunk: Buffer): void {
+    const { length } = chunk;
+    let at = 0;
+    while (at < length) {
+      if (this.streaming > 0) {
+        const taken = Math.min(this.streaming, length - at);
+        this.down.pass(chunk, at, at + taken);
+        if (this.isStreamingRows) this.recordRows(chunk, at, at + taken);
+        this.streaming -= taken;
+        at += taken;
+        continue;
+      }
+      if (length - at < 5) {
+        this.held.hold(chunk, at, 5);
+        return;
+      }
+      const type = chunk[at] ?? 0;
+      const size = lengthAt(chunk, at) + 1;
+      if (size < 5) throw invalidLength();
+      if (type === backend.dataRow || type === backend.copyData) {
+        at = this.passRows(chunk, at, size);
+        continue;
+      }
+      if (isReadWhole(type)) {
+        if (size > this.options.limits.replyBytesMax) {
+          throw new GatewayError("upstreamProtocol", { detail: "a message of the server is too long" });
+        }
+        if (length - at < size) {
+          this.held.hold(chunk, at, size);
+          return;
+        }
+        this.message(type, chunk, at, at + size);
+        at += size;
+        continue;
+      }
+      this.answered(type);
+      this.isStreamingRows = type === backend.rowDescription;
+      this.streaming = size;
+    }
+  }
+
+  // ---------------------------------------------------------------- rows
+
+  /** Counts and passes the run of rows that starts at `at`; most bytes of most answers go through here. */
+  private passRows(chunk: Buffer, at: number, firstSize: number): number {
+    const { length } = chunk;
+    const type = chunk[at];
+    let rows = 0;
+    let size = firstSize;
+    let next = at;
+    for (;;) {
+      rows += 1;
+      next += size;
+      if (next + 5 > length || chunk[next] !== type) break;
+      size = lengthAt(chunk, next) + 1;
+      if (size < 5) throw invalidLength();
+    }
+    const end = Math.min(next, length);
+    this.streaming = next - end;
+    this.isStreamingRows = true;
+    this.down.pass(chunk, at, end);
+    this.recordRows(chunk, at, end);
+    const running = this.running();
+    if (running !== undefined) {
+      running.rows += rows;
+      running.bytes += next - at;
+    }
+    return end;
+  }
+
+  /** The rows, their description before them, as the client gets them; the recording cuts them at its bound. */
+  private recordRows(chunk: Buffer, from: number, end: number): void {
+    if (!this.options.guard.recordsRows) return;
+    const running = this.running();
+    if (running !== undefined && running.number > 0)
+      this.options.guard.rows(running.number, chunk.subarray(from, end));
+  }
+
+  private running(): Owed | undefined {
+    const first = this.state.owed.first();
+    return first?.isRunning ? first : undefined;
+  }
+
+  // ---------------------------------------------------------------- what is owed
+
+  /** Messages that need no reading: each ends or begins what the head of the queue owes. */
+  private answered(type: number): void {
+    const { state } = this;
+    this.skipMaybeSyncs();
+    const first = state.owed.first();
+    switch (type) {
+      case backend.parseComplete:
+        if (first?.kind !== "parse" || first.refusal !== undefined) throw unexpected(type);
+        if (first.entry !== undefined) state.statements.confirm(first.entry);
+        state.owed.shift();
+        return;
+      case backend.bindComplete:
+        this.shiftOnly("bind", type);
+        return;
+      case backend.closeComplete:
+        if (first?.kind === "close" && first.entry !== undefined) state.statements.confirm(first.entry);
+        this.shiftOnly("close", type);
+        return;
+      case backend.noData:
+        this.shiftOnly("describe", type);
+        return;
+      case backend.rowDescription:
+        if (first?.kind === "describe") state.owed.shift();
+        else if (first?.kind !== "query") throw unexpected(type);
+        return;
+      case backend.parameterDescription:
+        if (first?.kind !== "describe") throw unexpected(type);
+        return;
+      case backend.emptyQueryResponse:
+      case backend.portalSuspended:
+        if (first?.kind === "execute") this.finishExecute();
+        else if (first?.kind !== "query" || type === backend.portalSuspended) throw unexpected(type);
+        return;
+      case backend.copyInResponse:
+        if (!first?.isRunning) throw unexpected(type);
+        state.copiesBegun += 1;
+        state.isCopyingIn = state.copyEndsSent < state.copiesBegun;
+        this.markMaybeSyncs();
+        return;
+      case backend.copyOutResponse:
+        if (!first?.isRunning) throw unexpected(type);
+        return;
+      case backend.functionCallResponse:
+        if (first?.kind !== "query") throw unexpected(type);
+        return;
+      case backend.copyDone:
+        return;
+      default:
+        throw unexpected(type);
+    }
+  }
+
+  private shiftOnly(kind: OwedKind, type: number): void {
+    if (this.state.owed.shift()?.kind !== kind) throw unexpected(type);
+  }
+
+  private skipMaybeSyncs(): void {
+    const { owed } = this.state;
+    for (let first = owed.first(); first?.kind === "sync" && first.maybe; first = owed.first()) owed.shift();
+  }
+
+  /** A Sync sent while the server took COPY data is ignored by it, as are those pipelined behind the COPY's start. */
+  private markMaybeSyncs(): void {
+    for (let index = 1; ; index += 1) {
+      const entry = this.state.owed.at(index);
+      if (entry?.kind !== "sync" || entry.copyEnds >= this.state.copiesBegun) return;
+      entry.maybe = true;
+    }
+  }
+
+  private hasSyncBehindOthers(): boolean {
+    const { owed } = this.state;
+    if (owed.first()?.kind === "sync") return false;
+    for (let index = 0; ; index += 1) {
+      const entry = owed.at(index);
+      if (entry === undefined) return false;
+      if (entry.kind === "sync") return true;
+    }
+  }
+
+  // ---------------------------------------------------------------- messages read whole
+
+  private message(type: number, chunk: Buffer, at: number, end: number): void {
+    switch (type) {
+      case backend.commandComplete:
+        this.skipMaybeSyncs();
+        this.commandComplete(tagIn(chunk, at + 5, end - 1));
+        break;
+      case backend.readyForQuery:
+        this.readyForQuery(chunk[at + 5] ?? 0);
+        break;
+      case backend.errorResponse:
+        this.errorResponse(chunk, at, end);
+        return;
+      case backend.parameterStatus:
+        this.parameterStatus(chunk, at, end);
+        break;
+      default:
+        // Notices and notifications belong to nothing that is owed.
+        break;
+    }
+    this.down.pass(chunk, at, end);
+  }
+
+  private commandComplete(tag: string): void {
+    this.state.isCopyingIn = false;
+    const first = this.state.owed.first();
+    if (!first?.isRunning) throw unexpected(backend.commandComplete);
+    first.tag = tag;
+    const effects = first.effects[first.completed] ?? [];
+    first.completed += 1;
+    if (first.kind === "execute") {
+      this.finishExecute();
+      // The copy went through: the server has ignored every Sync that came before its end.
+      this.skipMaybeSyncs();
+    }
+    if (effects.length > 0) this.applyEffects(effects, tag);
+  }
+
+  private finishExecute(): void {
+    this.state.copiesBegun = 0;
+    const entry = this.state.owed.shift();
+    if (entry !== undefined) this.report(entry);
+  }
+
+  private applyEffects(effects: readonly SessionEffect[], tag: string): void {
+    const { statements, portals, segment } = this.state;
+    for (const effect of effects) {
+      // COMMIT of a failed transaction answers ROLLBACK.
+      const isRolledBack = effect.kind === "transaction" && effect.action === "commit" && tag === "ROLLBACK";
+      this.options.names.apply(isRolledBack ? { kind: "transaction", action: "rollback" } : effect);
+      if (effect.kind === "prepare") {
+        const entry = new StatementEntry(effect.name, this.options.judge.judgePrepared(effect), segment);
+        entry.confirmed = true;
+        statements.put(entry);
+      } else if (effect.kind === "deallocate") {
+        if (effect.name === undefined) statements.clear();
+        else statements.delete(effect.name);
+      } else if (effect.kind === "discardAll") {
+        statements.clear();
+        portals.clear();
+      }
+    }
+  }
+
+  private report(entry: Owed): void {
+    if (entry.number === 0) return;
+    const { rows, bytes, tag, sqlstate } = entry;
+    const ms = this.options.clock.monotonicMs() - entry.startedMs;
+    this.options.guard.response(entry.number, { rows, bytes, ms, tag, sqlstate });
+  }
+
+  private readyForQuery(status: number): void {
+    const { state } = this;
+    state.isCopyingIn = false;
+    state.copiesBegun = 0;
+    // The head may be a Sync that the server has ignored while it copied; the ready one is then behind it.
+    const first = state.owed.shift();
+    if (first?.kind !== "query" && first?.kind !== "sync") throw unexpected(backend.readyForQuery);
+    const isDoubtful = first.kind === "sync" && first.maybe;
+    // Had the server ignored the doubtful Sync, it would have skipped what stands up to the next one: nobody can tell.
+    if (this.isServerSkipping && isDoubtful && this.hasSyncBehindOthers())
+      throw new GatewayError("protocolViolation", {
+        detail: "a Sync during COPY with more pipelined behind it",
+      });
+    this.isServerSkipping = false;
+    const next = state.owed.first();
+    // Whether this answers the doubtful Sync or the one behind it will show by what comes next.
+    if (isDoubtful && next?.kind === "sync") next.maybe = true;
+    if (first.kind === "query") this.report(first);
+    if (status === readyIdle && state.portals.size > 0) {
+      for (const [name, portal] of state.portals)
+        if (portal.segment <= first.segment) state.portals.delete(name);
+    }
+    const letter = status === readyIdle ? "I" : status === readyInTransaction ? "T" : "E";
+    this.options.names.ready(letter, this.failedSinceReady);
+    this.failedSinceReady = false;
+  }
+
+  private errorResponse(chunk: Buffer, at: number, end: number): void {
+    this.state.isCopyingIn = false;
+    this.failedSinceReady = true;
+    const fields = readErrorFields(chunk.subarray(at + 5, end));
+    const sqlstate = fields.get("C") ?? "XX000";
+    if (fields.get("V") === "FATAL" || fields.get("V") === "PANIC") this.sawFatal = true;
+    // An error cannot answer a Sync: one at the head was ignored by the server.
+    this.skipMaybeSyncs();
+    const first = this.state.owed.first();
+    const refusal = first?.refusal;
+    const isOurs = refusal !== undefined && (fields.get("M") ?? "").includes(this.options.nonce);
+    if (isOurs) this.down.own(errorFrame({ severity: "ERROR", ...refusal }));
+    else this.down.pass(chunk, at, end);
+    if (first?.kind === "query") first.sqlstate = sqlstate;
+    else this.skipToSync(sqlstate);
+  }
+
+  /** The server ignores everything up to the next Sync: take back what it will not do. */
+  private skipToSync(sqlstate: string): void {
+    const { state } = this;
+    this.isServerSkipping = true;
+    state.copiesBegun = 0;
+    const skipped: Owed[] = [];
+    for (let first = state.owed.first(); first !== undefined; first = state.owed.first()) {
+      if (first.kind === "sync") break;
+      skipped.push(first);
+      state.owed.shift();
+    }
+    if (state.owed.length === 0 && skipped.length > 0) state.isSkipping = true;
+    for (let index = skipped.length - 1; index >= 0; index -= 1) {
+      const entry = skipped[index];
+      if (entry !== undefined) this.takeBack(entry, index === 0, sqlstate);
+    }
+  }
+
+  private takeBack(owed: Owed, hasFailed: boolean, sqlstate: string): void {
+    const { statements, portals } = this.state;
+    const { kind, entry, portal } = owed;
+    if (entry !== undefined) statements.revert(entry, hasFailed && kind === "parse");
+    if (portal !== undefined && portals.get(portal.name) === portal) portals.delete(portal.name);
+    if (kind === "execute" && hasFailed) {
+      owed.sqlstate = sqlstate;
+      this.report(owed);
+    }
+  }
+
+  private parameterStatus(chunk: Buffer, at: number, end: number): void {
+    const nameEnd = chunk.indexOf(0, at + 5);
+    const name = chunk.toString("latin1", at + 5, nameEnd);
+    const value = chunk.toString("utf8", nameEnd + 1, end - 1);
+    // What we parse must be what the server parses: these two decide where a literal ends.
+    if (name === "standard_conforming_strings" && value !== "on") throw parserUnsafe(name);
+    if (name === "client_encoding" && value !== "UTF8") throw parserUnsafe(name);
+    if (name === "search_path") this.options.names.reportSearchPath(value);
+  }
+}
+
+const readyIdle = 0x49;
+const readyInTransaction = 0x54;
+
+/** Messages that must be read whole before anything of them is passed on. */
+function isReadWhole(type: number): boolean {
+  return (
+    type === backend.commandComplete ||
+    type === backend.readyForQuery ||
+    type === backend.errorResponse ||
+    type === backend.noticeResponse ||
+    type === backend.parameterStatus ||
+    type === backend.notificationResponse
+  );
+}
+
+const tagIn = (chunk: Buffer, from: number, end: number): string => chunk.toString("utf8", from, end);
+
+function invalidLength(): GatewayError {
+  return new GatewayError("upstreamProtocol", { detail: "invalid message length of the server" });
+}
+
+function unexpected(type: number): GatewayError {
+  const letter = type > 0x20 && type < 0x7f ? String.fromCharCode(type) : String(type);
+  return new GatewayError("upstreamProtocol", { detail: `unexpected message ${letter} of the server` });
+}
+
+function parserUnsafe(name: string): GatewayError {
+  return new GatewayError("unsupported", {
+    detail: `${name} was changed, so statements can no longer be judged`,
+  });
+}

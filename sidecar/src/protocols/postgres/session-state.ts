@@ -1,0 +1,85 @@
+import type { SessionGuard } from "../../guard/index.ts";
+import { GatewayError } from "../../wire/gateway-error.ts";
+import type { Limits } from "../../wire/limits.ts";
+import { type Owed, OwedQueue } from "./owed.ts";
+import type { PortalEntry, PreparedStatements } from "./prepared.ts";
+import type { LiveNames, StatementJudge } from "./statement-judge.ts";
+
+export interface PostgresSessionOptions {
+  readonly guard: SessionGuard;
+  readonly judge: StatementJudge;
+  readonly names: LiveNames;
+  readonly limits: Limits;
+  /** Random, per connection: the name that a substituted statement cannot resolve. */
+  readonly nonce: string;
+  /** What stands in front of the client's part of application_name. */
+  readonly applicationPrefix: string;
+  readonly toClient: (bytes: Uint8Array) => void;
+  readonly toUpstream: (bytes: Uint8Array) => void;
+  /** The client said Terminate. */
+  readonly onTerminate: () => void;
+  /** Milliseconds of a monotonic clock, and of the calendar. */
+  readonly clock: { monotonicMs(): number; nowMs(): number };
+}
+
+/** What both directions of a session read and write; whoever changes a field says so in its own file. */
+export class SessionState {
+  readonly owed = new OwedQueue();
+  readonly statements: PreparedStatements;
+  readonly portals = new Map<string, PortalEntry>();
+  /** How many Syncs the client has sent. */
+  segment = 0;
+  /** After a refusal in extended mode nothing counts until Sync, as in the server. */
+  isSkipping = false;
+  isCopyingIn = false;
+  /** CopyDone and CopyFail that the client has sent since its last Query or Execute. */
+  copyEndsSent = 0;
+  /** CopyInResponses of the command at the head of the queue. */
+  copiesBegun = 0;
+  isEnded = false;
+  private readonly owedMax: number;
+  private waiters: (() => void)[] = [];
+
+  constructor(statements: PreparedStatements, limits: Limits) {
+    this.statements = statements;
+    this.owedMax = limits.owedMax;
+  }
+
+  /** The server now owes this. */
+  push(entry: Owed): void {
+    if (this.owed.length >= this.owedMax) {
+      throw new GatewayError("tooLarge", { detail: "too many unanswered messages in one pipeline" });
+    }
+    if (entry.isRunning) this.copyEndsSent = 0;
+    this.owed.push(entry);
+  }
+
+  /** True where, while a message waited here, the session ended or an error made the server skip to Sync. */
+  get isIgnored(): boolean {
+    return this.isEnded || this.isSkipping;
+  }
+
+  /** True while the server owes anything but a Sync that it may have ignored. */
+  get mustSettle(): boolean {
+    for (let index = 0; ; index += 1) {
+      const entry = this.owed.at(index);
+      if (entry === undefined) return false;
+      if (entry.kind !== "sync" || !entry.maybe) return true;
+    }
+  }
+
+  /** Waits until the server owes nothing, or the session ends. */
+  async settled(): Promise<void> {
+    while (this.mustSettle && !this.isEnded) {
+      await new Promise<void>((resolve) => this.waiters.push(resolve));
+    }
+  }
+
+  /** Wakes who waits for the server, if there is nothing left to wait for. */
+  wakeSettled(): void {
+    if (this.waiters.length === 0 || (this.mustSettle && !this.isEnded)) return;
+    const { waiters } = this;
+    this.waiters = [];
+    for (const wake of waiters) wake();
+  }
+}
