@@ -59,7 +59,7 @@ export class SessionGuard {
     const limited = this.rate !== undefined && !this.rate.take(record.at);
     if (limited) this.note("rateExceeded", {});
     const number = this.recording.command(record);
-    if (number < 0) return this.whenRoom(record, needsDisk);
+    if (number < 0) return this.whenRoom(record, needsDisk, limited);
     const refusal = limited ? rateRefusal : this.refusalOf(record.verdict);
     if (refusal !== undefined) return refusal;
     if (needsDisk || this.options.durability === "Durable") return this.whenStored(number);
@@ -106,15 +106,23 @@ export class SessionGuard {
     };
   }
 
-  private async whenRoom(record: CommandRecord, needsDisk: boolean): Promise<Permit | Refusal> {
-    try {
-      await this.recording.room();
-    } catch (error) {
-      return this.withoutRecord(error, record.verdict);
+  private async whenRoom(
+    record: CommandRecord,
+    needsDisk: boolean,
+    limited: boolean,
+  ): Promise<Permit | Refusal> {
+    let number = -1;
+    // Answers of earlier commands are recorded too and may take the room again before this command gets it.
+    for (let attempt = 0; number < 0 && attempt < roomAttemptsMax; attempt++) {
+      try {
+        await this.recording.room();
+      } catch (error) {
+        return limited ? rateRefusal : this.withoutRecord(error, record.verdict);
+      }
+      number = this.recording.command(record);
     }
-    const number = this.recording.command(record);
-    if (number < 0) return this.withoutRecord(this.recording.failure, record.verdict);
-    const refusal = this.refusalOf(record.verdict);
+    if (number < 0) return limited ? rateRefusal : this.withoutRecord(this.recording.failure, record.verdict);
+    const refusal = limited ? rateRefusal : this.refusalOf(record.verdict);
     if (refusal !== undefined) return refusal;
     const durable = needsDisk || this.options.durability === "Durable";
     return durable ? this.whenStored(number) : makePermit(number);
@@ -153,6 +161,9 @@ export class SessionGuard {
 export function mustBeDurable(command: Command): boolean {
   return command.parts.some((part) => durableOperations.has(part.operation));
 }
+
+/** Each attempt waits for a block to be written; storage that fails ends the wait at once. */
+const roomAttemptsMax = 1000;
 
 const rateRefusal: Refusal = {
   kind: "refusal",
