@@ -28,6 +28,6 @@ export { analyseSql } from "./sql/analyse.ts";
 export type * from "./sql/analysis.ts";
 export * from "./sql/index.ts";
 export type * from "./sql/names.ts";
-export { loadSqlParser } from "./sql/parser.ts";
+export { loadSqlParser, sqlParserReady } from "./sql/parser.ts";
 export { shapeOf } from "./sql/shape.ts";
 export { staticNames } from "./static-names.ts";

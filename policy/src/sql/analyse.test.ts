@@ -31,7 +31,7 @@ const isHeuristic = (parts: readonly CommandPart[]) =>
 describe("texts that nobody can judge", () => {
   test.each([
     ["parentheses", `SELECT ${"(".repeat(100_000)}1`],
-    ["a long sum", `SELECT ${"1+".repeat(200_000)}1`],
+    ["a long sum", `SELECT ${"1+".repeat(100_000)}1`],
     ["many NOTs", `SELECT ${"NOT ".repeat(50_000)}true`],
     ["nested subqueries", `SELECT * FROM ${"(SELECT * FROM ".repeat(3000)}orders${") x".repeat(3000)}`],
     ["ten thousand and one statements", "SELECT 1;".repeat(10_001)],
@@ -41,7 +41,7 @@ describe("texts that nobody can judge", () => {
 
   test("the parser works on after having given up many times", async () => {
     for (let round = 0; round < 8; round += 1) {
-      sqlstateOf(`SELECT ${"1+".repeat(200_000)}1`);
+      sqlstateOf(`SELECT ${"1+".repeat(100_000)}1`);
       await loadSqlParser();
       expect(operations(partsOf("SELECT 1"))).toEqual(new Set(["read"]));
     }

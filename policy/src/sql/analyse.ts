@@ -1,13 +1,15 @@
 /** SQL analysis: a text and the names of a session in, what each statement does out. Pure, synchronous, fails closed. */
+import type { CommandPart } from "../model.ts";
 import type { Analysis, SqlRejection, StatementAnalysis } from "./analysis.ts";
 import { walkFunction } from "./bodies.ts";
 import { walkExpression } from "./expressions.ts";
-import type { NameResolver } from "./names.ts";
+import type { FunctionInfo, NameResolver } from "./names.ts";
 import { NameOverlay } from "./overlay.ts";
 import { type ParsedStatement, parseStatements, tooComplex } from "./parser.ts";
 import { walkQuery } from "./queries.ts";
 import { positionAt, Rejected } from "./rejection.ts";
 import { walkStatement } from "./statements.ts";
+import { hasMoreTokensThan } from "./token-count.ts";
 import { tagOf } from "./tree.ts";
 import { Walk, type Walkers } from "./walk.ts";
 
@@ -15,13 +17,20 @@ import { Walk, type Walkers } from "./walk.ts";
 export interface SqlLimits {
   /** Characters in one text. */
   readonly textMax: number;
+  /** Tokens in one text: what parsing costs, and for how long nobody else is served. */
+  readonly tokensMax: number;
   /** Statements in one text. */
   readonly statementsMax: number;
   /** Nodes of the tree, those of bodies and views behind it included. */
   readonly nodesMax: number;
 }
 
-const limitsDefault: SqlLimits = { textMax: 16 * 1024 * 1024, statementsMax: 10_000, nodesMax: 2_000_000 };
+const limitsDefault: SqlLimits = {
+  textMax: 16 * 1024 * 1024,
+  tokensMax: 400_000,
+  statementsMax: 10_000,
+  nodesMax: 2_000_000,
+};
 
 const walkers: Walkers = {
   expression: walkExpression,
@@ -36,7 +45,7 @@ const shapeOnly = new Set(["SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt
 /** Says what a text would do on the server, or the error that answers it. */
 export function analyseSql(sql: string, names: NameResolver, limits: SqlLimits = limitsDefault): Analysis {
   try {
-    if (sql.length > limits.textMax) throw tooComplex();
+    if (sql.length > limits.textMax || hasMoreTokensThan(limits.tokensMax, sql)) throw tooComplex();
     const parsed = parseStatements(sql);
     if (parsed.length > limits.statementsMax) throw tooComplex();
     return analyseAll(parsed, new NameOverlay(names), limits);
@@ -68,4 +77,11 @@ function analyseAll(parsed: readonly ParsedStatement[], overlay: NameOverlay, li
 function withPosition(sql: string, rejection: SqlRejection): SqlRejection {
   if (rejection.position === undefined || rejection.sqlstate === "42601") return rejection;
   return { ...rejection, position: positionAt(sql, rejection.position) };
+}
+
+/** What calling a function would do, by its body; an opaque part where nobody can read it. */
+export function functionParts(names: NameResolver, info: FunctionInfo): readonly CommandPart[] {
+  const walk = new Walk(new NameOverlay(names), walkers, limitsDefault.nodesMax);
+  walkFunction(walk, info, "SELECT");
+  return walk.parts.build();
 }

@@ -4,5 +4,5 @@ export type * from "./analysis.ts";
 export { isReadBuiltin } from "./builtin-functions.ts";
 export type * from "./names.ts";
 export { unknownCode, withUnknownBody, withUnknownCode } from "./overlay.ts";
-export { loadSqlParser } from "./parser.ts";
+export { loadSqlParser, sqlParserReady } from "./parser.ts";
 export { shapeOf } from "./shape.ts";

@@ -11,6 +11,8 @@ declare module "libpg-query/wasm/libpg-query.js" {
     lengthBytesUTF8(text: string): number;
     stringToUTF8(text: string, pointer: number, bytes: number): void;
     UTF8ToString(pointer: number): string;
+    /** All of its memory; replaced when it grows. */
+    readonly HEAPU8: Uint8Array;
     getValue(pointer: number, type: "i32"): number;
   }
   const factory: (options?: Record<string, unknown>) => Promise<PgQueryModule>;

@@ -20,6 +20,8 @@ export interface Token {
 
 /** Instances kept ready: the first is used, the next takes over at once when an instance aborts. */
 const instancesKept = 2;
+/** WebAssembly never gives memory back: an instance that one text has made grow this far is replaced. */
+const instanceBytesMax = 128 * 1024 * 1024;
 let instances: PgQueryModule[] = [];
 let loading: Promise<void> | undefined;
 
@@ -27,6 +29,14 @@ let loading: Promise<void> | undefined;
 export async function loadSqlParser(): Promise<void> {
   await refill();
 }
+
+/** Resolves once every instance that broke has been replaced; what was answered `parserRestarting` can be asked again. */
+export function sqlParserReady(): Promise<void> {
+  return refill();
+}
+
+/** The code of an answer that holds only until the parser has been replaced. */
+export const parserRestarting = "57P03";
 
 /** Parses a text into its statements; throws `Rejected` for what PostgreSQL would not parse. */
 export function parseStatements(sql: string): readonly ParsedStatement[] {
@@ -81,16 +91,42 @@ export function tooComplex(): Rejected {
 
 function withInstance<Result>(use: (instance: PgQueryModule) => Result): Result {
   const instance = instances[0];
-  if (instance === undefined) throw tooComplex();
+  if (instance === undefined) {
+    throw new Rejected({
+      sqlstate: parserRestarting,
+      message: "the gateway's SQL parser is restarting",
+      hint: "Try again.",
+    });
+  }
   try {
-    return use(instance);
+    const result = use(instance);
+    if (instance.HEAPU8.length > instanceBytesMax) renew(instance);
+    return result;
   } catch (error) {
-    if (error instanceof Rejected) throw error;
-    // RangeError: V8's or WebAssembly's stack ended. The instance's own memory may be half written, so it goes.
+    const hasGrown = instance.HEAPU8.length > instanceBytesMax;
+    if (error instanceof Rejected) {
+      if (hasGrown) renew(instance);
+      throw error;
+    }
+    // RangeError: V8's or WebAssembly's stack ended; RuntimeError: a trap; Exited: its memory did not suffice. What the
+    // instance holds may be half written, so it goes without another call into it.
     renew(instance);
     throw tooComplex();
   }
 }
+
+/** The parser wanted to end the process. */
+class Exited extends Error {}
+
+const silent = () => undefined;
+/** Thrown before Emscripten sets the exit code of the whole process; its own report of memory goes nowhere. */
+const containment = {
+  onExit: () => {
+    throw new Exited("the SQL parser gave up");
+  },
+  print: silent,
+  printErr: silent,
+};
 
 function renew(broken: PgQueryModule): void {
   instances = instances.filter((instance) => instance !== broken);
@@ -102,7 +138,7 @@ async function refill(): Promise<void> {
   if (instances.length >= instancesKept) return;
   loading ??= (async () => {
     try {
-      while (instances.length < instancesKept) instances.push(await createModule());
+      while (instances.length < instancesKept) instances.push(await createModule({ ...containment }));
     } finally {
       loading = undefined;
     }
@@ -112,18 +148,15 @@ async function refill(): Promise<void> {
 
 function parseWith(instance: PgQueryModule, sql: string): TreeNode {
   const query = copyIn(instance, sql);
-  let result = 0;
-  let json: string;
-  try {
-    result = instance._wasm_parse_query_raw(query);
-    if (result === 0) throw tooComplex();
-    const error = instance.getValue(result + 8, "i32");
-    if (error !== 0) throw syntaxError(instance, error);
-    json = instance.UTF8ToString(instance.getValue(result, "i32"));
-  } finally {
-    instance._free(query);
-    if (result !== 0) instance._wasm_free_parse_result(result);
-  }
+  const result = instance._wasm_parse_query_raw(query);
+  if (result === 0) throw new Exited("the SQL parser gave nothing back");
+  const error = instance.getValue(result + 8, "i32");
+  const failure = error === 0 ? undefined : syntaxError(instance, error);
+  const json = failure === undefined ? instance.UTF8ToString(instance.getValue(result, "i32")) : "";
+  // Only reached where nothing was thrown: an instance that has trapped is not called again.
+  instance._free(query);
+  instance._wasm_free_parse_result(result);
+  if (failure !== undefined) throw failure;
   return treeFrom(json);
 }
 
@@ -152,20 +185,17 @@ function syntaxError(instance: PgQueryModule, error: number): Rejected {
 
 function callForText(instance: PgQueryModule, sql: string, call: (query: number) => number): string {
   const query = copyIn(instance, sql);
-  let result = 0;
-  try {
-    result = call(query);
-    return instance.UTF8ToString(result);
-  } finally {
-    instance._free(query);
-    if (result !== 0) instance._wasm_free_string(result);
-  }
+  const result = call(query);
+  const text = instance.UTF8ToString(result);
+  instance._free(query);
+  if (result !== 0) instance._wasm_free_string(result);
+  return text;
 }
 
 function copyIn(instance: PgQueryModule, text: string): number {
   const bytes = instance.lengthBytesUTF8(text) + 1;
   const pointer = instance._malloc(bytes);
-  if (pointer === 0) throw tooComplex();
+  if (pointer === 0) throw new Exited("the SQL parser has no memory left");
   instance.stringToUTF8(text, pointer, bytes);
   return pointer;
 }

@@ -1,3 +1,4 @@
+import { sqlParserReady } from "@sallyport/policy";
 import { errorTable } from "../../wire/gateway-error.ts";
 import type { PostgresSessionOptions, SessionState } from "./session-state.ts";
 import type { Judged } from "./statement-judge.ts";
@@ -69,6 +70,8 @@ export class TimelyJudge {
     const { judge, names, clock, limits } = this.options;
     const startedMs = clock.monotonicMs();
     for (let attempt = 1; ; attempt += 1) {
+      // A statement of somebody else may have ended the parser: the next instance is on its way.
+      if (attempt > 1) await sqlParserReady();
       if (!names.isFresh) await names.refresh(false);
       const judged = judge.judge(text);
       const isOver = attempt === attemptsMax || clock.monotonicMs() - startedMs > limits.judgeWaitMs;
@@ -85,7 +88,7 @@ function isUnknownName({ rejection }: Judged): boolean {
 /** How often a statement is judged again because the catalog grew old meanwhile. */
 const attemptsMax = 10;
 
-/** The catalog grew too old between the look at its age and the analysis. */
+/** The catalog grew too old between the look at its age and the analysis, or the parser is restarting. */
 function isOvertaken({ rejection }: Judged): boolean {
   return rejection?.sqlstate === errorTable.catalogUnavailable.sqlstate;
 }
