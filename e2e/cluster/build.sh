@@ -10,7 +10,7 @@ mkdir -p "$bin"
 exec 9>"$bin/.lock"; flock 9
 
 # In the order in which they are needed: tests of the API alone can begin when the first two are there.
-modules=(etcd kubernetes cni runc containerd coredns pause helm)
+modules=(etcd kubernetes cni pause containerd coredns helm)
 [ $# -gt 0 ] && modules=("$@")
 version=$(sed -nE 's,^\tk8s\.io/kubernetes v([0-9.]+).*,\1,p' kubernetes/go.mod | head -1)
 # Without these the server calls itself v0.0.0-master, and charts that ask for a version refuse it.
@@ -20,11 +20,10 @@ stamp+=" -X k8s.io/component-base/version.gitTreeState=clean"
 
 for module in "${modules[@]}"; do
   [ -f "$bin/.$module.built" ] && continue
-  flags="-s -w"; cgo=0
+  flags="-s -w"
   [ "$module" = kubernetes ] && flags+=" $stamp"
-  [ "$module" = runc ] && cgo=1 # its namespace set-up is written in C
   started=$SECONDS
-  (cd "$module" && GOBIN=$bin CGO_ENABLED=$cgo GOFLAGS=-mod=readonly go install -trimpath -ldflags "$flags" tool)
+  (cd "$module" && GOBIN=$bin CGO_ENABLED=0 GOFLAGS=-mod=readonly go install -trimpath -ldflags "$flags" tool)
   # The go command names a program after the last part of its module's path.
   for name in v3 server; do [ -f "$bin/$name" ] && mv "$bin/$name" "$bin/etcd"; done
   touch "$bin/.$module.built"

@@ -23,7 +23,7 @@ import {
   stopProcesses,
   waitFor,
 } from "./processes.ts";
-import { clusterPrograms, isOnPath, nodeModules } from "./programs.ts";
+import { clusterPrograms, nodeModules, pathOf } from "./programs.ts";
 
 /** The node's folder; fixed, so that what was left by a process that died is found. */
 export const nodeFolder = "/var/tmp/sallyport-node";
@@ -37,7 +37,9 @@ const dnsAddress = "10.96.0.10";
 export function nodeHindrance(): string | undefined {
   if (process.platform !== "linux") return "a node needs Linux";
   if (process.getuid?.() !== 0) return "a node needs root";
-  if (!isOnPath("nft")) return "a node needs the command nft (Debian: nftables)";
+  for (const [command, debian] of Object.entries({ nft: "nftables", runc: "runc", mount: "mount" })) {
+    if (pathOf(command) === undefined) return `a node needs the command ${command} (Debian: ${debian})`;
+  }
   return undefined;
 }
 
@@ -91,8 +93,6 @@ async function start(bin: string, folder: string): Promise<Cluster> {
     ...{ bin, folder, advertise: address },
     controllerManager: true,
     controllerManagerFlags: [
-      `--cluster-signing-cert-file=${join(folder, "pki/ca.crt")}`,
-      `--cluster-signing-key-file=${join(folder, "pki/ca.key")}`,
       "--allocate-node-cidrs",
       `--cluster-cidr=${podRange}`,
       `--service-cluster-ip-range=${serviceRange}`,
@@ -169,6 +169,7 @@ async function start(bin: string, folder: string): Promise<Cluster> {
     { ms: 120_000, pauseMs: 250 },
   );
   await kubectl.apply(dnsObjects());
+  await kubectl("rollout", "status", "deployment/coredns", "--namespace", "kube-system", "--timeout", "60s");
   return {
     ...plane,
     kind: "node",
@@ -217,7 +218,9 @@ async function startContainerd(bin: string, folder: string, socket: string): Pro
   const config = join(folder, "containerd.toml");
   await writeFile(
     config,
-    containerdConfiguration({ bin, folder, socket, snapshotter: await snapshotter(folder) }),
+    containerdConfiguration({
+      ...{ folder, socket, snapshotter: await snapshotter(folder), runc: pathOf("runc") ?? "runc" },
+    }),
   );
   return startProcess(folder, "containerd", [join(bin, "containerd"), "--config", config], {
     // containerd finds its shim on the path, and Debian keeps nft outside of an ordinary user's.
@@ -238,12 +241,12 @@ async function snapshotter(folder: string): Promise<"overlayfs" | "native"> {
 }
 
 function containerdConfiguration(setup: {
-  readonly bin: string;
   readonly folder: string;
   readonly socket: string;
   readonly snapshotter: string;
+  readonly runc: string;
 }): string {
-  const { bin, folder, socket } = setup;
+  const { folder, socket } = setup;
   const unused = ["btrfs", "devmapper", "zfs", "erofs", "blockfile"].map(
     (name) => `"io.containerd.snapshotter.v1.${name}"`,
   );
@@ -270,7 +273,7 @@ disabled_plugins = [${[...unused, '"io.containerd.nri.v1.nri"'].join(", ")}]
   [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
     [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
-      BinaryName = "${bin}/runc"
+      BinaryName = "${setup.runc}"
       SystemdCgroup = false
 `;
 }

@@ -7,15 +7,7 @@ import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
 
 /** A folder under programs/: what is built from it together. */
-export type ProgramModule =
-  | "etcd"
-  | "kubernetes"
-  | "cni"
-  | "runc"
-  | "containerd"
-  | "coredns"
-  | "pause"
-  | "helm";
+export type ProgramModule = "etcd" | "kubernetes" | "cni" | "containerd" | "coredns" | "pause" | "helm";
 
 /** What an API server without a node needs. */
 export const apiModules: readonly ProgramModule[] = ["etcd", "kubernetes"];
@@ -24,7 +16,6 @@ export const apiModules: readonly ProgramModule[] = ["etcd", "kubernetes"];
 export const nodeModules: readonly ProgramModule[] = [
   ...apiModules,
   "cni",
-  "runc",
   "containerd",
   "coredns",
   "pause",
@@ -53,10 +44,15 @@ export async function canHavePrograms(modules: readonly ProgramModule[]): Promis
   return modules.every((module) => existsSync(join(bin, `.${module}.built`)));
 }
 
-/** True where the shell would find this command. */
+/** Where this command is: on the path, or where Debian keeps those of the administrator. */
+export function pathOf(command: string): string | undefined {
+  const folders = [...(process.env.PATH ?? "").split(delimiter).filter(Boolean), "/usr/sbin", "/sbin"];
+  return folders.map((folder) => join(folder, command)).find((path) => existsSync(path));
+}
+
+/** True where this command is. */
 export function isOnPath(command: string): boolean {
-  const folders = (process.env.PATH ?? "").split(delimiter).filter(Boolean);
-  return [...folders, "/usr/sbin", "/sbin"].some((folder) => existsSync(join(folder, command)));
+  return pathOf(command) !== undefined;
 }
 
 const sources = join(import.meta.dirname, "programs");
