@@ -22,6 +22,10 @@ export { forSession, ruleStatuses, type SessionContext, type SessionPolicy } fro
 export type { Explanation, PartExplanation, PolicyExplanation, RuleExplanation } from "./explain.ts";
 export type { DecisionFacts } from "./judge.ts";
 export { durationMs } from "./limits.ts";
+export type { Flow, FlowColumn } from "./masking/flow.ts";
+export { anyColumn, lineageOf, type StatementLineage } from "./masking/lineage.ts";
+export { MaskedColumnSet } from "./masking/masked-columns.ts";
+export type { LineageFinding, MaskedColumns, TracedRows } from "./masking/trace.ts";
 export type * from "./model.ts";
 export { type ProfileName, profileNames } from "./profiles.ts";
 export { analyseSql } from "./sql/analyse.ts";

@@ -27,6 +27,8 @@ export interface RelationInfo {
   readonly reads: readonly ObjectRef[];
   /** Inheritance children and partitions, qualified names. */
   readonly children: readonly string[];
+  /** What it inherits from or is a partition of, qualified names; absent: not known to have any. */
+  readonly parents?: readonly string[];
   /** Tables that a DELETE or key UPDATE here changes through ON DELETE/UPDATE CASCADE, SET NULL, SET DEFAULT. */
   readonly cascades: readonly { readonly relation: string; readonly on: "delete" | "update" }[];
   /** Functions that fire on a write, by event. */

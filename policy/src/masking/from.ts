@@ -1,0 +1,247 @@
+/** FROM: what each item makes visible, and what `*` makes of it. */
+import type { RelationInfo } from "../sql/names.ts";
+import { parseStatements } from "../sql/parser.ts";
+import { listOf, nodeOf, stringOf, stringsOf, type TreeNode, tagOf, textOf } from "../sql/tree.ts";
+import { condition, flowOf } from "./expressions.ts";
+import { clean, derivedFrom, type Flow, type FlowColumn } from "./flow.ts";
+import {
+  everythingIn,
+  type FromItem,
+  itemOf,
+  type Level,
+  levelBelow,
+  type RangeEntry,
+  type Trace,
+  type TracedRows,
+  wholeRow,
+} from "./trace.ts";
+
+/** Adds one item of FROM to the level. */
+export function addFrom(trace: Trace, wrapped: TreeNode, level: Level): void {
+  level.items.push(fromItem(trace, wrapped, level));
+}
+
+function fromItem(trace: Trace, wrapped: TreeNode, level: Level): FromItem {
+  trace.spend();
+  const tag = tagOf(wrapped) ?? "";
+  const node = nodeOf(wrapped, tag) ?? {};
+  switch (tag) {
+    case "RangeVar":
+      return itemOf(rangeVar(trace, node, level));
+    case "RangeSubselect":
+      return itemOf(subselect(trace, node, level));
+    case "RangeFunction":
+      return itemOf(functionRange(trace, node, level));
+    case "RangeTableSample": {
+      condition(trace, node.args, level, "TABLESAMPLE");
+      condition(trace, node.repeatable, level, "TABLESAMPLE");
+      return fromItem(trace, nodeOf(node, "relation") ?? {}, level);
+    }
+    case "JoinExpr":
+      return join(trace, node, level);
+    default: {
+      // XMLTABLE, JSON_TABLE and what may come: rows made of values.
+      const flow = flowOf(trace, node, level);
+      trace.infer(flow, "a function in FROM");
+      const names = listOf(node, "columns").map((column) => {
+        const columnTag = tagOf(column) ?? "";
+        const inner = nodeOf(column, columnTag);
+        return textOf(inner, "name") || textOf(inner, "colname");
+      });
+      const columns = names.map((name) => ({ name, flow }));
+      return itemOf(aliased(node, { alias: "", columns, open: flow }));
+    }
+  }
+}
+
+/** The entry of a stored relation, a view or a WITH name. */
+export function rangeVar(trace: Trace, node: TreeNode, level: Level | undefined): RangeEntry {
+  const schema = node.schemaname === undefined ? undefined : textOf(node, "schemaname");
+  const name = textOf(node, "relname");
+  if (schema === undefined) {
+    for (let at = level; at !== undefined; at = at.parent) {
+      const columns = at.ctes.get(name);
+      if (columns !== undefined) return aliased(node, { alias: name, columns });
+    }
+  }
+  const relation = trace.names.relation(schema, name);
+  // Analysis has answered 42P01 before; a name that only exists later is nothing that is masked now.
+  if (relation === undefined) return aliased(node, { alias: name, columns: [], open: everythingIn(level) });
+  return aliased(node, relationEntry(trace, relation, name));
+}
+
+/** The entry of a relation: a view shows what its definition reads. */
+export function relationEntry(trace: Trace, relation: RelationInfo, alias: string): RangeEntry {
+  const stored = trace.relationColumns(relation);
+  if (relation.kind !== "view" && relation.kind !== "materializedView") {
+    return { alias, columns: stored };
+  }
+  const shown = viewColumns(trace, relation);
+  const columns = stored.map(({ name, flow }, index) => {
+    // A view column that is masked by its own name keeps that mask.
+    if (flow.sources.size > 0) return { name, flow };
+    return { name, flow: shown.columns[index]?.flow ?? shown.open ?? clean };
+  });
+  return shown.open === undefined ? { alias, columns } : { alias, columns, open: shown.open };
+}
+
+function viewColumns(trace: Trace, view: RelationInfo): TracedRows {
+  if (view.schema === "pg_catalog" || view.schema === "information_schema") return { columns: [] };
+  const key = `${view.schema}.${view.name}`;
+  if (view.definition === undefined || trace.active.has(key)) {
+    return { columns: [], open: readsOf(trace, view) };
+  }
+  const definition = view.definition;
+  trace.active.add(key);
+  try {
+    return trace.authored(() => {
+      const [statement] = parseStatements(definition);
+      const query = nodeOf(statement?.node, "SelectStmt");
+      if (query === undefined) return { columns: [], open: readsOf(trace, view) };
+      const rows = trace.query(trace, "SelectStmt", query, undefined);
+      // Fewer or more columns than the catalog says: one of both is older.
+      if (rows.open === undefined && rows.columns.length === view.columns.length) return rows;
+      return { columns: [], open: readsOf(trace, view) };
+    });
+  } finally {
+    trace.active.delete(key);
+  }
+}
+
+/** All masked columns of what a view reads, for a view whose text is not known. */
+function readsOf(trace: Trace, view: RelationInfo): Flow {
+  const flows: Flow[] = [];
+  const seen = new Set<string>();
+  const pending = [...view.reads];
+  for (let read = pending.pop(); read !== undefined; read = pending.pop()) {
+    if (read.kind !== "relation" || seen.has(read.name)) continue;
+    seen.add(read.name);
+    const dot = read.name.indexOf(".");
+    const relation = trace.names.relation(read.name.slice(0, dot), read.name.slice(dot + 1));
+    if (relation === undefined) continue;
+    flows.push(...trace.relationColumns(relation).map((column) => column.flow));
+    pending.push(...relation.reads);
+  }
+  return derivedFrom(flows);
+}
+
+/** Gives an entry its alias and its columns the alias's names. */
+function aliased(node: TreeNode, entry: RangeEntry): RangeEntry {
+  const alias = nodeOf(node, "alias");
+  if (alias === undefined) return entry;
+  const names = stringsOf(listOf(alias, "colnames"));
+  const columns = renamed(entry.columns, names, entry.open);
+  const name = textOf(alias, "aliasname");
+  return entry.open === undefined ? { alias: name, columns } : { alias: name, columns, open: entry.open };
+}
+
+/** The columns with the first of them renamed; where there may be more than are listed, names make them. */
+export function renamed(
+  columns: readonly FlowColumn[],
+  names: readonly string[],
+  open?: Flow,
+): readonly FlowColumn[] {
+  if (names.length === 0) return columns;
+  const result = columns.map((column, index) => ({ name: names[index] ?? column.name, flow: column.flow }));
+  if (open !== undefined) {
+    for (const name of names.slice(columns.length)) result.push({ name, flow: open });
+  }
+  return result;
+}
+
+function subselect(trace: Trace, node: TreeNode, level: Level): RangeEntry {
+  const outer = node.lateral === true ? level : outside(level);
+  const wrapped = nodeOf(node, "subquery") ?? {};
+  const tag = tagOf(wrapped) ?? "";
+  const rows = trace.query(trace, tag, nodeOf(wrapped, tag) ?? {}, outer);
+  const entry = { alias: "", columns: rows.columns };
+  return aliased(node, rows.open === undefined ? entry : { ...entry, open: rows.open });
+}
+
+/** The level as a subquery without LATERAL sees it: its WITH names, and what is around, but not its siblings. */
+function outside(level: Level): Level {
+  return { parent: level.parent, ctes: level.ctes, items: [] };
+}
+
+/** Functions that give one row of one column for each of theirs. */
+function functionRange(trace: Trace, node: TreeNode, level: Level): RangeEntry {
+  const columns: FlowColumn[] = [];
+  const flows: Flow[] = [];
+  for (const item of listOf(node, "functions")) {
+    const [callNode, definitions] = listOf(nodeOf(item, "List"), "items");
+    const flow = flowOf(trace, callNode, level);
+    trace.infer(flow, "a function in FROM");
+    flows.push(flow);
+    const list = definitions === undefined ? [] : columnDefinitions(definitions);
+    const call = nodeOf(callNode, "FuncCall");
+    const name = stringsOf(listOf(call, "funcname")).at(-1) ?? "";
+    columns.push(...(list.length > 0 ? list : [name]).map((column) => ({ name: column, flow })));
+  }
+  const listed = listOf(node, "coldeflist").map((item) => textOf(nodeOf(item, "ColumnDef"), "colname"));
+  const all = derivedFrom(flows);
+  const found = listed.length > 0 ? listed.map((name) => ({ name, flow: all })) : columns;
+  const entry = aliased(node, { alias: found[0]?.name ?? "", columns: found, open: all });
+  // A scalar function's column goes by its alias as well.
+  if (entry.columns.some((column) => column.name === entry.alias)) return entry;
+  return { ...entry, columns: [...entry.columns, { name: entry.alias, flow: all }] };
+}
+
+function columnDefinitions(node: TreeNode): readonly string[] {
+  return listOf(nodeOf(node, "List"), "items").map((item) => textOf(nodeOf(item, "ColumnDef"), "colname"));
+}
+
+function join(trace: Trace, node: TreeNode, level: Level): FromItem {
+  const left = fromItem(trace, nodeOf(node, "larg") ?? {}, level);
+  // The right side of a join may be LATERAL to the left one.
+  const within: Level = { parent: level.parent, ctes: level.ctes, items: [...level.items, left] };
+  const right = fromItem(trace, nodeOf(node, "rarg") ?? {}, within);
+  const inner: Level = { ...within, items: [...within.items, right] };
+  condition(trace, node.quals, inner, "JOIN");
+  const shared = node.isNatural === true ? commonNames(left, right) : usingNames(node);
+  const merged = shared.map((name) => {
+    const flow = derivedFrom([named(left, name), named(right, name)]);
+    trace.infer(flow, "JOIN");
+    return { name, flow };
+  });
+  const rest = (item: FromItem) => item.star.filter((column) => !shared.includes(column.name));
+  const star = [...merged, ...rest(left), ...rest(right)];
+  const isStarOpen = left.isStarOpen || right.isStarOpen;
+  // NATURAL with columns that nobody can list compares what nobody can tell.
+  if (node.isNatural === true && isStarOpen) trace.infer(everythingIn(inner), "NATURAL JOIN");
+  const alias = nodeOf(node, "alias");
+  if (alias !== undefined) {
+    const entries = [...left.entries, ...right.entries];
+    const open = isStarOpen ? derivedFrom(entries.map(wholeRow)) : undefined;
+    return itemOf(aliased(node, { alias: "", columns: star, ...(open === undefined ? {} : { open }) }));
+  }
+  const own = nodeOf(node, "join_using_alias");
+  const using = own === undefined ? [] : [{ alias: textOf(own, "aliasname"), columns: merged }];
+  return {
+    entries: [...left.entries, ...right.entries, ...using],
+    star,
+    merged: [...merged, ...left.merged, ...right.merged],
+    isStarOpen,
+  };
+}
+
+function usingNames(node: TreeNode): readonly string[] {
+  return listOf(node, "usingClause").map((item) => stringOf(item) ?? "");
+}
+
+function commonNames(left: FromItem, right: FromItem): readonly string[] {
+  const names = new Set(right.star.map((column) => column.name));
+  return left.star.map((column) => column.name).filter((name) => names.has(name));
+}
+
+function named(item: FromItem, name: string): Flow {
+  const found = item.star.find((column) => column.name === name);
+  if (found !== undefined) return found.flow;
+  return item.isStarOpen ? derivedFrom(item.entries.map(wholeRow)) : clean;
+}
+
+/** A level whose only item is this entry, below `parent`. */
+export function levelOf(parent: Level | undefined, entries: readonly RangeEntry[]): Level {
+  const level = levelBelow(parent);
+  for (const entry of entries) level.items.push(itemOf(entry));
+  return level;
+}

@@ -1,0 +1,261 @@
+import { beforeAll, expect, test } from "vitest";
+import { analyseSql } from "../sql/analyse.ts";
+import type { NameResolver } from "../sql/names.ts";
+import { loadSqlParser, parseStatements } from "../sql/parser.ts";
+import { testFunction, testNames, testRelation } from "../sql/testing.ts";
+import { lineageOf, type StatementLineage } from "./lineage.ts";
+import { MaskedColumnSet } from "./masked-columns.ts";
+
+beforeAll(loadSqlParser);
+
+const names: NameResolver = testNames({
+  relations: [
+    testRelation("public.cust", "id name ssn email", { children: ["public.cust_old"] }),
+    testRelation("public.cust_old", "id name ssn email", { parents: ["public.cust"] }),
+    testRelation("public.ord", "id cust_id total note"),
+    testRelation("public.cust_v", "num hidden", {
+      kind: "view",
+      definition: "SELECT c.id, c.ssn FROM public.cust c WHERE c.ssn IS NOT NULL",
+      reads: [{ name: "public.cust", kind: "relation", direct: false }],
+    }),
+    testRelation("public.cust_vv", "a b", {
+      kind: "view",
+      definition: "SELECT upper(hidden), num FROM public.cust_v",
+      reads: [{ name: "public.cust_v", kind: "relation", direct: false }],
+    }),
+    testRelation("pg_catalog.pg_stat_activity", "pid query", { kind: "view" }),
+    testRelation("public.unread_v", "a b", {
+      kind: "view",
+      reads: [{ name: "public.cust", kind: "relation", direct: false }],
+    }),
+  ],
+  functions: [
+    testFunction("public.fc", "sql", "SELECT ssn FROM public.cust"),
+    testFunction("public.fp", "plpgsql", "BEGIN RETURN (SELECT max(ssn) FROM public.cust); END"),
+    testFunction("public.fd", "plpgsql", "BEGIN EXECUTE q; END"),
+    testFunction("public.pure", "sql", "SELECT 1"),
+  ],
+  prepared: {
+    p: { text: "PREPARE p AS SELECT id, ssn FROM cust", parts: [] },
+    w: { text: "SELECT ssn FROM cust", parts: [] },
+  },
+});
+const masked = new MaskedColumnSet(["public.cust.ssn"]);
+
+function lineage(sql: string): StatementLineage {
+  const analysis = analyseSql(sql, names);
+  if (analysis.kind === "rejected") throw new Error(`${sql}: ${analysis.message}`);
+  const [statement] = parseStatements(sql);
+  return lineageOf(statement?.node ?? {}, analysis.statements[0]?.parts ?? [], names, masked);
+}
+
+/** `=` the column itself, `~` computed from it, `-` clean; `?` where columns cannot be counted. */
+function shown(sql: string): string {
+  const { rows } = lineage(sql);
+  const marks: string[] = rows.columns.map(({ flow }) => (flow.sources.size === 0 ? "-" : flow.isExact ? "=" : "~"));
+  if (rows.open !== undefined) marks.push(rows.open.sources.size === 0 ? "?" : "?~");
+  return marks.join(" ");
+}
+
+function found(sql: string): readonly string[] {
+  return lineage(sql).findings.map(({ kind, where }) => `${kind} ${where}`);
+}
+
+test.each([
+  ["SELECT id, ssn FROM cust", "- ="],
+  ["SELECT ssn AS x FROM cust", "="],
+  ["SELECT * FROM cust", "- - = -"],
+  ["SELECT c.* FROM cust c", "- - = -"],
+  ["SELECT c.*, 1 FROM ord o, cust c", "- - = - -"],
+  ["TABLE cust", "- - = -"],
+  ["SELECT c FROM cust c", "~"],
+  ["SELECT cust FROM cust", "~"],
+  ["SELECT c::text FROM cust c", "~"],
+  ["SELECT (c).ssn, (c).id FROM cust c", "= -"],
+  ["SELECT (c).* FROM cust c", "- - = -"],
+  ["SELECT row_to_json(c) FROM cust c", "~"],
+  ["SELECT to_jsonb(c)->>'ssn' FROM cust c", "~"],
+  ["SELECT json_agg(c) FROM cust c", "~"],
+  ["SELECT string_agg(ssn, ',') FROM cust", "~"],
+  ["SELECT array_agg(ssn), count(*), max(ssn) FROM cust", "~ - ~"],
+  ["SELECT lag(ssn) OVER (ORDER BY id) FROM cust", "~"],
+  ["SELECT CASE WHEN id > 1 THEN ssn ELSE 'x' END FROM cust", "~"],
+  ["SELECT substr(ssn, 1, 3), left(ssn, 2), md5(ssn), length(ssn), ascii(ssn) FROM cust", "~ ~ ~ ~ ~"],
+  ["SELECT COALESCE(ssn, name), greatest(ssn, name) FROM cust", "~ ~"],
+  ["SELECT format('%s', c), concat_ws(',', c.ssn, c.id) FROM cust c", "~ ~"],
+  ["SELECT id FROM cust UNION ALL SELECT ssn FROM cust", "~"],
+  ["SELECT ssn FROM cust UNION ALL SELECT ssn FROM cust_old", "="],
+  ["SELECT ssn FROM cust UNION ALL SELECT ssn FROM cust", "="],
+  ["WITH w AS (SELECT ssn AS q, id FROM cust) SELECT id, q FROM w", "- ="],
+  ["WITH w(a, b) AS (SELECT ssn, id FROM cust) SELECT b, a FROM w", "- ="],
+  [
+    "WITH RECURSIVE t(n, s) AS (SELECT 1, ssn FROM cust UNION ALL SELECT n + 1, s FROM t) SELECT * FROM t",
+    "- ~",
+  ],
+  [
+    "WITH RECURSIVE t(n, s) AS (SELECT id, ssn FROM cust UNION ALL SELECT n + 1, concat(s) FROM t) TABLE t",
+    "- ~",
+  ],
+  ["SELECT x.s FROM (SELECT ssn FROM cust) x(s)", "="],
+  ["SELECT s.v FROM cust c, LATERAL (SELECT c.ssn) s(v)", "="],
+  ["SELECT (SELECT ssn FROM cust c WHERE c.id = o.cust_id) FROM ord o", "="],
+  ["SELECT ARRAY(SELECT ssn FROM cust)", "~"],
+  ["VALUES ((SELECT ssn FROM cust LIMIT 1), 1)", "= -"],
+  ["SELECT EXISTS (SELECT ssn FROM cust)", "-"],
+  ["SELECT num, hidden FROM cust_v", "- ="],
+  ["SELECT * FROM cust_vv", "~ -"],
+  ["SELECT a, b FROM unread_v", "~ ~"],
+  ["SELECT ssn FROM cust_old", "="],
+  ["SELECT c.id, o.total FROM cust c JOIN ord o ON o.cust_id = c.id", "- -"],
+  ["SELECT * FROM cust JOIN ord USING (id)", "- - = - - - -"],
+  ["SELECT j.s FROM (cust c JOIN ord o ON o.cust_id = c.id) AS j(i, n, s)", "="],
+  ["UPDATE cust SET name = 'x' WHERE id = 1 RETURNING *", "- - = -"],
+  ["DELETE FROM cust WHERE id = 1 RETURNING ssn, id", "= -"],
+  ["DELETE FROM cust WHERE id = 1 RETURNING old.ssn, old.*", "= - - = -"],
+  ["DELETE FROM cust WHERE id = 1 RETURNING WITH (OLD AS o) o.ssn, o.id", "= -"],
+  ["INSERT INTO cust (id) VALUES (1) RETURNING ssn", "="],
+  [
+    "MERGE INTO ord USING cust c ON c.id = ord.cust_id WHEN MATCHED THEN UPDATE SET total = 1 RETURNING *",
+    "- - = - - - - -",
+  ],
+  ["COPY cust TO STDOUT", "- - = -"],
+  ["COPY cust (ssn, id) TO STDOUT", "= -"],
+  ["COPY (SELECT id, ssn FROM cust) TO STDOUT", "- ="],
+  ["EXECUTE p", "- ="],
+  ["EXECUTE w", "="],
+  ["DECLARE k CURSOR FOR SELECT ssn FROM cust", "="],
+  ["EXPLAIN SELECT ssn FROM cust", ""],
+  ['SELECT ssn COLLATE "C" FROM cust', "~"],
+  ["SELECT ROW(c.*) FROM cust c", "~"],
+  ["SELECT g FROM generate_series(1, 3) g, cust", "-"],
+  ["SELECT query FROM pg_stat_activity", "="],
+])("%s", (sql, marks) => {
+  expect(shown(sql)).toBe(marks);
+});
+
+test.each([
+  "SELECT id FROM cust WHERE ssn = 'x'",
+  "SELECT id FROM cust WHERE ssn LIKE '1%' AND id > 1",
+  "SELECT id FROM cust ORDER BY ssn",
+  "SELECT ssn FROM cust ORDER BY 1",
+  "SELECT ssn AS s FROM cust ORDER BY s",
+  "SELECT count(*) FROM cust GROUP BY ssn",
+  "SELECT count(*) FROM cust GROUP BY ROLLUP (id, ssn)",
+  "SELECT DISTINCT ssn FROM cust",
+  "SELECT DISTINCT ON (ssn) id FROM cust",
+  "SELECT count(DISTINCT ssn) FROM cust",
+  "SELECT count(*) FILTER (WHERE ssn > '5') FROM cust",
+  "SELECT count(*) FROM cust HAVING max(ssn) > '5'",
+  "SELECT 1 FROM cust c JOIN ord o ON o.note = c.ssn",
+  "SELECT 1 FROM cust a JOIN cust b USING (ssn)",
+  "SELECT 1 FROM cust a NATURAL JOIN cust b",
+  "SELECT ssn FROM cust UNION SELECT note FROM ord",
+  "SELECT ssn FROM cust INTERSECT SELECT note FROM ord",
+  "SELECT 1 / (CASE WHEN ssn LIKE '1%' THEN 0 ELSE 1 END) FROM cust",
+  "SELECT ssn::int FROM cust",
+  "SELECT ssn = 'x' FROM cust",
+  "SELECT ssn IS NULL FROM cust",
+  "SELECT 'x' IN (SELECT ssn FROM cust)",
+  "SELECT 'x' = ANY (ARRAY(SELECT ssn FROM cust))",
+  "SELECT (ARRAY[1, 2])[length(ssn)] FROM cust",
+  "SELECT repeat('x', length(ssn)) FROM cust",
+  "SELECT substr(name, 1, ascii(ssn) - 50) FROM cust",
+  "SELECT x FROM cust, regexp_split_to_table(ssn, '') x",
+  "SELECT x FROM cust, generate_series(1, length(ssn)) x",
+  "SELECT unnest(string_to_array(ssn, '-')) FROM cust",
+  "SELECT id FROM cust LIMIT (SELECT length(max(ssn)) FROM cust)",
+  "SELECT rank() OVER (ORDER BY ssn) FROM cust",
+  "SELECT rank() OVER w FROM cust WINDOW w AS (PARTITION BY ssn)",
+  "SELECT array_agg(id ORDER BY ssn) FROM cust",
+  "SELECT NULLIF(ssn, 'x') FROM cust",
+  "SELECT json_object('a': ssn) FROM cust",
+  "SELECT xmlforest(ssn) FROM cust",
+  "SELECT num FROM cust_v WHERE hidden = 'x'",
+  "SELECT b FROM cust_vv ORDER BY a",
+  "DELETE FROM cust WHERE ssn = 'x'",
+  "DELETE FROM ord USING cust c WHERE c.ssn = ord.note",
+  "UPDATE ord SET total = 1 FROM cust c WHERE c.ssn = note",
+  "UPDATE cust SET name = 'x' WHERE ssn = 'y'",
+  "MERGE INTO ord USING cust c ON c.ssn = ord.note WHEN MATCHED THEN DELETE",
+  "MERGE INTO ord USING cust c ON c.id = ord.id WHEN MATCHED AND c.ssn > 'a' THEN DELETE",
+  "EXPLAIN ANALYZE SELECT 1 FROM cust WHERE ssn = 'x'",
+  "PREPARE q AS SELECT id FROM cust WHERE ssn = $1",
+  "DECLARE k CURSOR FOR SELECT id FROM cust WHERE ssn = 'x'",
+  "COPY (SELECT id FROM cust WHERE ssn = 'x') TO STDOUT",
+  "CREATE VIEW vx AS SELECT id FROM cust WHERE ssn LIKE '1%'",
+  "WITH w AS (SELECT id FROM cust WHERE ssn = 'x') SELECT 1 FROM w",
+  "SELECT 1 WHERE EXISTS (SELECT 1 FROM cust WHERE ssn = 'x')",
+  "SELECT c FROM cust c WHERE c IS NOT NULL",
+  "SELECT id FROM cust c WHERE c::text LIKE '%1%'",
+])("an asker learns from: %s", (sql) => {
+  expect(found(sql)).toContainEqual(expect.stringMatching(/^inference /));
+});
+
+test.each([
+  ["INSERT INTO ord (note) SELECT ssn FROM cust", /^store /],
+  ["UPDATE cust SET name = ssn", /^store /],
+  ["CREATE TABLE t AS SELECT ssn FROM cust", /^store CREATE TABLE AS/],
+  ["SELECT ssn INTO t FROM cust", /^store SELECT INTO/],
+  ["CREATE MATERIALIZED VIEW m AS SELECT ssn FROM cust", /^store /],
+  ["COPY cust TO '/tmp/x'", /^store COPY/],
+  ["WITH w AS (INSERT INTO ord (note) SELECT ssn FROM cust RETURNING note) SELECT 1 FROM w", /^store /],
+  ["MERGE INTO ord USING cust c ON c.id = ord.id WHEN MATCHED THEN UPDATE SET note = c.ssn", /^store /],
+  [
+    "INSERT INTO ord (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET note = (SELECT max(ssn) FROM cust)",
+    /^store /,
+  ],
+  ["UPDATE cust SET ssn = 'x' WHERE id = 1", /^write /],
+  ["INSERT INTO cust VALUES (1, 'n', 's')", /^write /],
+  ["INSERT INTO cust (ssn) VALUES ('x')", /^write /],
+  ["INSERT INTO cust_v (hidden) VALUES ('x')", /^write /],
+  ["COPY cust FROM STDIN", /^write COPY/],
+  ["COPY cust (ssn) FROM STDIN", /^write COPY/],
+  ["SELECT fc()", /^opaque function fc/],
+  ["SELECT * FROM fc()", /^opaque function fc/],
+  ["SELECT public.fp()", /^opaque function public.fp/],
+  ["SELECT fd()", /^opaque function fd/],
+  ["SELECT query_to_xml('select 1', true, true, '')", /^opaque /],
+  ["SELECT table_to_xml('cust', true, true, '')", /^opaque /],
+  ["SELECT * FROM pg_stats", /^opaque pg_catalog.pg_stats/],
+  ["DO $$ BEGIN PERFORM ssn FROM public.cust; END $$", /^opaque DO/],
+  ["ALTER TABLE cust RENAME COLUMN ssn TO x", /^define /],
+  ["ALTER TABLE cust RENAME TO x", /^define /],
+  ["ALTER TABLE cust SET SCHEMA app", /^define /],
+  ["ALTER TABLE cust ALTER ssn TYPE int USING ssn::int", /^define /],
+  ["ALTER TABLE cust ADD CHECK (ssn > 'a')", /^define /],
+  ["ALTER TABLE cust_old NO INHERIT cust", /^define /],
+  ["CREATE INDEX ON cust (lower(ssn))", /^define /],
+  ["CREATE INDEX ON cust (ssn)", /^define /],
+  ["CREATE TABLE f (s text REFERENCES cust (ssn))", /^define /],
+])("a value does not leave by: %s", (sql, pattern) => {
+  expect(found(sql)).toContainEqual(expect.stringMatching(pattern));
+});
+
+test.each([
+  "SELECT id, ssn, name FROM cust WHERE id = 1 ORDER BY name",
+  "SELECT c.id, o.total FROM cust c JOIN ord o ON o.cust_id = c.id WHERE o.total > 5 GROUP BY c.id, o.total",
+  "SELECT count(*) FROM cust",
+  "SELECT * FROM ord WHERE note = 'x'",
+  "UPDATE cust SET name = 'x' WHERE id = 1",
+  "INSERT INTO cust (id, name) VALUES (1, 'n')",
+  "DELETE FROM cust WHERE id = 1",
+  "SELECT num, hidden FROM cust_v",
+  "SELECT pure() FROM cust",
+  "CREATE INDEX ON cust (name)",
+  "ALTER TABLE cust ADD COLUMN age int",
+  "CREATE VIEW vy AS SELECT id, ssn FROM cust",
+  "DROP TABLE cust",
+  "TRUNCATE cust",
+  "SELECT ssn::text, upper(ssn) || 'x' FROM cust",
+  "SELECT * FROM (SELECT id AS ssn FROM ord) x WHERE x.ssn = 1",
+  "SELECT id FROM ord WHERE id IN (SELECT id FROM cust)",
+  "COPY cust (id, name) FROM STDIN",
+])("nothing to object to: %s", (sql) => {
+  expect(found(sql)).toEqual([]);
+});
+
+test("a relation with nothing masked in it is not looked at", () => {
+  const [statement] = parseStatements("SELECT ssn FROM cust WHERE ssn = 'x'");
+  const none = lineageOf(statement?.node ?? {}, [], names, new MaskedColumnSet([]));
+  expect(none).toEqual({ rows: { columns: [] }, findings: [] });
+});

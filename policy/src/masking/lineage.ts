@@ -1,0 +1,300 @@
+/**
+ * Lineage: for one statement, which masked columns each column of its rows shows, and every other way in which the
+ * statement would tell of, change or carry away a masked value. Pure; fails closed: what cannot be followed is a
+ * finding.
+ */
+
+import type { CommandPart } from "../model.ts";
+import { functionParts } from "../sql/analyse.ts";
+import { builtinEffect, isReadBuiltin } from "../sql/builtin-functions.ts";
+import type { NameResolver, RelationInfo } from "../sql/names.ts";
+import { parseStatements } from "../sql/parser.ts";
+import { eachNode, listOf, nodeOf, stringsOf, type TreeNode, tagOf, textOf } from "../sql/tree.ts";
+import { clean, derivedFrom, exactly, type Flow } from "./flow.ts";
+import { rangeVar, relationEntry } from "./from.ts";
+import { allOf, rowsOf, traceQuery } from "./queries.ts";
+import { type LineageFinding, type MaskedColumns, Trace, type TracedRows } from "./trace.ts";
+
+/** What one statement shows and does with masked columns. */
+export interface StatementLineage {
+  /** What the rows show that the statement itself returns, as rows or as COPY data. */
+  readonly rows: TracedRows;
+  /** DECLARE: the cursor that `rows` belong to; the statement itself returns none. */
+  readonly declares?: string;
+  /** FETCH: the cursor whose rows the statement returns. */
+  readonly fetches?: string;
+  readonly findings: readonly LineageFinding[];
+}
+
+/** Stands for every masked column, where nobody can tell which. */
+export const anyColumn = "*";
+
+const nothing: TracedRows = { columns: [] };
+const queryTags = new Set(["SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"]);
+
+/** Follows one statement that analysis has accepted; `parts` are what it found. */
+export function lineageOf(
+  statement: TreeNode,
+  parts: readonly CommandPart[],
+  names: NameResolver,
+  masked: MaskedColumns,
+): StatementLineage {
+  if (masked.isEmpty) return { rows: nothing, findings: [] };
+  const reach = new Map<string, Flow>();
+  const trace = new Trace({
+    names,
+    masked,
+    query: traceQuery,
+    functionReach: (schema, name) => {
+      const key = `${schema ?? ""}.${name}`;
+      let flow = reach.get(key);
+      if (flow === undefined) {
+        flow = functionReach(names, masked, { schema, name });
+        reach.set(key, flow);
+      }
+      return flow;
+    },
+  });
+  const result = statementRows(trace, statement, parts);
+  return { ...result, findings: unique(trace.findings) };
+}
+
+type Rows = Omit<StatementLineage, "findings">;
+
+function statementRows(trace: Trace, wrapped: TreeNode, parts: readonly CommandPart[]): Rows {
+  const tag = tagOf(wrapped) ?? "";
+  const node = nodeOf(wrapped, tag) ?? {};
+  const rows = followed(trace, tag, node);
+  if (rows === undefined) {
+    definition(trace, { tag, node, parts });
+    return { rows: nothing };
+  }
+  unfollowed(trace, parts);
+  return rows;
+}
+
+/** The rows of a statement that reads; undefined for all others. */
+function followed(trace: Trace, tag: string, node: TreeNode): Rows | undefined {
+  if (queryTags.has(tag)) return { rows: traceQuery(trace, tag, node, undefined) };
+  switch (tag) {
+    case "CopyStmt":
+      return { rows: copy(trace, node) };
+    case "ExplainStmt":
+      // A plan shows conditions, which are findings, and no values.
+      inner(trace, node);
+      return { rows: nothing };
+    case "PrepareStmt":
+      inner(trace, node);
+      return { rows: nothing };
+    case "ExecuteStmt":
+      return { rows: executed(trace, textOf(node, "name")) };
+    case "DeclareCursorStmt":
+      return { rows: inner(trace, node), declares: textOf(node, "portalname") };
+    case "FetchStmt":
+      return { rows: nothing, fetches: textOf(node, "portalname") };
+    case "CreateTableAsStmt":
+      trace.find("store", allOf(inner(trace, node)), "CREATE TABLE AS");
+      return { rows: nothing };
+    case "ViewStmt":
+      // A view is followed wherever it is read; its author's conditions are the asker's own here.
+      inner(trace, node);
+      return { rows: nothing };
+    default:
+      return undefined;
+  }
+}
+
+function inner(trace: Trace, node: TreeNode): TracedRows {
+  const wrapped = nodeOf(node, "query") ?? {};
+  const tag = tagOf(wrapped) ?? "";
+  const query = nodeOf(wrapped, tag) ?? {};
+  if (queryTags.has(tag)) return traceQuery(trace, tag, query, undefined);
+  return followed(trace, tag, query)?.rows ?? nothing;
+}
+
+/** A prepared statement is followed anew each time: names may mean something else by now. */
+function executed(trace: Trace, name: string): TracedRows {
+  const prepared = trace.names.prepared(name);
+  if (prepared === undefined) return nothing;
+  const [statement] = parseStatements(prepared.text);
+  const tag = tagOf(statement?.node) ?? "";
+  const node = nodeOf(statement?.node, tag) ?? {};
+  if (tag === "PrepareStmt") return inner(trace, node);
+  return trace.deeper(() => followed(trace, tag, node)?.rows ?? nothing);
+}
+
+function copy(trace: Trace, node: TreeNode): TracedRows {
+  const target = nodeOf(node, "relation");
+  const rows = target === undefined ? inner(trace, node) : relationRows(trace, node, target);
+  if (node.is_from === true) {
+    trace.find("write", allOf(rows), "COPY");
+    return nothing;
+  }
+  if (textOf(node, "filename") !== "") trace.find("store", allOf(rows), "COPY to a file");
+  return rows;
+}
+
+function relationRows(trace: Trace, node: TreeNode, target: TreeNode): TracedRows {
+  const all = rowsOf(rangeVar(trace, target, undefined));
+  const listed = stringsOf(listOf(node, "attlist"));
+  if (listed.length === 0) return all;
+  const columns = listed.map((name) => ({
+    name,
+    flow: all.columns.find((column) => column.name === name)?.flow ?? all.open ?? allOf(all),
+  }));
+  return { columns };
+}
+
+/** Relations with masked columns that analysis saw being read and lineage did not follow. */
+function unfollowed(trace: Trace, parts: readonly CommandPart[]): void {
+  for (const part of parts) {
+    if (part.operation !== "read" && part.operation !== "export" && part.operation !== "execute") {
+      if (part.operation === "privilege") statistics(trace, part);
+      continue;
+    }
+    for (const object of part.objects) {
+      if (object.kind !== "relation" || trace.followed.has(object.name)) continue;
+      const flow = maskedOf(trace, object.name);
+      const by = part.objects.findLast((other) => other.kind === "function")?.name;
+      trace.find("opaque", flow, by === undefined ? object.name : `function ${by}`);
+    }
+  }
+}
+
+/** Catalogs that hold samples of the data. */
+const sampleCatalogs = new Set(
+  "pg_statistic pg_stats pg_statistic_ext_data pg_stats_ext pg_stats_ext_exprs pg_largeobject".split(" "),
+);
+
+function statistics(trace: Trace, part: CommandPart): void {
+  for (const { name } of part.objects) {
+    if (!name.startsWith("pg_catalog.") || !sampleCatalogs.has(name.slice("pg_catalog.".length))) continue;
+    trace.find("opaque", exactly(anyColumn), name);
+  }
+}
+
+function maskedOf(trace: Trace, name: string): Flow {
+  const relation = relationNamed(trace.names, name);
+  if (relation === undefined) return clean;
+  return allOf(rowsOf(relationEntry(trace, relation, "")));
+}
+
+function relationNamed(names: NameResolver, name: string): RelationInfo | undefined {
+  const dot = name.indexOf(".");
+  return dot < 0 ? undefined : names.relation(name.slice(0, dot), name.slice(dot + 1));
+}
+
+/** What calling any function of that name may read of masked columns, by whatever overload. */
+function functionReach(
+  names: NameResolver,
+  masked: MaskedColumns,
+  call: { readonly schema: string | undefined; readonly name: string },
+): Flow {
+  const flows: Flow[] = [];
+  for (const info of names.functions(call.schema, call.name)) {
+    if (info.schema === "pg_catalog") {
+      flows.push(builtinReach(call.name));
+      continue;
+    }
+    for (const part of functionParts(names, info)) {
+      // What is assembled at run time may read anything; compiled code is the administrator's own.
+      if (part.enforcement === "heuristic" && info.language !== "c") flows.push(exactly(anyColumn));
+      for (const object of part.objects) {
+        if (object.kind !== "relation") continue;
+        const relation = relationNamed(names, object.name);
+        if (relation === undefined) continue;
+        for (const source of masked.of(relation, names)?.values() ?? []) flows.push(exactly(source));
+      }
+    }
+  }
+  return derivedFrom(flows);
+}
+
+/** Functions of pg_catalog that run a text, read a table by its name, files, or what replication decodes. */
+function builtinReach(name: string): Flow {
+  if (isReadBuiltin(name) || name === "set_config") return clean;
+  const effect = builtinEffect(name);
+  if (effect.kind === "sequence") return clean;
+  if (effect.kind !== "operation") return exactly(anyColumn);
+  const { operation } = effect;
+  const isReading = operation === "privilege" || operation === "execute" || operation === "export";
+  return isReading ? exactly(anyColumn) : clean;
+}
+
+interface Definition {
+  readonly tag: string;
+  readonly node: TreeNode;
+  readonly parts: readonly CommandPart[];
+}
+
+/** Statements on a table with masked columns that never tell of its values, whatever they say. */
+const harmless = new Set(
+  `VacuumStmt LockStmt TruncateStmt DropStmt CommentStmt GrantStmt ReindexStmt ClusterStmt RefreshMatViewStmt
+  CreateFunctionStmt SecLabelStmt AlterOwnerStmt`.split(/\s+/),
+);
+
+/** Statements that do not tell of its values unless they name a masked column. */
+const harmlessUnlessNamed = new Set(["CreateStmt", "IndexStmt", "AlterTableStmt"]);
+
+/** Kinds of ALTER TABLE that leave masks where they are. */
+const harmlessAlterations = new Set(
+  `AT_AddColumn AT_DropColumn AT_ColumnDefault AT_SetNotNull AT_DropNotNull AT_SetStatistics AT_SetStorage
+  AT_SetCompression AT_AddConstraint AT_ValidateConstraint AT_DropConstraint AT_ClusterOn AT_DropCluster
+  AT_SetRelOptions AT_ResetRelOptions AT_SetLogged AT_SetUnLogged AT_AlterColumnType AT_ReplicaIdentity
+  AT_SetTableSpace AT_ChangeOwner AT_AddIdentity AT_SetIdentity AT_DropIdentity`.split(/\s+/),
+);
+
+/** Everything that is no query: on tables with masked columns, only what surely tells nothing of them. */
+function definition(trace: Trace, { tag, node, parts }: Definition): void {
+  if (harmless.has(tag)) return;
+  const where = parts[0]?.words[0] ?? tag;
+  for (const name of relationsOf(parts)) {
+    const relation = relationNamed(trace.names, name);
+    const columns = relation === undefined ? undefined : trace.masked.of(relation, trace.names);
+    if (relation === undefined || columns === undefined) continue;
+    const flow = derivedFrom([...columns.values()].map(exactly));
+    const isHarmless =
+      harmlessUnlessNamed.has(tag) &&
+      listOf(node, "cmds").every((item) =>
+        harmlessAlterations.has(textOf(nodeOf(item, "AlterTableCmd"), "subtype")),
+      ) &&
+      !mentions(node, new Set([...columns.keys(), relation.name]));
+    if (!isHarmless) trace.find(tag === "DoStmt" || tag === "CallStmt" ? "opaque" : "define", flow, where);
+  }
+  if (tag !== "DoStmt" && tag !== "CallStmt") return;
+  if (parts.some((part) => part.enforcement === "heuristic")) {
+    trace.find("opaque", exactly(anyColumn), where);
+  }
+}
+
+function relationsOf(parts: readonly CommandPart[]): ReadonlySet<string> {
+  const names = new Set<string>();
+  for (const part of parts) {
+    for (const object of part.objects) if (object.kind === "relation") names.add(object.name);
+  }
+  return names;
+}
+
+/** True where an expression, an index or a key in the tree names one of these. */
+function mentions(node: TreeNode, wanted: ReadonlySet<string>): boolean {
+  let isFound = false;
+  eachNode(node, (tag, inside) => {
+    if (isFound) return true;
+    // The table itself is named here, and nothing of it shown.
+    if (tag === "RangeVar") return true;
+    const texts = ["sval", "name", "colname"].map((field) => inside[field]);
+    isFound = texts.some((text) => typeof text === "string" && wanted.has(text));
+    return isFound;
+  });
+  return isFound;
+}
+
+function unique(findings: readonly LineageFinding[]): readonly LineageFinding[] {
+  const seen = new Set<string>();
+  return findings.filter((finding) => {
+    const key = `${finding.kind}|${finding.where}|${finding.columns.join(",")}`;
+    if (seen.has(key)) return false;
+    seen.add(key);
+    return true;
+  });
+}

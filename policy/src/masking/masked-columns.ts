@@ -1,0 +1,100 @@
+/** Which columns are masked, found by name through inheritance and partitions in both directions. */
+import type { NameResolver, RelationInfo } from "../sql/names.ts";
+import type { MaskedColumns } from "./trace.ts";
+
+/** Statements of other sessions: the texts may hold values of any column. */
+const statementTexts: readonly (readonly [table: string, column: string])[] = [
+  ["pg_stat_activity", "query"],
+  ["pg_stat_statements", "query"],
+  ["pg_stat_statements_info", "query"],
+];
+
+interface Matcher {
+  readonly schema: RegExp;
+  readonly table: RegExp;
+  readonly column: RegExp;
+}
+
+/** A set of masked columns, given as `schema.table.column` with `*` for any run of characters within a part. */
+export class MaskedColumnSet implements MaskedColumns {
+  readonly isEmpty: boolean;
+  readonly #matchers: readonly Matcher[];
+  #version: number | undefined;
+  #cache = new WeakMap<RelationInfo, ReadonlyMap<string, string>>();
+
+  constructor(patterns: readonly string[]) {
+    this.isEmpty = patterns.length === 0;
+    this.#matchers = patterns.map(matcher);
+  }
+
+  of(relation: RelationInfo, names: NameResolver): ReadonlyMap<string, string> | undefined {
+    if (this.isEmpty) return undefined;
+    if (this.#version !== names.version) {
+      this.#version = names.version;
+      this.#cache = new WeakMap();
+    }
+    let found = this.#cache.get(relation);
+    if (found === undefined) {
+      found = this.#find(relation, names);
+      this.#cache.set(relation, found);
+    }
+    return found.size === 0 ? undefined : found;
+  }
+
+  #find(relation: RelationInfo, names: NameResolver): ReadonlyMap<string, string> {
+    const family = familyOf(relation, names);
+    const found = new Map<string, string>();
+    for (const column of relation.columns) {
+      const source = family.find((member) => this.#matches(member, column));
+      if (source !== undefined) found.set(column, `${source}.${column}`);
+    }
+    for (const [table, column] of statementTexts) {
+      if (relation.name === table && relation.columns.includes(column)) {
+        found.set(column, `${relation.schema}.${table}.${column}`);
+      }
+    }
+    return found;
+  }
+
+  #matches(relation: string, column: string): boolean {
+    const dot = relation.indexOf(".");
+    const schema = relation.slice(0, dot);
+    const table = relation.slice(dot + 1);
+    return this.#matchers.some(
+      (matcher) => matcher.schema.test(schema) && matcher.table.test(table) && matcher.column.test(column),
+    );
+  }
+}
+
+/** How many relations one family of tables may have before the rest is not looked at; partitions go to thousands. */
+const familyMax = 20_000;
+
+/** The relation, all that it inherits from and all that inherits from those, as `schema.name`. */
+function familyOf(relation: RelationInfo, names: NameResolver): readonly string[] {
+  const own = `${relation.temporary ? "pg_temp" : relation.schema}.${relation.name}`;
+  const family = new Set<string>([own]);
+  // A table renamed in this transaction is still the one of its committed name.
+  if (relation.kind === "table" || relation.kind === "partitionedTable") {
+    for (const read of relation.reads) if (read.kind === "relation") family.add(read.name);
+  }
+  const pending = [...(relation.parents ?? []), ...relation.children];
+  for (let name = pending.pop(); name !== undefined && family.size < familyMax; name = pending.pop()) {
+    if (family.has(name)) continue;
+    family.add(name);
+    const dot = name.indexOf(".");
+    const member = names.relation(name.slice(0, dot), name.slice(dot + 1));
+    if (member !== undefined) pending.push(...(member.parents ?? []), ...member.children);
+  }
+  return [...family];
+}
+
+function matcher(pattern: string): Matcher {
+  const [schema = "", table = "", column = ""] = pattern.split(".");
+  return { schema: glob(schema), table: glob(table), column: glob(column) };
+}
+
+/** `*` for any run of characters; everything else stands for itself. */
+function glob(text: string): RegExp {
+  const parts = text.split(/\*+/).map((part) => part.replace(/[\\^$.|?+()[\]{}]/g, "\\$&"));
+  return new RegExp(`^${parts.join(".*")}$`, "su");
+}

@@ -1,0 +1,168 @@
+/** What one lineage analysis carries: names, what is masked, the range table of each level, and what it found. */
+import type { NameResolver, RelationInfo } from "../sql/names.ts";
+import { tooComplex } from "../sql/parser.ts";
+import type { TreeNode } from "../sql/tree.ts";
+import { relationName } from "../sql/walk.ts";
+import { clean, derivedFrom, exactly, type Flow, type FlowColumn, isTainted } from "./flow.ts";
+
+/** Says which columns are masked for the one who asks. */
+export interface MaskedColumns {
+  /** True where nothing at all is masked. */
+  readonly isEmpty: boolean;
+  /** The masked columns of a relation by column name, each with its name as `schema.table.column`; undefined: none. */
+  of(relation: RelationInfo, names: NameResolver): ReadonlyMap<string, string> | undefined;
+}
+
+/** A use of a masked column that shows or changes something without being a plain result. */
+export interface LineageFinding {
+  readonly kind: /** A condition, an order, a group or an expression whose outcome tells of the value. */
+    | "inference"
+    /** A masked column is given a value. */
+    | "write"
+    /** A masked value is put where no mask follows it. */
+    | "store"
+    /** A masked column is read by something that cannot be followed. */
+    | "opaque"
+    /** A definition would change what is masked, or tell of its values. */
+    | "define";
+  /** The masked columns concerned, as `schema.table.column`. */
+  readonly columns: readonly string[];
+  /** Where, in words of SQL: `WHERE`, `ORDER BY`, `function app.f`. */
+  readonly where: string;
+}
+
+/** One thing in FROM: what its alias stands for. */
+export interface RangeEntry {
+  readonly alias: string;
+  readonly columns: readonly FlowColumn[];
+  /** Set where there may be columns that are not listed: what those depend on. */
+  readonly open?: Flow;
+}
+
+/** One item of FROM: the names that it makes visible, and what `*` makes of it. */
+export interface FromItem {
+  readonly entries: readonly RangeEntry[];
+  readonly star: readonly FlowColumn[];
+  /** Columns that have a name of their own and no alias: those merged by USING. */
+  readonly merged: readonly FlowColumn[];
+  /** True where `*` gives columns that nobody can count. */
+  readonly isStarOpen: boolean;
+}
+
+/** One level of a query. */
+export interface Level {
+  readonly parent: Level | undefined;
+  readonly ctes: Map<string, readonly FlowColumn[]>;
+  readonly items: FromItem[];
+}
+
+/** How deep views, functions and subqueries may lead into one another. */
+const depthMax = 64;
+
+/** Rows that a query gives: its columns in order, or more than can be counted. */
+export interface TracedRows {
+  readonly columns: readonly FlowColumn[];
+  /** Set where the number of columns is unknown: what any of them may depend on. */
+  readonly open?: Flow;
+}
+
+/** The state of one analysis; `query` and `functionReach` are handed in, since files must not import in circles. */
+export class Trace {
+  readonly names: NameResolver;
+  readonly masked: MaskedColumns;
+  readonly query: (trace: Trace, tag: string, node: TreeNode, parent: Level | undefined) => TracedRows;
+  readonly functionReach: (schema: string | undefined, name: string) => Flow;
+  readonly findings: LineageFinding[] = [];
+  /** Relations whose masked columns have been followed, as `schema.name`. */
+  readonly followed = new Set<string>();
+  /** Views being expanded. */
+  readonly active = new Set<string>();
+  /** Above zero inside what somebody else wrote: a view's own conditions are its author's. */
+  #authored = 0;
+  #depth = 0;
+  #nodesLeft = 1_000_000;
+
+  constructor(parts: {
+    readonly names: NameResolver;
+    readonly masked: MaskedColumns;
+    readonly query: Trace["query"];
+    readonly functionReach: Trace["functionReach"];
+  }) {
+    this.names = parts.names;
+    this.masked = parts.masked;
+    this.query = parts.query;
+    this.functionReach = parts.functionReach;
+  }
+
+  spend(): void {
+    this.#nodesLeft -= 1;
+    if (this.#nodesLeft < 0) throw tooComplex();
+  }
+
+  /** Notes a finding about a value, where it depends on a masked column at all. */
+  find(kind: LineageFinding["kind"], flow: Flow, where: string): void {
+    if (!isTainted(flow) || (this.#authored > 0 && kind !== "opaque")) return;
+    this.findings.push({ kind, columns: [...flow.sources].sort(), where });
+  }
+
+  /** A value whose outcome shows without being printed. */
+  infer(flow: Flow, where: string): void {
+    this.find("inference", flow, where);
+  }
+
+  /** Runs `inside` as the text of somebody else, whose conditions are not the asker's. */
+  authored<T>(inside: () => T): T {
+    this.#authored += 1;
+    try {
+      return this.deeper(inside);
+    } finally {
+      this.#authored -= 1;
+    }
+  }
+
+  deeper<T>(inside: () => T): T {
+    this.#depth += 1;
+    try {
+      if (this.#depth > depthMax) throw tooComplex();
+      return inside();
+    } finally {
+      this.#depth -= 1;
+    }
+  }
+
+  /** The columns of a stored relation, each with its flow. */
+  relationColumns(relation: RelationInfo): readonly FlowColumn[] {
+    const masked = this.masked.of(relation, this.names);
+    this.followed.add(relationName(relation));
+    // Reading a table reads its partitions; their columns are the same ones.
+    for (const child of relation.children) this.followed.add(child);
+    return relation.columns.map((name) => {
+      const source = masked?.get(name);
+      return { name, flow: source === undefined ? clean : exactly(source) };
+    });
+  }
+}
+
+/** A level of its own below `parent`. */
+export function levelBelow(parent: Level | undefined): Level {
+  return { parent, ctes: new Map(), items: [] };
+}
+
+/** An item of one entry. */
+export function itemOf(entry: RangeEntry): FromItem {
+  return { entries: [entry], star: entry.columns, merged: [], isStarOpen: entry.open !== undefined };
+}
+
+/** Everything that an entry shows, as one value. */
+export function wholeRow(entry: RangeEntry): Flow {
+  return derivedFrom([...entry.columns.map((column) => column.flow), entry.open ?? clean]);
+}
+
+/** Everything that can be seen from a level, as one value: what a name that nobody knows may mean. */
+export function everythingIn(level: Level | undefined): Flow {
+  const flows: Flow[] = [];
+  for (let at = level; at !== undefined; at = at.parent) {
+    for (const item of at.items) for (const entry of item.entries) flows.push(wholeRow(entry));
+  }
+  return derivedFrom(flows);
+}
