@@ -325,7 +325,9 @@ const privilegedAlterations = new Set([
 /** ALTER TABLE and its kin: new defaults, checks and USING expressions run at once and are judged. */
 export function alterTable(walk: Walk, node: TreeNode): string {
   const word = `ALTER ${objectWord(textOf(node, "objtype"))}`;
-  const objects = namedRelation(walk, nodeOf(node, "relation") ?? {}, node.missing_ok === true);
+  const relation = nodeOf(node, "relation") ?? {};
+  const isOptional = node.missing_ok === true || isTypeOfTransaction(walk, relation, textOf(node, "objtype"));
+  const objects = namedRelation(walk, relation, isOptional);
   walk.add("define", word, objects);
   const scope = scopeBelow(undefined, word);
   let hasCode = false;
@@ -341,6 +343,12 @@ export function alterTable(walk: Walk, node: TreeNode): string {
   }
   walk.effects.push({ kind: "catalogChanged", ...(hasCode ? { code: "relations" as const } : {}) });
   return word;
+}
+
+/** A composite type that this transaction made is known as a type; its relation is not in the catalog yet. */
+function isTypeOfTransaction(walk: Walk, rangeVar: TreeNode, objectType: string): boolean {
+  if (objectType !== "OBJECT_TYPE") return false;
+  return walk.names.type(schemaOf(rangeVar), textOf(rangeVar, "relname")) !== undefined;
 }
 
 /** Subcommands that add no code but that of their own expressions; others switch triggers, partitions and parents. */
@@ -486,6 +494,20 @@ export function namedObject(word: string, kind: ObjectRef["kind"], field: string
   };
 }
 
+/** A range type brings its multirange type, named by an option or as PostgreSQL derives it. */
+export function createRange(walk: Walk, node: TreeNode, text: string): string {
+  const { name, ...schema } = qualifiedOf(namesOf(node, "typeName"));
+  const derived = name.includes("range") ? name.replace("range", "multirange") : `${name}_multirange`;
+  let multirange: { readonly schema?: string; readonly name: string } = { ...schema, name: derived };
+  for (const item of listOf(node, "params")) {
+    const option = nodeOf(item, "DefElem") ?? {};
+    if (textOf(option, "defname") !== "multirange_type_name") continue;
+    multirange = qualifiedOf(namesOf(nodeOf(nodeOf(option, "arg"), "TypeName") ?? {}, "names"));
+  }
+  walk.effects.push({ kind: "createType", ...multirange });
+  return namedObject("CREATE TYPE", "type", "typeName")(walk, node, text);
+}
+
 /** Renames say where the name went, so that the next statement finds it. */
 export function rename(walk: Walk, node: TreeNode): string {
   const type = textOf(node, "renameType");
@@ -496,7 +518,11 @@ export function rename(walk: Walk, node: TreeNode): string {
   const objects =
     rangeVar === undefined
       ? renamedObjects(walk, node, type)
-      : namedRelation(walk, rangeVar, node.missing_ok === true);
+      : namedRelation(
+          walk,
+          rangeVar,
+          node.missing_ok === true || isTypeOfTransaction(walk, rangeVar, textOf(node, "relationType")),
+        );
   walk.add(isPrivileged ? "privilege" : "define", word, objects);
   if (rangeVar !== undefined && !isColumn && renamedRelations.has(type)) {
     const schema = schemaOf(rangeVar);

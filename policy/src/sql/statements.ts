@@ -8,6 +8,7 @@ import { copy } from "./copy.ts";
 import {
   alterTable,
   createFunction,
+  createRange,
   createRelation,
   createSchema,
   createTableAs,
@@ -176,7 +177,7 @@ const handlers: Readonly<Record<string, Handler>> = {
     return simpleDefinition("CREATE TYPE", "typevar")(walk, node, text);
   },
   CreateEnumStmt: namedObject("CREATE TYPE", "type", "typeName"),
-  CreateRangeStmt: namedObject("CREATE TYPE", "type", "typeName"),
+  CreateRangeStmt: createRange,
   CreateDomainStmt: namedObject("CREATE DOMAIN", "type", "domainname"),
   AlterDomainStmt: alterDomain,
   AlterEnumStmt: namedObject("ALTER TYPE", "type", "typeName"),
