@@ -20,6 +20,15 @@ export interface AccessPolicy {
   readonly status?: PolicyStatus;
 }
 
+/** One request for a decision, the decisions made about it, and what came of it. */
+export interface Approval {
+  readonly apiVersion: "sallyport.dev/v1alpha1";
+  readonly kind: "Approval";
+  readonly metadata: ObjectMeta;
+  readonly spec: ApprovalSpec;
+  readonly status?: ApprovalStatus;
+}
+
 /** Who may do what on the protected resources of many namespaces; a floor that namespaces can only tighten. */
 export interface ClusterAccessPolicy {
   readonly apiVersion: "sallyport.dev/v1alpha1";
@@ -45,6 +54,24 @@ export interface ProtectedResource {
   readonly metadata: ObjectMeta;
   readonly spec: ProtectedResourceSpec;
   readonly status?: ProtectedResourceStatus;
+}
+
+/** Lets ProtectedResources of other namespaces reach a Service or pods of this one. */
+export interface ResourceGrant {
+  readonly apiVersion: "sallyport.dev/v1alpha1";
+  readonly kind: "ResourceGrant";
+  readonly metadata: ObjectMeta;
+  readonly spec: ResourceGrantSpec;
+  readonly status?: ResourceGrantStatus;
+}
+
+/** A session that lasts, or that met a hold or a refusal. Deleting a live one ends its connection. */
+export interface Session {
+  readonly apiVersion: "sallyport.dev/v1alpha1";
+  readonly kind: "Session";
+  readonly metadata: ObjectMeta;
+  readonly spec: SessionSpec;
+  readonly status?: SessionStatus;
 }
 
 /** Who may do what. */
@@ -91,6 +118,87 @@ export interface AccessRule {
   readonly message?: string;
   /** How approval is asked for. Only for the action RequireApproval. */
   readonly approval?: ApprovalTerms;
+}
+
+/** One decision. */
+export interface ApprovalDecision {
+  /** The Kubernetes username of the approver: the one that sends the request. */
+  readonly approver: string;
+  /** What was decided; one Denied ends the request. */
+  readonly decision: "Approved" | "Denied";
+  /** Why. */
+  readonly comment?: string;
+}
+
+/** What is asked for. Cannot be changed. */
+export interface ApprovalRequest {
+  /** `Statement`: a command that is held. `Access`: leave to do for a while what a rule asks approval for. */
+  readonly type: "Statement" | "Access";
+  /** The Kubernetes username of who asks (`kubectl auth whoami`); never may they decide. */
+  readonly requester: string;
+  /** The Kubernetes username of whom an agent acts for; they cannot decide either. */
+  readonly onBehalfOf?: string;
+  /** The requester as the identity provider and the policies name them. */
+  readonly subject?: string;
+  /** What sort of subject asks. */
+  readonly subjectKind?: "Human" | "Workload" | "Agent";
+  /** The ProtectedResource, in the same namespace. */
+  readonly resource: string;
+  /** The rules that ask for approval. Approved means that each of them has its approvals. */
+  readonly policies: readonly GoverningRule[];
+  /** The command in its recorded form: what is masked or secret is not in it. */
+  readonly command?: string;
+  /** A digest of the whole command under a key of the session: the command that runs is the one approved. */
+  readonly digest?: string;
+  /** The session that holds the command. */
+  readonly sessionId?: string;
+  /** Why, for the approvers. */
+  readonly reason?: string;
+  /**
+   * How long access lasts once approved; the rules cap it. A duration such as `90s`, `10m`, `1h30m` or
+   * `30d`.
+   */
+  readonly duration?: string;
+  /** When the request ends without a decision. */
+  readonly expiresAt?: string;
+}
+
+/** Takes an approval back. Set once. */
+export interface ApprovalRevocation {
+  /** The Kubernetes username of who takes it back: the one that sends the request. */
+  readonly by: string;
+  /** Why. */
+  readonly reason?: string;
+}
+
+/** What is asked for, and what was decided. */
+export interface ApprovalSpec {
+  /** What is asked for. Cannot be changed. */
+  readonly request: ApprovalRequest;
+  /** One entry an approver, appended by that approver and final. */
+  readonly decisions: readonly ApprovalDecision[];
+  /** Takes an approval back. Set once. */
+  readonly revocation?: ApprovalRevocation;
+}
+
+/** Written by the operator only. */
+export interface ApprovalStatus {
+  /** Where the request stands. */
+  readonly phase?: "Pending" | "Approved" | "Used" | "Denied" | "Expired" | "Cancelled" | "Revoked";
+  /** Approvals given and needed, such as `1/2`. */
+  readonly progress?: string;
+  /** How far each rule is. */
+  readonly rules?: readonly RuleProgress[];
+  /** When the request, or the access that it gave, ends. */
+  readonly expiresAt?: string;
+  /** When the last decision that counted was seen. */
+  readonly decidedAt?: string;
+  /** When the command ran. */
+  readonly usedAt?: string;
+  /** The metadata.generation that this status speaks of. */
+  readonly observedGeneration?: number;
+  /** The latest observations: Validated, Approved. */
+  readonly conditions?: readonly Condition[];
 }
 
 /** How approval is asked for. Only for the action RequireApproval. */
@@ -261,6 +369,38 @@ export interface GatewayCounts {
   readonly current?: number;
 }
 
+/** One rule that asks. */
+export interface GoverningRule {
+  /** Which sort of policy. */
+  readonly kind: "AccessPolicy" | "ClusterAccessPolicy";
+  /** The policy; the right to approve is the verb `approve` on it. */
+  readonly policy: string;
+  /** The rule's name. */
+  readonly rule: string;
+  /** The rule as it was when it asked; a change of it voids the request. Set by the operator. */
+  readonly ruleHash?: string;
+  /** How many people must approve. */
+  readonly required: number;
+}
+
+/** Resources of one namespace. */
+export interface GrantFrom {
+  /** Their namespace. */
+  readonly namespace: string;
+  /** Names of ProtectedResources; all of that namespace where absent. */
+  readonly names?: readonly string[];
+}
+
+/** A Service of this namespace, or pods. */
+export interface GrantTo {
+  /** The Service's name; its pods come with it. */
+  readonly serviceName?: string;
+  /** Pods of this namespace; `{}` means all. */
+  readonly podSelector?: LabelSelector;
+  /** The ports, as numbers of the pods' or the Service's; all where absent. */
+  readonly ports?: readonly number[];
+}
+
 /** Who vouches for people, programs and agents. */
 export interface IdentityProviderSpec {
   /** What sort of provider; the field of the same name configures it. */
@@ -298,6 +438,8 @@ export interface IdentityProviderSpec {
 
 /** What the operator observed. */
 export interface IdentityProviderStatus {
+  /** The metadata.generation that this status speaks of. */
+  readonly observedGeneration?: number;
   /** The latest observations: Accepted, KeysFetched, Ready. */
   readonly conditions?: readonly Condition[];
 }
@@ -465,6 +607,8 @@ export interface PolicyLimits {
 
 /** What the operator observed. */
 export interface PolicyStatus {
+  /** The metadata.generation that this status speaks of. */
+  readonly observedGeneration?: number;
   /** The latest observations: Accepted, Ready. */
   readonly conditions?: readonly Condition[];
   /** The generation in force; older than metadata.generation while the latest is not accepted. */
@@ -509,6 +653,8 @@ export interface ProtectedResourceSpec {
 
 /** What the operator observed. */
 export interface ProtectedResourceStatus {
+  /** The metadata.generation that this status speaks of. */
+  readonly observedGeneration?: number;
   /**
    * The latest observations: Accepted, Programmed, CredentialsResolved, RecordingReady, BypassProtected,
    * Ready.
@@ -589,6 +735,22 @@ export interface ResourceChoice {
   readonly selector?: LabelSelector;
 }
 
+/** Who may reach what. Every entry of `from` may reach every entry of `to`. */
+export interface ResourceGrantSpec {
+  /** The ProtectedResources that may reach it. */
+  readonly from: readonly GrantFrom[];
+  /** What they may reach. */
+  readonly to: readonly GrantTo[];
+}
+
+/** What the operator observed. */
+export interface ResourceGrantStatus {
+  /** The metadata.generation that this status speaks of. */
+  readonly observedGeneration?: number;
+  /** The latest observations: Accepted. */
+  readonly conditions?: readonly Condition[];
+}
+
 /** Whose tokens and certificates are accepted. */
 export interface ResourceIdentity {
   /** Names of IdentityProviders. Empty: nobody gets in. */
@@ -633,6 +795,20 @@ export interface RuleMatch {
    * UTC unless a zone is named.
    */
   readonly cel?: string;
+}
+
+/** One rule and who has approved under it. */
+export interface RuleProgress {
+  /** Which sort of policy. */
+  readonly kind: "AccessPolicy" | "ClusterAccessPolicy";
+  /** The policy; the right to approve is the verb `approve` on it. */
+  readonly policy: string;
+  /** The rule's name. */
+  readonly rule: string;
+  /** How many people must approve. */
+  readonly required: number;
+  /** Who has approved, with the right to. */
+  readonly approvedBy: readonly string[];
 }
 
 /** One rule. */
@@ -689,6 +865,105 @@ export interface ServiceRef {
   readonly name: string;
   /** The Service's port. */
   readonly port: number;
+}
+
+/** Where the connection comes from. */
+export interface SessionClient {
+  /** The address that the gateway saw. */
+  readonly address?: string;
+  /** What the client calls itself; nobody checked it. */
+  readonly application?: string;
+}
+
+/** What happened in it. */
+export interface SessionCounts {
+  /** Commands that were judged. */
+  readonly commands?: number;
+  /** Commands that were refused. */
+  readonly refused?: number;
+  /** Commands that were held for approval. */
+  readonly held?: number;
+  /** Rows of which something was masked. */
+  readonly maskedRows?: number;
+}
+
+/** The pod that carries the session. */
+export interface SessionGateway {
+  /** The pod's name. */
+  readonly pod: string;
+  /** The pod's uid. */
+  readonly uid?: string;
+}
+
+/** Where its recording is. */
+export interface SessionRecording {
+  /** What the recorder finds it by. */
+  readonly reference: string;
+  /** Events that the recorder has acknowledged. */
+  readonly events?: number;
+  /** The hash of the last event of the finished recording. */
+  readonly hash?: string;
+}
+
+/** Who is connected to what. Written once, by the operator. */
+export interface SessionSpec {
+  /** The session's id in logs and recordings. */
+  readonly sessionId: string;
+  /** The ProtectedResource, in the same namespace. */
+  readonly resource: string;
+  /** The protocol spoken. */
+  readonly protocol: string;
+  /** Who is connected. */
+  readonly subject: SessionSubject;
+  /** The account that is used on the protected server. */
+  readonly credential?: string;
+  /** Where the connection comes from. */
+  readonly client?: SessionClient;
+  /** The pod that carries the session. */
+  readonly gateway?: SessionGateway;
+  /** When the session began. */
+  readonly startedAt: string;
+  /**
+   * How long this object is kept after the session's end; the recording has its own retention. A duration
+   * such as `90s`, `10m`, `1h30m` or `30d`.
+   */
+  readonly ttlAfterFinished?: string;
+}
+
+/** What became of it. Written by the operator alone, at most once a minute. */
+export interface SessionStatus {
+  /** Whether the connection is open; `Lost` where its gateway is gone without an end. */
+  readonly state?: "Active" | "Ended" | "Lost";
+  /** When it ended. */
+  readonly endedAt?: string;
+  /** Why it ended, as one word in CamelCase. */
+  readonly endReason?: string;
+  /** When the counts were true. */
+  readonly observedAt?: string;
+  /** What happened in it. */
+  readonly counts?: SessionCounts;
+  /** Where its recording is. */
+  readonly recording?: SessionRecording;
+  /** The metadata.generation that this status speaks of. */
+  readonly observedGeneration?: number;
+  /** The latest observations: Active, Recorded. */
+  readonly conditions?: readonly Condition[];
+}
+
+/** Who is connected. */
+export interface SessionSubject {
+  /** The user, with the prefix of its identity provider. */
+  readonly user: string;
+  /** What sort of subject. */
+  readonly kind: "Human" | "Workload" | "Agent";
+  /** The IdentityProvider that vouched. */
+  readonly provider?: string;
+  /** The groups that policies could name. */
+  readonly groups?: readonly string[];
+  /** Whom an agent acts for. */
+  readonly onBehalfOf?: string;
+  /** The subject's Kubernetes username, where the provider maps one. */
+  readonly kubernetesUsername?: string;
 }
 
 /** How long sessions outlive their token. */
@@ -752,4 +1027,4 @@ export interface UpstreamTls {
 }
 
 /** Any object of the group sallyport.dev. */
-export type SallyportObject = AccessPolicy | ClusterAccessPolicy | IdentityProvider | ProtectedResource;
+export type SallyportObject = AccessPolicy | Approval | ClusterAccessPolicy | IdentityProvider | ProtectedResource | ResourceGrant | Session;

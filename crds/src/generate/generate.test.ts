@@ -156,10 +156,13 @@ describe("generate", () => {
     expect(readdirSync(join(folder, "docs/reference"))).toEqual([
       "README.md",
       "accesspolicy.md",
+      "approval.md",
       "clusteraccesspolicy.md",
       "identityprovider.md",
       "mine.md",
       "protectedresource.md",
+      "resourcegrant.md",
+      "session.md",
     ]);
   });
 

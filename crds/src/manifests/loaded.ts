@@ -1,10 +1,13 @@
 import type { PathSegment } from "../schema.ts";
 import type {
   AccessPolicy,
+  Approval,
   ClusterAccessPolicy,
   IdentityProvider,
   ObjectMeta,
   ProtectedResource,
+  ResourceGrant,
+  Session,
 } from "../types.generated.ts";
 import type { Position } from "./yaml-document.ts";
 
@@ -32,6 +35,9 @@ export type Manifest =
   | AccessPolicy
   | ClusterAccessPolicy
   | IdentityProvider
+  | Approval
+  | Session
+  | ResourceGrant
   | Secret
   | Namespace;
 
