@@ -125,5 +125,24 @@ export function holds(found: unknown, wanted: unknown): boolean {
     if (typeof found !== "object" || found === null) return false;
     return Object.entries(wanted).every(([key, one]) => holds((found as Record<string, unknown>)[key], one));
   }
-  return found === wanted;
+  return (
+    found === wanted || (isQuantity(found) && isQuantity(wanted) && quantity(found) === quantity(wanted))
+  );
 }
+
+/** The API server writes `1000m` as `1`. */
+function isQuantity(value: unknown): value is string | number {
+  return typeof value === "number" || (typeof value === "string" && quantityForm.test(value));
+}
+
+function quantity(value: string | number): number {
+  const [, amount = "0", suffix = ""] = quantityForm.exec(String(value)) ?? [];
+  return Number(amount) * (suffixes[suffix] ?? 1);
+}
+
+const quantityForm = /^([0-9]+(?:\.[0-9]+)?)(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$/;
+const suffixes: Readonly<Record<string, number>> = {
+  m: 0.001,
+  ...Object.fromEntries(["k", "M", "G", "T", "P", "E"].map((name, at) => [name, 1000 ** (at + 1)])),
+  ...Object.fromEntries(["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"].map((name, at) => [name, 1024 ** (at + 1)])),
+};

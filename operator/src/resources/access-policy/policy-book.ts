@@ -1,0 +1,95 @@
+import type { ProtectedResource } from "@sallyport/crds";
+import type { Change } from "../../kube/index.ts";
+import { hashOf } from "../../placement/index.ts";
+import { labelsOfNamespace, type OperatorCaches } from "../caches.ts";
+import { isSpokenOf, type Policy, type PolicyInForce, policyInForce } from "./in-force.ts";
+import { readRevision, revisionKey } from "./revision.ts";
+
+type BookCaches = Pick<
+  OperatorCaches,
+  "protectedResources" | "accessPolicies" | "clusterAccessPolicies" | "namespaces" | "revisions"
+>;
+
+/**
+ * Which policies are in force where, worked out from the caches alone: every replica comes to the same answer, and
+ * compiles a policy again only when it, its kept generations or the tags that it may speak of have changed.
+ */
+export class PolicyBook {
+  readonly #caches: BookCaches;
+  readonly #known = new Map<string, Known>();
+  #tags: { readonly version: number; readonly text: string } | undefined;
+  #version = 0;
+
+  constructor(caches: BookCaches) {
+    this.#caches = caches;
+    caches.accessPolicies.onChange((change) => this.#forget(change));
+    caches.clusterAccessPolicies.onChange((change) => this.#forget(change));
+    caches.protectedResources.onChange(() => {
+      this.#version += 1;
+    });
+  }
+
+  /** What of one policy counts now. */
+  inForce(policy: Policy): PolicyInForce {
+    const name = revisionKey(policy);
+    const tags = this.#tagsKey();
+    const known = this.#known.get(name);
+    const isSame = known !== undefined && known.latest === policy && known.tags === tags;
+    // Kept generations matter to a broken policy alone.
+    if (isSame && known.entry.problems.length === 0) return known.entry;
+    const kept = this.#caches.revisions.byIndex("policy", name);
+    const versions = kept
+      .map(({ metadata }) => metadata.resourceVersion)
+      .sort()
+      .join();
+    if (isSame && known.versions === versions) return known.entry;
+    const generations = kept.flatMap((revision) => readRevision(revision) ?? []);
+    const resources = this.#caches.protectedResources.list(policy.metadata.namespace);
+    const entry = policyInForce(policy, generations, resources);
+    this.#known.set(name, { latest: policy, tags, versions, entry });
+    return entry;
+  }
+
+  /** Every policy that speaks of a resource, broken ones included: gateways deny what those name. */
+  forResource(resource: ProtectedResource): readonly PolicyInForce[] {
+    const { accessPolicies, clusterAccessPolicies } = this.#caches;
+    const all: readonly Policy[] = [
+      ...accessPolicies.list(resource.metadata.namespace),
+      ...clusterAccessPolicies.list(),
+    ];
+    return all
+      .map((policy) => this.inForce(policy))
+      .filter(({ policy }) => isSpokenOf(resource, policy, this.#labels));
+  }
+
+  /** The resources that a policy speaks of. */
+  selectedBy({ policy }: PolicyInForce): readonly ProtectedResource[] {
+    const resources = this.#caches.protectedResources.list(policy.metadata.namespace);
+    return resources.filter((resource) => isSpokenOf(resource, policy, this.#labels));
+  }
+
+  readonly #labels = (namespace: string) => labelsOfNamespace(this.#caches, namespace);
+
+  #forget({ kind, object }: Change<Policy>): void {
+    if (kind === "removed") this.#known.delete(revisionKey(object));
+  }
+
+  #tagsKey(): string {
+    if (this.#tags?.version !== this.#version) {
+      const tags = this.#caches.protectedResources
+        .list()
+        .flatMap(({ metadata, spec }) =>
+          (spec.classification ?? []).map(({ tag }) => `${metadata.namespace}/${tag}`),
+        );
+      this.#tags = { version: this.#version, text: hashOf([...new Set(tags)].sort()) };
+    }
+    return this.#tags.text;
+  }
+}
+
+interface Known {
+  readonly latest: Policy;
+  readonly tags: string;
+  readonly versions: string;
+  readonly entry: PolicyInForce;
+}

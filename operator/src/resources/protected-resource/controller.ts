@@ -1,0 +1,281 @@
+/** ProtectedResource: puts gateways where the resource says, and tells what became of it. */
+import type { ProtectedResource } from "@sallyport/crds";
+import {
+  type EventRecorder,
+  type KubeClient,
+  type KubeObject,
+  KubeError,
+  keyOf,
+  type UntypedObject,
+} from "../../kube/index.ts";
+import {
+  type GatewaySettings,
+  labelValue,
+  namesOf,
+  placeResource,
+  type RenderedObject,
+  resourceLabel,
+} from "../../placement/index.ts";
+import {
+  mergedConditions,
+  progressConditions,
+  type ReconcileContext,
+  type ReconcileResult,
+  type Reconciler,
+  type WantedCondition,
+  writeStatus,
+} from "../../reconcile/index.ts";
+import type { PolicyBook } from "../access-policy/policy-book.ts";
+import { labelsOfNamespace, type OperatorCaches } from "../caches.ts";
+import type { GatewayReports } from "../gateway-reports.ts";
+import { kinds, ownedKinds, type Pod } from "../kinds.ts";
+import {
+  decideResource,
+  existingKey,
+  type ProbeResult,
+  type ResourceDecision,
+  type ResourceFacts,
+  serverPods,
+} from "./decide.ts";
+import { mayReach } from "./tenancy.ts";
+
+/** What the controller is made of. */
+export interface ResourceControllerParts {
+  readonly client: KubeClient;
+  readonly caches: OperatorCaches;
+  readonly book: PolicyBook;
+  readonly reports: GatewayReports;
+  readonly events: EventRecorder;
+  readonly settings: GatewaySettings;
+  /** PEM of what gateways trust; undefined until the authorities are there. */
+  readonly controlCa: () => string | undefined;
+  readonly probe: (resource: ProtectedResource) => ProbeResult;
+  readonly clock: () => Date;
+}
+
+const fieldManager = "sallyport-protected-resource";
+/** While gateways start, nothing may tell that they have: pods of a Deployment are watched, their absence is not. */
+const lookAgainMs = 30_000;
+
+/** Makes the controller's reconciler. */
+export function resourceReconciler(
+  parts: ResourceControllerParts,
+): Reconciler<ResourceFacts | undefined, ResourceDecision | undefined> {
+  return {
+    observe: (context) => observe(parts, context),
+    decide: (facts) => (facts === undefined ? undefined : decideResource(facts)),
+    act: (decision, context) => act(parts, decision, context),
+  };
+}
+
+async function observe(
+  parts: ResourceControllerParts,
+  { ref, signal }: ReconcileContext,
+): Promise<ResourceFacts | undefined> {
+  const { caches, client, book, reports, settings } = parts;
+  const resource = caches.protectedResources.get(ref);
+  const controlCa = parts.controlCa();
+  // Once the authorities are there, every resource is looked at anew.
+  if (resource === undefined || isGoing(resource) || controlCa === undefined) return undefined;
+  const namespace = resource.metadata.namespace ?? "default";
+  const label = namesOf(resource).label;
+  const { serviceRef } = resource.spec.endpoint;
+  const service = serviceRef && caches.services.get({ namespace, name: serviceRef.name });
+  const server = serverPods(service, serviceRef?.port);
+  const providers = caches.identityProviders.list();
+  const placed = placeResource({
+    resource,
+    ...(server !== undefined && { server }),
+    providers,
+    settings,
+    controlCa,
+  });
+  const owned = [...ownedKinds.values()].flatMap(({ kind, apiVersion }) =>
+    cacheOf(caches, kind)
+      .list(namespace)
+      .filter(({ metadata }) => metadata.labels?.[resourceLabel] === label)
+      .map((object) => ({ ...object, kind, apiVersion })),
+  );
+  const existing = new Map(owned.map((object) => [existingKey(object.kind, object.metadata.name), object]));
+  // Nothing is taken over: before something is made, the API server is asked who else has the name.
+  for (const { kind, metadata } of placed.objects) {
+    const key = existingKey(kind, metadata.name);
+    const type = ownedKinds.get(kind);
+    if (existing.has(key) || type === undefined) continue;
+    const found = await client.find(type, { namespace, name: metadata.name }, { signal });
+    if (found !== undefined) existing.set(key, { ...found, kind, apiVersion: type.apiVersion });
+  }
+  const deployment = caches.deployments.get({ namespace, name: namesOf(resource).gateway });
+  return {
+    resource,
+    namespaceLabels: labelsOfNamespace(caches, namespace),
+    ...(service !== undefined && { service }),
+    providers,
+    neighbours: caches.protectedResources.list(namespace),
+    reach: mayReach(resource, caches),
+    policies: book.forResource(resource),
+    existing,
+    owned,
+    pods: caches.pods.byIndex("resource", `${namespace}/${label}`),
+    ...(deployment !== undefined && { deployment }),
+    reports: reports.of(keyOf(resource.metadata)),
+    probe: parts.probe(resource),
+    settings,
+    controlCa,
+  };
+}
+
+async function act(
+  parts: ResourceControllerParts,
+  decision: ResourceDecision | undefined,
+  context: ReconcileContext,
+): Promise<ReconcileResult> {
+  if (decision === undefined) return { kind: "done" };
+  const { client, events } = parts;
+  const { resource, apply, remove, evict } = decision;
+  const { signal } = context;
+  try {
+    for (const object of apply)
+      await client.apply(typeOf(object), object, { fieldManager, force: true, signal });
+    for (const { kind, metadata } of remove) {
+      const type = ownedKinds.get(kind ?? "");
+      if (type === undefined || metadata.uid === undefined) continue;
+      await client.delete(type, metadata, { uid: metadata.uid, signal });
+    }
+  } catch (error) {
+    if (isRefusal(error)) await report(parts, refused(decision, error), context);
+    throw error;
+  }
+  if (evict !== undefined) {
+    await evictPod(client, evict, signal);
+    const note = `The pod ${evict.metadata.name} holds an outdated gateway and is evicted.`;
+    events.record({
+      regarding: resource,
+      type: "Normal",
+      reason: "Evicted",
+      action: "Evict",
+      note,
+      related: evict,
+    });
+  }
+  await report(parts, decision, context);
+  const isReady = decision.conditions.some(({ type, status }) => type === "Ready" && status === "True");
+  return isReady ? { kind: "done" } : { kind: "requeue", afterMs: lookAgainMs };
+}
+
+/** The key of the cache's index of pods. */
+export function podKeys({ metadata }: Pod): readonly string[] {
+  const label = metadata.labels?.["sallyport.dev/gateway"];
+  return label === undefined ? [] : [`${metadata.namespace ?? ""}/${label}`];
+}
+
+/** The label that the objects of a resource carry. */
+export function resourceLabelOf(name: string): string {
+  return labelValue(name);
+}
+
+async function report(
+  { client, events, clock }: ResourceControllerParts,
+  { resource, conditions, status }: ResourceDecision,
+  { signal }: ReconcileContext,
+): Promise<void> {
+  const before = resource.status?.conditions;
+  const { generation } = resource.metadata;
+  const wanted = {
+    ...status,
+    conditions: mergedConditions(before, conditions, { generation, now: clock() }),
+  };
+  const type = kinds.protectedResource;
+  const manager = `${fieldManager}-status`;
+  const written = await writeStatus({
+    client,
+    type,
+    object: resource,
+    status: wanted,
+    fieldManager: manager,
+    signal,
+  });
+  if (written === undefined) return;
+  for (const { type, status, reason, message } of conditions) {
+    if (type === "Reconciling" || type === "Stalled") continue;
+    const known = before?.find((condition) => condition.type === type);
+    if (known?.status === status && known.reason === reason) continue;
+    // A first look at something that has not begun is no news.
+    if (known === undefined && status === "Unknown") continue;
+    events.record({
+      regarding: resource,
+      type: status === "False" ? "Warning" : "Normal",
+      reason,
+      action: type,
+      note: message,
+    });
+  }
+}
+
+/** The same decision, told as an obstacle: the API server would not have one of the objects. */
+function refused(decision: ResourceDecision, error: KubeError): ResourceDecision {
+  const reason = "Refused";
+  const message = `The API server refused an object of the gateway: ${error.message}`.slice(0, 1024);
+  const replaced = decision.conditions
+    .filter(({ type }) => type !== "Reconciling" && type !== "Stalled")
+    .map(
+      (condition): WantedCondition =>
+        condition.type === "Programmed" || condition.type === "Ready"
+          ? { type: condition.type, status: "False", reason, message }
+          : condition,
+    );
+  return {
+    ...decision,
+    conditions: [...replaced, ...progressConditions({ kind: "stalled", reason, message })],
+  };
+}
+
+function isRefusal(error: unknown): error is KubeError {
+  return error instanceof KubeError && (error.status === 403 || error.status === 422 || error.status === 400);
+}
+
+/** What is being deleted takes what was made for it along; nothing may be made again meanwhile. */
+function isGoing({ metadata }: KubeObject): boolean {
+  return metadata.deletionTimestamp !== undefined;
+}
+
+async function evictPod(client: KubeClient, { metadata }: Pod, signal: AbortSignal): Promise<void> {
+  const { name, namespace = "", uid } = metadata;
+  try {
+    await client.request({
+      method: "POST",
+      path: `/api/v1/namespaces/${namespace}/pods/${name}/eviction`,
+      body: {
+        apiVersion: "policy/v1",
+        kind: "Eviction",
+        metadata: { name, namespace },
+        deleteOptions: { preconditions: { uid } },
+      },
+      signal,
+    });
+  } catch (error) {
+    // 429: a disruption budget says not now; the next look tries again. 404: it is gone.
+    if (error instanceof KubeError && (error.status === 429 || error.status === 404)) return;
+    throw error;
+  }
+}
+
+function cacheOf(
+  caches: OperatorCaches,
+  kind: string,
+): { list(namespace: string): readonly UntypedObject[] } {
+  if (kind === "Service")
+    return caches.services as unknown as { list(namespace: string): readonly UntypedObject[] };
+  if (kind === "Deployment") {
+    return caches.deployments as unknown as { list(namespace: string): readonly UntypedObject[] };
+  }
+  const cache = caches.owned.get(kind);
+  if (cache === undefined) throw new TypeError(`there is no cache of ${kind}`);
+  return cache;
+}
+
+function typeOf({ kind }: RenderedObject) {
+  const type = ownedKinds.get(kind);
+  if (type === undefined) throw new TypeError(`${kind} is not among the kinds that are made`);
+  return type;
+}
