@@ -26,10 +26,12 @@ const sidecar = {
 /** Inside the operator: what talks to the API server, what loops, and what knows our kinds. */
 const operator = {
   kube: [],
+  certificates: ["kube"],
+  placement: ["kube"],
   reconcile: ["kube"],
-  resources: ["kube", "reconcile"],
-  control: ["kube", "reconcile", "resources"],
-  webhook: ["kube", "reconcile", "resources"],
+  resources: ["kube", "reconcile", "placement", "certificates"],
+  control: ["kube", "reconcile", "placement", "certificates", "resources"],
+  webhook: ["kube", "reconcile", "placement", "certificates", "resources"],
 };
 
 const only = (name, from, allowed, all) => ({

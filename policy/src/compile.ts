@@ -3,6 +3,7 @@
  * problem is not accepted, its last accepted generation stays in force, and where there is none the resources that
  * it names deny: a floor that failed to compile must not become a hole.
  */
+import { durationMs, isSelectedBy } from "@sallyport/crds/pure";
 import { type CelProgram, compileCel, regexProblem } from "./cel.ts";
 import type {
   AccessPolicySpec,
@@ -13,11 +14,10 @@ import type {
   RuleMatch,
   SubjectEntry,
 } from "./documents.ts";
-import { durationMs, readLimits } from "./limits.ts";
+import { readLimits } from "./limits.ts";
 import {
   coveringMatcher,
   type Labels,
-  labelsMatch,
   type NameMatcher,
   objectMatcher,
   selectorProblem,
@@ -245,13 +245,13 @@ class PolicyCompiler {
     const isNamed = (resource: ResourceFacts): boolean =>
       !isReadable ||
       (names?.has(resource.name) ?? false) ||
-      (selector !== undefined && labelsMatch(selector, resource.labels));
+      (selector !== undefined && isSelectedBy(selector, resource.labels));
     const isReached = (resource: ResourceFacts): boolean =>
       kind === "AccessPolicy"
         ? resource.namespace === namespace
         : !isReadable ||
           namespaceSelector === undefined ||
-          labelsMatch(namespaceSelector, resource.namespaceLabels);
+          isSelectedBy(namespaceSelector, resource.namespaceLabels);
     return {
       kind,
       ...(namespace !== undefined && { namespace }),
@@ -306,7 +306,7 @@ class PolicyCompiler {
     const labels = this.namespaces?.get(namespace);
     // Without the namespace's labels nobody can say that it is out of reach.
     if (namespaceSelector === undefined || labels === undefined) return true;
-    return !isSound(namespaceSelector) || labelsMatch(namespaceSelector, labels);
+    return !isSound(namespaceSelector) || isSelectedBy(namespaceSelector, labels);
   }
 
   private checkSelector(path: string, selector: LabelSelector): void {

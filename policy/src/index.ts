@@ -1,5 +1,6 @@
 /** Documents and a command in, a verdict out. No I/O, no clock, no sockets. */
 
+export { durationMs } from "@sallyport/crds/pure";
 export {
   CaseFileError,
   type CaseFileResult,
@@ -21,7 +22,6 @@ export type * from "./documents.ts";
 export { forSession, ruleStatuses, type SessionContext, type SessionPolicy } from "./evaluate.ts";
 export type { Explanation, PartExplanation, PolicyExplanation, RuleExplanation } from "./explain.ts";
 export type { DecisionFacts } from "./judge.ts";
-export { durationMs } from "./limits.ts";
 export type { Flow, FlowColumn } from "./masking/flow.ts";
 export { anyColumn, lineageOf, type StatementLineage } from "./masking/lineage.ts";
 export { MaskedColumnSet } from "./masking/masked-columns.ts";

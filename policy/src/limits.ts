@@ -1,24 +1,7 @@
 /** Session limits: read from manifests, merged to the strictest. */
+import { durationMs } from "@sallyport/crds/pure";
 import type { LimitsSpec } from "./documents.ts";
 import type { SessionLimits } from "./model.ts";
-
-/** Reads a duration such as `90s`, `1h30m` or `2d`; undefined where it is none. */
-export function durationMs(text: string): number | undefined {
-  if (typeof text !== "string" || !/^(?:\d{1,9}(?:ms|s|m|h|d))+$/.test(text)) return undefined;
-  let total = 0;
-  for (const [, amount, unit] of text.matchAll(/(\d+)(ms|s|m|h|d)/g)) {
-    total += Number(amount) * (unitMs[unit ?? ""] ?? 0);
-  }
-  return total;
-}
-
-const unitMs: Readonly<Record<string, number>> = {
-  ms: 1,
-  s: 1_000,
-  m: 60_000,
-  h: 3_600_000,
-  d: 86_400_000,
-};
 
 interface LimitProblem {
   readonly path: string;

@@ -1,6 +1,7 @@
+import { isSelectedBy } from "@sallyport/crds/pure";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { anyGlob, globMatcher, labelsMatch, selectorProblem, wordMatcher } from "./match.ts";
+import { anyGlob, globMatcher, selectorProblem, wordMatcher } from "./match.ts";
 
 test.each([
   ["public.*", "public.orders", true],
@@ -54,17 +55,17 @@ test("words are compared whatever their case, exactly or by a trailing star", ()
 
 test("labels are selected as Kubernetes does, and never found on the prototype", () => {
   const labels = { tier: "gold" };
-  expect(labelsMatch({}, labels)).toBe(true);
-  expect(labelsMatch({ matchLabels: { tier: "gold" } }, labels)).toBe(true);
-  expect(labelsMatch({ matchLabels: { tier: "gold", zone: "a" } }, labels)).toBe(false);
+  expect(isSelectedBy({}, labels)).toBe(true);
+  expect(isSelectedBy({ matchLabels: { tier: "gold" } }, labels)).toBe(true);
+  expect(isSelectedBy({ matchLabels: { tier: "gold", zone: "a" } }, labels)).toBe(false);
   const expressions = (operator: string, key: string, values?: string[]) => ({
     matchExpressions: [{ key, operator, ...(values && { values }) }],
   });
-  expect(labelsMatch(expressions("In", "tier", ["gold", "tin"]), labels)).toBe(true);
-  expect(labelsMatch(expressions("NotIn", "tier", ["gold"]), labels)).toBe(false);
-  expect(labelsMatch(expressions("NotIn", "zone", ["a"]), labels)).toBe(true);
-  expect(labelsMatch(expressions("Exists", "toString"), labels)).toBe(false);
-  expect(labelsMatch(expressions("DoesNotExist", "zone"), labels)).toBe(true);
+  expect(isSelectedBy(expressions("In", "tier", ["gold", "tin"]), labels)).toBe(true);
+  expect(isSelectedBy(expressions("NotIn", "tier", ["gold"]), labels)).toBe(false);
+  expect(isSelectedBy(expressions("NotIn", "zone", ["a"]), labels)).toBe(true);
+  expect(isSelectedBy(expressions("Exists", "toString"), labels)).toBe(false);
+  expect(isSelectedBy(expressions("DoesNotExist", "zone"), labels)).toBe(true);
 });
 
 test("a selector that Kubernetes would refuse is refused", () => {

@@ -71,26 +71,6 @@ function hasOneReading({ kind, name }: ObjectRef): boolean {
 
 export type Labels = Readonly<Record<string, string>>;
 
-/** Judges labels as Kubernetes does; a broken selector is found at compile time by `selectorProblem`. */
-export function labelsMatch(selector: LabelSelector, labels: Labels): boolean {
-  for (const [key, value] of Object.entries(selector.matchLabels ?? {})) {
-    if (labelOf(labels, key) !== value) return false;
-  }
-  return (selector.matchExpressions ?? []).every(({ key, operator, values }) => {
-    const label = labelOf(labels, key);
-    switch (operator) {
-      case "In":
-        return label !== undefined && (values ?? []).includes(label);
-      case "NotIn":
-        return label === undefined || !(values ?? []).includes(label);
-      case "Exists":
-        return label !== undefined;
-      default:
-        return label === undefined;
-    }
-  });
-}
-
 /** Says what is wrong with a selector, as a path under it and a sentence. */
 export function selectorProblem(selector: LabelSelector): { path: string; message: string } | undefined {
   if (typeof selector !== "object" || selector === null) return { path: "", message: "must be an object" };
@@ -113,8 +93,3 @@ export function selectorProblem(selector: LabelSelector): { path: string; messag
 }
 
 const selectorOperators = new Set(["In", "NotIn", "Exists", "DoesNotExist"]);
-
-/** Own properties only, so that a label is never found on Object.prototype. */
-function labelOf(labels: Labels, key: string): string | undefined {
-  return Object.hasOwn(labels, key) ? labels[key] : undefined;
-}

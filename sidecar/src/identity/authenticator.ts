@@ -135,12 +135,14 @@ async function byToken(
       });
       return identityIn(token, claims, provider, clock());
     } catch (error) {
-      outcome = refused(reasonFor(error), plainCause(error));
+      outcome = { ...refused(reasonFor(error), plainCause(error)), ...undecided(error) };
       if (!isAboutKeys(error)) return outcome;
     }
   }
   return outcome;
 }
+
+const undecided = (error: unknown) => (error instanceof ProviderUnreachable ? { isUndecided: true } : {});
 
 function isAboutKeys(error: unknown): boolean {
   return error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWSSignatureVerificationFailed;

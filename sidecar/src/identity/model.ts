@@ -9,7 +9,13 @@ export type Credential =
 /** The outcome of authentication. `publicReason` may be shown to the client and holds no token and no secret. */
 export type Authentication =
   | { readonly kind: "authenticated"; readonly identity: Identity }
-  | { readonly kind: "refused"; readonly publicReason: string; readonly cause?: Error };
+  | {
+      readonly kind: "refused";
+      readonly publicReason: string;
+      readonly cause?: Error;
+      /** True where the credential could not be checked: nothing is known against whoever showed it. */
+      readonly isUndecided?: boolean;
+    };
 
 export interface Authenticator {
   /** Checks a credential for one resource; `audience` is the resource's own. Never throws for bad input. */

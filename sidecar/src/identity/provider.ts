@@ -1,5 +1,6 @@
 /** One IdentityProvider made ready: its manifest checked, its keys at hand. */
 import type { X509Certificate } from "node:crypto";
+import { durationMs } from "@sallyport/crds/pure";
 import { isLoopback } from "./bounded-fetch.ts";
 import { isReserved, type MappingRules } from "./claims.ts";
 import { authoritiesIn } from "./client-certificate.ts";
@@ -11,7 +12,6 @@ import type {
   OidcProvider,
   Revocation,
 } from "./documents.ts";
-import { secondsOf } from "./duration.ts";
 import { localVerifier, remoteVerifier, type TokenVerifier } from "./key-source.ts";
 
 /** How a provider's tokens are verified; local ones list their keys. */
@@ -77,8 +77,8 @@ export function providerFrom(
     if (kind !== spec.type && spec[kind] !== undefined) problem(`spec.${kind}`, `is only for type ${kind}`);
 
   const grace = spec.session?.grace ?? "0s";
-  const graceSeconds = secondsOf(grace);
-  if (graceSeconds === undefined) problem("spec.session.grace", "must be a duration like 30s or 5m");
+  const graceMs = durationMs(grace);
+  if (graceMs === undefined) problem("spec.session.grace", "must be a duration like 30s or 5m");
   for (const [index, revocation] of (spec.revocations ?? []).entries())
     if (revocation.notBefore !== undefined && Number.isNaN(Date.parse(revocation.notBefore)))
       problem(`spec.revocations[${index}].notBefore`, "must be an RFC 3339 time");
@@ -93,13 +93,13 @@ export function providerFrom(
   if (previous?.keys !== undefined && previous.keySource === keySource) keys = previous.keys;
   else if (local !== undefined) keys = attempt("spec.local", () => localVerifier(local));
   else if (oidc !== undefined) keys = attempt("spec.oidc.issuer", () => oidcKeys(oidc, options));
-  if (problems.length > 0 || graceSeconds === undefined || authorities === undefined) return problems;
+  if (problems.length > 0 || graceMs === undefined || authorities === undefined) return problems;
   return {
     name: provider,
     issuer: oidc?.issuer ?? local?.issuer ?? localIssuer,
     audiences: oidc?.audiences ?? [],
     authorities,
-    mapping: { provider, prefix: spec.prefix, claims: claimMapping(spec), graceSeconds },
+    mapping: { provider, prefix: spec.prefix, claims: claimMapping(spec), graceSeconds: graceMs / 1000 },
     revocations: spec.revocations ?? [],
     keySource,
     ...(keys === undefined ? {} : { keys }),
