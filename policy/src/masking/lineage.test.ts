@@ -52,7 +52,9 @@ function lineage(sql: string): StatementLineage {
 /** `=` the column itself, `~` computed from it, `-` clean; `?` where columns cannot be counted. */
 function shown(sql: string): string {
   const { rows } = lineage(sql);
-  const marks: string[] = rows.columns.map(({ flow }) => (flow.sources.size === 0 ? "-" : flow.isExact ? "=" : "~"));
+  const marks: string[] = rows.columns.map(({ flow }) =>
+    flow.sources.size === 0 ? "-" : flow.isExact ? "=" : "~",
+  );
   if (rows.open !== undefined) marks.push(rows.open.sources.size === 0 ? "?" : "?~");
   return marks.join(" ");
 }
