@@ -19,6 +19,7 @@ test.each([
     "a multirange with a name",
     "CREATE TYPE span AS RANGE (subtype = float8, multirange_type_name = public.spans); SELECT '{}'::public.spans",
   ],
+  ["values, where it is a base type", `CREATE TYPE "a b" (input = i, output = o); SELECT 'x'::"a b"`],
 ])("a type made before in the transaction has %s", (_what, sql) => {
   expect(rejectionOf(sql)).toBeUndefined();
 });

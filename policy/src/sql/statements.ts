@@ -168,7 +168,8 @@ const handlers: Readonly<Record<string, Handler>> = {
   },
   DefineStmt: (walk, node, text) => {
     const kind = objectWord(textOf(node, "kind"));
-    return namedObject(`CREATE ${kind}`, "other", "defnames")(walk, node, text);
+    const isType = textOf(node, "kind") === "OBJECT_TYPE";
+    return namedObject(`CREATE ${kind}`, isType ? "type" : "other", "defnames")(walk, node, text);
   },
   CompositeTypeStmt: (walk, node, text) => {
     const name = nodeOf(node, "typevar") ?? {};
