@@ -13,6 +13,7 @@ export {
   type LocalTokenRequest,
 } from "./identity/local-token.ts";
 export type * from "./identity/model.ts";
+export { listSessions, readSession, verifyRecordings } from "./recording/chains.ts";
 export { encodeDecision } from "./recording/journal-format.ts";
 export type * from "./recording/model.ts";
 export { openNull } from "./recording/null-recorder.ts";
@@ -20,18 +21,12 @@ export { prune } from "./recording/prune.ts";
 export { createRecorder, type RecorderOptions } from "./recording/recorder.ts";
 export { printable, renderReplay } from "./recording/replay.ts";
 export { defaultRecordingLimits, type RecordingLimits } from "./recording/session-journal.ts";
-export {
-  listSessions,
-  type ReadSessionOptions,
-  readSession,
-  type SessionSummary,
-} from "./recording/sessions.ts";
+export type { ReadSessionOptions, SessionSummary } from "./recording/sessions.ts";
 export { keyFingerprint, loadPublicKey, loadSigningKey, publicKeyPath } from "./recording/signing-key.ts";
-export {
-  type FindingStatus,
-  type LogFinding,
-  type SessionFinding,
-  type Verification,
-  type VerifyOptions,
-  verifyRecordings,
+export type {
+  FindingStatus,
+  LogFinding,
+  SessionFinding,
+  Verification,
+  VerifyOptions,
 } from "./recording/verify.ts";

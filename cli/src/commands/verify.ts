@@ -88,7 +88,7 @@ async function readHead(file: string, terminal: Terminal): Promise<PublishedHead
   const next = 'Name a file that `sallyport verify --write-head` wrote: {"log": …, "block": …, "hash": …}.';
   try {
     const head: unknown = JSON.parse(await readFile(inFolder(terminal.cwd, file), "utf8"));
-    if (isHead(head)) return { log: head.log, block: head.block, hash: head.hash };
+    if (isHead(head)) return head;
   } catch (cause) {
     throw new CliFailure(`cannot read the expected head ${file}`, { next, cause });
   }
@@ -97,8 +97,12 @@ async function readHead(file: string, terminal: Terminal): Promise<PublishedHead
 
 function isHead(value: unknown): value is PublishedHead {
   if (typeof value !== "object" || value === null) return false;
-  const { log, block, hash } = value as Partial<Record<keyof PublishedHead, unknown>>;
-  return typeof log === "string" && Number.isSafeInteger(block) && typeof hash === "string";
+  const { log, block, hash, chains } = value as Partial<Record<keyof PublishedHead, unknown>>;
+  const isOne = typeof log === "string" && Number.isSafeInteger(block) && typeof hash === "string";
+  if (!isOne || chains === undefined) return isOne;
+  // The heads of further processes, by their number.
+  if (typeof chains !== "object" || chains === null) return false;
+  return Object.entries(chains).every(([chain, head]) => /^[1-9]\d{0,3}$/.test(chain) && isHead(head));
 }
 
 async function keepHead(file: string, head: PublishedHead | undefined, terminal: Terminal): Promise<void> {

@@ -37,6 +37,32 @@ export interface AdmittedSession {
 /** Why the gateway itself ends a session. */
 export type EndCode = "sessionExpired" | "sessionRevoked" | "idle" | "draining";
 
+/** Who tries to log in, before anything is proven. */
+export interface LoginClaim {
+  /** The account that the client names. */
+  readonly user: string;
+  readonly address: string;
+}
+
+/** Cancel requests reach the process that holds the session, whichever process or replica they arrive at. */
+export interface CancelRoutes {
+  /** Where this process stands; keys carry it. */
+  readonly replica: number;
+  readonly process: number;
+  /** Takes the requests of this resource that arrived elsewhere. */
+  receive(take: (processId: number, key: Buffer) => Promise<boolean>): void;
+  /** Resolves when the request has done what it can; false where no session took it. */
+  forward(to: {
+    readonly replica: number;
+    readonly process: number;
+    readonly processId: number;
+    readonly key: Buffer;
+  }): Promise<boolean>;
+  /** False where the address has sent too many keys that led nowhere. */
+  mayTry(address: string): Promise<boolean>;
+  missed(address: string): void;
+}
+
 /** The gateway as one protected resource's protocol sees it. */
 export interface ProtocolHost {
   readonly resource: ResourceFacts;
@@ -45,7 +71,10 @@ export interface ProtocolHost {
   readonly limits: Limits;
   readonly clock: { monotonicMs(): number; nowMs(): number };
   /** Verifies a token, or the certificate that the client's TLS showed. Throws `identityRefused`. */
-  authenticate(shown: { token: string } | { certificate: TLSSocket }): Promise<Identity>;
+  authenticate(shown: { token: string } | { certificate: TLSSocket }, claim: LoginClaim): Promise<Identity>;
+  /** Throws `lockedOut` where too many logins have failed. */
+  mayLogIn(claim: LoginClaim): Promise<void>;
+  readonly cancels: CancelRoutes;
   /** True where clients may log in with a certificate. */
   readonly acceptsCertificates: boolean;
   /** Which account serves this identity under the name it asked for. Throws `unknownUser`, `credentialMissing`. */
@@ -64,6 +93,6 @@ export interface ProtocolHost {
 
 export interface Protocol {
   readonly name: string;
-  /** Serves one client connection from its first byte to its end; never throws. */
-  serve(socket: Socket, host: ProtocolHost): Promise<void>;
+  /** Serves one client connection from its first byte to its end; never throws. Says when policy has let it in. */
+  serve(socket: Socket, host: ProtocolHost, onLoggedIn: () => void): Promise<void>;
 }

@@ -36,6 +36,8 @@ export interface SessionEntry {
 export interface LogHistory {
   readonly logs: readonly LogFile[];
   readonly sessions: ReadonlyMap<string, SessionEntry>;
+  /** Other processes that have recorded below the folder. */
+  readonly chains: ReadonlySet<number>;
 }
 
 /** The names of a folder's logs in order; none where there is no such folder. */
@@ -59,6 +61,7 @@ export async function readLogs(
 ): Promise<LogHistory> {
   const logs: LogFile[] = [];
   const sessions = new Map<string, SessionEntry>();
+  const chains = new Set<number>();
   for (const name of names) {
     let first: LogRecord | undefined;
     let last: LogRecord | undefined;
@@ -70,7 +73,11 @@ export async function readLogs(
       everyBlockSigned: true,
       onBlock: ({ chain, lines }) => {
         hashes.push(chain.hash);
-        for (const line of lines) noteSession(sessions, parseLogRecord(line), name, chain.block);
+        for (const line of lines) {
+          const record = parseLogRecord(line);
+          if (record?.kind === "chain") chains.add(record.chain);
+          else noteSession(sessions, record, name, chain.block);
+        }
         if (chain.block === 0) first = parseLogRecord(lines[0] ?? "");
         last = parseLogRecord(lines.at(-1) ?? "");
       },
@@ -84,7 +91,7 @@ export async function readLogs(
       hashes,
     });
   }
-  return { logs, sessions };
+  return { logs, sessions, chains };
 }
 
 function ofKind<K extends LogRecord["kind"]>(record: LogRecord | undefined, kind: K) {
@@ -114,12 +121,14 @@ export function isEnded(entry: SessionEntry): boolean {
 
 function noteSession(
   sessions: Map<string, SessionEntry>,
-  record: LogRecord | undefined,
+  record: Exclude<LogRecord, { kind: "chain" }> | undefined,
   log: string,
   block: number,
 ): void {
   if (record === undefined || record.kind === "start" || record.kind === "stopped") return;
   if (record.kind === "opened") {
+    // Said twice where storage failed in between: what was noted since the first time stands.
+    if (sessions.has(record.session)) return;
     sessions.set(record.session, {
       opened: record,
       log,

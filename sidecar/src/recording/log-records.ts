@@ -20,7 +20,11 @@ export type LogRecord =
       /** Fingerprint of the key that signs from here on. */
       readonly key: string;
       readonly previous: ({ readonly log: string } & FoundEnd) | null;
+      /** Which process of several writes here; absent for the first. */
+      readonly chain?: number;
     }
+  /** Another process has begun to record below this folder; written by the first before the other takes sessions. */
+  | { readonly kind: "chain"; readonly at: number; readonly chain: number }
   | {
       readonly kind: "opened";
       readonly at: number;
@@ -32,6 +36,10 @@ export type LogRecord =
       readonly user: string;
       readonly subject: string;
       readonly database: string;
+      /** On a recorder's volume: the fingerprint of the key that the session's gateway signs with… */
+      readonly gateway?: string;
+      /** …and how long the recording is kept after its end. */
+      readonly retentionMs?: number;
     }
   | {
       readonly kind: "head" | "closed";
@@ -63,6 +71,8 @@ export function parseLogRecord(line: string): LogRecord | undefined {
   }
   if (typeof record !== "object" || record === null || !("kind" in record)) return undefined;
   if (record.kind === "start" || record.kind === "stopped") return record as LogRecord;
+  if (record.kind === "chain")
+    return "chain" in record && Number.isSafeInteger(record.chain) ? (record as LogRecord) : undefined;
   if (!("session" in record) || !sessionIdForm.test(String(record.session))) return undefined;
   // A path is followed by whoever lists or replays: it never leads out of the folder.
   if (record.kind === "opened" && !("path" in record && pathForm.test(String(record.path)))) return undefined;

@@ -15,6 +15,8 @@ export interface SessionOpening {
   readonly database: string;
   readonly clientAddress: string;
   readonly startedAt: string;
+  /** What the resource asks of its recording; only a recorder that is not on this machine cares. */
+  readonly mode?: "Required" | "BestEffort" | "Off";
 }
 
 /** One decided command, written before it may run. */
@@ -68,6 +70,8 @@ export interface SessionRecording {
    * and the log says closed; rejects where storage fails, and the recorder goes on trying.
    */
   close(reason: string): Promise<void>;
+  /** The hash of the closing block, once the session is closed. */
+  readonly finalHash?: string | undefined;
 }
 
 /** Where recordings go; one for the process. */
@@ -89,6 +93,8 @@ export interface PublishedHead {
   readonly log: string;
   readonly block: number;
   readonly hash: string;
+  /** The heads of the other processes that record below the same folder, by their number. */
+  readonly chains?: Readonly<Record<string, PublishedHead>>;
 }
 
 /** Which closed sessions have outlived their retention. */

@@ -31,10 +31,18 @@ export interface RecorderOptions {
   readonly limits?: Partial<RecordingLimits>;
   readonly storage?: Storage;
   readonly now?: () => number;
+  /** Which process of several records here; absent for the first or only one. */
+  readonly chain?: number;
+}
+
+/** A recorder that can vouch for those of other processes below its folder; see chains.ts. */
+export interface FirstRecorder extends Recorder {
+  /** Says in the log that a process records below the folder; resolves when that is stored. */
+  announceChain(chain: number): Promise<void>;
 }
 
 /** Takes over a folder, notes what a dead process left open, and records from there on. */
-export async function createRecorder(options: RecorderOptions): Promise<Recorder> {
+export async function createRecorder(options: RecorderOptions): Promise<FirstRecorder> {
   const { folder, key } = options;
   const now = options.now ?? Date.now;
   await mkdir(folder, { recursive: true, mode: 0o700 });
@@ -43,7 +51,8 @@ export async function createRecorder(options: RecorderOptions): Promise<Recorder
     const at = now();
     const { sequence, previous, records } = await recoverRecordings(folder, key, at);
     const recorder = new FolderRecorder(options, lock, logName(sequence, at));
-    await recorder.start([{ kind: "start", at, key: keyFingerprint(key), previous }, ...records]);
+    const chain = options.chain === undefined ? {} : { chain: options.chain };
+    await recorder.start([{ kind: "start", at, key: keyFingerprint(key), previous, ...chain }, ...records]);
     return recorder;
   } catch (error) {
     await lock.release();
@@ -51,7 +60,15 @@ export async function createRecorder(options: RecorderOptions): Promise<Recorder
   }
 }
 
-class FolderRecorder implements Recorder, JournalHost {
+/** Records to a storage elsewhere: nobody else writes there under our names, and nothing is left from before. */
+export async function createStreamRecorder(options: RecorderOptions): Promise<Recorder> {
+  const at = (options.now ?? Date.now)();
+  const recorder = new FolderRecorder(options, { release: async () => undefined }, logName(1, at));
+  await recorder.start([{ kind: "start", at, key: keyFingerprint(options.key), previous: null }]);
+  return recorder;
+}
+
+class FolderRecorder implements FirstRecorder, JournalHost {
   readonly limits: RecordingLimits;
   readonly storage: Storage;
   readonly encodings: JournalHost["encodings"] = new WeakMap();
@@ -172,6 +189,13 @@ class FolderRecorder implements Recorder, JournalHost {
     if (this.#failure) throw this.#failure;
     for (const path of paths) await this.storage.remove(path);
     return paths.length;
+  }
+
+  async announceChain(chain: number): Promise<void> {
+    if (this.#isClosing) throw new Error("the recorder is closed");
+    this.#log.append(logLine({ kind: "chain", at: this.now(), chain }));
+    await this.#drainLog();
+    if (this.#failure) throw this.#failure;
   }
 
   async close(): Promise<void> {

@@ -1,12 +1,12 @@
 import { createServer, type Server } from "node:http";
-import type { Registry } from "prom-client";
 
 export interface AdminOptions {
   readonly host: string;
   readonly port: number;
-  readonly registry: Registry;
+  /** What Prometheus reads. */
+  readonly metrics: () => Promise<{ readonly text: string; readonly type: string }>;
   /** Undefined while ready; else why not. */
-  readonly notReady: () => string | undefined;
+  readonly notReady: () => string | undefined | Promise<string | undefined>;
 }
 
 /** Serves /healthz (the process runs), /readyz (it takes sessions) and /metrics. */
@@ -20,11 +20,12 @@ export async function serveAdmin(options: AdminOptions): Promise<Server> {
     if (request.method !== "GET" && request.method !== "HEAD") send(405, "method not allowed\n");
     else if (path === "/healthz") send(200, "ok\n");
     else if (path === "/readyz") {
-      const reason = options.notReady();
-      send(reason === undefined ? 200 : 503, `${reason ?? "ok"}\n`);
+      void Promise.resolve(options.notReady()).then((reason) =>
+        send(reason === undefined ? 200 : 503, `${reason ?? "ok"}\n`),
+      );
     } else if (path === "/metrics") {
-      options.registry.metrics().then(
-        (text) => send(200, text, options.registry.contentType),
+      options.metrics().then(
+        ({ text, type }) => send(200, text, type),
         () => send(500, "metrics failed\n"),
       );
     } else send(404, "not found\n");

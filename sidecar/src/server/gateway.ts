@@ -2,7 +2,7 @@
  * The gateway process: reads manifests, opens a listener for each protected resource, hands connections to their
  * protocols, follows changes, and drains at the end. Only this folder and `wire` open sockets.
  */
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { durationMs } from "@sallyport/crds";
@@ -10,9 +10,10 @@ import { loadSqlParser } from "@sallyport/policy";
 import type { Logger } from "pino";
 import { createAuthenticator, type ReloadableAuthenticator } from "../identity/authenticator.ts";
 import { protocols } from "../protocols/index.ts";
-import type { Recorder } from "../recording/model.ts";
+import { chainFolder } from "../recording/chains.ts";
+import type { PublishedHead } from "../recording/model.ts";
 import { openNull } from "../recording/null-recorder.ts";
-import { createRecorder } from "../recording/recorder.ts";
+import { createRecorder, type FirstRecorder } from "../recording/recorder.ts";
 import { loadSigningKey } from "../recording/signing-key.ts";
 import { GatewayError } from "../wire/gateway-error.ts";
 import { defaultLimits, type Limits } from "../wire/limits.ts";
@@ -23,6 +24,7 @@ import { Metrics } from "./metrics.ts";
 import { ResourceHost, serverContext } from "./resource-host.ts";
 import { Secrets } from "./secrets.ts";
 import { issueServingCertificate, type ServingCertificate } from "./serving-certificate.ts";
+import { type CancelOrder, LocalState, network, type SharedState } from "./shared-state.ts";
 import { giveBackStartupMemory } from "./startup-memory.ts";
 
 /** Where a resource can be reached. */
@@ -30,6 +32,18 @@ export interface Listening {
   readonly resource: string;
   readonly host: string;
   readonly port: number;
+}
+
+/** One of several processes that serve the same listeners; see processes.ts. */
+export interface ProcessPart {
+  readonly process: number;
+  readonly shared: SharedState;
+  readonly certificate: ServingCertificate;
+  /** True where no other process of this gateway listens yet. */
+  readonly isFirst: boolean;
+  /** Has the first process vouch for this one's recordings. */
+  readonly announceChain: (chain: number) => Promise<void>;
+  readonly publishHead: (head: PublishedHead) => Promise<void>;
 }
 
 const tickMs = 500;
@@ -42,7 +56,12 @@ export class Gateway {
   private readonly configuration: GatewayConfiguration;
   private readonly log: Logger;
   private readonly limits: Limits;
-  private readonly metrics = new Metrics();
+  readonly metrics: Metrics;
+  private readonly part: ProcessPart | undefined;
+  private readonly shared: SharedState;
+  /** Connections that have not logged in, by address. */
+  private readonly pending = new Map<string, number>();
+  private pendingCount = 0;
   private readonly secrets: Secrets;
   private readonly hosts = new Map<
     string,
@@ -54,7 +73,7 @@ export class Gateway {
   private fingerprint = "";
   private certificate: ServingCertificate | undefined;
   private authenticator: ReloadableAuthenticator | undefined;
-  private recorder: Recorder | undefined;
+  private recorder: FirstRecorder | undefined;
   private admin: import("node:http").Server | undefined;
   private timer: NodeJS.Timeout | undefined;
   private isReloading = false;
@@ -65,10 +84,24 @@ export class Gateway {
   private notReady: string | undefined = "starting";
   readonly listening: Listening[] = [];
 
-  constructor(configuration: GatewayConfiguration, log: Logger) {
+  constructor(configuration: GatewayConfiguration, log: Logger, part?: ProcessPart) {
     this.configuration = configuration;
     this.log = log;
-    this.limits = { ...defaultLimits, drainMs: configuration.drainMs };
+    this.part = part;
+    this.metrics = new Metrics(part?.process);
+    this.limits = {
+      ...defaultLimits,
+      drainMs: configuration.drainMs,
+      pendingLoginsMax: configuration.pendingLoginsMax,
+      pendingLoginsByAddressMax: configuration.pendingLoginsByAddressMax,
+    };
+    this.shared =
+      part?.shared ??
+      new LocalState(
+        configuration,
+        () => performance.now(),
+        (order) => this.receiveCancel(order),
+      );
     this.secrets = new Secrets(configuration.secrets);
   }
 
@@ -77,7 +110,9 @@ export class Gateway {
     const { state, recordings, manifests } = this.configuration;
     const names = [this.configuration.listen, ...this.configuration.tlsNames];
     // Another process makes it meanwhile; what goes wrong there is told where it is awaited.
-    const issued = issueServingCertificate(state, names);
+    const { part } = this;
+    const issued =
+      part === undefined ? issueServingCertificate(state, names) : Promise.resolve(part.certificate);
     issued.catch(() => undefined);
     await loadSqlParser();
     this.fingerprint = await this.currentFingerprint();
@@ -89,7 +124,14 @@ export class Gateway {
     this.secrets.replace(loaded.set.secrets);
     await mkdir(state, { recursive: true, mode: 0o700 });
     const key = await loadSigningKey(join(state, "recording.key.pem"), { create: true });
-    this.recorder = await createRecorder({ folder: recordings, key });
+    const chain = part === undefined || part.process === 0 ? {} : { chain: part.process };
+    this.recorder = await createRecorder({
+      folder: chainFolder(recordings, chain.chain ?? 0),
+      key,
+      ...chain,
+    });
+    // Nobody is served before the first process has noted that there are recordings here, too.
+    if (chain.chain !== undefined) await part?.announceChain(chain.chain);
     this.certificate = await issued;
     this.authenticator = createAuthenticator({
       providers: loaded.set.providers,
@@ -101,21 +143,26 @@ export class Gateway {
     for (const [name, served] of loaded.set.resources) await this.open(name, served, loaded.set);
     this.reportMissingSecrets(loaded.set);
     giveBackStartupMemory();
-    const { adminHost, adminPort } = this.configuration;
+    this.metrics.manifestsAccepted.set(1);
+    this.notReady = undefined;
+    this.timer = setInterval(() => void this.tick(), tickMs);
+    if (part === undefined) await this.openAdmin();
+  }
+
+  private async openAdmin(): Promise<void> {
+    const { adminHost, adminPort, state } = this.configuration;
     const registry = this.metrics.registry;
     this.admin = await serveAdmin({
       host: adminHost,
       port: adminPort,
-      registry,
+      metrics: async () => ({ text: await registry.metrics(), type: registry.contentType }),
       notReady: () => this.readiness(),
     });
-    this.metrics.manifestsAccepted.set(1);
-    this.notReady = undefined;
     const address = this.admin.address();
     const admin = typeof address === "object" && address !== null ? address.port : adminPort;
-    const described = { listeners: this.listening, admin, ca: this.certificate.caPath, pid: process.pid };
+    const ca = this.certificate?.caPath;
+    const described = { listeners: this.listening, admin, ca, pid: process.pid };
     await writeFile(join(state, "listening.json"), JSON.stringify(described));
-    this.timer = setInterval(() => void this.tick(), tickMs);
     this.log.info({ listeners: this.listening, admin }, "the gateway is ready");
   }
 
@@ -153,7 +200,20 @@ export class Gateway {
     return count;
   }
 
-  private readiness(): string | undefined {
+  /** Takes a cancel request that arrived in another process, or came back to this one. */
+  receiveCancel({ resource, processId, keyHex }: CancelOrder): Promise<boolean> {
+    const found = this.hosts.get(resource);
+    return found?.host.receiveCancel(processId, Buffer.from(keyHex, "hex")) ?? Promise.resolve(false);
+  }
+
+  /** Notes in this process's log that another one records below its folder. */
+  async announceChain(chain: number): Promise<void> {
+    if (this.recorder === undefined) throw new Error("the gateway has not started");
+    await this.recorder.announceChain(chain);
+  }
+
+  /** Why no sessions are taken; undefined while they are. */
+  readiness(): string | undefined {
     if (this.notReady !== undefined) return this.notReady;
     return this.recorder?.failure === undefined ? undefined : "the recording cannot be written";
   }
@@ -175,6 +235,8 @@ export class Gateway {
       recorder,
       nullRecorder: openNull(),
       secrets: this.secrets,
+      shared: this.shared,
+      place: { replica: this.configuration.replica, process: this.part?.process ?? 0 },
       limits: this.limits,
       clock: { monotonicMs: () => performance.now(), nowMs: Date.now },
       servingTls: (resource, clientCa) => this.servingTls(resource, clientCa),
@@ -191,29 +253,46 @@ export class Gateway {
           this.metrics.ended.inc({ resource, reason });
         }
       },
+      onLockOut: (resource, by) => {
+        this.metrics.lockOuts.inc({ resource, by });
+        this.log.warn({ resource, by }, "logins are locked out");
+      },
     });
-    const onConnection = (socket: Socket) => this.accept(socket, host, (each) => protocol.serve(each, host));
+    const onConnection = (socket: Socket) =>
+      this.accept(socket, host, (each, hasLoggedIn) => protocol.serve(each, host, hasLoggedIn));
     const servers = [createServer({ noDelay: true }, onConnection)];
+    const shares = this.part === undefined ? {} : { reusePort: true };
     const port = served.spec.listen.port ?? defaultPort[protocol.name] ?? 0;
     const [server] = servers;
     if (server === undefined) return;
-    await listen(server, { host: this.configuration.listen, port });
+    const { listen: bindHost } = this.configuration;
+    // A port that is shared is shared with any process of the same user: find a stranger before joining it.
+    if (this.part?.isFirst === true && this.notReady !== undefined) await probe(bindHost, port);
+    await listen(server, { host: bindHost, port, ...shares });
     const address = server.address();
     const bound = typeof address === "object" && address !== null ? address.port : port;
-    if (this.configuration.listenUnix !== "") {
+    // A Unix domain socket cannot be shared like a port: the first process serves it.
+    if (this.configuration.listenUnix !== "" && (this.part?.process ?? 0) === 0) {
       await mkdir(this.configuration.listenUnix, { recursive: true });
       const local = createServer(onConnection);
-      await listen(local, { path: join(this.configuration.listenUnix, `.s.PGSQL.${bound}`) });
+      const path = join(this.configuration.listenUnix, `.s.PGSQL.${bound}`);
+      // One that was killed leaves its socket behind, and this is the one that takes its place.
+      if (this.part !== undefined && !this.part.isFirst) await rm(path, { force: true });
+      await listen(local, { path });
       servers.push(local);
     }
     this.listening.push({ resource: name, host: this.configuration.listen, port: bound });
     this.hosts.set(name, { host, servers });
   }
 
-  private accept(socket: Socket, host: ResourceHost, serve: (socket: Socket) => Promise<void>): void {
+  private accept(socket: Socket, host: ResourceHost, serve: Serve): void {
     socket.on("error", () => undefined);
-    const pendingLogins = this.connections - this.sessionCount();
-    if (this.connections >= this.limits.sessionsMax || pendingLogins >= this.limits.pendingLoginsMax) {
+    const { limits } = this;
+    const address = network(socket.remoteAddress ?? "local");
+    const ofAddress = this.pending.get(address) ?? 0;
+    const isCrowded =
+      this.pendingCount >= limits.pendingLoginsMax || ofAddress >= limits.pendingLoginsByAddressMax;
+    if (this.connections >= limits.sessionsMax || isCrowded) {
       // More than we can serve: the cheapest answer is none.
       socket.destroy();
       host.report(new GatewayError("tooManySessions"), "");
@@ -221,9 +300,21 @@ export class Gateway {
     }
     this.connections += 1;
     this.sockets.add(socket);
-    serve(socket)
+    this.pendingCount += 1;
+    this.pending.set(address, ofAddress + 1);
+    let isPending = true;
+    const hasLoggedIn = () => {
+      if (!isPending) return;
+      isPending = false;
+      this.pendingCount -= 1;
+      const left = (this.pending.get(address) ?? 1) - 1;
+      if (left > 0) this.pending.set(address, left);
+      else this.pending.delete(address);
+    };
+    serve(socket, hasLoggedIn)
       .catch((error: unknown) => this.log.error({ err: error }, "a connection failed unexpectedly"))
       .finally(() => {
+        hasLoggedIn();
         this.connections -= 1;
         this.sockets.delete(socket);
       });
@@ -299,6 +390,10 @@ export class Gateway {
     if (head === undefined || head.hash === this.headPublished) return;
     this.headPublished = head.hash;
     this.log.info({ head }, "the head of the recordings");
+    if (this.part !== undefined) {
+      await this.part.publishHead(head).catch(() => undefined);
+      return;
+    }
     await writeFile(join(this.configuration.state, "recording-head.json"), JSON.stringify(head)).catch(
       (error: unknown) => this.log.warn({ err: error }, "the head of the recordings could not be written"),
     );
@@ -350,7 +445,22 @@ export class Gateway {
   }
 }
 
-function listen(server: Server, options: { host?: string; port?: number; path?: string }): Promise<void> {
+type Serve = (socket: Socket, hasLoggedIn: () => void) => Promise<void>;
+
+async function probe(host: string, port: number): Promise<void> {
+  const server = createServer();
+  await listen(server, { host, port });
+  await new Promise((resolve) => server.close(resolve));
+}
+
+interface ListenPlace {
+  readonly host?: string;
+  readonly port?: number;
+  readonly path?: string;
+  readonly reusePort?: boolean;
+}
+
+function listen(server: Server, options: ListenPlace): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once("error", reject);
     server.listen({ backlog: 4096, ...options }, () => {

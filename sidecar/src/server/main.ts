@@ -1,6 +1,8 @@
 import { pino } from "pino";
 import { type GatewayConfiguration, readConfiguration } from "./configuration.ts";
 import { Gateway } from "./gateway.ts";
+import { runPart } from "./part.ts";
+import { Processes, processVariable } from "./processes.ts";
 
 export { type GatewayOption, gatewayOptions } from "./configuration.ts";
 
@@ -13,8 +15,20 @@ export async function runGateway(flags: Readonly<Record<string, string | undefin
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
     return 2;
   }
-  const log = pino({ level: configuration.logLevel, base: null });
-  const gateway = new Gateway(configuration, log);
+  const number = process.send === undefined ? undefined : process.env[processVariable];
+  const base = number === undefined ? null : { process: Number(number) };
+  const log = pino({ level: configuration.logLevel, base });
+  if (number !== undefined && configuration.processes > 1) {
+    try {
+      return await runPart(configuration, log, Number(number));
+    } catch (error) {
+      failed(error);
+      // It serves nobody and writes nothing; the channel to the first process would keep it alive.
+      process.exit(1);
+    }
+  }
+  const gateway =
+    configuration.processes > 1 ? new Processes(configuration, log) : new Gateway(configuration, log);
   const stopped = new Promise<void>((resolve) => {
     process.once("SIGTERM", resolve);
     process.once("SIGINT", resolve);
@@ -22,10 +36,15 @@ export async function runGateway(flags: Readonly<Record<string, string | undefin
   try {
     await gateway.start();
   } catch (error) {
-    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
-    return 1;
+    if (configuration.processes > 1) await gateway.stop();
+    return failed(error);
   }
   await stopped;
   await gateway.stop();
   return 0;
+}
+
+function failed(error: unknown): number {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  return 1;
 }

@@ -19,6 +19,10 @@ export class Metrics {
     "resource",
     "reason",
   ]);
+  readonly lockOuts = this.counter("sallyport_login_lockouts_total", "Lock-outs after failed logins", [
+    "resource",
+    "by",
+  ]);
   readonly reloads = this.counter("sallyport_manifest_reloads_total", "Reloads by result", ["result"]);
   readonly manifestsAccepted = this.gauge(
     "sallyport_manifests_accepted",
@@ -27,7 +31,9 @@ export class Metrics {
   );
   readonly recordingUp = this.gauge("sallyport_recording_up", "1 while recordings can be written", []);
 
-  constructor() {
+  /** `process` tells several processes apart: counters of one that was started again begin anew. */
+  constructor(process?: number) {
+    if (process !== undefined) this.registry.setDefaultLabels({ process: String(process) });
     collectDefaultMetrics({ register: this.registry });
     this.recordingUp.set(1);
     const { decided } = this;

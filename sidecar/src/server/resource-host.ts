@@ -9,7 +9,13 @@ import {
 } from "@sallyport/policy";
 import { SessionGuard } from "../guard/index.ts";
 import type { Authenticator, Credential } from "../identity/model.ts";
-import type { AdmittedSession, ProtocolHost, UpstreamAccount } from "../protocols/protocol.ts";
+import type {
+  AdmittedSession,
+  CancelRoutes,
+  LoginClaim,
+  ProtocolHost,
+  UpstreamAccount,
+} from "../protocols/protocol.ts";
 import type { Recorder } from "../recording/model.ts";
 import type { SocketChannel, TlsServerOptions } from "../wire/channel.ts";
 import type { UpstreamTarget } from "../wire/dial.ts";
@@ -18,6 +24,7 @@ import type { Limits } from "../wire/limits.ts";
 import { LiveSession } from "./live-session.ts";
 import type { ManifestSet, ServedResource } from "./manifest-set.ts";
 import type { Secrets } from "./secrets.ts";
+import type { SharedState } from "./shared-state.ts";
 
 /** What all resources of the process share. */
 export interface HostServices {
@@ -26,6 +33,8 @@ export interface HostServices {
   /** Takes everything and keeps nothing: for resources whose recording is Off. */
   readonly nullRecorder: Recorder;
   readonly secrets: Secrets;
+  readonly shared: SharedState;
+  readonly place: { readonly replica: number; readonly process: number };
   readonly limits: Limits;
   readonly clock: { monotonicMs(): number; nowMs(): number };
   readonly servingTls: (
@@ -35,6 +44,7 @@ export interface HostServices {
   readonly onDecision: (resource: string, verdict: Verdict) => void;
   readonly onLogin: (resource: string, error: unknown, id: string) => void;
   readonly onSession: (resource: string, change: 1 | -1, reason: string) => void;
+  readonly onLockOut: (resource: string, by: "user" | "address") => void;
 }
 
 const cachedPoliciesMax = 1000;
@@ -51,12 +61,26 @@ export class ResourceHost implements ProtocolHost {
   private readonly state = new Map<string, unknown>();
   private policies = new Map<string, SessionPolicy>();
   private tls: TlsServerOptions | undefined;
+  private takeCancel: ((processId: number, key: Buffer) => Promise<boolean>) | undefined;
+  readonly cancels: CancelRoutes;
 
   constructor(key: string, served: ServedResource, set: ManifestSet, services: HostServices) {
     this.key = key;
     this.served = served;
     this.set = set;
     this.services = services;
+    this.cancels = {
+      ...services.place,
+      receive: (take) => {
+        this.takeCancel = take;
+      },
+      forward: ({ key: cancelKey, ...to }) =>
+        services.shared
+          .forwardCancel({ ...to, resource: key, keyHex: cancelKey.toString("hex") })
+          .catch(() => false),
+      mayTry: (address) => services.shared.mayCancel(address).catch(() => false),
+      missed: (address) => services.shared.cancelMissed(address),
+    };
   }
 
   get resource() {
@@ -99,11 +123,36 @@ export class ResourceHost implements ProtocolHost {
     for (const session of this.sessions) session.notice("draining");
   }
 
-  async authenticate(shown: { token: string } | { certificate: TLSSocket }): Promise<Identity> {
+  async mayLogIn(claim: LoginClaim): Promise<void> {
+    const { shared } = this.services;
+    const found = await shared.lockOut({ ...claim, resource: this.key }).catch((cause: unknown) => {
+      throw new GatewayError("identityRefused", { detail: "the login cannot be checked now", cause });
+    });
+    if (found === undefined) return;
+    const seconds = Math.max(1, Math.ceil(found.leftMs / 1000));
+    const from = found.by === "user" ? "as this user from this address" : "from this address";
+    throw new GatewayError("lockedOut", {
+      detail: `too many failed logins ${from}; try again in ${seconds} seconds`,
+      hint: "Get a valid token for this resource first (see `sallyport token`).",
+    });
+  }
+
+  async authenticate(
+    shown: { token: string } | { certificate: TLSSocket },
+    claim: LoginClaim,
+  ): Promise<Identity> {
     const { providers } = this.served.spec.identity;
     const request = { audience: this.served.audience, providers };
-    const found = await this.services.authenticator.authenticate(credentialOf(shown), request);
-    if (found.kind === "authenticated") return found.identity;
+    const attempt = { ...claim, resource: this.key };
+    const { authenticator, shared } = this.services;
+    const found = await authenticator.authenticate(credentialOf(shown), request);
+    if (found.kind === "authenticated") {
+      shared.loginSucceeded(attempt);
+      return found.identity;
+    }
+    // A provider that cannot be reached says nothing about the client.
+    const reached = found.isUndecided === true ? undefined : await shared.loginFailed(attempt);
+    if (reached !== undefined) this.services.onLockOut(this.key, reached);
     throw new GatewayError("identityRefused", {
       detail: found.publicReason,
       hint: "Use a token of this resource's identity provider as the password (see `sallyport token`).",
@@ -148,10 +197,28 @@ export class ResourceHost implements ProtocolHost {
         ...(mayConnect.hint === undefined ? {} : { hint: mayConnect.hint }),
       });
     }
-    if (limits.concurrentSessions !== undefined && this.sessionsOf(identity) >= limits.concurrentSessions) {
+    const { shared } = this.services;
+    const user = `${this.key}\n${identity.user}`;
+    const hasPlace = await shared.enter(user, limits.concurrentSessions).catch((cause: unknown) => {
+      throw new GatewayError("tooManySessions", { detail: "the sessions cannot be counted now", cause });
+    });
+    if (!hasPlace) {
       throw new GatewayError("tooManySessions", { hint: "Close another session of yours first." });
     }
-    return this.open(identity, facts, policy);
+    try {
+      // What came while the other process answered counts for this session as well.
+      if (this.isDraining) throw new GatewayError("draining");
+      if (this.isGone) throw new GatewayError("policyUnavailable");
+      return this.open(identity, facts, this.policyFor(identity, facts), () => shared.leave(user));
+    } catch (error) {
+      shared.leave(user);
+      throw error;
+    }
+  }
+
+  /** A cancel request that another process has handed over. */
+  async receiveCancel(processId: number, key: Buffer): Promise<boolean> {
+    return (await this.takeCancel?.(processId, key)) ?? false;
   }
 
   target(account: UpstreamAccount): UpstreamTarget {
@@ -195,7 +262,12 @@ export class ResourceHost implements ProtocolHost {
     this.services.onLogin(this.key, error, id);
   }
 
-  private open(identity: Identity, facts: SessionFacts, policy: SessionPolicy): AdmittedSession {
+  private open(
+    identity: Identity,
+    facts: SessionFacts,
+    policy: SessionPolicy,
+    onLeft: () => void,
+  ): AdmittedSession {
     const { spec } = this.served;
     const id = randomUUID();
     const recorder = spec.recording.mode === "Off" ? this.services.nullRecorder : this.services.recorder;
@@ -234,6 +306,7 @@ export class ResourceHost implements ProtocolHost {
       nowMs: () => this.clock.nowMs(),
       onClosed: (reason) => {
         this.sessions.delete(session);
+        onLeft();
         this.services.onSession(this.key, -1, reason);
       },
     });
@@ -245,12 +318,6 @@ export class ResourceHost implements ProtocolHost {
   private mayStay(session: LiveSession): boolean {
     const isKnown = this.served.spec.identity.providers.includes(session.identity.provider);
     return isKnown && !this.services.authenticator.isRevoked(session.identity);
-  }
-
-  private sessionsOf(identity: Identity): number {
-    let count = 0;
-    for (const session of this.sessions) if (session.identity.user === identity.user) count += 1;
-    return count;
   }
 
   /** Sessions of the same subject share one compiled policy, and with it the decisions made under it. */

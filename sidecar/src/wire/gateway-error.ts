@@ -5,6 +5,7 @@ export const errorTable = {
   denied: { sqlstate: "42501", text: "the access policy does not allow this" },
   approvalNeeded: { sqlstate: "42501", text: "this needs approval" },
   identityRefused: { sqlstate: "28000", text: "the identity was refused" },
+  lockedOut: { sqlstate: "28000", text: "too many failed logins" },
   tlsRequired: { sqlstate: "28000", text: "connections must use TLS" },
   unknownUser: { sqlstate: "28000", text: "no credential of this resource serves that user" },
   unknownDatabase: { sqlstate: "3D000", text: "that database is not served here" },

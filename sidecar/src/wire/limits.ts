@@ -24,6 +24,8 @@ export interface Limits {
   readonly catalogAgeMs: number;
   /** Connections that have not logged in yet, over all clients. */
   readonly pendingLoginsMax: number;
+  /** Those of one client address, so that one alone cannot keep the rest out. */
+  readonly pendingLoginsByAddressMax: number;
   /** Live sessions of the process. */
   readonly sessionsMax: number;
   /** Longest time between SIGTERM and the end of the last session. */
@@ -47,6 +49,7 @@ export const defaultLimits: Limits = {
   judgeWaitMs: 10_000,
   catalogAgeMs: 1_000,
   pendingLoginsMax: 512,
+  pendingLoginsByAddressMax: 256,
   sessionsMax: 10_000,
   drainMs: 30_000,
   tlsFragmentBytes: 8_192,

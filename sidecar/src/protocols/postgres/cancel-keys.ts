@@ -1,4 +1,13 @@
+/**
+ * Keys of live sessions. The process id that a client sees is ours, and says where the session is:
+ *
+ *     0 | replica (8 bits) | process (6 bits) | random (17 bits)
+ *
+ * so that a CancelRequest that arrives anywhere finds its way. The key proper is random alone, 4 bytes for protocol 3.0
+ * and 32 for 3.2: with the random part of the process id a guess meets one of n sessions with n in 2^49.
+ */
 import { randomBytes, timingSafeEqual } from "node:crypto";
+import type { CancelRoutes } from "../protocol.ts";
 
 /** A key that a client holds; the server's own key never leaves the gateway. */
 export interface CancelKey {
@@ -6,30 +15,81 @@ export interface CancelKey {
   readonly key: Buffer;
 }
 
-/** Keys of live sessions: what a CancelRequest names, and what to do then. */
+interface LiveKey {
+  readonly key: Buffer;
+  readonly cancel: () => Promise<void>;
+  /** The request that is under way: more of them at the same time would each dial the server. */
+  pending: Promise<void> | undefined;
+}
+
+const randomBits = 17;
+const processBits = 6;
+
+/** The highest number of a process, and of a replica, that keys can carry. */
+export const processMax = 2 ** processBits - 1;
+export const replicaMax = 255;
+
+/** Keys of the live sessions of one resource in this process: what a CancelRequest names, and what to do then. */
 export class CancelKeys {
-  private readonly live = new Map<number, { readonly key: Buffer; readonly cancel: () => void }>();
+  private readonly live = new Map<number, LiveKey>();
+  private readonly routes: CancelRoutes;
+
+  constructor(routes: CancelRoutes) {
+    this.routes = routes;
+    routes.receive((processId, key) => this.cancelHere(processId, key));
+  }
 
   /** Makes a key of `length` bytes (4 for protocol 3.0, 32 for 3.2) that leads to `cancel`. */
-  issue(length: 4 | 32, cancel: () => void): CancelKey {
-    let processId = randomBytes(4).readUInt32BE(0) & 0x7fffffff;
-    while (processId === 0 || this.live.has(processId))
-      processId = randomBytes(4).readUInt32BE(0) & 0x7fffffff;
+  issue(length: 4 | 32, cancel: () => Promise<void>): CancelKey {
+    if (this.live.size >= 2 ** (randomBits - 1)) throw new Error("too many live cancel keys");
+    let processId = this.freshId();
+    while (processId === 0 || this.live.has(processId)) processId = this.freshId();
     const key = randomBytes(length);
-    this.live.set(processId, { key, cancel });
+    this.live.set(processId, { key, cancel, pending: undefined });
     return { processId, key };
   }
 
-  /** Cancels what the key names; false where there is no such session or the key is wrong. */
-  cancel(processId: number, key: Buffer): boolean {
-    const found = this.live.get(processId);
-    if (found === undefined || found.key.length !== key.length || !timingSafeEqual(found.key, key))
-      return false;
-    found.cancel();
-    return true;
+  /** Cancels what the key names, here or elsewhere; resolves when that has been done, false where it led nowhere. */
+  async cancel(processId: number, key: Buffer, address: string): Promise<boolean> {
+    if (!(await this.routes.mayTry(address))) return false;
+    const isDone = await this.cancelAnywhere(processId, key);
+    if (!isDone) this.routes.missed(address);
+    return isDone;
   }
 
   revoke(processId: number): void {
     this.live.delete(processId);
   }
+
+  private cancelAnywhere(processId: number, key: Buffer): Promise<boolean> {
+    const place = placeIn(processId);
+    if (place === undefined) return Promise.resolve(false);
+    const { replica, process } = this.routes;
+    if (place.replica === replica && place.process === process) return this.cancelHere(processId, key);
+    return this.routes.forward({ ...place, processId, key });
+  }
+
+  private async cancelHere(processId: number, key: Buffer): Promise<boolean> {
+    const found = this.live.get(processId);
+    if (found === undefined || found.key.length !== key.length || !timingSafeEqual(found.key, key))
+      return false;
+    found.pending ??= found.cancel().finally(() => {
+      found.pending = undefined;
+    });
+    await found.pending;
+    return true;
+  }
+
+  private freshId(): number {
+    const random = randomBytes(4).readUInt32BE(0) >>> (32 - randomBits);
+    const { replica, process } = this.routes;
+    return (((replica << processBits) | process) << randomBits) | random;
+  }
+}
+
+/** Where a process id leads; undefined where it cannot be one of ours. */
+function placeIn(processId: number): { readonly replica: number; readonly process: number } | undefined {
+  if (processId > 0x7fffffff) return undefined;
+  const place = processId >>> randomBits;
+  return { replica: place >>> processBits, process: place & processMax };
 }

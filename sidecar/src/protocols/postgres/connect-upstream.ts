@@ -140,7 +140,10 @@ function loginFailure(step: Extract<UpstreamLoginStep, { kind: "failed" }>): Gat
   return new GatewayError("upstreamLoginFailed", { cause });
 }
 
-/** Asks the server to cancel what a session runs, over a connection of its own. Failures change nothing. */
+/**
+ * Asks the server to cancel what a session runs, over a connection of its own; resolves when the server has taken it,
+ * which it tells by closing. Failures change nothing.
+ */
 export async function cancelUpstream(session: UpstreamSession, limits: Limits | undefined): Promise<void> {
   const { cancelKey } = session;
   if (cancelKey === undefined) return;
@@ -154,7 +157,10 @@ export async function cancelUpstream(session: UpstreamSession, limits: Limits | 
     cancelKey.key.copy(request, 12);
     socket.end(request);
     socket.resume();
-    socket.setTimeout(limits?.upstreamLoginMs ?? defaultLimits.upstreamLoginMs, () => socket.destroy());
+    await new Promise<void>((resolve) => {
+      socket.once("close", resolve);
+      socket.setTimeout(limits?.upstreamLoginMs ?? defaultLimits.upstreamLoginMs, () => socket.destroy());
+    });
   } catch {
     // The server is gone or full: then nothing runs that a cancel could reach, or the user asks again.
   }

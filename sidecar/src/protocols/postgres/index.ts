@@ -40,21 +40,21 @@ export const postgres: Protocol = { name: "postgres", serve };
 
 const analyser = { analyse: analyseSql, shapeOf };
 
-async function serve(socket: Socket, host: ProtocolHost): Promise<void> {
+async function serve(socket: Socket, host: ProtocolHost, onLoggedIn: () => void): Promise<void> {
   const id = randomBytes(6).toString("hex");
   const login = AbortSignal.timeout(host.limits.loginMs);
   const channel = new SocketChannel(socket, login);
   try {
-    const keys = host.shared("cancelKeys", () => new CancelKeys());
+    const keys = host.shared("cancelKeys", () => new CancelKeys(host.cancels));
     const startTls = (alpn: "required" | "optional") => host.startTls(channel, alpn);
     const accepted = await acceptClient(channel, { limits: host.limits, startTls });
     if (accepted === undefined) return;
     if (accepted.kind === "cancel") {
-      if (!keys.cancel(accepted.processId, accepted.key))
+      if (!(await keys.cancel(accepted.processId, accepted.key, channel.remoteAddress)))
         host.report(new GatewayError("protocolViolation"), id);
       return;
     }
-    await serveClient(channel, host, accepted, keys);
+    await serveClient(channel, host, accepted, { keys, onLoggedIn });
   } catch (error) {
     host.report(error, id);
     const shown =
@@ -78,9 +78,9 @@ async function serveClient(
   channel: SocketChannel,
   host: ProtocolHost,
   hello: Greeting,
-  keys: CancelKeys,
+  { keys, onLoggedIn }: { readonly keys: CancelKeys; readonly onLoggedIn: () => void },
 ): Promise<void> {
-  const identity = await identify(channel, host);
+  const identity = await identify(channel, host, hello);
   const account = host.account(identity, hello.user);
   const database = databaseFor(host, hello);
   const session = await host.admit(identity, {
@@ -89,6 +89,7 @@ async function serveClient(
     applicationName: hello.parameters.get("application_name") ?? "",
     clientAddress: channel.remoteAddress,
   });
+  onLoggedIn();
   let closing = "failed";
   try {
     const signal = AbortSignal.timeout(host.limits.upstreamLoginMs);
@@ -128,13 +129,15 @@ async function serveClient(
   }
 }
 
-async function identify(channel: SocketChannel, host: ProtocolHost): Promise<Identity> {
+async function identify(channel: SocketChannel, host: ProtocolHost, hello: Greeting): Promise<Identity> {
+  const claim = { user: hello.user, address: channel.remoteAddress };
+  await host.mayLogIn(claim);
   const tls = channel.secured;
   if (host.acceptsCertificates && tls !== undefined && tls.getPeerX509Certificate() !== undefined) {
-    return host.authenticate({ certificate: tls });
+    return host.authenticate({ certificate: tls }, claim);
   }
   const token = await askForToken(channel, host.limits);
-  return host.authenticate({ token });
+  return host.authenticate({ token }, claim);
 }
 
 function databaseFor(host: ProtocolHost, hello: Greeting): string {
@@ -198,7 +201,7 @@ async function converse(
   keys: CancelKeys,
   namesOf: (statements: PreparedStatements, upstream: UpstreamSession) => LiveNames,
 ): Promise<string> {
-  const key = keys.issue(hello.minor === 2 ? 32 : 4, () => void cancelUpstream(upstream, host.limits));
+  const key = keys.issue(hello.minor === 2 ? 32 : 4, () => cancelUpstream(upstream, host.limits));
   const statements = new PreparedStatements();
   const names = namesOf(statements, upstream);
   const judge = new StatementJudge({
