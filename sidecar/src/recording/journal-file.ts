@@ -116,7 +116,7 @@ export class JournalFile {
     try {
       await this.#storage.sync(this.#fd);
     } catch (error) {
-      this.#isSuspect = true;
+      this.#isSuspect = this.#storage.keepsUnsynced !== true;
       throw error;
     }
     this.#isSuspect = false;

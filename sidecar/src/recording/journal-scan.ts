@@ -45,8 +45,15 @@ export interface ScanRequest {
   readonly everyBlockSigned?: boolean;
   /** Blocks that the log has noted, with their hashes. */
   readonly heads?: ReadonlyMap<number, { readonly hash: string }>;
+  /** The journal's bytes, where it is not a plain file. */
+  readonly chunks?: (() => AsyncIterable<Buffer>) | undefined;
   /** Called where the lines themselves are wanted. */
   readonly onBlock?: (block: ScannedBlock) => void;
+}
+
+/** What stands in place of a journal's bytes is none of them; its message is the scan's finding. */
+export class DamagedJournal extends Error {
+  override readonly name = "DamagedJournal";
 }
 
 /** A line longer than this is no line of ours. */
@@ -58,10 +65,10 @@ const recordStartBytes = Buffer.from('{"kind":"');
 /** Scans a journal; rejects only where the file cannot be read (ENOENT among others). */
 export async function scanJournal(request: ScanRequest): Promise<Scan> {
   const scanner = new Scanner(request);
-  const stream = createReadStream(request.path, { highWaterMark: 256 * 1024 });
+  const stream = request.chunks?.() ?? createReadStream(request.path, { highWaterMark: 256 * 1024 });
   let carried: Buffer[] = [];
   let carriedBytes = 0;
-  for await (const chunk of stream as AsyncIterable<Buffer>) {
+  for await (const chunk of untilDamaged(stream as AsyncIterable<Buffer>, scanner)) {
     scanner.size += chunk.length;
     let start = 0;
     for (let end = chunk.indexOf(newline); end >= 0; end = chunk.indexOf(newline, start)) {
@@ -78,6 +85,15 @@ export async function scanJournal(request: ScanRequest): Promise<Scan> {
     }
   }
   return scanner.end(Buffer.concat(carried));
+}
+
+async function* untilDamaged(stream: AsyncIterable<Buffer>, scanner: Scanner): AsyncGenerator<Buffer> {
+  try {
+    yield* stream;
+  } catch (error) {
+    if (!(error instanceof DamagedJournal)) throw error;
+    scanner.error ??= error.message;
+  }
 }
 
 /** Scans, or says that there is no such file. */

@@ -152,6 +152,10 @@ export class SessionJournal implements SessionRecording {
     return this.#failure ?? this.#host.failure;
   }
 
+  get finalHash(): string | undefined {
+    return this.isFinished ? this.file.head.hash : undefined;
+  }
+
   get isClosing(): boolean {
     return this.#closing !== undefined;
   }

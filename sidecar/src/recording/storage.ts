@@ -24,6 +24,8 @@ export interface Storage {
   syncFolder(path: string): Promise<void>;
   close(fd: number): Promise<void>;
   remove(path: string): Promise<void>;
+  /** True where a failed sync leaves nothing in doubt, because what was not synced is kept and sent again. */
+  readonly keepsUnsynced?: boolean;
 }
 
 /** The real file system; files and folders are the owner's alone. */

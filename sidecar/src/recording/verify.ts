@@ -4,7 +4,7 @@ import { glob, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { sessionJournal } from "./journal-format.ts";
-import { type Scan, scanOrAbsent } from "./journal-scan.ts";
+import { DamagedJournal, type Scan, scanOrAbsent } from "./journal-scan.ts";
 import {
   isSameEnd,
   type LogFile,
@@ -49,6 +49,14 @@ export interface Verification {
 export interface VerifyOptions {
   /** A head that was published once: a log that no longer reaches it was cut. */
   readonly expectedHead?: PublishedHead | undefined;
+  /** Where journals are not plain files signed by the log's own key: a recorder's volume. */
+  readonly journals?: JournalReader;
+}
+
+/** How journals are read that are sealed, and whose signature each bears. */
+export interface JournalReader {
+  read(entry: SessionEntry): Promise<AsyncIterable<Buffer>>;
+  keyOf(entry: SessionEntry): Promise<KeyObject>;
 }
 
 /** Verifies a folder of recordings offline. */
@@ -65,20 +73,18 @@ export async function verifyRecordings(
   const halfWritten: { readonly index: number; readonly path: string; readonly size: number }[] = [];
   for (const [sessionId, entry] of history.sessions) {
     const path = join(folder, entry.opened.path);
-    const scan = await scanOrAbsent({
-      path,
-      journal: sessionJournal(sessionId),
-      key: publicKey,
-      heads: entry.heads,
-    });
+    const { journals } = options;
+    const scan = await scanSession({ sessionId, entry, path, publicKey, journals });
     if (scan === undefined) {
       gone.push(sessionId);
       continue;
     }
-    for (const head of scan.logHeads) logHeads.add(head);
+    // A gateway that streams names a log of its own, which the recorder does not keep.
+    if (!options.journals) for (const head of scan.logHeads) logHeads.add(head);
     const finding = judge(entry, scan);
     if (finding.status === "torn" && entry.recovered === undefined) {
-      halfWritten.push({ index: sessions.length, path, size: scan.size });
+      const size = options.journals ? await sizeOf(path) : scan.size;
+      halfWritten.push({ index: sessions.length, path, size });
     }
     sessions.push({ sessionId, ...finding });
   }
@@ -110,7 +116,7 @@ export async function verifyRecordings(
     const journal = sessionJournal(sessionId);
     const scan = await scanOrAbsent({ path: join(folder, path), journal, key: publicKey });
     // Where our own signature is in it, the log that knew it was cut: its heads say so.
-    for (const head of scan?.logHeads ?? []) logHeads.add(head);
+    if (!options.journals) for (const head of scan?.logHeads ?? []) logHeads.add(head);
     sessions.push({ sessionId, status: "changed", detail: `no log knows ${path}` });
   }
   const log = findLog(later.logs, logHeads, options.expectedHead);
@@ -122,6 +128,28 @@ export async function verifyRecordings(
     pruned,
     head: headOf(later.logs),
   };
+}
+
+async function scanSession(session: {
+  readonly sessionId: string;
+  readonly entry: SessionEntry;
+  readonly path: string;
+  readonly publicKey: KeyObject;
+  readonly journals: JournalReader | undefined;
+}): Promise<Scan | undefined> {
+  const { sessionId, entry, path, publicKey, journals } = session;
+  const request = { path, journal: sessionJournal(sessionId), heads: entry.heads };
+  if (journals === undefined) return scanOrAbsent({ ...request, key: publicKey });
+  const [key, chunks] = await Promise.all([journals.keyOf(entry), journals.read(entry)]).catch(() => []);
+  // Without its key or its gateway's nothing can be said for it.
+  if (key === undefined || chunks === undefined) {
+    const unreadable = async function* (): AsyncGenerator<Buffer> {
+      yield* [];
+      throw new DamagedJournal("the keys to it are not there or are others");
+    };
+    return scanOrAbsent({ ...request, chunks: unreadable });
+  }
+  return scanOrAbsent({ ...request, key, chunks: () => chunks });
 }
 
 /** Longer than a write takes to go on. */
@@ -227,9 +255,13 @@ async function unknownJournals(folder: string, history: LogHistory): Promise<rea
 }
 
 async function hasGrown(path: string, size: number): Promise<boolean> {
+  return (await sizeOf(path)) > size;
+}
+
+async function sizeOf(path: string): Promise<number> {
   return stat(path).then(
-    (now) => now.size > size,
-    () => false,
+    (found) => found.size,
+    () => -1,
   );
 }
 
