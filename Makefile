@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := node_modules/.bin
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: help check test e2e demo bench generate build
+.PHONY: help check test e2e demo bench generate build image
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
 
@@ -30,6 +30,12 @@ demo: node_modules/.installed ## the main job on a real PostgreSQL (ARGS=--tour:
 
 bench: node_modules/.installed ## ratios to direct access and PgBouncer, printed and kept in bench-results.json
 	tsx e2e/bench/main.ts $(ARGS)
+
+e2e: build ## every scenario on a real cluster, taken up and down (ARGS=--keep: leave it; ARGS=<file>: only that)
+	tsx e2e/main.ts $(ARGS)
+
+image: build ## the container image, with docker, podman or buildah, or as an OCI archive in dist/
+	tsx e2e/image/main.ts $(ARGS)
 
 build: node_modules/.installed ## the gateway and command line, bundled into dist/
 	npm run --silent build

@@ -5,7 +5,6 @@ export default defineConfig({
   root: `${import.meta.dirname}/..`,
   test: {
     include: ["e2e/kubernetes/**/*.test.ts"],
-    globalSetup: ["e2e/kubernetes/global-setup.ts"],
     testTimeout: 120_000,
     hookTimeout: 300_000,
     fileParallelism: false,

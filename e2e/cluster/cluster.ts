@@ -2,24 +2,11 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type ApiServer, serviceAccountIssuer } from "./api-server.ts";
-import { writeImpersonation } from "./kubeconfig.ts";
-import { createKubectl, type Kubectl, requestToken, run } from "./kubectl.ts";
+import { accessCluster, type Cluster } from "./access.ts";
+import { serviceAccountIssuer } from "./api-server.ts";
+import { type Kubectl, run } from "./kubectl.ts";
 import { nodeHindrance, startNode } from "./node.ts";
 import { canHavePrograms, isOnPath, nodeModules } from "./programs.ts";
-
-/** What tests ask of a cluster, however it was had. */
-export type ClusterAccess = Pick<ApiServer, "kubeconfig" | "kubectl" | "user" | "serviceAccountToken">;
-
-/** A cluster with at least one node that runs pods. */
-export interface Cluster extends ClusterAccess, Pick<ApiServer, "folder" | "close"> {
-  readonly kind: "given" | "kind" | "node";
-  /** False where it is not known whether the network plugin enforces NetworkPolicy. */
-  readonly enforcesNetworkPolicy: boolean;
-  readonly issuer: string;
-  /** Makes the image of an OCI archive available to pods with `imagePullPolicy: Never`. */
-  loadImage(archive: string): Promise<void>;
-}
 
 /** Starts, or finds, a cluster; fails where there is no way to have one, and says what is missing. */
 export async function startCluster(): Promise<Cluster> {
@@ -34,23 +21,6 @@ export async function startCluster(): Promise<Cluster> {
     "no cluster can be had here: set KUBECONFIG, or start Docker with kind installed, or (on Linux, as root, with " +
       `nftables) install Go${hindrance === undefined ? "" : `; ${hindrance}`}`,
   );
-}
-
-/** Speaks to a cluster that runs: as its administrator, and as users that the administrator impersonates. */
-export function accessCluster(program: string, kubeconfig: string, folder: string): ClusterAccess {
-  const kubectl = createKubectl(program, kubeconfig);
-  let users = 0;
-  return {
-    kubeconfig,
-    kubectl,
-    user: async (name, groups = []) => {
-      users += 1;
-      const path = join(folder, `as-${process.pid}-${users}.kubeconfig`);
-      return createKubectl(program, await writeImpersonation(path, kubectl, { name, groups }));
-    },
-    serviceAccountToken: (namespace, name, audiences = []) =>
-      requestToken(kubectl, { namespace, name, audiences }),
-  };
 }
 
 const kindName = "sallyport-e2e";

@@ -9,6 +9,7 @@ export interface CommandResult {
 
 /** Runs kubectl with one kubeconfig. */
 export interface Kubectl {
+  readonly program: string;
   readonly kubeconfig: string;
   /** Resolves to what it printed; rejects with its error text when it fails. */
   (...argv: readonly string[]): Promise<string>;
@@ -32,7 +33,7 @@ export function createKubectl(program: string, kubeconfig: string): Kubectl {
     return stdout;
   };
   return Object.assign((...argv: readonly string[]) => must(undefined, argv), {
-    kubeconfig,
+    ...{ program, kubeconfig },
     withInput: (input: string, ...argv: readonly string[]) => must(input, argv),
     try: attempt,
     apply: (manifests: string | readonly object[]) => {

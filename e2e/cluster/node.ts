@@ -8,8 +8,8 @@ import { mkdir, readdir, readFile, rm, rmdir, symlink, writeFile } from "node:fs
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { packImage } from "../image/pack.ts";
+import { accessCluster, type Cluster } from "./access.ts";
 import { serviceAccountIssuer, startControlPlane } from "./api-server.ts";
-import type { Cluster } from "./cluster.ts";
 import { createKeptFolder } from "./folder.ts";
 import { writeKubeconfig } from "./kubeconfig.ts";
 import { run } from "./kubectl.ts";
@@ -18,7 +18,6 @@ import {
   type ClusterProcess,
   killProcesses,
   livePid,
-  processNames,
   startProcess,
   stopProcesses,
   waitFor,
@@ -43,15 +42,12 @@ export function nodeHindrance(): string | undefined {
   return undefined;
 }
 
-/** Starts the node and waits until pods can run on it. */
+/** Starts the node and waits until pods can run on it; one that runs already is used, and left to whoever started it. */
 export async function startNode(): Promise<Cluster> {
   const hindrance = nodeHindrance();
   if (hindrance) throw new Error(hindrance);
   const bin = await clusterPrograms(nodeModules);
-  const running = processNames(nodeFolder).filter((name) => livePid(nodeFolder, name) !== undefined);
-  if (running.length > 0) {
-    throw new Error(`a node runs in ${nodeFolder}: \`make cluster-down\` takes it down`);
-  }
+  if (livePid(nodeFolder, "kubelet") !== undefined) return runningNode(bin);
   await removeNode();
   const folder = await createKeptFolder(nodeFolder);
   try {
@@ -60,6 +56,16 @@ export async function startNode(): Promise<Cluster> {
     await removeNode();
     throw error;
   }
+}
+
+function runningNode(bin: string): Cluster {
+  const access = accessCluster(join(bin, "kubectl"), join(nodeFolder, "admin.kubeconfig"), nodeFolder);
+  return {
+    ...access,
+    ...{ kind: "node", folder: nodeFolder, issuer: serviceAccountIssuer, enforcesNetworkPolicy: true },
+    loadImage: (archive) => loadImage(bin, join(nodeFolder, "containerd.sock"), archive),
+    close: async () => {},
+  };
 }
 
 /** Ends and removes whatever there is of a node: processes, containers, mounts, network, control groups. */

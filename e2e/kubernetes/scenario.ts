@@ -1,0 +1,118 @@
+/** What scenarios on the live cluster share: a namespace of their own, and what is printed when one fails. */
+import { tmpdir } from "node:os";
+import { afterAll, beforeAll, beforeEach } from "vitest";
+import { accessCluster, type ClusterAccess } from "../cluster/access.ts";
+import type { CommandResult, Kubectl } from "../cluster/kubectl.ts";
+import { waitFor } from "../cluster/processes.ts";
+
+/** A scenario's part of the cluster. */
+export interface Scenario {
+  readonly cluster: ClusterAccess;
+  readonly namespace: string;
+  /** kubectl in the scenario's namespace, as the administrator. */
+  readonly kubectl: Kubectl;
+  /** Applies objects into the scenario's namespace. */
+  apply(...objects: readonly KubernetesObject[]): Promise<void>;
+  /** Waits until a workload is rolled out (`deployment/gateway`) or a pod is ready (`pod/client`). */
+  ready(...workloads: readonly string[]): Promise<void>;
+  /** Runs a command in a pod. */
+  exec(pod: string, ...command: readonly string[]): Promise<CommandResult>;
+  /** Asks until the answer is not undefined. */
+  eventually: typeof waitFor;
+}
+
+/** An object as it is applied; its namespace is filled in. */
+export interface KubernetesObject {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly metadata: { readonly name: string; readonly namespace?: string; readonly [key: string]: unknown };
+  readonly [key: string]: unknown;
+}
+
+/** Opens a scenario for the tests of a file: call it once, at the top; its namespace meets Pod Security `restricted`. */
+export function openScenario(name: string, labels: Readonly<Record<string, string>> = {}): Scenario {
+  const kubeconfig = process.env.SALLYPORT_E2E_KUBECONFIG ?? "";
+  const program = process.env.SALLYPORT_E2E_KUBECTL ?? "kubectl";
+  const namespace = `e2e-${name}`;
+  const cluster = accessCluster(program, kubeconfig, tmpdir());
+  const kubectl = inNamespace(cluster.kubectl, namespace);
+  let failed = 0;
+
+  beforeAll(async () => {
+    if (kubeconfig === "") throw new Error("scenarios run with `make e2e`, which starts a cluster");
+    // What a run before this one left would be taken for what this one made.
+    await cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--timeout=60s");
+    await cluster.kubectl.apply([
+      {
+        apiVersion: "v1",
+        kind: "Namespace",
+        metadata: {
+          name: namespace,
+          labels: { "pod-security.kubernetes.io/enforce": "restricted", ...labels },
+        },
+      },
+    ]);
+  });
+  beforeEach(({ onTestFailed }) => {
+    onTestFailed(async () => {
+      failed += 1;
+      // One picture is enough: the tests after the first failure mostly show the same.
+      if (failed === 1) await printState(kubectl, namespace);
+    });
+  });
+  // biome-ignore lint/correctness/noEmptyPattern: vitest reads the names of fixtures from the pattern, and none is wanted
+  afterAll(async ({}, suite) => {
+    const broken = suite.result?.state === "fail";
+    if (broken && failed === 0) await printState(kubectl, namespace);
+    if (process.env.SALLYPORT_E2E_KEEP && (broken || failed > 0)) return;
+    await cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--timeout=90s");
+  });
+
+  return {
+    ...{ cluster, namespace, kubectl, eventually: waitFor },
+    apply: async (...objects) => {
+      await cluster.kubectl.apply(
+        objects.map((object) => ({ ...object, metadata: { namespace, ...object.metadata } })),
+      );
+    },
+    ready: async (...workloads) => {
+      for (const workload of workloads) {
+        const argv = workload.startsWith("pod/")
+          ? ["wait", "--for=condition=Ready", workload]
+          : ["rollout", "status", workload];
+        await kubectl(...argv, "--timeout=90s");
+      }
+    },
+    exec: (pod, ...command) => kubectl.try(undefined, "exec", pod, "--", ...command),
+  };
+}
+
+function inNamespace(kubectl: Kubectl, namespace: string): Kubectl {
+  const flags = ["--namespace", namespace];
+  return Object.assign((...argv: readonly string[]) => kubectl(...flags, ...argv), {
+    ...kubectl,
+    withInput: (input: string, ...argv: readonly string[]) => kubectl.withInput(input, ...flags, ...argv),
+    try: (input: string | undefined, ...argv: readonly string[]) => kubectl.try(input, ...flags, ...argv),
+    json: <T>(...argv: readonly string[]) => kubectl.json<T>(...flags, ...argv),
+  });
+}
+
+/** Objects, events and logs; no Secrets. */
+async function printState(kubectl: Kubectl, namespace: string): Promise<void> {
+  const show = async (...argv: readonly string[]) => {
+    const { stdout, stderr } = await kubectl.try(undefined, ...argv);
+    console.log(
+      `--- ${namespace}: kubectl ${argv.join(" ")}\n${stdout.trim()}${stderr && `\n${stderr.trim()}`}`,
+    );
+  };
+  await show("get", "all,networkpolicies,pvc,configmaps", "-o", "wide");
+  await show("describe", "pods");
+  await show("get", "events", "--sort-by=.lastTimestamp");
+  const kinds = await kubectl.try(undefined, "api-resources", "--api-group=sallyport.dev", "-o", "name");
+  const own = kinds.stdout.trim().split("\n").filter(Boolean);
+  if (own.length > 0) await show("get", own.join(","), "-o", "yaml", "--ignore-not-found");
+  const pods = (await kubectl.try(undefined, "get", "pods", "-o", "name")).stdout.trim().split("\n");
+  for (const pod of pods.filter(Boolean)) {
+    await show("logs", pod, "--all-containers", "--prefix", "--tail=60");
+  }
+}

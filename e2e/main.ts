@@ -1,0 +1,110 @@
+/**
+ * `make e2e`: a cluster, the images in it, every scenario of e2e/kubernetes, and the cluster gone again. What failed is
+ * printed by the scenario itself; here come the node's logs, the time of each suite and the counts.
+ * usage: main.ts [--keep] [vitest's filters]    --keep leaves the cluster, and the namespaces of what failed
+ */
+import { spawn } from "node:child_process";
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Cluster } from "./cluster/access.ts";
+import { startCluster } from "./cluster/cluster.ts";
+import { gatewayImage } from "./image/gateway.ts";
+import { packImage } from "./image/pack.ts";
+import { postgresImage } from "./image/postgres/image.ts";
+
+const root = join(import.meta.dirname, "..");
+const results = join(root, ".cache/e2e-results.json");
+const keep = process.argv.includes("--keep");
+const filters = process.argv.slice(2).filter((argument) => argument !== "--keep");
+
+let cluster: Cluster | undefined;
+const interrupted = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  process.on(signal, () => interrupted.abort(new Error(`ended by ${signal}`)));
+}
+
+try {
+  cluster = await timed("cluster", startCluster);
+  console.log(`cluster: ${cluster.kind}, KUBECONFIG=${cluster.kubeconfig}`);
+  await timed("images", () => loadImages(cluster as Cluster));
+  const code = await timed("scenarios", () => scenarios(cluster as Cluster));
+  const counts = await printResults();
+  if (code !== 0 || counts.failed > 0) await printNodeLogs(cluster);
+  console.log(`${counts.passed} passed, ${counts.failed} failed`);
+  process.exitCode = code === 0 && counts.failed === 0 && counts.passed > 0 ? 0 : 1;
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+} finally {
+  if (!keep) await cluster?.close();
+}
+// Nothing of ours is left to wait for.
+process.exit();
+
+async function timed<T>(what: string, work: () => Promise<T>): Promise<T> {
+  interrupted.signal.throwIfAborted();
+  const begun = performance.now();
+  try {
+    return await work();
+  } finally {
+    console.log(`${what}: ${((performance.now() - begun) / 1000).toFixed(1)} s`);
+  }
+}
+
+async function loadImages({ loadImage }: Cluster): Promise<void> {
+  for (const image of [await gatewayImage(), await postgresImage()]) await loadImage(await packImage(image));
+}
+
+async function scenarios(cluster: Cluster): Promise<number> {
+  const argv = ["--config", join(root, "e2e/vitest.config.ts"), "run", ...filters];
+  const child = spawn(join(root, "node_modules/.bin/vitest"), argv, {
+    stdio: "inherit",
+    cwd: root,
+    env: {
+      ...process.env,
+      SALLYPORT_E2E_KUBECONFIG: cluster.kubeconfig,
+      SALLYPORT_E2E_KUBECTL: cluster.kubectl.program,
+      ...(keep ? { SALLYPORT_E2E_KEEP: "1" } : {}),
+    },
+  });
+  const stop = () => child.kill("SIGTERM");
+  interrupted.signal.addEventListener("abort", stop);
+  return new Promise((resolve, reject) => {
+    child.once("error", reject);
+    child.once("exit", (code) => resolve(code ?? 1));
+  });
+}
+
+interface Results {
+  readonly numPassedTests: number;
+  readonly numFailedTests: number;
+  readonly testResults: readonly {
+    readonly name: string;
+    readonly status: string;
+    readonly startTime: number;
+    readonly endTime: number;
+    readonly assertionResults: readonly unknown[];
+  }[];
+}
+
+async function printResults(): Promise<{ readonly passed: number; readonly failed: number }> {
+  const { testResults, numPassedTests, numFailedTests } = JSON.parse(
+    await readFile(results, "utf8"),
+  ) as Results;
+  for (const suite of testResults) {
+    const seconds = ((suite.endTime - suite.startTime) / 1000).toFixed(1).padStart(6);
+    console.log(`${seconds} s  ${suite.status}  ${suite.name.slice(root.length + 1)}`);
+  }
+  // A file that could not be loaded, or whose set-up failed, may hold no test but is a failure all the same.
+  const broken = testResults.filter((s) => s.status === "failed" && s.assertionResults.length === 0).length;
+  return { passed: numPassedTests, failed: numFailedTests + broken };
+}
+
+/** The ends of what the node's own processes wrote. */
+async function printNodeLogs(cluster: Cluster): Promise<void> {
+  const folder = join(cluster.folder, "log");
+  for (const name of await readdir(folder).catch(() => [])) {
+    const text = await readFile(join(folder, name), "utf8");
+    console.log(`--- ${name}\n${text.trim().split("\n").slice(-8).join("\n")}`);
+  }
+}
