@@ -8,6 +8,7 @@ import { type CelProgram, compileCel, regexProblem } from "./cel.ts";
 import type {
   AccessPolicySpec,
   LabelSelector,
+  MaskingSpec,
   PolicyDocument,
   PolicyRule,
   ResourceDocument,
@@ -15,6 +16,8 @@ import type {
   SubjectEntry,
 } from "./documents.ts";
 import { readLimits } from "./limits.ts";
+import { type PatternName, patternNames } from "./masking/patterns.ts";
+import type { CompiledMask, MaskMethodName, PolicyMasking } from "./masking/session-masking.ts";
 import {
   coveringMatcher,
   type Labels,
@@ -35,7 +38,7 @@ import type {
   SubjectKind,
   VerdictAction,
 } from "./model.ts";
-import { type ProfileName, profileNames, profiles } from "./profiles.ts";
+import { maskedReads, type ProfileName, profileNames, profiles } from "./profiles.ts";
 
 /** What this build can enforce; the steps that bring masking and approvals switch them on. */
 export interface PolicyFeatures {
@@ -96,6 +99,8 @@ export interface CompiledPolicy extends PolicyScope {
   readonly subjects: readonly SubjectEntry[];
   readonly rules: readonly CompiledRule[];
   readonly limits: SessionLimits;
+  /** What it hides on that resource; undefined: nothing. Tags mean what the resource says that they mean. */
+  readonly maskingOn: (resource: ResourceFacts) => PolicyMasking | undefined;
 }
 
 /** Everything in force: immutable, shared by all sessions. */
@@ -171,6 +176,15 @@ export function policyKey(policy: {
   return `${policy.kind}/${policy.namespace ?? ""}/${policy.name}`;
 }
 
+/** What SchemaOnly with `schemaOnlyReads: MaskAll` hides: every column of every table. */
+const everyColumn: Omit<CompiledMask, "ref"> = {
+  columns: ["*.*.*"],
+  patterns: [],
+  customPatterns: [],
+  with: "Redact",
+  liftable: false,
+};
+
 class PolicyCompiler {
   readonly problems: PolicyProblem[] = [];
   private readonly spec: AccessPolicySpec;
@@ -229,6 +243,63 @@ class PolicyCompiler {
       subjects: spec.subjects ?? [],
       rules: [...rules, ...this.profileRules(profile)],
       limits,
+      maskingOn: this.masking(),
+    };
+  }
+
+  /** The policy's masks for each resource, made once for each. */
+  private masking(): CompiledPolicy["maskingOn"] {
+    const { spec } = this;
+    const entries = spec.masking ?? [];
+    const masksAll = spec.profile === "SchemaOnly" && spec.schemaOnlyReads === "MaskAll";
+    if (entries.length === 0 && !masksAll) return () => undefined;
+    const tagged = new Map(
+      this.resources.map((resource) => [
+        `${resource.namespace}/${resource.name}`,
+        resource.spec.classification ?? [],
+      ]),
+    );
+    const made = new Map<string, PolicyMasking>();
+    return (resource) => {
+      const key = `${resource.namespace}/${resource.name}`;
+      let masking = made.get(key);
+      if (masking === undefined) {
+        const tags = tagged.get(key) ?? [];
+        const masks = entries.map((entry, index) => this.compileMask(entry, index, tags));
+        if (masksAll) masks.push({ ...everyColumn, ref: this.maskRef("schemaOnlyReads") });
+        masking = {
+          masks,
+          inference: spec.inference === "Allow" ? "Allow" : "Deny",
+          maskedWrites: spec.maskedWrites === "Allow" ? "Allow" : "Deny",
+        };
+        made.set(key, masking);
+      }
+      return masking;
+    };
+  }
+
+  private maskRef(rule: string): RuleRef {
+    return { policy: this.policyName(), rule, enforcement: "authoritative" };
+  }
+
+  private compileMask(
+    entry: MaskingSpec,
+    index: number,
+    tags: readonly { readonly tag: string; readonly columns: readonly string[] }[],
+  ): CompiledMask {
+    const wanted = new Set(entry.tags ?? []);
+    const known: ReadonlySet<string> = new Set(patternNames);
+    return {
+      ref: this.maskRef(`masking[${index}]`),
+      columns: [
+        ...(entry.columns ?? []),
+        ...tags.filter(({ tag }) => wanted.has(tag)).flatMap(({ columns }) => columns),
+      ],
+      patterns: (entry.patterns ?? []).filter((name): name is PatternName => known.has(name)),
+      customPatterns: entry.customPatterns ?? [],
+      with: (entry.with ?? "Redact") as MaskMethodName,
+      ...(entry.format === undefined ? {} : { format: entry.format }),
+      liftable: entry.liftable === true,
     };
   }
 
@@ -558,7 +629,9 @@ class PolicyCompiler {
   }
 
   private profileRules(profile: ProfileName): CompiledRule[] {
-    return profiles[profile].map(({ operations, part, object }) => ({
+    const masksReads = profile === "SchemaOnly" && this.spec.schemaOnlyReads === "MaskAll";
+    const bundle = masksReads ? [...profiles.SchemaOnly, ...maskedReads] : profiles[profile];
+    return bundle.map(({ operations, part, object }) => ({
       ref: { policy: this.policyName(), rule: `profile/${profile}`, enforcement: "authoritative" },
       action: "Allow",
       ...(operations && { operations: new Set(operations) }),

@@ -7,6 +7,7 @@ import { type CompiledPolicy, type CompiledRule, namesSubject, type PolicySet } 
 import { type Explanation, explainCommand } from "./explain.ts";
 import { type DecisionFacts, Reading, RuleTable, type SessionBindings } from "./judge.ts";
 import { strictestLimits } from "./limits.ts";
+import { type PolicyMasking, SessionMasking } from "./masking/session-masking.ts";
 import type {
   Command,
   CommandPart,
@@ -32,6 +33,8 @@ export interface SessionPolicy {
   /** Whether the session may exist at all: denied where no policy names it, or a policy was never accepted. */
   readonly mayConnect: Verdict;
   readonly limits: SessionLimits;
+  /** What is hidden from the session; `isLifted`: without the masks that an approval or break-glass lifts. */
+  masking(isLifted: boolean): SessionMasking;
   /** How sure each rule in force is, for status and records. */
   readonly ruleStatuses: readonly RuleRef[];
   decide(command: Command, facts: DecisionFacts): Verdict;
@@ -62,6 +65,8 @@ class GatheredPolicy implements SessionPolicy {
   readonly mayConnect: Verdict;
   readonly limits: SessionLimits;
   readonly ruleStatuses: readonly RuleRef[];
+  private readonly maskings: readonly PolicyMasking[];
+  private readonly made: { held?: SessionMasking; lifted?: SessionMasking } = {};
   private readonly set: PolicySet;
   private readonly context: SessionContext;
   private readonly bindings: SessionBindings;
@@ -90,8 +95,16 @@ class GatheredPolicy implements SessionPolicy {
       .map((policy) => ({ policy: policy.name, table: new RuleTable(settle(policy)) }));
     this.ruleStatuses = applied.flatMap((policy) => policy.rules.map((rule) => rule.ref));
     this.limits = strictestLimits(enforced.map((policy) => policy.limits));
+    this.maskings = enforced.flatMap((policy) => policy.maskingOn(resource) ?? []);
     this.hint = hintFor(enforced);
     this.mayConnect = this.connectVerdict(enforced, rules);
+  }
+
+  masking(isLifted: boolean): SessionMasking {
+    const key = isLifted ? "lifted" : "held";
+    const masking = this.made[key] ?? new SessionMasking(this.maskings, isLifted);
+    this.made[key] = masking;
+    return masking;
   }
 
   decide(command: Command, facts: DecisionFacts): Verdict {

@@ -26,6 +26,7 @@ export type { Flow, FlowColumn } from "./masking/flow.ts";
 export { anyColumn, lineageOf, type StatementLineage } from "./masking/lineage.ts";
 export { MaskedColumnSet } from "./masking/masked-columns.ts";
 export { type PatternMatch, type PatternName, PatternScanner, patternNames } from "./masking/patterns.ts";
+export { type MaskDecision, SessionMasking, type ValueMaskChoice } from "./masking/session-masking.ts";
 export type { LineageFinding, MaskedColumns, TracedRows } from "./masking/trace.ts";
 export type * from "./model.ts";
 export { type ProfileName, profileNames } from "./profiles.ts";

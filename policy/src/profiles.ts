@@ -35,6 +35,9 @@ export const profiles: Readonly<Record<ProfileName, readonly ProfileRule[]>> = {
   None: [],
 };
 
+/** What SchemaOnly adds where its reads are masked: everything that ReadOnly reads, with every value hidden. */
+export const maskedReads: readonly ProfileRule[] = [{ operations: ["read"], object: isOrdinary }];
+
 /** What the user of a profile is told when it does not cover a command. */
 export const profileHints: Readonly<Record<ProfileName, string>> = {
   ReadOnly:

@@ -41,6 +41,12 @@ export class MaskedColumnSet implements MaskedColumns {
     return found.size === 0 ? undefined : found;
   }
 
+  /** True where one of the patterns names this column, given as `schema.table.column`. */
+  names(source: string): boolean {
+    const last = source.lastIndexOf(".");
+    return this.#matches(source.slice(0, last), source.slice(last + 1));
+  }
+
   #find(relation: RelationInfo, names: NameResolver): ReadonlyMap<string, string> {
     const family = familyOf(relation, names);
     const found = new Map<string, string>();
@@ -90,7 +96,16 @@ function familyOf(relation: RelationInfo, names: NameResolver): readonly string[
 
 function matcher(pattern: string): Matcher {
   const [schema = "", table = "", column = ""] = pattern.split(".");
-  return { schema: glob(schema), table: glob(table), column: glob(column) };
+  return {
+    schema: schema.includes("*") ? ordinary(schema) : glob(schema),
+    table: glob(table),
+    column: glob(column),
+  };
+}
+
+/** A schema by pattern is never one of the server's own: what all tools read is named where it is meant. */
+function ordinary(pattern: string): RegExp {
+  return new RegExp(`^(?!pg_catalog$|information_schema$)${glob(pattern).source.slice(1)}`, "su");
 }
 
 /** `*` for any run of characters; everything else stands for itself. */

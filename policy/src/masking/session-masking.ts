@@ -1,0 +1,187 @@
+/**
+ * Masks of one session: what its policies hide from it, and what that means for one statement. Pure; of several masks
+ * on a value the strictest holds, and what is computed from a masked value is never shown in part.
+ */
+import type { RuleRef } from "../model.ts";
+import { type Flow, isTainted } from "./flow.ts";
+import { anyColumn, type StatementLineage } from "./lineage.ts";
+import { MaskedColumnSet } from "./masked-columns.ts";
+import type { PatternName } from "./patterns.ts";
+import type { LineageFinding } from "./trace.ts";
+
+/** How a value is hidden, strictest first. */
+export const maskMethods = ["Null", "Redact", "Replace", "Hash", "Partial"] as const;
+
+export type MaskMethodName = (typeof maskMethods)[number];
+
+/** A masking entry of a policy, its tags turned into columns. */
+export interface CompiledMask {
+  readonly ref: RuleRef;
+  /** `schema.table.column`, `*` for any run of characters within a part. */
+  readonly columns: readonly string[];
+  readonly patterns: readonly PatternName[];
+  readonly customPatterns: readonly { readonly name: string; readonly regex: string }[];
+  readonly with: MaskMethodName;
+  readonly format?: string;
+  readonly liftable: boolean;
+}
+
+/** What one policy says of masking. */
+export interface PolicyMasking {
+  readonly masks: readonly CompiledMask[];
+  readonly inference: "Deny" | "Allow";
+  readonly maskedWrites: "Deny" | "Allow";
+}
+
+/** The mask that holds for one value. */
+export interface ValueMaskChoice {
+  readonly with: MaskMethodName;
+  readonly format?: string;
+  /** The entry that asked for it. */
+  readonly ref: RuleRef;
+  /** The masked columns that the value shows. */
+  readonly columns: readonly string[];
+}
+
+/** What masking makes of a statement. */
+export type MaskDecision =
+  | { readonly kind: "plain" }
+  /** Refused: what the user is told, and by which entry. */
+  | { readonly kind: "deny"; readonly message: string; readonly hint: string; readonly ref: RuleRef }
+  | {
+      readonly kind: "mask";
+      /** One for each column of the rows, in order; undefined: as it is. */
+      readonly columns: readonly (ValueMaskChoice | undefined)[];
+      /** Of columns beyond those: set where their number is not known from the text. */
+      readonly rest?: ValueMaskChoice;
+    };
+
+const plain: MaskDecision = { kind: "plain" };
+
+/** Everything that is hidden from one session. */
+export class SessionMasking {
+  readonly columns: MaskedColumnSet;
+  readonly inference: "Deny" | "Allow";
+  readonly maskedWrites: "Deny" | "Allow";
+  /** Entries that look for patterns in every value. */
+  readonly patterns: readonly CompiledMask[];
+  readonly #masks: readonly { readonly mask: CompiledMask; readonly set: MaskedColumnSet }[];
+  readonly #choices = new Map<string, ValueMaskChoice>();
+
+  /** `isLifted`: an approval or a break-glass group lifts what is marked liftable. */
+  constructor(policies: readonly PolicyMasking[], isLifted = false) {
+    const held = policies.flatMap(({ masks }) => masks).filter((mask) => !(isLifted && mask.liftable));
+    const masking = policies.filter(({ masks }) => masks.length > 0);
+    this.columns = new MaskedColumnSet(held.flatMap((mask) => mask.columns));
+    this.patterns = held.filter((mask) => mask.patterns.length + mask.customPatterns.length > 0);
+    this.inference = masking.some((policy) => policy.inference === "Deny") ? "Deny" : "Allow";
+    this.maskedWrites = masking.some((policy) => policy.maskedWrites === "Deny") ? "Deny" : "Allow";
+    this.#masks = held
+      .filter((mask) => mask.columns.length > 0)
+      .map((mask) => ({ mask, set: new MaskedColumnSet(mask.columns) }));
+  }
+
+  /** True where nothing is hidden. */
+  get isEmpty(): boolean {
+    return this.columns.isEmpty && this.patterns.length === 0;
+  }
+
+  /** What becomes of a statement of that lineage. */
+  decide(lineage: StatementLineage): MaskDecision {
+    for (const finding of lineage.findings) {
+      const denied = this.#refusal(finding);
+      if (denied !== undefined) return denied;
+    }
+    const { rows } = lineage;
+    const columns = rows.columns.map((column) => this.#choice(column.flow));
+    const rest = rows.open === undefined ? undefined : this.#choice(rows.open);
+    if (rest === undefined && columns.every((choice) => choice === undefined)) return plain;
+    // Where the number of columns is open, so is which is which: all are hidden alike.
+    if (rest !== undefined) return { kind: "mask", columns: [], rest };
+    return { kind: "mask", columns };
+  }
+
+  /** The mask of a column whose origin the server names, where lineage had none: the second witness. */
+  maskOf(source: string): ValueMaskChoice {
+    return this.#strictest([source], true);
+  }
+
+  #choice(flow: Flow): ValueMaskChoice | undefined {
+    return isTainted(flow) ? this.#strictest([...flow.sources].sort(), flow.isExact) : undefined;
+  }
+
+  #strictest(sources: readonly string[], isExact: boolean): ValueMaskChoice {
+    const key = `${isExact}|${sources.join("|")}`;
+    const known = this.#choices.get(key);
+    if (known !== undefined) return known;
+    const masks = this.#masks.filter(({ set }) => sources.some((source) => covers(set, source)));
+    const strictest = masks.toSorted((left, right) => rank(left.mask) - rank(right.mask))[0]?.mask;
+    const choice = chosen(strictest, sources, isExact);
+    this.#choices.set(key, choice);
+    return choice;
+  }
+
+  #refusal(finding: LineageFinding): MaskDecision | undefined {
+    const { ref } = this.#strictest(finding.columns, false);
+    const named = finding.columns.includes(anyColumn) ? "masked columns" : finding.columns.join(", ");
+    const deny = (message: string, hint: string): MaskDecision => ({ kind: "deny", message, hint, ref });
+    switch (finding.kind) {
+      case "inference":
+        if (this.inference === "Allow") return undefined;
+        return deny(
+          `${finding.where} would tell of ${named}, which is masked for you`,
+          "Masked columns may be shown, but not compared, sorted, grouped or computed with.",
+        );
+      case "write":
+        if (this.maskedWrites === "Allow") return undefined;
+        return deny(
+          `${finding.where} would write ${named}, which is masked for you`,
+          "Whoever sees a column masked does not write it; leave it out of the statement.",
+        );
+      case "store":
+        return deny(
+          `${finding.where} would store values of ${named}, which is masked for you`,
+          "Masked values may be shown, but not copied to another place.",
+        );
+      case "opaque":
+        return deny(
+          `${finding.where} reads ${named}, which is masked for you, in a way that cannot be followed`,
+          "Read the table itself, or a view of it.",
+        );
+      case "define":
+        return deny(
+          `${finding.where} would touch ${named}, which is masked for you`,
+          "Somebody who sees the column unmasked must make this change.",
+        );
+    }
+  }
+}
+
+const unknownRef: RuleRef = { policy: "(masking)", rule: "masking", enforcement: "authoritative" };
+
+function chosen(
+  mask: CompiledMask | undefined,
+  sources: readonly string[],
+  isExact: boolean,
+): ValueMaskChoice {
+  // A source that no entry names is one of those that always go: other people's statements.
+  if (mask === undefined) return { with: "Redact", ref: unknownRef, columns: sources };
+  // What is computed from a value keeps nothing of it, not even by a hash: the computation could undo it.
+  if (!isExact && (mask.with === "Partial" || mask.with === "Hash")) {
+    return { with: "Redact", ref: mask.ref, columns: sources };
+  }
+  return {
+    with: mask.with,
+    ...(mask.format === undefined ? {} : { format: mask.format }),
+    ref: mask.ref,
+    columns: sources,
+  };
+}
+
+function rank(mask: CompiledMask): number {
+  return maskMethods.indexOf(mask.with);
+}
+
+function covers(set: MaskedColumnSet, source: string): boolean {
+  return source === anyColumn || set.names(source);
+}
