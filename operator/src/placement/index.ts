@@ -16,7 +16,7 @@ import {
 
 export { comparePod, type PodComparison } from "./compare.ts";
 export { hashOf, type RenderedGateway, renderGateway } from "./gateway-container.ts";
-export { holds, type Injection, injectGateway, type PodDocument } from "./inject.ts";
+export { holds, type Injection, injectGateway, type PatchOperation, type PodDocument } from "./inject.ts";
 export type * from "./model.ts";
 export * from "./names.ts";
 

@@ -3,8 +3,8 @@ import type { ProtectedResource } from "@sallyport/crds";
 import {
   type EventRecorder,
   type KubeClient,
-  type KubeObject,
   KubeError,
+  type KubeObject,
   keyOf,
   type UntypedObject,
 } from "../../kube/index.ts";

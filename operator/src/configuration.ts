@@ -1,0 +1,88 @@
+import { cleanEnv, num, str } from "envalid";
+import type { GatewaySettings } from "./placement/index.ts";
+
+/** The operator's settings, checked. */
+export interface OperatorConfiguration {
+  readonly namespace: string;
+  readonly podName: string;
+  /** The release's name: stands before the names of its own objects. */
+  readonly prefix: string;
+  readonly settings: GatewaySettings;
+  readonly breakGlassGroup: string;
+  /** `cert-manager` where the webhook's certificate and bundle are somebody else's. */
+  readonly webhookCertificates: "own" | "cert-manager";
+  readonly webhookCertificateFolder: string;
+  readonly webhookPort: number;
+  readonly controlPort: number;
+  readonly adminHost: string;
+  readonly adminPort: number;
+  readonly clusterDomain: string;
+  readonly logLevel: string;
+}
+
+/** Reads the environment; throws one error that lists everything wrong. */
+export function readConfiguration(
+  environment: Readonly<Record<string, string | undefined>>,
+): OperatorConfiguration {
+  const problems: string[] = [];
+  const env = cleanEnv(
+    environment,
+    {
+      SALLYPORT_NAMESPACE: str({ desc: "is missing: the namespace that the operator runs in" }),
+      SALLYPORT_POD_NAME: str({ desc: "is missing: the name of this pod" }),
+      SALLYPORT_PREFIX: str({ default: "sallyport" }),
+      SALLYPORT_GATEWAY_IMAGE: str({ desc: "is missing: the gateways' image, with its digest" }),
+      SALLYPORT_GATEWAY_PULL_POLICY: str({
+        choices: ["Always", "IfNotPresent", "Never"],
+        default: "IfNotPresent",
+      }),
+      SALLYPORT_GATEWAY_ACCEPTED_IMAGES: str({ default: "" }),
+      SALLYPORT_GATEWAY_USER: num({ default: 65532 }),
+      SALLYPORT_GATEWAY_DRAIN: num({ default: 30 }),
+      SALLYPORT_CONTROL_ADDRESS: str({ default: "" }),
+      SALLYPORT_RECORDER_ADDRESS: str({ default: "" }),
+      SALLYPORT_BREAK_GLASS_GROUP: str({ default: "sallyport:break-glass" }),
+      SALLYPORT_WEBHOOK_CERTIFICATES: str({ choices: ["own", "cert-manager"], default: "own" }),
+      SALLYPORT_WEBHOOK_CERTIFICATE_FOLDER: str({ default: "/etc/sallyport/webhook" }),
+      SALLYPORT_WEBHOOK_PORT: num({ default: 9443 }),
+      SALLYPORT_CONTROL_PORT: num({ default: 8443 }),
+      SALLYPORT_ADMIN: str({ default: "0.0.0.0:9464" }),
+      SALLYPORT_CLUSTER_DOMAIN: str({ default: "cluster.local" }),
+      SALLYPORT_LOG_LEVEL: str({ choices: ["debug", "info", "warn", "error"], default: "info" }),
+    },
+    {
+      reporter: ({ errors }) => {
+        for (const [name, error] of Object.entries(errors))
+          problems.push(`${name}: ${error?.message ?? "invalid"}`);
+      },
+    },
+  );
+  const admin = /^(.*):(\d{1,5})$/.exec(env.SALLYPORT_ADMIN ?? "");
+  if (admin === null) problems.push("SALLYPORT_ADMIN: must be HOST:PORT");
+  if (problems.length > 0) throw new Error(`the operator cannot start:\n  ${problems.join("\n  ")}`);
+  const { SALLYPORT_NAMESPACE: namespace, SALLYPORT_PREFIX: prefix } = env;
+  return {
+    namespace,
+    podName: env.SALLYPORT_POD_NAME,
+    prefix,
+    settings: {
+      image: env.SALLYPORT_GATEWAY_IMAGE,
+      imagePullPolicy: env.SALLYPORT_GATEWAY_PULL_POLICY as GatewaySettings["imagePullPolicy"],
+      acceptedImages: env.SALLYPORT_GATEWAY_ACCEPTED_IMAGES.split(",").filter((image) => image !== ""),
+      control: env.SALLYPORT_CONTROL_ADDRESS || `${prefix}-control.${namespace}.svc:8443`,
+      recorder: env.SALLYPORT_RECORDER_ADDRESS || `${prefix}-recorder.${namespace}.svc:8444`,
+      systemNamespace: namespace,
+      drainSeconds: env.SALLYPORT_GATEWAY_DRAIN,
+      userId: env.SALLYPORT_GATEWAY_USER,
+    },
+    breakGlassGroup: env.SALLYPORT_BREAK_GLASS_GROUP,
+    webhookCertificates: env.SALLYPORT_WEBHOOK_CERTIFICATES as OperatorConfiguration["webhookCertificates"],
+    webhookCertificateFolder: env.SALLYPORT_WEBHOOK_CERTIFICATE_FOLDER,
+    webhookPort: env.SALLYPORT_WEBHOOK_PORT,
+    controlPort: env.SALLYPORT_CONTROL_PORT,
+    adminHost: admin?.[1] ?? "0.0.0.0",
+    adminPort: Number(admin?.[2] ?? 0),
+    clusterDomain: env.SALLYPORT_CLUSTER_DOMAIN,
+    logLevel: env.SALLYPORT_LOG_LEVEL,
+  };
+}

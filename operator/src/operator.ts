@@ -1,0 +1,233 @@
+import { createServer, type Server } from "node:http";
+import { Histogram, type Registry } from "prom-client";
+import { CertificateStore, injectCaBundle } from "./certificates/index.ts";
+import type { OperatorConfiguration } from "./configuration.ts";
+import {
+  eventRecorder,
+  type KubeClient,
+  kubeMetrics,
+  LeaderElection,
+  type Log,
+  leaseIdentity,
+  pause,
+} from "./kube/index.ts";
+import { controllers, PolicyBook, watches } from "./resources/index.ts";
+import { connectReview, podInjection, policyReview, WebhookServer } from "./webhook/index.ts";
+
+/** What an operator process is made of. */
+export interface OperatorParts {
+  readonly client: KubeClient;
+  readonly configuration: OperatorConfiguration;
+  readonly registry: Registry;
+  readonly log: Log;
+}
+
+/** One replica: serves admission and the control stream from the start, and reconciles while it leads. */
+export class Operator {
+  readonly #parts: OperatorParts;
+  readonly #certificates: CertificateStore;
+  readonly #webhook: WebhookServer;
+  readonly #watches: ReturnType<typeof watches>;
+  readonly #book: PolicyBook;
+  readonly #election: LeaderElection;
+  readonly #events: ReturnType<typeof eventRecorder>;
+  readonly #controllers: ReturnType<typeof controllers>;
+  #admin: Server | undefined;
+
+  constructor(parts: OperatorParts) {
+    this.#parts = parts;
+    const { client, configuration, registry, log } = parts;
+    const { namespace, podName, prefix, settings, breakGlassGroup, clusterDomain } = configuration;
+    const metrics = kubeMetrics(registry);
+    const named = (service: string) => {
+      const base = `${prefix}-${service}`;
+      const inside = `${base}.${namespace}.svc`;
+      return [inside, base, `${base}.${namespace}`, `${inside}.${clusterDomain}`];
+    };
+    this.#certificates = new CertificateStore({
+      client,
+      namespace,
+      prefix,
+      names: { operator: [...named("webhook"), ...named("control")], recorder: named("recorder") },
+      log,
+      clock: Date.now,
+    });
+    this.#watches = watches({ client, log, metrics });
+    const { caches } = this.#watches;
+    this.#book = new PolicyBook(caches);
+    this.#events = eventRecorder({
+      client,
+      reportingController: "sallyport.dev/operator",
+      reportingInstance: podName,
+      log,
+    });
+    const identity = leaseIdentity(podName);
+    this.#election = new LeaderElection({
+      client,
+      namespace,
+      name: `${prefix}-operator`,
+      identity,
+      log,
+      metrics,
+    });
+    const seconds = new Histogram({
+      name: "sallyport_webhook_seconds",
+      help: "How long admission took, by path and result.",
+      labelNames: ["path", "result"],
+      buckets: [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 4],
+      registers: [registry],
+    });
+    const events = this.#events;
+    this.#webhook = new WebhookServer({
+      host: "0.0.0.0",
+      port: configuration.webhookPort,
+      log,
+      handlers: {
+        "/pods": this.#whenSynced(podInjection({ caches, settings, events })),
+        "/connect": this.#whenSynced(connectReview({ client, caches, breakGlassGroup })),
+        "/policies": this.#whenSynced(policyReview(caches)),
+      },
+      onAnswer: (path, result, took) => seconds.observe({ path, result }, took),
+    });
+    this.#controllers = controllers({
+      client,
+      caches,
+      book: this.#book,
+      reports: { of: () => [] },
+      events,
+      settings,
+      controlCa: () => this.#certificates.held?.serverCa,
+      probe: () => "unknown",
+      log,
+      metrics,
+    });
+  }
+
+  /** Where admission listens. */
+  get webhookPort(): number {
+    return this.#webhook.port;
+  }
+
+  get isLeader(): boolean {
+    return this.#election.isLeader;
+  }
+
+  /** Undefined while ready; else what is waited for. Readiness is for traffic: it needs no lease. */
+  notReady(): string | undefined {
+    if (!this.#watches.isSynced) return "the lists are not complete yet";
+    if (!this.#webhook.isServing) return "there is no certificate yet";
+    return undefined;
+  }
+
+  /** Runs until the signal, then drains; throws where the lease was lost, for the process to end. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { configuration, log } = this.#parts;
+    this.#admin = await this.#serveAdmin();
+    // Watches and certificates outlive the loops, so that what is in work can be finished.
+    const inner = new AbortController();
+    this.#certificates.onChange(() => {
+      this.#controllers.everyResource();
+      void this.#takeCertificate().catch((error: unknown) =>
+        log.error({ err: error }, "the webhook's certificate could not be used"),
+      );
+    });
+    const background = Promise.all([
+      this.#watches.run(inner.signal),
+      this.#certificates.run(inner.signal),
+      this.#events.run(inner.signal),
+    ]);
+    try {
+      await this.#election.run(signal, (leading) => this.#lead(leading));
+    } finally {
+      await this.#webhook.close();
+      inner.abort(new Error("the operator ends"));
+      await background;
+      this.#admin?.close();
+      this.#admin?.closeAllConnections();
+      log.info({ namespace: configuration.namespace }, "the operator has stopped");
+    }
+  }
+
+  async #lead(signal: AbortSignal): Promise<void> {
+    const { client, configuration, log } = this.#parts;
+    const keepBundle = async () => {
+      while (!signal.aborted) {
+        const held = this.#certificates.held;
+        try {
+          if (held !== undefined && configuration.webhookCertificates === "own") {
+            await injectCaBundle(client, configuration.prefix, held.serverCa, signal);
+          }
+        } catch (error) {
+          if (!signal.aborted) log.warn({ err: error }, "the webhooks' authorities could not be written");
+        }
+        // Whoever applies the chart anew takes the field away; soon it is there again.
+        await pause(held === undefined ? 200 : bundleEveryMs, signal);
+      }
+    };
+    const reconcile = async () => {
+      try {
+        await this.#watches.whenSynced(signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        throw error;
+      }
+      await this.#controllers.run(signal);
+    };
+    await Promise.all([this.#certificates.keep(signal), keepBundle(), reconcile()]);
+  }
+
+  async #takeCertificate(): Promise<void> {
+    const held = this.#certificates.held;
+    if (held !== undefined && this.#parts.configuration.webhookCertificates === "own") {
+      await this.#webhook.use(held.serving);
+    }
+  }
+
+  /** Before the lists are complete nobody can say who is selected: the API server does what failurePolicy says. */
+  #whenSynced<Q, A>(answer: (question: Q) => A): (question: Q) => A {
+    return (question) => {
+      if (!this.#watches.isSynced) throw new Error("the lists are not complete yet");
+      return answer(question);
+    };
+  }
+
+  async #serveAdmin(): Promise<Server> {
+    const { adminHost, adminPort } = this.#parts.configuration;
+    const { registry } = this.#parts;
+    const server = createServer((request, response) => {
+      const send = (status: number, body: string, type = "text/plain; charset=utf-8") => {
+        response.writeHead(status, { "content-type": type });
+        response.end(body);
+      };
+      switch (new URL(request.url ?? "/", "http://admin").pathname) {
+        case "/healthz":
+          // Alive is who answers: an API server that is away must not have us restarted.
+          send(200, "ok\n");
+          return;
+        case "/readyz": {
+          const reason = this.notReady();
+          send(reason === undefined ? 200 : 503, `${reason ?? "ok"}\n`);
+          return;
+        }
+        case "/metrics":
+          registry.metrics().then(
+            (text) => send(200, text, registry.contentType),
+            () => send(500, "metrics failed\n"),
+          );
+          return;
+        default:
+          send(404, "not found\n");
+      }
+    });
+    server.requestTimeout = 10_000;
+    server.headersTimeout = 10_000;
+    server.maxConnections = 64;
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", reject);
+      server.listen(adminPort, adminHost, resolve);
+    });
+    return server;
+  }
+}
+
+const bundleEveryMs = 30_000;

@@ -1,0 +1,204 @@
+/** One controller for each kind, and which change of what wakes whom. */
+import type { IdentityProvider, ProtectedResource } from "@sallyport/crds";
+import {
+  type Change,
+  controllerOf,
+  type EventRecorder,
+  type KubeClient,
+  type KubeMetrics,
+  type KubeObject,
+  type Log,
+  type ObjectRef,
+} from "../kube/index.ts";
+import { type GatewaySettings, gatewayLabel, namesOf } from "../placement/index.ts";
+import { Controller } from "../reconcile/index.ts";
+import { policyReconciler } from "./access-policy/controller.ts";
+import { isSpokenOf, type Policy } from "./access-policy/in-force.ts";
+import type { PolicyBook } from "./access-policy/policy-book.ts";
+import { labelsOfNamespace, type OperatorCaches } from "./caches.ts";
+import type { GatewayReports } from "./gateway-reports.ts";
+import { providerReconciler } from "./identity-provider/controller.ts";
+import { resourceReconciler } from "./protected-resource/controller.ts";
+import type { ProbeResult } from "./protected-resource/decide.ts";
+import { sessionReconciler } from "./session/controller.ts";
+
+export { narrowedTo, type Policy, type PolicyInForce } from "./access-policy/in-force.ts";
+export { PolicyBook } from "./access-policy/policy-book.ts";
+export { labelsOfNamespace, type OperatorCaches } from "./caches.ts";
+export type * from "./gateway-reports.ts";
+export { providerProblem } from "./identity-provider/controller.ts";
+export { kinds } from "./kinds.ts";
+export { serverPods } from "./protected-resource/decide.ts";
+export { type Watches, watches } from "./watches.ts";
+
+/** What all controllers share. */
+export interface ControllerParts {
+  readonly client: KubeClient;
+  readonly caches: OperatorCaches;
+  readonly book: PolicyBook;
+  readonly reports: GatewayReports;
+  readonly events: EventRecorder;
+  readonly settings: GatewaySettings;
+  readonly controlCa: () => string | undefined;
+  readonly probe: (resource: ProtectedResource) => ProbeResult;
+  readonly log: Log;
+  readonly metrics?: KubeMetrics;
+}
+
+/** The controllers of one process. */
+export interface Controllers {
+  /** Reconciles until the signal: the leader's part. */
+  run(signal: AbortSignal): Promise<void>;
+  /** What a gateway said has changed. */
+  gatewayReported(resource: ObjectRef): void;
+  /** Something that concerns every resource has changed. */
+  everyResource(): void;
+}
+
+/** Makes the controllers and lets changes of the caches wake them. */
+export function controllers(parts: ControllerParts): Controllers {
+  const { client, caches, book, events, settings, log, metrics } = parts;
+  const common = { log, ...(metrics && { metrics }) };
+  const clock = () => new Date();
+  const policyParts = { client, caches, book, events, systemNamespace: settings.systemNamespace, clock };
+  const resources = new Controller({
+    ...common,
+    name: "protected-resource",
+    reconciler: resourceReconciler({ ...parts, clock }),
+    resync: { keys: () => caches.protectedResources.list().map(refOf) },
+  });
+  const policies = new Controller({
+    ...common,
+    name: "access-policy",
+    reconciler: policyReconciler({ ...policyParts, kind: "AccessPolicy" }),
+    resync: { keys: () => caches.accessPolicies.list().map(refOf) },
+  });
+  const clusterPolicies = new Controller({
+    ...common,
+    name: "cluster-access-policy",
+    reconciler: policyReconciler({ ...policyParts, kind: "ClusterAccessPolicy" }),
+    resync: { keys: () => caches.clusterAccessPolicies.list().map(refOf) },
+  });
+  const providers = new Controller({
+    ...common,
+    name: "identity-provider",
+    reconciler: providerReconciler({ client, caches, events, clock }),
+    resync: { keys: () => caches.identityProviders.list().map(refOf) },
+  });
+  const sessions = new Controller({
+    ...common,
+    name: "session",
+    reconciler: sessionReconciler({ client, caches, clock: Date.now }),
+    resync: { everyMs: 3_600_000, keys: () => caches.sessions.list().map(refOf) },
+  });
+
+  const labels = (namespace: string) => labelsOfNamespace(caches, namespace);
+  const wake = (resource: ProtectedResource) => resources.enqueue(refOf(resource));
+  const wakeIn = (namespace: string | undefined, holds: (resource: ProtectedResource) => boolean) => {
+    for (const resource of caches.protectedResources.list(namespace)) if (holds(resource)) wake(resource);
+  };
+  const wakePolicy = (policy: Policy) =>
+    (policy.kind === "AccessPolicy" ? policies : clusterPolicies).enqueue(refOf(policy));
+
+  caches.protectedResources.onChange((change) => {
+    if (isStatusOnly(change)) return;
+    const { object } = change;
+    wake(object);
+    const { service } = namesOf(object);
+    const { podSelector } = object.spec.placement;
+    wakeIn(
+      object.metadata.namespace,
+      (other) =>
+        namesOf(other).service === service ||
+        (podSelector !== undefined &&
+          JSON.stringify(other.spec.placement.podSelector) === JSON.stringify(podSelector)),
+    );
+    const touched = change.kind === "changed" ? [object, change.before] : [object];
+    const mayMask = touched.some(({ spec }) => spec.classification !== undefined);
+    for (const policy of [
+      ...caches.accessPolicies.list(object.metadata.namespace),
+      ...caches.clusterAccessPolicies.list(),
+    ]) {
+      const speaks = touched.some((one) => isSpokenOf(one, policy, labels));
+      if (speaks || (mayMask && policy.spec.masking !== undefined)) wakePolicy(policy);
+    }
+  });
+  const policyChanged = (change: Change<Policy>) => {
+    if (isStatusOnly(change)) return;
+    const { object } = change;
+    wakePolicy(object);
+    const touched = change.kind === "changed" ? [object, change.before] : [object];
+    wakeIn(object.metadata.namespace, (resource) =>
+      touched.some((policy) => isSpokenOf(resource, policy, labels)),
+    );
+  };
+  caches.accessPolicies.onChange(policyChanged);
+  caches.clusterAccessPolicies.onChange(policyChanged);
+  caches.identityProviders.onChange((change: Change<IdentityProvider>) => {
+    if (isStatusOnly(change)) return;
+    for (const provider of caches.identityProviders.list()) providers.enqueue(refOf(provider));
+    wakeIn(undefined, ({ spec }) => spec.identity.providers.includes(change.object.metadata.name));
+  });
+  caches.namespaces.onChange((change) => {
+    const { name } = change.object.metadata;
+    if (change.kind === "changed" && sameLabels(change.object, change.before)) return;
+    wakeIn(name, () => true);
+    for (const policy of caches.clusterAccessPolicies.list()) wakePolicy(policy);
+  });
+  caches.services.onChange(({ object }) => {
+    const { name, namespace } = object.metadata;
+    wakeIn(namespace, (one) => one.spec.endpoint.serviceRef?.name === name || namesOf(one).service === name);
+  });
+  caches.resourceGrants.onChange(({ object }) => {
+    for (const { namespace } of object.spec.from)
+      wakeIn(namespace, ({ spec }) => spec.endpoint.host !== undefined);
+  });
+  caches.pods.onChange(({ object }) => {
+    const label = object.metadata.labels?.[gatewayLabel];
+    wakeIn(object.metadata.namespace, (resource) => namesOf(resource).label === label);
+  });
+  for (const cache of [caches.deployments, ...caches.owned.values()]) {
+    (cache as typeof caches.deployments).onChange(({ object }) => {
+      const owner = controllerOf(object);
+      if (owner?.kind !== "ProtectedResource") return;
+      resources.enqueue({ name: owner.name, ...namespaceOf(object) });
+    });
+  }
+  caches.revisions.onChange(({ object }) => {
+    const owner = controllerOf(object);
+    if (owner?.kind === "AccessPolicy") policies.enqueue({ name: owner.name, ...namespaceOf(object) });
+    if (owner?.kind === "ClusterAccessPolicy") clusterPolicies.enqueue({ name: owner.name });
+  });
+  caches.sessions.onChange(({ object }) => sessions.enqueue(refOf(object)));
+
+  return {
+    run: async (signal) => {
+      const all = [resources, policies, clusterPolicies, providers, sessions];
+      await Promise.all(all.map((controller) => controller.run(signal)));
+    },
+    gatewayReported: (resource) => resources.enqueue(resource),
+    everyResource: () => wakeIn(undefined, () => true),
+  };
+}
+
+/** Our own writes of a status, which change nothing that is decided from. */
+function isStatusOnly(change: Change<KubeObject>): boolean {
+  if (change.kind !== "changed") return false;
+  const { object, before } = change;
+  return (
+    object.metadata.uid === before.metadata.uid &&
+    object.metadata.generation === before.metadata.generation &&
+    object.metadata.deletionTimestamp === before.metadata.deletionTimestamp &&
+    sameLabels(object, before)
+  );
+}
+
+function sameLabels(a: KubeObject, b: KubeObject): boolean {
+  const [x, y] = [a.metadata.labels ?? {}, b.metadata.labels ?? {}];
+  const keys = Object.keys(x);
+  return keys.length === Object.keys(y).length && keys.every((key) => x[key] === y[key]);
+}
+
+const namespaceOf = ({ metadata }: KubeObject): { readonly namespace?: string } =>
+  metadata.namespace === undefined ? {} : { namespace: metadata.namespace };
+const refOf = (object: KubeObject): ObjectRef => ({ name: object.metadata.name, ...namespaceOf(object) });

@@ -1,0 +1,56 @@
+import { isSelectedBy } from "@sallyport/crds";
+import type { KubeClient } from "../kube/index.ts";
+import { gatewayContainerName } from "../placement/index.ts";
+import type { OperatorCaches } from "../resources/caches.ts";
+import { kinds } from "../resources/kinds.ts";
+import { isSelectedPod } from "../resources/protected-resource/decide.ts";
+import type { AdmissionHandler } from "./server.ts";
+
+/** What the answer to exec, attach and port-forward reads. */
+export interface ConnectParts {
+  readonly client: KubeClient;
+  readonly caches: Pick<OperatorCaches, "protectedResources" | "services">;
+  readonly breakGlassGroup: string;
+}
+
+/**
+ * Exec, attach, port-forward and proxy into pods that hold a gateway, or are the server behind one, come from inside
+ * the pod and pass by every network policy: they are closed to all but the break-glass group.
+ */
+export function connectReview({ client, caches, breakGlassGroup }: ConnectParts): AdmissionHandler {
+  return async ({ operation, resource, subResource, namespace, name, groups }) => {
+    if (operation !== "CONNECT" || namespace === undefined || name === undefined) return { allowed: true };
+    if (groups.includes(breakGlassGroup)) return { allowed: true };
+    const resources = caches.protectedResources
+      .list(namespace)
+      .filter(({ spec }) => spec.bypassProtection.exec === "Enforce");
+    if (resources.length === 0) return { allowed: true };
+    const message = `${resource}/${subResource ?? ""} is closed here; connect through the Sallyport gateway`;
+    const target = subResource === "proxy" ? proxied(name) : name;
+    if (resource === "services") {
+      const isServer = resources.some(({ spec }) => spec.endpoint.serviceRef?.name === target);
+      return isServer ? { allowed: false, message } : { allowed: true };
+    }
+    // Live: a pod of a moment ago must not slip through a cache.
+    const pod = await client.find(kinds.pod, { namespace, name: target }, { timeoutMs: 2_000 });
+    if (pod === undefined) return { allowed: true };
+    const containers = [...(pod.spec.initContainers ?? []), ...pod.spec.containers];
+    const labels = pod.metadata.labels ?? {};
+    const isGuarded =
+      containers.some((container) => container.name === gatewayContainerName) ||
+      resources.some((one) => {
+        const { serviceRef } = one.spec.endpoint;
+        const service = serviceRef && caches.services.get({ namespace, name: serviceRef.name });
+        const selector = service?.spec?.selector;
+        const isServer = selector !== undefined && isSelectedBy({ matchLabels: selector }, labels);
+        return isServer || isSelectedPod(one, labels);
+      });
+    return isGuarded ? { allowed: false, message } : { allowed: true };
+  };
+}
+
+/** A proxy names its target as `[scheme:]name[:port]`. */
+function proxied(name: string): string {
+  const parts = name.split(":");
+  return (parts.length === 3 ? parts[1] : parts[0]) ?? name;
+}

@@ -1,0 +1,156 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { createServer, type Server } from "node:https";
+import type { Log } from "../kube/index.ts";
+import { type AdmissionRequest, type AdmissionResponse, readReview } from "./review.ts";
+
+/** Answers one kind of question. */
+export type AdmissionHandler = (request: AdmissionRequest) => AdmissionResponse | Promise<AdmissionResponse>;
+
+/** What the server is made of. */
+export interface WebhookServerParts {
+  readonly host: string;
+  readonly port: number;
+  readonly handlers: Readonly<Record<string, AdmissionHandler>>;
+  readonly log: Log;
+  /** Told how long each answer took, by path and result. */
+  readonly onAnswer?: (path: string, result: "allowed" | "denied" | "failed", seconds: number) => void;
+}
+
+/** Bounds of the server; the API server sends objects of at most 3 MiB, old and new. */
+export const webhookLimits = {
+  bodyBytesMax: 7 * 1024 * 1024,
+  concurrencyMax: 64,
+  answerMs: 4_000,
+} as const;
+
+/** Admission over TLS. Nothing is answered before the first certificate is there. */
+export class WebhookServer {
+  readonly #parts: WebhookServerParts;
+  #server: Server | undefined;
+  #active = 0;
+
+  constructor(parts: WebhookServerParts) {
+    this.#parts = parts;
+  }
+
+  get isServing(): boolean {
+    return this.#server?.listening ?? false;
+  }
+
+  get port(): number {
+    const address = this.#server?.address();
+    return typeof address === "object" && address !== null ? address.port : 0;
+  }
+
+  /** Takes a certificate: starts with the first, and serves each further one without an interruption. */
+  async use(certificate: { readonly certificate: string; readonly key: string }): Promise<void> {
+    const context = { cert: certificate.certificate, key: certificate.key, minVersion: "TLSv1.2" } as const;
+    if (this.#server !== undefined) {
+      this.#server.setSecureContext(context);
+      return;
+    }
+    const server = createServer(context, (request, response) => void this.#answer(request, response));
+    server.requestTimeout = 10_000;
+    server.headersTimeout = 5_000;
+    server.keepAliveTimeout = 60_000;
+    server.maxConnections = 4 * webhookLimits.concurrencyMax;
+    server.on("tlsClientError", () => undefined);
+    this.#server = server;
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", reject);
+      server.listen(this.#parts.port, this.#parts.host, resolve);
+    });
+  }
+
+  /** Stops taking questions and answers those that are open. */
+  async close(): Promise<void> {
+    const server = this.#server;
+    if (server === undefined) return;
+    await new Promise<void>((resolve) => {
+      server.close(() => resolve());
+      server.closeIdleConnections();
+      setTimeout(() => server.closeAllConnections(), webhookLimits.answerMs).unref();
+    });
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { handlers, log, onAnswer } = this.#parts;
+    const begunAt = performance.now();
+    const path = new URL(request.url ?? "/", "https://webhook").pathname;
+    const handler = Object.hasOwn(handlers, path) ? handlers[path] : undefined;
+    const send = (status: number, body: object) => {
+      const text = JSON.stringify(body);
+      response.writeHead(status, {
+        "content-type": "application/json",
+        "content-length": Buffer.byteLength(text),
+      });
+      response.end(text);
+    };
+    const told = (result: "allowed" | "denied" | "failed") =>
+      onAnswer?.(path, result, (performance.now() - begunAt) / 1000);
+    if (handler === undefined || request.method !== "POST") {
+      send(404, { message: "not found" });
+      return;
+    }
+    // More than we can hold: the API server does what failurePolicy says.
+    if (this.#active >= webhookLimits.concurrencyMax) {
+      send(503, { message: "busy" });
+      told("failed");
+      return;
+    }
+    this.#active += 1;
+    try {
+      const review = readReview(await bodyOf(request));
+      const answer = await withDeadline(handler(review.request));
+      send(200, {
+        apiVersion: "admission.k8s.io/v1",
+        kind: "AdmissionReview",
+        response: { uid: review.request.uid, ...encoded(answer) },
+      });
+      told(answer.allowed ? "allowed" : "denied");
+    } catch (error) {
+      log.warn({ path, err: error }, "an admission request could not be answered");
+      if (!response.headersSent)
+        send(error instanceof RangeError ? 413 : 500, { message: "the webhook failed" });
+      told("failed");
+    } finally {
+      this.#active -= 1;
+    }
+  }
+}
+
+function encoded({ allowed, message, warnings, patch }: AdmissionResponse): object {
+  return {
+    allowed,
+    ...(message !== undefined && { status: { code: 403, reason: "Forbidden", message } }),
+    ...(warnings !== undefined && warnings.length > 0 && { warnings }),
+    ...(patch !== undefined &&
+      patch.length > 0 && {
+        patchType: "JSONPatch",
+        patch: Buffer.from(JSON.stringify(patch)).toString("base64"),
+      }),
+  };
+}
+
+async function bodyOf(request: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > webhookLimits.bodyBytesMax) throw new RangeError("the request is too long");
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString("utf8");
+}
+
+async function withDeadline<T>(answer: T | Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error("the answer took too long")), webhookLimits.answerMs);
+  });
+  try {
+    return await Promise.race([answer, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
