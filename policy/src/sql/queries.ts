@@ -2,6 +2,7 @@
 import { isMergeUnbounded, isUnbounded } from "./always-true.ts";
 import { walkExpression, walkFields } from "./expressions.ts";
 import { operatorCall } from "./functions.ts";
+import { withNamedSetting } from "./named-setting.ts";
 import type { RelationInfo } from "./names.ts";
 import { readRelation, relationOf, writeRelation } from "./relations.ts";
 import { listOf, nodeOf, stringsOf, type TreeNode, tagOf, textOf } from "./tree.ts";
@@ -34,7 +35,7 @@ function select(walk: Walk, node: TreeNode, scope: Scope): Scope {
   for (const item of listOf(node, "fromClause")) fromItem(walk, item, scope);
   const locking = listOf(node, "lockingClause");
   if (locking.length > 0) lock(walk, locking, scope);
-  walkFields(walk, node, selectFields, scope);
+  walkFields(walk, withNamedSetting(walk, node), selectFields, scope);
   selectInto(walk, node, scope);
   return scope;
 }
