@@ -4,6 +4,7 @@ import { setNameStatement } from "./application-name.ts";
 import { type BindParts, type RecordedParameter, readBind, recordedParameters } from "./bind.ts";
 import { flushFrame, frontend, lengthAt, parseFrame, queryFrame, readText } from "./frames.ts";
 import { HeldBytes } from "./held-bytes.ts";
+import { largeObjectSelect } from "./large-object-call.ts";
 import { Outbox } from "./outbox.ts";
 import { Owed } from "./owed.ts";
 import { PortalEntry, StatementEntry } from "./prepared.ts";
@@ -218,22 +219,44 @@ export class ClientHalf {
     this.state.push(entry);
   }
 
-  /** FunctionCall names a function by its oid alone: refused whatever policy says, unless it is only observed. */
+  /** FunctionCall names a function by its oid alone: refused whatever policy says, but for large objects. */
   private functionCall(chunk: Buffer, at: number, end: number): Promise<void> | undefined {
-    const judged = this.options.judge.judgeCommand(functionCallCommand);
-    const outcome = this.request(judged, undefined);
-    if (!(outcome instanceof Promise)) return this.sendFunctionCall(outcome, chunk, at, end);
-    return this.unlessIgnored(outcome, (later) => this.sendFunctionCall(later, chunk, at, end));
+    const text = largeObjectSelect(chunk, at, end);
+    if (text === undefined) {
+      return this.admitFunctionCall(this.options.judge.judgeCommand(functionCallCommand), chunk, at, end);
+    }
+    const judged = this.judge.now(text);
+    if (judged !== undefined) return this.admitFunctionCall(judged, chunk, at, end);
+    return this.judge.later(text, (later) => this.admitFunctionCall(later, chunk, at, end));
   }
 
-  private sendFunctionCall(outcome: Permit | Refusal, chunk: Buffer, at: number, end: number): undefined {
+  private admitFunctionCall(
+    judged: Judged,
+    chunk: Buffer,
+    at: number,
+    end: number,
+  ): Promise<void> | undefined {
+    const outcome = this.request(judged, undefined);
+    if (!(outcome instanceof Promise)) return this.sendFunctionCall(outcome, judged, chunk, at, end);
+    return this.unlessIgnored(outcome, (later) => this.sendFunctionCall(later, judged, chunk, at, end));
+  }
+
+  private sendFunctionCall(
+    outcome: Permit | Refusal,
+    judged: Judged,
+    chunk: Buffer,
+    at: number,
+    end: number,
+  ): undefined {
     const entry = new Owed("query", this.state.segment);
-    if (outcome.kind === "permit" && this.options.guard.isObserving) {
+    const isKnown = judged.command !== functionCallCommand;
+    if (outcome.kind === "permit" && (isKnown || this.options.guard.isObserving)) {
       this.up.passCommand(outcome, chunk, at, end);
       this.begin(entry, outcome.number);
     } else {
-      entry.refusal = functionCallRefusal;
-      this.up.own(queryFrame(this.failing(functionCallRefusal)));
+      entry.refusal =
+        isKnown && outcome.kind === "refusal" ? sqlRefusal(outcome, judged) : functionCallRefusal;
+      this.up.own(queryFrame(this.failing(entry.refusal)));
     }
     this.state.push(entry);
   }
