@@ -42,9 +42,25 @@ export function kindOf(key: string): string {
 }
 
 /** Names a set of documents, whatever their order. */
-export function digestOf(documents: Iterable<BundleDocument>): string {
-  const lines = [...documents].map(({ key, json }) => `${key}\0${hashOf(json)}\n`).sort();
-  return hashOf(lines.join(""));
+export function digestOf(documents: readonly BundleDocument[]): string {
+  const known = digests.get(documents);
+  if (known !== undefined) return known;
+  const lines = documents.map((document) => `${document.key}\0${hashOfDocument(document)}\n`).sort();
+  const digest = hashOf(lines.join(""));
+  digests.set(documents, digest);
+  return digest;
+}
+
+// Bundles and documents are never changed once made, and compared far more often than made.
+const digests = new WeakMap<readonly BundleDocument[], string>();
+const hashes = new WeakMap<BundleDocument, string>();
+
+function hashOfDocument(document: BundleDocument): string {
+  const known = hashes.get(document);
+  if (known !== undefined) return known;
+  const hash = hashOf(document.json);
+  hashes.set(document, hash);
+  return hash;
 }
 
 /** The update from what a gateway holds; whole where it holds nothing. */

@@ -1,0 +1,252 @@
+import { createServer, type Server, type TLSSocket } from "node:tls";
+import {
+  type ApprovalAsk,
+  type CertificatePurpose,
+  controlLimits,
+  controlProtocol,
+  FramedConnection,
+  type OperatorMessage,
+  type SessionReport,
+} from "@sallyport/control";
+import type { Log } from "../kube/index.ts";
+import type { GatewayReport, GatewayReports } from "../resources/gateway-reports.ts";
+import type { BundleStore } from "./bundle-store.ts";
+import type { Authenticated, GatewayAuthenticator } from "./gateway-authenticator.ts";
+import { GatewayStream } from "./gateway-stream.ts";
+import { type IntakeLimits, SessionIntake } from "./session-intake.ts";
+
+/** What gateways tell that others act upon. */
+export interface ControlEvents {
+  /** Sessions that are to have an object, at most so many a second for a resource. */
+  readonly sessions?: (resource: string, reports: readonly SessionReport[]) => void;
+  /** What a resource's gateways say of themselves is another; see `ControlServer.of`. */
+  readonly changed?: (resource: string) => void;
+  readonly asked?: (resource: string, ask: ApprovalAsk, stream: GatewayStream) => void;
+  readonly withdrawn?: (resource: string, id: string) => void;
+}
+
+/** A certificate that a gateway asks for. All names follow from the resource. */
+export interface CertificateOrder {
+  readonly purpose: CertificatePurpose;
+  /** PEM of the gateway's public key, whose private part it has shown to hold. */
+  readonly publicKey: string;
+  readonly resource: string;
+  readonly podUid: string;
+}
+
+/** What the control stream is served with. */
+export interface ControlServerOptions {
+  readonly host: string;
+  readonly port: number;
+  /** The serving certificate of the moment; asked again every few seconds. */
+  readonly certificate: () => { readonly certificate: string; readonly key: string };
+  readonly authenticator: GatewayAuthenticator;
+  readonly bundles: BundleStore;
+  /** Whether the watches behind the bundles are alive; absent: always. */
+  readonly isCurrent?: () => boolean;
+  readonly recorderOf?: (namespace: string) => string | undefined;
+  readonly signCertificate?: (
+    order: CertificateOrder,
+  ) => Promise<{ readonly certificate: string; readonly authorities: string }>;
+  readonly events?: ControlEvents;
+  readonly log: Log;
+  readonly intake?: IntakeLimits;
+  readonly recheckMs?: number;
+  readonly currentEveryMs?: number;
+  readonly heartbeatMs?: number;
+  readonly silenceMs?: number;
+}
+
+const connectionsMax = 8192;
+const handshakeMs = 10_000;
+const reviewsAtOnce = 16;
+const reviewsWaitingMax = 1024;
+const streamsOfPodMax = 32;
+const certificateEveryMs = 5_000;
+
+/** Serves gateways; every replica of the operator runs one. */
+export class ControlServer implements GatewayReports {
+  readonly #options: ControlServerOptions;
+  readonly #streams = new Map<string, Set<GatewayStream>>();
+  readonly #intakes = new Map<string, SessionIntake>();
+  readonly #sockets = new Set<TLSSocket>();
+  readonly #reviews = new Slots(reviewsAtOnce, reviewsWaitingMax);
+  #server: Server | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #shown = "";
+
+  constructor(options: ControlServerOptions) {
+    this.#options = options;
+  }
+
+  /** Listens; answers the port. */
+  async start(): Promise<number> {
+    const { host, port, certificate } = this.#options;
+    const { certificate: cert, key } = certificate();
+    const server = createServer({
+      cert,
+      key,
+      minVersion: "TLSv1.3",
+      ALPNProtocols: [controlProtocol],
+      handshakeTimeout: handshakeMs,
+    });
+    server.maxConnections = connectionsMax;
+    server.on("tlsClientError", () => undefined);
+    server.on("secureConnection", (socket) => this.#accept(socket));
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", reject);
+      server.listen({ host, port, backlog: 1024 }, resolve);
+    });
+    this.#server = server;
+    this.#shown = cert;
+    this.#timer = setInterval(() => this.#renewCertificate(), certificateEveryMs);
+    this.#timer.unref();
+    const address = server.address();
+    return typeof address === "object" && address !== null ? address.port : port;
+  }
+
+  /** Ends all streams; their gateways go to another replica. */
+  stop(): void {
+    clearInterval(this.#timer);
+    this.#server?.close();
+    for (const socket of this.#sockets) socket.destroy();
+    for (const intake of this.#intakes.values()) intake.close();
+  }
+
+  /** What the gateways of a resource say of themselves; a pod's several processes speak as one. */
+  of(resource: string): readonly GatewayReport[] {
+    const digest = this.#options.bundles.digest(resource);
+    const reports = new Map<string, GatewayReport>();
+    for (const stream of this.#streams.get(resource) ?? []) {
+      const podUid = stream.gateway?.pod.uid ?? "";
+      const before = reports.get(podUid);
+      const isCurrent =
+        digest !== undefined && stream.digestInForce === digest && before?.isCurrent !== false;
+      reports.set(podUid, { podUid, isCurrent, problems: [...(before?.problems ?? []), ...stream.problems] });
+    }
+    return [...reports.values()];
+  }
+
+  /** Has the gateways of a resource end a session; the one that has it does. */
+  endSession(resource: string, session: string, reason: string): void {
+    for (const stream of this.#streams.get(resource) ?? []) stream.endSession(session, reason);
+  }
+
+  /** Tells every gateway, or those of one resource, of a revocation or a decision. */
+  tell(message: Extract<OperatorMessage, { kind: "revoke" | "decision" }>, resource?: string): void {
+    for (const [name, streams] of this.#streams) {
+      if (resource === undefined || resource === name) for (const stream of streams) stream.tell(message);
+    }
+  }
+
+  /** A pod was changed or is gone: its streams are looked at now and not at the next turn. */
+  async recheck(podUid: string): Promise<void> {
+    const streams = [...this.#streams.values()].flatMap((each) => [...each]);
+    const own = streams.filter(({ gateway }) => gateway?.pod.uid === podUid);
+    await Promise.all(own.map((stream) => stream.recheck()));
+  }
+
+  #accept(socket: TLSSocket): void {
+    const { heartbeatMs, silenceMs, log } = this.#options;
+    this.#sockets.add(socket);
+    socket.once("close", () => this.#sockets.delete(socket));
+    socket.setNoDelay(true);
+    const connection = new FramedConnection(socket, {
+      frameBytesMax: controlLimits.helloBytesMax,
+      queuedBytesMax: 2 * controlLimits.bundleBytesMax,
+      ...(heartbeatMs !== undefined && { heartbeatMs }),
+      ...(silenceMs !== undefined && { silenceMs }),
+    });
+    if (socket.alpnProtocol !== controlProtocol) {
+      connection.end();
+      return;
+    }
+    const stream = new GatewayStream(connection, {
+      options: this.#options,
+      authenticate: (token) => this.#authenticate(token),
+      intake: (resource) => this.#intake(resource),
+      joined: (each, { resource, pod }) => {
+        const streams = this.#streams.get(resource) ?? new Set();
+        const ofPod = [...streams].filter(({ gateway }) => gateway?.pod.uid === pod.uid);
+        if (ofPod.length >= streamsOfPodMax) return false;
+        this.#streams.set(resource, streams.add(each));
+        log.info({ resource, pod: pod.name }, "a gateway opened its stream");
+        return true;
+      },
+      left: (each) => this.#left(each),
+    });
+    stream.run().catch((error: unknown) => {
+      const resource = stream.gateway?.resource;
+      log.info(
+        { resource, cause: error instanceof Error ? error.message : "failed" },
+        "a control stream ended",
+      );
+    });
+  }
+
+  #left(stream: GatewayStream): void {
+    const resource = stream.gateway?.resource;
+    if (resource === undefined) return;
+    const streams = this.#streams.get(resource);
+    streams?.delete(stream);
+    if (streams?.size === 0) this.#streams.delete(resource);
+    this.#options.events?.changed?.(resource);
+  }
+
+  async #authenticate(token: string): Promise<Authenticated | "busy"> {
+    const leave = await this.#reviews.enter();
+    if (leave === undefined) return "busy";
+    try {
+      return await this.#options.authenticator.authenticate(token);
+    } catch (error) {
+      this.#options.log.warn({ err: error }, "a gateway could not be proved");
+      return "busy";
+    } finally {
+      leave();
+    }
+  }
+
+  #intake(resource: string): SessionIntake {
+    const known = this.#intakes.get(resource);
+    if (known !== undefined) return known;
+    const pass = (reports: readonly SessionReport[]) => this.#options.events?.sessions?.(resource, reports);
+    const intake = new SessionIntake(pass, this.#options.intake);
+    this.#intakes.set(resource, intake);
+    return intake;
+  }
+
+  #renewCertificate(): void {
+    try {
+      const { certificate, key } = this.#options.certificate();
+      if (certificate === this.#shown) return;
+      this.#server?.setSecureContext({ cert: certificate, key, minVersion: "TLSv1.3" });
+      this.#shown = certificate;
+    } catch (error) {
+      this.#options.log.warn({ err: error }, "the control stream's certificate could not be renewed");
+    }
+  }
+}
+
+/** So many at once, so many more that wait; the rest is turned away. */
+class Slots {
+  readonly #waiting: (() => void)[] = [];
+  readonly #waitingMax: number;
+  #free: number;
+
+  constructor(atOnce: number, waitingMax: number) {
+    this.#free = atOnce;
+    this.#waitingMax = waitingMax;
+  }
+
+  /** Resolves with what gives the place back; undefined where too many wait already. */
+  async enter(): Promise<(() => void) | undefined> {
+    if (this.#free > 0) this.#free--;
+    else if (this.#waiting.length >= this.#waitingMax) return undefined;
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    return () => {
+      const next = this.#waiting.shift();
+      if (next === undefined) this.#free++;
+      else next();
+    };
+  }
+}

@@ -1,0 +1,20 @@
+/**
+ * The control stream: gateways prove themselves, get what concerns their resource on every change, and report. Any
+ * replica serves it; what to serve and what to do with reports is decided elsewhere.
+ */
+export { BundleStore } from "./bundle-store.ts";
+export {
+  type CertificateOrder,
+  type ControlEvents,
+  ControlServer,
+  type ControlServerOptions,
+} from "./control-server.ts";
+export {
+  type Authenticated,
+  GatewayAuthenticator,
+  type GatewayAuthenticatorOptions,
+  type IsGateway,
+  type LivePod,
+} from "./gateway-authenticator.ts";
+export { parseHead, publishHeads, type RecorderHead, type RecorderHeadsOptions } from "./recorder-heads.ts";
+export { defaultIntakeLimits, type IntakeLimits } from "./session-intake.ts";

@@ -1,0 +1,82 @@
+import type { SessionReport } from "@sallyport/control";
+
+/** Bounds of what one resource's gateways may make the operator write. */
+export interface IntakeLimits {
+  readonly liveMax: number;
+  readonly writesPerSecond: number;
+  readonly waitingMax: number;
+}
+
+/** What the design says. */
+export const defaultIntakeLimits: IntakeLimits = { liveMax: 500, writesPerSecond: 20, waitingMax: 2_000 };
+
+/**
+ * Passes on the sessions of one resource at a bounded rate. Of a session that waits only the latest report counts;
+ * beyond the live ones that may have an object, sessions are only in the recorder's list.
+ */
+export class SessionIntake {
+  readonly #limits: IntakeLimits;
+  readonly #pass: (reports: readonly SessionReport[]) => void;
+  readonly #live = new Set<string>();
+  readonly #waiting = new Map<string, SessionReport>();
+  #tokens: number;
+  #filledAt: number;
+  #timer: NodeJS.Timeout | undefined;
+  /** Reports that had no place. */
+  dropped = 0;
+
+  constructor(pass: (reports: readonly SessionReport[]) => void, limits: IntakeLimits = defaultIntakeLimits) {
+    this.#pass = pass;
+    this.#limits = limits;
+    this.#tokens = limits.writesPerSecond;
+    this.#filledAt = performance.now();
+  }
+
+  take(reports: readonly SessionReport[]): void {
+    for (const report of reports) {
+      const isKnown = this.#live.has(report.id);
+      if (!isKnown && report.state === "Live") {
+        if (this.#live.size >= this.#limits.liveMax) {
+          this.dropped++;
+          continue;
+        }
+        this.#live.add(report.id);
+      }
+      if (report.state === "Ended") this.#live.delete(report.id);
+      if (!this.#waiting.has(report.id) && this.#waiting.size >= this.#limits.waitingMax) this.dropped++;
+      else this.#waiting.set(report.id, report);
+    }
+    this.#release();
+  }
+
+  /** Nobody is left who could report these as ended. */
+  close(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #release(): void {
+    const { writesPerSecond } = this.#limits;
+    const now = performance.now();
+    this.#tokens = Math.min(
+      writesPerSecond,
+      this.#tokens + ((now - this.#filledAt) / 1000) * writesPerSecond,
+    );
+    this.#filledAt = now;
+    const released: SessionReport[] = [];
+    for (const [id, report] of this.#waiting) {
+      if (this.#tokens < 1) break;
+      this.#tokens--;
+      this.#waiting.delete(id);
+      released.push(report);
+    }
+    if (released.length > 0) this.#pass(released);
+    if (this.#waiting.size > 0 && this.#timer === undefined) {
+      this.#timer = setTimeout(() => {
+        this.#timer = undefined;
+        this.#release();
+      }, 1000 / writesPerSecond);
+      this.#timer.unref();
+    }
+  }
+}
