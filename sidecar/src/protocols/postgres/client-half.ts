@@ -10,6 +10,7 @@ import { Owed } from "./owed.ts";
 import { PortalEntry, StatementEntry } from "./prepared.ts";
 import { recorded } from "./recorded-text.ts";
 import {
+  failingUtility,
   fetchCommand,
   functionCallCommand,
   functionCallRefusal,
@@ -211,10 +212,13 @@ export class ClientHalf {
       else this.up.ownCommand(outcome, queryFrame(this.namedAs(judged.applicationName)));
       entry.effects = judged.effects;
       entry.changesNames = judged.changesNames;
+      entry.mayCopy = judged.mayCopy;
       this.begin(entry, outcome.number);
     } else {
       entry.refusal = sqlRefusal(outcome, judged);
-      this.up.own(queryFrame(this.failing(entry.refusal)));
+      const utility =
+        judged.rejection === undefined ? undefined : failingUtility(judged.text, this.nonceName);
+      this.up.own(queryFrame(utility ?? this.failing(entry.refusal)));
     }
     this.state.push(entry);
   }
@@ -283,7 +287,7 @@ export class ClientHalf {
     end: number,
   ): Promise<void> | undefined {
     const preview = this.options.guard.preview(judged.verdict);
-    if (preview === undefined) return this.refuseJudged(judged);
+    if (preview === undefined) return this.refuseJudged(judged, name);
     const { state } = this;
     if (state.statements.size >= this.options.limits.preparedMax) {
       throw new GatewayError("tooLarge", { detail: "too many prepared statements in one session" });
@@ -301,8 +305,10 @@ export class ClientHalf {
     const message = readBind(chunk, at + 5, end);
     if (message === undefined) throw new GatewayError("protocolViolation", { detail: "malformed Bind" });
     const entry = this.state.statements.newest(message.statement);
-    // What an earlier segment has left unanswered may not exist after all.
-    if (entry !== undefined && !entry.confirmed && entry.segment !== this.state.segment) {
+    // What an earlier segment has left unanswered may not exist after all, and PREPARE, DEALLOCATE or DISCARD on their
+    // way may change what the name means.
+    const isDoubtful = entry !== undefined && !entry.confirmed && entry.segment !== this.state.segment;
+    if (isDoubtful || this.state.owed.unsettled > 0) {
       return this.afterSettled(() => this.bindTo(message, end));
     }
     return this.bindTo(message, end);
@@ -395,6 +401,7 @@ export class ClientHalf {
     const owed = new Owed("execute", this.state.segment);
     owed.effects = judged.effects;
     owed.changesNames = judged.changesNames;
+    owed.mayCopy = judged.mayCopy;
     this.begin(owed, portal.number);
     this.state.push(owed);
     return undefined;
@@ -460,20 +467,25 @@ export class ClientHalf {
     if (!this.state.isIgnored) then(settled);
   }
 
-  /** Refuses a message of the extended protocol whose verdict is known not to allow it. */
-  private refuseJudged(judged: Judged): Promise<void> | undefined {
+  /** Refuses a message of the extended protocol whose verdict is known not to allow it; `name` is that of a Parse. */
+  private refuseJudged(judged: Judged, name?: string): Promise<void> | undefined {
     const refuse = (outcome: Permit | Refusal): undefined => {
-      if (outcome.kind !== "permit") this.refuseExtended(sqlRefusal(outcome, judged));
+      if (outcome.kind === "permit") return;
+      // A Parse of the unnamed statement drops the old one, also where it fails: here too.
+      const dropped = name === "" ? new StatementEntry("", judged, this.state.segment) : undefined;
+      this.refuseExtended(sqlRefusal(outcome, judged), dropped);
     };
     const outcome = this.request(judged, undefined);
     return outcome instanceof Promise ? this.unlessIgnored(outcome, refuse) : refuse(outcome);
   }
 
   /** A statement that must fail, prepared in place of the refused message; all until Sync is skipped by the server. */
-  private refuseExtended(refusal: SqlRefusal): void {
-    this.up.own(parseFrame(this.options.nonce, this.failing(refusal)));
+  private refuseExtended(refusal: SqlRefusal, dropped?: StatementEntry): void {
+    this.up.own(parseFrame(dropped === undefined ? this.options.nonce : "", this.failing(refusal)));
     const owed = new Owed("parse", this.state.segment);
     owed.refusal = refusal;
+    owed.entry = dropped;
+    if (dropped !== undefined) this.state.statements.put(dropped);
     this.state.push(owed);
     this.state.isSkipping = true;
   }
@@ -483,8 +495,12 @@ export class ClientHalf {
    * after it (25P02): what fails in place of the first two must be a syntax error too.
    */
   private failing(refusal: SqlRefusal): string {
-    const name = `"${this.options.nonce}"`;
+    const name = this.nonceName;
     return refusal.sqlstate === "42601" || refusal.isFoundFirst ? name : `SELECT ${name}`;
+  }
+
+  private get nonceName(): string {
+    return `"${this.options.nonce}"`;
   }
 
   private begin(owed: Owed, number: number): void {

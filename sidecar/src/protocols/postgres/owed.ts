@@ -25,6 +25,10 @@ export class Owed {
   changesNames = false;
   /** query, execute: how many statements have completed. */
   completed = 0;
+  /** query: true once something has come that a ReadyForQuery may follow. */
+  isAnswered = false;
+  /** query, execute: whether the text may ask for COPY's own messages. */
+  mayCopy = false;
   /** query, execute: the command's number in the recording; 0 where it has none. */
   number = 0;
   startedMs = 0;

@@ -101,7 +101,10 @@ export class PreparedStatements {
     this.byName.delete(name);
   }
 
+  /** DEALLOCATE ALL and DISCARD ALL: the server keeps the unnamed statement, which no SQL can name. */
   clear(): void {
+    const unnamed = this.byName.get("");
     this.byName.clear();
+    if (unnamed !== undefined) this.byName.set("", unnamed);
   }
 }

@@ -28,6 +28,39 @@ export function unknownStatement(name: string): SqlRefusal {
   return { sqlstate: "26000", message, isFoundFirst: true };
 }
 
+/**
+ * What fails in place of a definition whose names are not there. The server looks at the transaction first (25006, with the
+ * command's tag in its words) and at names afterwards, so it must be the same command on a name that nobody has.
+ */
+export function failingUtility(text: string, name: string): string | undefined {
+  const command = text.replace(leadingSpace, "");
+  for (const [begin, fail] of utilities) {
+    const found = begin.exec(command);
+    if (found !== null) return fail(name, found[1] ?? "");
+  }
+  return undefined;
+}
+
+const leadingSpace = /^(?:\s|--[^\n]*\n|\/\*[^*]*\*\/)+/;
+const utilities: readonly (readonly [RegExp, (name: string, kind: string) => string])[] = [
+  [
+    /^(drop\s+(?:table|view|materialized\s+view|index|sequence|schema|type|domain|foreign\s+table))\s/i,
+    (name, drop) => `${drop} ${name}`,
+  ],
+  [/^(drop\s+(?:function|procedure|routine))\s/i, (name, drop) => `${drop} ${name}()`],
+  [
+    /^(alter\s+(?:table|view|materialized\s+view|index|sequence|foreign\s+table))\s/i,
+    (name, alter) => `${alter} ${name} RENAME TO renamed`,
+  ],
+  [/^truncate\s/i, (name) => `TRUNCATE ${name}`],
+  [/^create\s+(?:unique\s+)?index\s/i, (name) => `CREATE INDEX ON ${name} (x)`],
+  [/^create\s+(?:or\s+replace\s+)?view\s/i, (name) => `CREATE VIEW pg_temp.x AS SELECT ${name}`],
+  [/^comment\s/i, (name) => `COMMENT ON TABLE ${name} IS NULL`],
+  [/^refresh\s/i, (name) => `REFRESH MATERIALIZED VIEW ${name}`],
+  [/^grant\s/i, (name) => `GRANT SELECT ON ${name} TO CURRENT_USER`],
+  [/^revoke\s/i, (name) => `REVOKE SELECT ON ${name} FROM CURRENT_USER`],
+];
+
 /** FunctionCall names a function by its oid alone: nobody can tell what it does. */
 export const functionCallRefusal: SqlRefusal = {
   sqlstate: "42501",

@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import type { SessionEffect } from "@sallyport/policy";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import { backend, errorFrame, lengthAt, readErrorFields } from "./frames.ts";
@@ -20,6 +21,8 @@ export class ServerHalf {
   /** Bytes left of a message that is passed on while it comes. */
   private streaming = 0;
   private isStreamingRows = false;
+  /** What the command at the head of the queue has announced: rows, or the data of a COPY. */
+  private announced: "nothing" | "rows" | "copy" = "nothing";
   private failedSinceReady = false;
   /** The server ignores everything up to the next Sync. */
   private isServerSkipping = false;
@@ -75,6 +78,7 @@ export class ServerHalf {
         at += size;
         continue;
       }
+      if (isBare(type) && size !== 5) throw malformed();
       this.answered(type);
       this.isStreamingRows = type === backend.rowDescription;
       this.streaming = size;
@@ -86,7 +90,8 @@ export class ServerHalf {
   /** Counts and passes the run of rows that starts at `at`; most bytes of most answers go through here. */
   private passRows(chunk: Buffer, at: number, firstSize: number): number {
     const { length } = chunk;
-    const type = chunk[at];
+    const type = chunk[at] ?? 0;
+    if (!this.isRowOwed(type)) throw unexpected(type);
     let rows = 0;
     let size = firstSize;
     let next = at;
@@ -118,6 +123,14 @@ export class ServerHalf {
       this.options.guard.rows(running.number, chunk.subarray(from, end));
   }
 
+  /** Rows belong to the command at the head alone: what was refused, or has announced none, has none. */
+  private isRowOwed(type: number): boolean {
+    if (type === backend.copyData) return this.announced === "copy";
+    const first = this.state.owed.first();
+    if (first?.kind === "execute") return this.announced !== "copy";
+    return this.announced === "rows";
+  }
+
   private running(): Owed | undefined {
     const first = this.state.owed.first();
     return first?.isRunning ? first : undefined;
@@ -130,9 +143,11 @@ export class ServerHalf {
     const { state } = this;
     this.skipMaybeSyncs();
     const first = state.owed.first();
+    // What was replaced by a statement that must fail has no answer but an error.
+    if (first?.refusal !== undefined) throw unexpected(type);
     switch (type) {
       case backend.parseComplete:
-        if (first?.kind !== "parse" || first.refusal !== undefined) throw unexpected(type);
+        if (first?.kind !== "parse") throw unexpected(type);
         if (first.entry !== undefined) state.statements.confirm(first.entry);
         state.owed.shift();
         return;
@@ -148,7 +163,8 @@ export class ServerHalf {
         return;
       case backend.rowDescription:
         if (first?.kind === "describe") state.owed.shift();
-        else if (first?.kind !== "query") throw unexpected(type);
+        else if (first?.kind !== "query" || this.announced !== "nothing") throw unexpected(type);
+        else this.announced = "rows";
         return;
       case backend.parameterDescription:
         if (first?.kind !== "describe") throw unexpected(type);
@@ -157,20 +173,25 @@ export class ServerHalf {
       case backend.portalSuspended:
         if (first?.kind === "execute") this.finishExecute();
         else if (first?.kind !== "query" || type === backend.portalSuspended) throw unexpected(type);
+        else first.isAnswered = true;
         return;
       case backend.copyInResponse:
-        if (!first?.isRunning) throw unexpected(type);
+        if (!first?.mayCopy || this.announced !== "nothing") throw unexpected(type);
         state.copiesBegun += 1;
         state.isCopyingIn = state.copyEndsSent < state.copiesBegun;
         this.markMaybeSyncs();
         return;
       case backend.copyOutResponse:
-        if (!first?.isRunning) throw unexpected(type);
+        if (!first?.mayCopy || this.announced !== "nothing") throw unexpected(type);
+        this.announced = "copy";
         return;
       case backend.functionCallResponse:
         if (first?.kind !== "query") throw unexpected(type);
+        first.isAnswered = true;
         return;
       case backend.copyDone:
+        if (this.announced !== "copy") throw unexpected(type);
+        this.announced = "nothing";
         return;
       default:
         throw unexpected(type);
@@ -210,10 +231,12 @@ export class ServerHalf {
   private message(type: number, chunk: Buffer, at: number, end: number): void {
     switch (type) {
       case backend.commandComplete:
+        if (chunk[end - 1] !== 0) throw malformed();
         this.skipMaybeSyncs();
         this.commandComplete(tagIn(chunk, at + 5, end - 1));
         break;
       case backend.readyForQuery:
+        if (end - at !== 6) throw malformed();
         this.readyForQuery(chunk[at + 5] ?? 0);
         break;
       case backend.errorResponse:
@@ -224,6 +247,7 @@ export class ServerHalf {
         break;
       default:
         // Notices and notifications belong to nothing that is owed.
+        if (chunk[end - 1] !== 0) throw malformed();
         break;
     }
     this.down.pass(chunk, at, end);
@@ -232,8 +256,13 @@ export class ServerHalf {
   private commandComplete(tag: string): void {
     this.state.isCopyingIn = false;
     const first = this.state.owed.first();
-    if (!first?.isRunning) throw unexpected(backend.commandComplete);
+    if (!first?.isRunning || first.refusal !== undefined) throw unexpected(backend.commandComplete);
+    // One for each statement: what is more belongs to nothing.
+    if (first.effects.length > 0 && first.completed >= first.effects.length)
+      throw unexpected(backend.commandComplete);
+    this.announced = "nothing";
     first.tag = tag;
+    first.isAnswered = true;
     const effects = first.effects[first.completed] ?? [];
     first.completed += 1;
     if (first.kind === "execute") {
@@ -245,6 +274,7 @@ export class ServerHalf {
   }
 
   private finishExecute(): void {
+    this.announced = "nothing";
     this.state.copiesBegun = 0;
     const entry = this.state.owed.shift();
     if (entry !== undefined) this.report(entry);
@@ -283,7 +313,10 @@ export class ServerHalf {
     state.copiesBegun = 0;
     // The head may be a Sync that the server has ignored while it copied; the ready one is then behind it.
     const first = state.owed.shift();
-    if (first?.kind !== "query" && first?.kind !== "sync") throw unexpected(backend.readyForQuery);
+    const isAnswered = first?.kind === "sync" || (first?.kind === "query" && first.isAnswered);
+    if (first === undefined || !isAnswered) throw unexpected(backend.readyForQuery);
+    if (status !== readyIdle && status !== readyInTransaction && status !== readyFailed) throw malformed();
+    this.announced = "nothing";
     const isDoubtful = first.kind === "sync" && first.maybe;
     // Had the server ignored the doubtful Sync, it would have skipped what stands up to the next one: nobody can tell.
     if (this.isServerSkipping && isDoubtful && this.hasSyncBehindOthers())
@@ -313,12 +346,18 @@ export class ServerHalf {
     // An error cannot answer a Sync: one at the head was ignored by the server.
     this.skipMaybeSyncs();
     const first = this.state.owed.first();
+    // Idle, a server has errors only to say goodbye with.
+    if (chunk[end - 1] !== 0 || fields.size === 0) throw malformed();
+    if (first === undefined && !this.sawFatal) throw unexpected(backend.errorResponse);
+    this.announced = "nothing";
     const refusal = first?.refusal;
     const isOurs = refusal !== undefined && (fields.get("M") ?? "").includes(this.options.nonce);
     if (isOurs) this.down.own(errorFrame({ severity: "ERROR", ...refusal }));
     else this.down.pass(chunk, at, end);
-    if (first?.kind === "query") first.sqlstate = sqlstate;
-    else this.skipToSync(sqlstate);
+    if (first?.kind === "query") {
+      first.sqlstate = sqlstate;
+      first.isAnswered = true;
+    } else this.skipToSync(sqlstate);
   }
 
   /** The server ignores everything up to the next Sync: take back what it will not do. */
@@ -352,6 +391,12 @@ export class ServerHalf {
 
   private parameterStatus(chunk: Buffer, at: number, end: number): void {
     const nameEnd = chunk.indexOf(0, at + 5);
+    if (
+      nameEnd + 1 >= end ||
+      chunk.indexOf(0, nameEnd + 1) !== end - 1 ||
+      !isUtf8(chunk.subarray(at + 5, end))
+    )
+      throw malformed();
     const name = chunk.toString("latin1", at + 5, nameEnd);
     const value = chunk.toString("utf8", nameEnd + 1, end - 1);
     // What we parse must be what the server parses: these two decide where a literal ends.
@@ -363,6 +408,20 @@ export class ServerHalf {
 
 const readyIdle = 0x49;
 const readyInTransaction = 0x54;
+const readyFailed = 0x45;
+
+/** Messages that are nothing but their type. */
+function isBare(type: number): boolean {
+  return (
+    type === backend.parseComplete ||
+    type === backend.bindComplete ||
+    type === backend.closeComplete ||
+    type === backend.noData ||
+    type === backend.portalSuspended ||
+    type === backend.emptyQueryResponse ||
+    type === backend.copyDone
+  );
+}
 
 /** Messages that must be read whole before anything of them is passed on. */
 function isReadWhole(type: number): boolean {
@@ -380,6 +439,10 @@ const tagIn = (chunk: Buffer, from: number, end: number): string => chunk.toStri
 
 function invalidLength(): GatewayError {
   return new GatewayError("upstreamProtocol", { detail: "invalid message length of the server" });
+}
+
+function malformed(): GatewayError {
+  return new GatewayError("upstreamProtocol", { detail: "malformed message of the server" });
 }
 
 function unexpected(type: number): GatewayError {

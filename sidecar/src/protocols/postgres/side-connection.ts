@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import { backend, lengthAt, queryFrame, readErrorFields } from "./frames.ts";
+import { HeldBytes } from "./held-bytes.ts";
 
 /** One row of a text-format result, by column name; NULL is null. */
 export type SideRow = Readonly<Record<string, string | null>>;
@@ -11,9 +12,10 @@ export type SideRow = Readonly<Record<string, string | null>>;
  */
 export class SideConnection {
   private readonly socket: Socket;
-  private buffer: Buffer = Buffer.alloc(0);
+  private readonly held = new HeldBytes();
   private current: PendingQuery | undefined;
   private tail: Promise<unknown> = Promise.resolve();
+  private deadline: NodeJS.Timeout | undefined;
   isClosed = false;
 
   constructor(socket: Socket) {
@@ -32,6 +34,7 @@ export class SideConnection {
   }
 
   close(): void {
+    clearTimeout(this.deadline);
     this.isClosed = true;
     this.socket.destroy();
   }
@@ -39,44 +42,67 @@ export class SideConnection {
   private run(sql: string): Promise<readonly SideRow[]> {
     if (this.isClosed) return Promise.reject(new GatewayError("upstreamUnreachable"));
     return new Promise((resolve, reject) => {
-      this.current = { columns: [], rows: [], error: undefined, resolve, reject };
+      // A server or network that has stalled gives no answer and no end: without this the catalog would wait for ever.
+      this.deadline = setTimeout(() => {
+        this.close();
+        this.fail(
+          new GatewayError("upstreamUnreachable", { cause: new Error("a catalog query took too long") }),
+        );
+      }, queryMsMax);
+      this.current = { columns: [], rows: [], bytes: 0, error: undefined, resolve, reject };
       this.socket.write(queryFrame(sql));
     });
   }
 
   private fail(error: Error): void {
+    clearTimeout(this.deadline);
     this.isClosed = true;
     const { current } = this;
     this.current = undefined;
     current?.reject(error);
   }
 
+  /** Called by the socket: what is thrown here would end the process, and with it everybody's session. */
   private receive(chunk: Buffer): void {
-    this.buffer = this.buffer.length === 0 ? chunk : Buffer.concat([this.buffer, chunk]);
+    try {
+      this.read(chunk);
+    } catch (error) {
+      this.close();
+      this.fail(
+        error instanceof GatewayError ? error : new GatewayError("upstreamProtocol", { cause: error }),
+      );
+    }
+  }
+
+  private read(chunk: Buffer): void {
+    const whole = this.held.isEmpty ? chunk : this.held.add(chunk);
+    if (whole === undefined) return;
     let at = 0;
-    while (this.buffer.length - at >= 5) {
-      const size = lengthAt(this.buffer, at) + 1;
-      if (size < 5 || size > messageBytesMax) {
-        this.close();
-        this.fail(new GatewayError("upstreamProtocol"));
+    while (at < whole.length) {
+      const size = whole.length - at < 5 ? 5 : lengthAt(whole, at) + 1;
+      if (size < 5 || size > messageBytesMax) throw new GatewayError("upstreamProtocol");
+      if (whole.length - at < size) {
+        this.held.hold(whole, at, size);
         return;
       }
-      if (this.buffer.length - at < size) break;
-      this.message(this.buffer[at] ?? 0, this.buffer.subarray(at + 5, at + size));
+      this.message(whole[at] ?? 0, whole.subarray(at + 5, at + size));
       at += size;
     }
-    this.buffer = at === 0 ? this.buffer : Buffer.from(this.buffer.subarray(at));
   }
 
   private message(type: number, body: Buffer): void {
     const { current } = this;
     if (current === undefined) return;
     if (type === backend.rowDescription) current.columns = readColumns(body);
-    else if (type === backend.dataRow) current.rows.push(readRow(body, current.columns));
-    else if (type === backend.errorResponse) {
+    else if (type === backend.dataRow) {
+      current.bytes += body.length;
+      if (current.bytes > answerBytesMax) throw new GatewayError("upstreamProtocol");
+      current.rows.push(readRow(body, current.columns));
+    } else if (type === backend.errorResponse) {
       const fields = readErrorFields(body);
       current.error = new Error(`${fields.get("C")}: ${fields.get("M")}`);
     } else if (type === backend.readyForQuery) {
+      clearTimeout(this.deadline);
       this.current = undefined;
       if (current.error === undefined) current.resolve(current.rows);
       else current.reject(current.error);
@@ -87,12 +113,16 @@ export class SideConnection {
 interface PendingQuery {
   columns: readonly string[];
   readonly rows: SideRow[];
+  bytes: number;
   error: Error | undefined;
   readonly resolve: (rows: readonly SideRow[]) => void;
   readonly reject: (error: Error) => void;
 }
 
+const queryMsMax = 5_000;
 const messageBytesMax = 64 * 1024 * 1024;
+/** A catalog of a million relations stays below; rows without end do not. */
+const answerBytesMax = 512 * 1024 * 1024;
 
 /** RowDescription: int16 count, then name\0 and 18 bytes for each column. */
 function readColumns(body: Buffer): string[] {
@@ -100,6 +130,7 @@ function readColumns(body: Buffer): string[] {
   let at = 2;
   for (let left = body.readUInt16BE(0); left > 0; left -= 1) {
     const end = body.indexOf(0, at);
+    if (end < 0) throw new GatewayError("upstreamProtocol");
     columns.push(body.toString("utf8", at, end));
     at = end + 19;
   }
@@ -113,6 +144,7 @@ function readRow(body: Buffer, columns: readonly string[]): SideRow {
   for (const column of columns) {
     const length = body.readInt32BE(at);
     at += 4;
+    if (length > body.length - at) throw new GatewayError("upstreamProtocol");
     row[column] = length < 0 ? null : body.toString("utf8", at, at + length);
     at += Math.max(0, length);
   }

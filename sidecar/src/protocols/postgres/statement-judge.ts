@@ -22,6 +22,8 @@ export interface Judged {
   readonly effects: readonly (readonly SessionEffect[])[];
   /** True where one of the effects changes what names mean. */
   readonly changesNames: boolean;
+  /** True where the text may ask for COPY's own messages. */
+  readonly mayCopy: boolean;
   /** True where its record must be on disk before it runs. */
   readonly needsDisk: boolean;
   readonly namesVersion: number;
@@ -215,6 +217,7 @@ export class StatementJudge {
       rejection,
       effects,
       changesNames: changesNames(effects),
+      mayCopy: /copy/i.test(text),
       needsDisk: mustBeDurable(command),
       namesVersion: this.names.version,
       policyEpoch: this.epoch,
