@@ -1,0 +1,161 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { LeaderElection, type LeaderElectionOptions, LeaseLostError, leaseIdentity } from "./lease.ts";
+import { silentLog } from "./log.ts";
+import { kubeClient } from "./rest-client.ts";
+import { type FakeApi, startFakeApi } from "./testing.ts";
+
+const path = "/apis/coordination.k8s.io/v1/namespaces/system/leases/operator";
+
+let api: FakeApi;
+beforeEach(async () => {
+  api = await startFakeApi();
+});
+afterEach(() => api.close());
+
+function elect(identity: string, options: Partial<LeaderElectionOptions> = {}) {
+  const stop = new AbortController();
+  const led: AbortSignal[] = [];
+  const election = new LeaderElection({
+    client: kubeClient({ connection: api.connection }),
+    namespace: "system",
+    name: "operator",
+    identity,
+    log: silentLog,
+    leaseMs: 1000,
+    renewDeadlineMs: 300,
+    retryMs: 20,
+    ...options,
+  });
+  const ended = election.run(stop.signal, async (signal) => {
+    led.push(signal);
+    await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+  });
+  // Looked at later, by each test.
+  ended.catch(() => {});
+  return { election, stop, ended, led };
+}
+
+const holder = () => (api.get(path)?.spec as { holderIdentity?: string } | undefined)?.holderIdentity;
+const leads = (who: ReturnType<typeof elect>) =>
+  vi.waitFor(() => expect(who.election.isLeader).toBe(true), { timeout: 5000, interval: 5 });
+
+test("one of two leads, and the other takes over at once when the lease is given back", async () => {
+  const first = elect("a");
+  await leads(first);
+  const second = elect("b");
+  await vi.waitFor(() =>
+    expect(api.requests.filter(({ method }) => method === "GET").length).toBeGreaterThan(10),
+  );
+  expect(second.election.isLeader).toBe(false);
+  expect(second.led).toHaveLength(0);
+  const begunAt = performance.now();
+  first.stop.abort();
+  await first.ended;
+  await leads(second);
+  expect(performance.now() - begunAt).toBeLessThan(800);
+  expect(holder()).toBe("b");
+  second.stop.abort();
+  await second.ended;
+  expect(holder()).toBe("");
+});
+
+test("what leads has come to rest before the lease is given back", async () => {
+  const order: string[] = [];
+  const stop = new AbortController();
+  const client = kubeClient({ connection: api.connection });
+  const options = {
+    client,
+    namespace: "system",
+    name: "operator",
+    identity: "a",
+    log: silentLog,
+    retryMs: 20,
+  };
+  const ended = new LeaderElection(options).run(stop.signal, async (signal) => {
+    stop.abort();
+    expect(signal.aborted).toBe(true);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    order.push(`rested while held by ${holder()}`);
+  });
+  await ended;
+  expect(order).toEqual(["rested while held by a"]);
+  expect(holder()).toBe("");
+});
+
+test("the lease of a process that died is taken, but not before its length has passed by our own clock", async () => {
+  const spec = { holderIdentity: "dead", leaseDurationSeconds: 1, renewTime: "2001-01-01T00:00:00.000000Z" };
+  api.put(path, { metadata: { name: "operator", namespace: "system" }, spec });
+  const begunAt = performance.now();
+  const second = elect("b");
+  await leads(second);
+  expect(performance.now() - begunAt).toBeGreaterThanOrEqual(1000);
+  expect(api.get(path)?.spec).toMatchObject({ holderIdentity: "b", leaseTransitions: 1 });
+  second.stop.abort();
+  await second.ended;
+});
+
+test("who cannot renew stops leading before anybody else may begin", async () => {
+  const first = elect("a");
+  await leads(first);
+  api.fault = () => ({ kind: "no-answer" });
+  const begunAt = performance.now();
+  await expect(first.ended).rejects.toThrow(LeaseLostError);
+  expect(performance.now() - begunAt).toBeLessThan(1000);
+  expect(first.led[0]?.aborted).toBe(true);
+  expect(first.election.isLeader).toBe(false);
+});
+
+test("a leader whose lease somebody else took loses it at the next renewal", async () => {
+  const first = elect("a");
+  await leads(first);
+  api.put(path, { metadata: { name: "operator", namespace: "system" }, spec: { holderIdentity: "thief" } });
+  await expect(first.ended).rejects.toThrow(LeaseLostError);
+  expect(holder()).toBe("thief");
+});
+
+test("single failures of renewal are outlived", async () => {
+  const first = elect("a");
+  await leads(first);
+  let failures = 0;
+  api.fault = () => {
+    failures += 1;
+    return failures % 2 === 1 ? { kind: "status", status: 500 } : undefined;
+  };
+  await vi.waitFor(() => expect(failures).toBeGreaterThan(12));
+  expect(first.election.isLeader).toBe(true);
+  api.fault = () => undefined;
+  first.stop.abort();
+  await first.ended;
+  expect(holder()).toBe("");
+});
+
+test("two that begin in the same moment do not both lead", async () => {
+  const all = ["a", "b", "c", "d"].map((identity) => elect(identity));
+  await vi.waitFor(() => expect(all.some(({ election }) => election.isLeader)).toBe(true));
+  await vi.waitFor(() => expect(api.requests.length).toBeGreaterThan(40));
+  expect(all.filter(({ led }) => led.length > 0)).toHaveLength(1);
+  for (const { stop } of all) stop.abort();
+  await Promise.all(all.map(({ ended }) => ended));
+});
+
+test("a failure of what leads is handed on, and the lease is given back", async () => {
+  const client = kubeClient({ connection: api.connection });
+  const options = {
+    client,
+    namespace: "system",
+    name: "operator",
+    identity: "a",
+    log: silentLog,
+    retryMs: 20,
+  };
+  const run = new LeaderElection(options).run(new AbortController().signal, () =>
+    Promise.reject(new Error("broken")),
+  );
+  await expect(run).rejects.toThrow("broken");
+  expect(holder()).toBe("");
+});
+
+test("two runs of one pod have two identities", () => {
+  expect(leaseIdentity("pod")).toMatch(/^pod_[-0-9a-f]{36}$/);
+  expect(leaseIdentity("pod")).not.toBe(leaseIdentity("pod"));
+});
