@@ -94,14 +94,8 @@ export class GatewayAuthenticator {
   ): Promise<Authenticated> {
     if (expiresAt <= this.#now()) return refused("unauthenticated", "the token has expired");
     const live = await this.#options.client.find(pods, pod);
-    if (
-      live === undefined ||
-      live.metadata.uid !== pod.uid ||
-      live.metadata.deletionTimestamp !== undefined
-    ) {
-      // A pod that is being deleted may finish its sessions with the policy that it has.
-      return refused("notAGateway", "the pod is gone");
-    }
+    // One that is being deleted still serves: its sessions drain, and how they ended is to be reported.
+    if (live === undefined || live.metadata.uid !== pod.uid) return refused("notAGateway", "the pod is gone");
     const found = this.#options.isGateway(live);
     if (found.kind === "foreign") return refused("notAGateway", found.message);
     if (!found.resource.startsWith(`${pod.namespace}/`)) {

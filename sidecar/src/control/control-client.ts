@@ -91,6 +91,8 @@ export interface SignedCertificate {
   readonly authorities: string;
 }
 
+const mismatchesMax = 3;
+
 /** Keeps one stream to the operator, opened again with jittered waits whenever it ends. */
 export class ControlClient {
   readonly #options: ControlClientOptions;
@@ -108,6 +110,7 @@ export class ControlClient {
   #nextQuestion = 1;
   #isStopped = false;
   #isStale = false;
+  #mismatches = 0;
   #wake: (() => void) | undefined;
   #running: Promise<void> | undefined;
   /** Bundles are put in force one after the other, whatever comes meanwhile. */
@@ -247,8 +250,14 @@ export class ControlClient {
     this.#connection = connection;
     this.#isStale = false;
     const holds = this.#held && digestOf(this.#held.documents);
-    const said = { kind: "hello", token: token.trim(), version, ...(holds !== undefined && { holds }) };
-    connection.send(said satisfies GatewayMessage);
+    const hello: GatewayMessage = {
+      kind: "hello",
+      token: token.trim(),
+      version,
+      ...(holds !== undefined && { holds }),
+    };
+    this.#mismatches = 0;
+    connection.send(hello);
     let isWelcome = false;
     for await (const { header } of connection.messages()) {
       const message = parseOperatorMessage(header);
@@ -328,6 +337,7 @@ export class ControlClient {
   #update(update: BundleUpdate): void {
     const applied = applyUpdate(this.#held, update);
     if (applied.kind === "mismatch") {
+      if (++this.#mismatches > mismatchesMax) throw new Error("the operator's bundles do not fit together");
       this.#send({ kind: "resend" });
       return;
     }
