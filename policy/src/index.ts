@@ -22,6 +22,7 @@ export type * from "./documents.ts";
 export { forSession, ruleStatuses, type SessionContext, type SessionPolicy } from "./evaluate.ts";
 export type { Explanation, PartExplanation, PolicyExplanation, RuleExplanation } from "./explain.ts";
 export type { DecisionFacts } from "./judge.ts";
+export { CustomPattern } from "./masking/custom-pattern.ts";
 export type { Flow, FlowColumn } from "./masking/flow.ts";
 export { anyColumn, lineageOf, type StatementLineage } from "./masking/lineage.ts";
 export { MaskedColumnSet } from "./masking/masked-columns.ts";
