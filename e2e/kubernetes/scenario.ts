@@ -15,6 +15,8 @@ export interface Scenario {
   apply(...objects: readonly KubernetesObject[]): Promise<void>;
   /** Waits until a workload is rolled out (`deployment/gateway`) or a pod is ready (`pod/client`). */
   ready(...workloads: readonly string[]): Promise<void>;
+  /** Waits until a pod with a shell reaches a port: a Service follows its pods, but some moments later. */
+  reachable(from: string, host: string, port: number): Promise<void>;
   /** Runs a command in a pod. */
   exec(pod: string, ...command: readonly string[]): Promise<CommandResult>;
   /** Asks until the answer is not undefined. */
@@ -68,8 +70,16 @@ export function openScenario(name: string, labels: Readonly<Record<string, strin
     await cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--timeout=90s");
   });
 
+  const exec = (pod: string, ...command: readonly string[]) =>
+    kubectl.try(undefined, "exec", pod, "--", ...command);
   return {
-    ...{ cluster, namespace, kubectl, eventually: waitFor },
+    ...{ cluster, namespace, kubectl, exec, eventually: waitFor },
+    reachable: async (from, host, port) => {
+      await waitFor(`${host}:${port} to be reachable from ${from}`, async () => {
+        const { code } = await exec(from, "nc", "-w", "2", host, String(port));
+        return code === 0 || undefined;
+      });
+    },
     apply: async (...objects) => {
       await cluster.kubectl.apply(
         objects.map((object) => ({ ...object, metadata: { namespace, ...object.metadata } })),
@@ -83,7 +93,6 @@ export function openScenario(name: string, labels: Readonly<Record<string, strin
         await kubectl(...argv, "--timeout=90s");
       }
     },
-    exec: (pod, ...command) => kubectl.try(undefined, "exec", pod, "--", ...command),
   };
 }
 

@@ -37,6 +37,8 @@ beforeAll(async () => {
     clientPod("client", { ca: "ca" }),
   );
   await scenario.ready("statefulset/db", "deployment/gateway", "pod/client");
+  await scenario.reachable("client", "db", 5432);
+  await scenario.reachable("client", "gateway", 5432);
 });
 
 /** psql in the client's pod; `target` is a connection string. */
@@ -46,7 +48,11 @@ const through = (user: string) =>
   `host=gateway user=shop dbname=postgres sslmode=verify-full sslrootcert=/ca/ca.crt password=${issuer.token({ user })}`;
 
 test("an allowed statement runs through the gateway's Service", async () => {
-  expect(await psql(through("ana"), "SELECT item FROM orders")).toMatchObject({ code: 0, stdout: "tea\n" });
+  expect(await psql(through("ana"), "SELECT item FROM orders")).toEqual({
+    code: 0,
+    stdout: "tea\n",
+    stderr: "",
+  });
 });
 
 test("a denied statement is refused with the policy's reason, and changes nothing", async () => {
@@ -74,7 +80,7 @@ test("the gateway runs as nobody's user, with no capability, on a file system th
 
 test("a NetworkPolicy closes the database to all but the gateway", async () => {
   // First the way is open, or the refusal would prove nothing.
-  expect(await psql(direct, "SELECT 1")).toMatchObject({ code: 0, stdout: "1\n" });
+  expect(await psql(direct, "SELECT 1")).toEqual({ code: 0, stdout: "1\n", stderr: "" });
   await scenario.apply({
     apiVersion: "networking.k8s.io/v1",
     kind: "NetworkPolicy",
@@ -94,7 +100,11 @@ test("a NetworkPolicy closes the database to all but the gateway", async () => {
   expect((await psql(direct.replace("host=db", `host=${byAddress}`), "SELECT 1")).stderr).toContain(
     "timeout expired",
   );
-  expect(await psql(through("ana"), "SELECT item FROM orders")).toMatchObject({ code: 0, stdout: "tea\n" });
+  expect(await psql(through("ana"), "SELECT item FROM orders")).toEqual({
+    code: 0,
+    stdout: "tea\n",
+    stderr: "",
+  });
 });
 
 /** JSON is YAML, so the manifests need no YAML library. */
