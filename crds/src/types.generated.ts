@@ -676,6 +676,14 @@ export interface ProtectedResourceStatus {
 export interface ProtocolOptions {
   /** postgres: the database that the gateway reads the catalog in, and that clients reach who name none. */
   readonly database?: string;
+  /**
+   * postgres: how clients show their token over TLS: as the password, or by OAUTHBEARER as clients of
+   * PostgreSQL 18 do. Password where absent; a client may ask for the other with `options=-c
+   * sallyport.login=oauth` (or `password`).
+   */
+  readonly login?: "Password" | "OAuthBearer";
+  /** postgres: the scope that OAUTHBEARER clients are told to ask for; openid where absent. */
+  readonly oauthScope?: string;
   /** postgres: the databases that clients may reach; empty means all that the account may connect to. */
   readonly databases?: readonly string[];
   readonly [key: string]: unknown;
@@ -1008,6 +1016,12 @@ export interface UpstreamCredential {
    * Standalone: the folder `secrets/<name>/<key>`.
    */
   readonly secretRef: SecretName;
+  /**
+   * postgres: the role that sessions run as (SET ROLE); the account must be a member of it. `{user}` in
+   * it stands for the identity's name without the provider's prefix: each person a role of their own. A
+   * session cannot leave it.
+   */
+  readonly role?: string;
   /** Whom this account serves; everybody whom a policy lets in where absent. */
   readonly subjects?: readonly Subject[];
 }

@@ -15,6 +15,8 @@ import type { Limits } from "../wire/limits.ts";
 export interface UpstreamAccount {
   readonly name: string;
   readonly username: string;
+  /** What sessions run as upstream; the account's own rights where absent. */
+  readonly role?: string;
   readonly password?: string;
   readonly certificate?: string;
   readonly key?: string;
@@ -75,6 +77,8 @@ export interface ProtocolHost {
   /** Throws `lockedOut` where too many logins have failed. */
   mayLogIn(claim: LoginClaim): Promise<void>;
   readonly cancels: CancelRoutes;
+  /** The OpenID Connect issuer that clients of this resource get tokens from, where it has one. */
+  readonly tokenIssuer: { readonly issuer?: string };
   /** True where clients may log in with a certificate. */
   readonly acceptsCertificates: boolean;
   /** Which account serves this identity under the name it asked for. Throws `unknownUser`, `credentialMissing`. */

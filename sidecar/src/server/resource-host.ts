@@ -95,6 +95,13 @@ export class ResourceHost implements ProtocolHost {
   get clock() {
     return this.services.clock;
   }
+  get tokenIssuer() {
+    const { providers } = this.served.spec.identity;
+    const issuer = providers
+      .map((name) => this.set.providers.find(({ metadata }) => metadata.name === name)?.spec.oidc?.issuer)
+      .find((found) => found !== undefined);
+    return issuer === undefined ? {} : { issuer };
+  }
   get acceptsCertificates() {
     return this.clientCas().length > 0;
   }
@@ -177,7 +184,21 @@ export class ResourceHost implements ProtocolHost {
             : `Connect with user set to one of: ${names}.`,
       });
     }
-    return this.services.secrets.account(this.resource.namespace, chosen);
+    const account = this.services.secrets.account(this.resource.namespace, chosen);
+    return chosen.role === undefined ? account : { ...account, role: this.roleFor(identity, chosen.role) };
+  }
+
+  private roleFor(identity: Identity, template: string): string {
+    const prefix = this.set.providers.find(({ metadata }) => metadata.name === identity.provider)?.spec
+      .prefix;
+    const own =
+      prefix !== undefined && identity.user.startsWith(prefix) ? identity.user.slice(prefix.length) : "";
+    const role = template.replaceAll("{user}", () => own);
+    // The server cuts longer names: two people could then share a role. `none` would be the account itself.
+    const isUsable = Buffer.byteLength(role) <= 63 && role !== "none" && !(own === "" && template !== role);
+    if (!isUsable)
+      throw new GatewayError("unknownUser", { detail: "no role upstream can be named after you" });
+    return role;
   }
 
   currentAccount(name: string): UpstreamAccount {

@@ -52,7 +52,7 @@ export class Catalogs {
     const names = (statements: PreparedStatements, upstream: UpstreamSession | undefined) =>
       new SessionNames({
         catalog,
-        account: account.username,
+        account: account.role ?? account.username,
         reportsSearchPath: upstream?.parameters.has("search_path") ?? false,
         initialSearchPath: upstream?.searchPath ?? '"$user", public',
         prepared: (name) => statements.lookUp(name),

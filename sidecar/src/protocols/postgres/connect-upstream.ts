@@ -65,6 +65,7 @@ async function login(socket: Socket, options: ConnectOptions): Promise<UpstreamS
     ["client_encoding", "UTF8"],
     ["application_name", options.applicationName],
     ...options.settings,
+    ...(account.role === undefined ? [] : [["role", account.role] satisfies [string, string]]),
   ];
   const startup = startupMessage(parameters, 0);
   if (startup === undefined)

@@ -17,7 +17,7 @@ import { analyseSql, type Identity, shapeOf } from "@sallyport/policy";
 import { Relay, type RelayEnd } from "../../relay/relay.ts";
 import { SocketChannel } from "../../wire/channel.ts";
 import { errorTable, GatewayError } from "../../wire/gateway-error.ts";
-import type { AdmittedSession, EndCode, Protocol, ProtocolHost } from "../protocol.ts";
+import type { AdmittedSession, EndCode, Protocol, ProtocolHost, UpstreamAccount } from "../protocol.ts";
 import { acceptClient, askForToken, fatalFrame, type Greeting } from "./accept.ts";
 import { applicationName } from "./application-name.ts";
 import { CancelKeys } from "./cancel-keys.ts";
@@ -31,6 +31,8 @@ import {
   readyFrame,
   terminateFrame,
 } from "./frames.ts";
+import { askForBearer, refuseBearer } from "./oauth-bearer.ts";
+import { withPinnedRole } from "./pinned-role.ts";
 import { PreparedStatements } from "./prepared.ts";
 import { PostgresSession } from "./session.ts";
 import { isUtf8Name, startupSettings } from "./startup.ts";
@@ -39,6 +41,8 @@ import { DecisionCache, type LiveNames, StatementJudge } from "./statement-judge
 export const postgres: Protocol = { name: "postgres", serve };
 
 const analyser = { analyse: analyseSql, shapeOf };
+const roleAnalyser = withPinnedRole(analyser);
+const analyserFor = ({ role }: UpstreamAccount) => (role === undefined ? analyser : roleAnalyser);
 
 async function serve(socket: Socket, host: ProtocolHost, onLoggedIn: () => void): Promise<void> {
   const id = randomBytes(6).toString("hex");
@@ -90,6 +94,7 @@ async function serveClient(
     clientAddress: channel.remoteAddress,
   });
   onLoggedIn();
+  if (account.role !== undefined) session.guard.note("role", { role: account.role });
   let closing = "failed";
   try {
     const signal = AbortSignal.timeout(host.limits.upstreamLoginMs);
@@ -105,6 +110,7 @@ async function serveClient(
           host,
           session,
           hello,
+          account,
           catalog.names(new PreparedStatements(), undefined),
         ),
         applicationName: applicationName(
@@ -114,7 +120,7 @@ async function serveClient(
         signal,
       });
       try {
-        closing = await converse(channel, host, hello, session, upstream, keys, catalog.names);
+        closing = await converse(channel, host, hello, session, upstream, account, keys, catalog.names);
       } finally {
         upstream.socket.destroy();
       }
@@ -136,9 +142,39 @@ async function identify(channel: SocketChannel, host: ProtocolHost, hello: Greet
   if (host.acceptsCertificates && tls !== undefined && tls.getPeerX509Certificate() !== undefined) {
     return host.authenticate({ certificate: tls }, claim);
   }
-  const token = await askForToken(channel, host.limits);
-  return host.authenticate({ token }, claim);
+  if (tls === undefined || !wantsBearer(host, hello)) {
+    const token = await askForToken(channel, host.limits);
+    return host.authenticate({ token }, claim);
+  }
+  const token = await askForBearer(channel, host.limits);
+  const { oauthScope } = host.options;
+  const scope = typeof oauthScope === "string" ? oauthScope : "openid";
+  const discovery = { ...host.tokenIssuer, scope };
+  if (token === undefined) {
+    // No failure to count: this is how a client finds out where to get its token.
+    await refuseBearer(channel, host.limits, discovery);
+    throw new GatewayError("identityRefused", { detail: "no OAuth bearer token was given" });
+  }
+  try {
+    return await host.authenticate({ token }, claim);
+  } catch (error) {
+    if (error instanceof GatewayError && error.code === "identityRefused")
+      await refuseBearer(channel, host.limits, discovery);
+    throw error;
+  }
 }
+
+/** The server says first how a client logs in, so the resource decides; a client may ask otherwise at start-up. */
+function wantsBearer(host: ProtocolHost, hello: Greeting): boolean {
+  const asked = startupSettings(hello.parameters).findLast(({ name }) => name === loginSetting)?.value;
+  if (asked === undefined) return host.options.login === "OAuthBearer";
+  if (asked !== "oauth" && asked !== "password")
+    throw new GatewayError("unsupported", { detail: `${loginSetting} must be oauth or password` });
+  return asked === "oauth";
+}
+
+/** `options=-c sallyport.login=oauth`: the gateway's own, never sent on. */
+const loginSetting = "sallyport.login";
 
 function databaseFor(host: ProtocolHost, hello: Greeting): string {
   const { database, databases } = host.options;
@@ -155,19 +191,20 @@ async function allowedSettings(
   host: ProtocolHost,
   session: AdmittedSession,
   hello: Greeting,
+  account: UpstreamAccount,
   names: LiveNames,
 ): Promise<ReadonlyMap<string, string>> {
   const settings = new Map<string, string>();
   const judge = new StatementJudge({
     guard: session.guard,
     names,
-    analyser,
+    analyser: analyserFor(account),
     sharedCache: new DecisionCache(),
     prepared: new PreparedStatements(),
   });
   for (const { name, value } of startupSettings(hello.parameters)) {
     const folded = name.toLowerCase();
-    if (folded === "application_name") continue;
+    if (folded === "application_name" || folded === loginSetting) continue;
     if (folded === "client_encoding") {
       if (!isUtf8Name(value))
         throw new GatewayError("unsupported", { detail: "client_encoding must be UTF8" });
@@ -198,6 +235,7 @@ async function converse(
   hello: Greeting,
   admitted: AdmittedSession,
   upstream: UpstreamSession,
+  account: UpstreamAccount,
   keys: CancelKeys,
   namesOf: (statements: PreparedStatements, upstream: UpstreamSession) => LiveNames,
 ): Promise<string> {
@@ -207,11 +245,11 @@ async function converse(
   const judge = new StatementJudge({
     guard: admitted.guard,
     names,
-    analyser,
-    sharedCache: decisionsOf(admitted),
+    analyser: analyserFor(account),
+    sharedCache: decisionsOf(admitted, account),
     prepared: statements,
   });
-  admitted.onPolicyChange(() => judge.policyChanged(decisionsOf(admitted)));
+  admitted.onPolicyChange(() => judge.policyChanged(decisionsOf(admitted, account)));
   const greeting = [authenticationFrame(0)];
   for (const [name, value] of upstream.parameters) greeting.push(parameterStatusFrame(name, value));
   greeting.push(backendKeyDataFrame(key.processId, key.key), readyFrame);
@@ -271,9 +309,18 @@ function endFrame(kind: "notice" | "fatal", code: EndCode): Buffer {
 }
 
 const caches = new WeakMap<object, DecisionCache>();
+/** Where a role is pinned, other statements are refused and `"$user"` is another schema. */
+const roleCaches = new WeakMap<object, Map<string, DecisionCache>>();
 
-function decisionsOf(admitted: AdmittedSession): DecisionCache {
+function decisionsOf(admitted: AdmittedSession, { role }: UpstreamAccount): DecisionCache {
   const key = admitted.policyKey();
+  if (role !== undefined) {
+    const ofRoles = roleCaches.get(key) ?? new Map<string, DecisionCache>();
+    roleCaches.set(key, ofRoles);
+    const found = ofRoles.get(role) ?? new DecisionCache();
+    ofRoles.set(role, found);
+    return found;
+  }
   let cache = caches.get(key);
   if (cache === undefined) {
     cache = new DecisionCache();

@@ -111,7 +111,7 @@ const parts: readonly string[] = [
     "schema",
     `${oid("n.oid")}, n.nspname, CASE WHEN pg_catalog.has_schema_privilege('public', n.oid, 'USAGE') THEN NULL
       ELSE (SELECT pg_catalog.json_agg(r.rolname) FROM pg_catalog.pg_roles r
-        WHERE r.rolcanlogin AND pg_catalog.has_schema_privilege(r.oid, n.oid, 'USAGE')) END`,
+        WHERE r.rolname !~ '^pg_' AND pg_catalog.has_schema_privilege(r.oid, n.oid, 'USAGE')) END`,
     `FROM pg_catalog.pg_namespace n WHERE ${isOwnSchema("n.oid")}`,
   ),
   part(
