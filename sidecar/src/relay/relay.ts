@@ -4,6 +4,7 @@
  * and a command that must wait stops the client's reading.
  */
 import type { Socket } from "node:net";
+import { type SocketEnd, socketEnd } from "../wire/socket-end.ts";
 
 /** A protocol's session as the relay drives it. */
 export interface RelayedSession {
@@ -23,8 +24,9 @@ export type RelayEnd =
 
 /** Writers that a session is built with; `Relay.run` connects them to the sockets. */
 export class Relay {
-  private readonly client: Socket;
-  private readonly upstream: Socket;
+  private readonly sockets: readonly [client: Socket, upstream: Socket];
+  private readonly client: SocketEnd;
+  private readonly upstream: SocketEnd;
   private isHolding = false;
   private isUpstreamFull = false;
   private finish: ((end: RelayEnd) => void) | undefined;
@@ -35,8 +37,9 @@ export class Relay {
   lastClientMs = performance.now();
 
   constructor(client: Socket, upstream: Socket) {
-    this.client = client;
-    this.upstream = upstream;
+    this.sockets = [client, upstream];
+    this.client = socketEnd(client);
+    this.upstream = socketEnd(upstream);
   }
 
   readonly toClient = (bytes: Uint8Array): void => {
@@ -57,41 +60,24 @@ export class Relay {
       this.finish = (end) => {
         if (this.finish === undefined) return;
         this.finish = undefined;
-        this.unlisten();
+        this.client.unlisten();
+        this.upstream.unlisten();
         session.end();
         resolve(end);
       };
-      const onClientData = (chunk: Buffer) => this.clientData(session, chunk);
-      const onUpstreamData = (chunk: Buffer) => {
-        try {
-          session.fromUpstream(chunk);
-        } catch (error) {
-          this.stop({ kind: "failed", error });
-        }
-      };
-      this.client.on("data", onClientData);
-      this.client.on("drain", this.onClientDrain);
-      this.client.on("close", this.onClientClosed);
-      this.client.on("end", this.onClientClosed);
-      this.client.on("error", this.onClientClosed);
-      this.upstream.on("data", onUpstreamData);
-      this.upstream.on("drain", this.onUpstreamDrain);
-      this.upstream.on("close", this.onUpstreamClosed);
-      this.upstream.on("end", this.onUpstreamClosed);
-      this.upstream.on("error", this.onUpstreamClosed);
-      this.unlisten = () => {
-        this.client.off("data", onClientData);
-        this.client.off("drain", this.onClientDrain);
-        this.client.off("close", this.onClientClosed);
-        this.client.off("end", this.onClientClosed);
-        this.upstream.off("data", onUpstreamData);
-        this.upstream.off("drain", this.onUpstreamDrain);
-        this.upstream.off("close", this.onUpstreamClosed);
-        this.upstream.off("end", this.onUpstreamClosed);
-        // The error listeners stay until the sockets are gone: a socket without one would end the process.
-      };
-      if (this.client.destroyed) this.onClientClosed();
-      else if (this.upstream.destroyed) this.onUpstreamClosed();
+      this.client.listen({
+        data: (chunk) => this.clientData(session, chunk),
+        drained: () => this.upstream.resume(),
+        closed: this.onClientClosed,
+      });
+      this.upstream.listen({
+        data: (chunk) => this.upstreamData(session, chunk),
+        drained: this.onUpstreamDrained,
+        closed: this.onUpstreamClosed,
+      });
+      const [client, upstream] = this.sockets;
+      if (client.destroyed) this.onClientClosed();
+      else if (upstream.destroyed) this.onUpstreamClosed();
     });
   }
 
@@ -99,8 +85,6 @@ export class Relay {
   stop(end: RelayEnd): void {
     this.finish?.(end);
   }
-
-  private unlisten: () => void = () => undefined;
 
   private clientData(session: RelayedSession, chunk: Buffer): void {
     this.lastClientMs = performance.now();
@@ -123,11 +107,15 @@ export class Relay {
     );
   }
 
-  private readonly onClientDrain = () => {
-    this.upstream.resume();
-  };
+  private upstreamData(session: RelayedSession, chunk: Buffer): void {
+    try {
+      session.fromUpstream(chunk);
+    } catch (error) {
+      this.stop({ kind: "failed", error });
+    }
+  }
 
-  private readonly onUpstreamDrain = () => {
+  private readonly onUpstreamDrained = () => {
     this.isUpstreamFull = false;
     if (!this.isHolding) this.client.resume();
   };

@@ -1,0 +1,186 @@
+import "reflect-metadata";
+import { webcrypto } from "node:crypto";
+import { connect, createServer, type Socket } from "node:net";
+import { createSecureContext, connect as secure, TLSSocket } from "node:tls";
+import * as x509 from "@peculiar/x509";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { nativeHandle } from "./native-stream.ts";
+import { type SocketEnd, socketEnd } from "./socket-end.ts";
+
+const open: Socket[] = [];
+afterEach(() => {
+  for (const socket of open.splice(0)) socket.destroy();
+});
+
+interface Pair {
+  readonly near: Socket;
+  readonly far: Socket;
+  /** Breaks the connection from the far side. */
+  readonly reset: () => void;
+}
+
+async function pair(): Promise<Pair> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  if (typeof address !== "object" || address === null) throw new Error("no address");
+  const accepted = new Promise<Socket>((resolve) => server.once("connection", resolve));
+  const far = connect(address.port, "127.0.0.1");
+  const near = await accepted;
+  server.close();
+  return opened(near, far, far);
+}
+
+function opened(near: Socket, far: Socket, lowest: Socket): Pair {
+  open.push(near, far);
+  for (const socket of [near, far]) socket.on("error", () => undefined);
+  return { near, far, reset: () => lowest.resetAndDestroy() };
+}
+
+const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
+const keys = await webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
+const certificate = await x509.X509CertificateGenerator.createSelfSigned({
+  name: "CN=localhost",
+  keys,
+  signingAlgorithm: algorithm,
+});
+const issued = {
+  cert: certificate.toString("pem"),
+  key: x509.PemConverter.encode(await webcrypto.subtle.exportKey("pkcs8", keys.privateKey), "PRIVATE KEY"),
+};
+
+async function securePair(): Promise<Pair> {
+  const plain = await pair();
+  const secureContext = createSecureContext(issued);
+  const near = new TLSSocket(plain.near, { isServer: true, secureContext });
+  const far = secure({ socket: plain.far, rejectUnauthorized: false });
+  await new Promise((resolve) => far.once("secureConnect", resolve));
+  return opened(near, far, plain.far);
+}
+
+interface Heard {
+  readonly end: SocketEnd;
+  readonly bytes: () => Buffer;
+  readonly calls: { drained: number; closed: number };
+}
+
+function listening(end: SocketEnd): Heard {
+  const chunks: Buffer[] = [];
+  const calls = { drained: 0, closed: 0 };
+  end.listen({
+    data: (chunk) => chunks.push(chunk),
+    drained: () => {
+      calls.drained += 1;
+    },
+    closed: () => {
+      calls.closed += 1;
+    },
+  });
+  return { end, bytes: () => Buffer.concat(chunks), calls };
+}
+
+/** Bytes of which no two neighbouring stretches are alike. */
+function numbered(length: number): Buffer {
+  const bytes = Buffer.alloc(length);
+  for (let at = 0; at + 4 <= length; at += 4) bytes.writeUInt32BE(at, at);
+  return bytes;
+}
+
+it("has a native handle to work with in this Node", async () => {
+  const { near } = await pair();
+  expect(nativeHandle(near)).toBeDefined();
+});
+
+describe.each([
+  ["a plain socket", pair, socketEnd],
+  ["a TLS socket", securePair, socketEnd],
+  ["a plain socket by its stream", pair, (socket: Socket) => socketEnd(socket, "stream")],
+  ["a TLS socket by its stream", securePair, (socket: Socket) => socketEnd(socket, "stream")],
+])("%s", (_name, connected, endOf) => {
+  it("gives what was read before it, and then what comes, in order", async () => {
+    const { near, far } = await connected();
+    far.write("early ");
+    await vi.waitFor(() => {
+      near.read(0);
+      expect(near.readableLength).toBe(6);
+    });
+    const { bytes } = listening(endOf(near));
+    far.write("late");
+    await vi.waitFor(() => expect(bytes().toString()).toBe("early late"));
+  });
+
+  it("writes in order what the other side takes slowly, and says when to go on", async () => {
+    const { near, far } = await connected();
+    const { end, calls } = listening(endOf(near));
+    const sent = numbered(8 * 1024 * 1024);
+    const received: Buffer[] = [];
+    let isFull = false;
+    for (let at = 0; at < sent.length; at += 100_000) {
+      if (!end.write(sent.subarray(at, at + 100_000))) isFull = true;
+    }
+    expect([isFull, calls.drained]).toEqual([true, 0]);
+    far.on("data", (chunk: Buffer) => received.push(chunk));
+    await vi.waitFor(() => expect(calls.drained).toBeGreaterThan(0));
+    near.end("last");
+    await new Promise((resolve) => far.once("end", resolve));
+    expect(Buffer.concat(received).equals(Buffer.concat([sent, Buffer.from("last")]))).toBe(true);
+  });
+
+  it("gives nothing while it is paused, stops the other side, and loses nothing", async () => {
+    const { near, far } = await connected();
+    const { end, bytes, calls } = listening(endOf(near));
+    end.pause();
+    const sent = numbered(16 * 1024 * 1024);
+    far.end(sent);
+    await vi.waitFor(() => expect(near.bytesRead).toBeGreaterThan(0));
+    let before = -1;
+    await vi.waitFor(
+      () => {
+        const now = near.bytesRead;
+        const isStill = now === before;
+        before = now;
+        expect(isStill).toBe(true);
+      },
+      { interval: 100 },
+    );
+    expect([bytes().length, near.bytesRead < sent.length, calls.closed]).toEqual([0, true, 0]);
+    end.resume();
+    await vi.waitFor(() => expect(bytes().length).toBe(sent.length), { timeout: 20_000 });
+    expect(bytes().equals(sent)).toBe(true);
+    await vi.waitFor(() => expect(calls.closed).toBeGreaterThan(0));
+  });
+
+  it("hears of a peer that goes while it is paused", async () => {
+    const { near, far } = await connected();
+    const { end, calls } = listening(endOf(near));
+    end.pause();
+    far.destroy();
+    await vi.waitFor(() => expect(calls.closed).toBeGreaterThan(0));
+  });
+
+  it("survives writes to a peer that is gone", async () => {
+    const { near, reset } = await connected();
+    const { end, calls } = listening(endOf(near));
+    reset();
+    await vi.waitFor(() => {
+      end.write(Buffer.alloc(10));
+      expect(calls.closed).toBeGreaterThan(0);
+    });
+    end.write(Buffer.alloc(10));
+    end.resume();
+    near.destroy();
+    end.write(Buffer.alloc(10));
+  });
+
+  it("says nothing more once nobody listens", async () => {
+    const { near, far } = await connected();
+    const { end, bytes, calls } = listening(endOf(near));
+    far.write("heard");
+    await vi.waitFor(() => expect(bytes().toString()).toBe("heard"));
+    end.unlisten();
+    far.end("unheard");
+    near.resume();
+    await new Promise((resolve) => near.once("end", resolve));
+    expect([bytes().toString(), calls.closed]).toEqual(["heard", 0]);
+  });
+});

@@ -1,0 +1,237 @@
+import type { Socket } from "node:net";
+import { TLSSocket } from "node:tls";
+import {
+  isWriteLasting,
+  type NativeHandle,
+  nativeHandle,
+  readBytes,
+  tellEnd,
+  type WriteRequest,
+  writeRequest,
+} from "./native-stream.ts";
+
+/** What a relay is told by one of its sockets. */
+export interface SocketListener {
+  data(chunk: Buffer): void;
+  /** What was written has left. */
+  drained(): void;
+  /** Nothing more comes. */
+  closed(): void;
+}
+
+/** One socket of a relay, with the least that lies between it and the system. */
+export interface SocketEnd {
+  /** False where the other side should stop until `drained`. */
+  write(bytes: Uint8Array): boolean;
+  pause(): void;
+  resume(): void;
+  /** Starts reading; what the socket has read before comes first. */
+  listen(listener: SocketListener): void;
+  unlisten(): void;
+}
+
+/** The end for a socket whose login is over: on its native handle, or by streams where that is not to be had. */
+export function socketEnd(socket: Socket, by: "handle" | "stream" = "handle"): SocketEnd {
+  const handle = by === "handle" ? nativeHandle(socket) : undefined;
+  return handle === undefined ? new StreamEnd(socket) : new NativeEnd(socket, handle);
+}
+
+/** All that both kinds do alike: to hear of the end. */
+abstract class ListeningEnd {
+  protected readonly socket: Socket;
+  protected listener: SocketListener | undefined;
+  private readonly onClosed = () => this.listener?.closed();
+  protected readonly onDrain = () => this.listener?.drained();
+
+  constructor(socket: Socket) {
+    this.socket = socket;
+  }
+
+  listen(listener: SocketListener): void {
+    this.listener = listener;
+    this.socket.on("drain", this.onDrain);
+    this.socket.on("close", this.onClosed);
+    this.socket.on("end", this.onClosed);
+    this.socket.on("error", this.onClosed);
+  }
+
+  unlisten(): void {
+    this.listener = undefined;
+    this.socket.off("drain", this.onDrain);
+    this.socket.off("close", this.onClosed);
+    this.socket.off("end", this.onClosed);
+    // The error listener stays until the socket is gone: a socket without one would end the process.
+  }
+}
+
+class StreamEnd extends ListeningEnd implements SocketEnd {
+  private readonly onData = (chunk: Buffer) => this.listener?.data(chunk);
+
+  write(bytes: Uint8Array): boolean {
+    return this.socket.write(bytes);
+  }
+
+  pause(): void {
+    this.socket.pause();
+  }
+
+  resume(): void {
+    this.socket.resume();
+  }
+
+  override listen(listener: SocketListener): void {
+    super.listen(listener);
+    this.socket.on("data", this.onData);
+  }
+
+  override unlisten(): void {
+    super.unlisten();
+    this.socket.off("data", this.onData);
+  }
+}
+
+/**
+ * Reads into one buffer that all sockets share, and writes without a stream where the socket is plain. A TLS handle
+ * takes only one write at a time and aborts the process on a second, so these go through the socket's stream.
+ */
+class NativeEnd extends ListeningEnd implements SocketEnd {
+  private readonly handle: NativeHandle;
+  private readonly isPlain: boolean;
+  private request: WriteRequest | undefined;
+  private lastingBytes = 0;
+  private isPaused = false;
+  /** Chunks that came while it was paused. */
+  private readonly kept: Buffer[] = [];
+  private keptBytes = 0;
+  /** True while the handle does not read, because enough is kept. */
+  private isStopped = false;
+  /** The end that came behind what is kept. */
+  private endedBy = 0;
+  /** Node's own reader: it turns the end, and errors, into events. */
+  private readonly tell: NativeHandle["onread"];
+
+  constructor(socket: Socket, handle: NativeHandle) {
+    super(socket);
+    this.handle = handle;
+    this.tell = handle.onread;
+    this.isPlain = !(socket instanceof TLSSocket);
+  }
+
+  write(bytes: Uint8Array): boolean {
+    const { socket } = this;
+    // What the stream still holds goes first.
+    if (!this.isPlain || socket.writableLength > 0) return socket.write(bytes);
+    if (socket.destroyed || socket.writableEnded) return true;
+    const request = this.request ?? writeRequest((status) => this.written(status));
+    this.request = request;
+    const failed = this.handle.writeBuffer(request, bytes);
+    if (failed !== 0) {
+      socket.destroy();
+      return true;
+    }
+    if (!isWriteLasting()) return true;
+    this.request = undefined;
+    return this.lasting(request, bytes.length);
+  }
+
+  /** The system took a part only: the request belongs to the write from now on. */
+  private lasting(request: WriteRequest, length: number): boolean {
+    this.lastingBytes += length;
+    request.oncomplete = (status) => {
+      this.lastingBytes -= length;
+      this.written(status);
+    };
+    return this.lastingBytes < lastingBytesMax;
+  }
+
+  private written(status: number): void {
+    if (status < 0) this.socket.destroy();
+    else if (this.lastingBytes === 0) this.listener?.drained();
+  }
+
+  pause(): void {
+    this.isPaused = true;
+  }
+
+  resume(): void {
+    this.isPaused = false;
+    for (let chunk = this.kept.shift(); chunk !== undefined; chunk = this.kept.shift()) {
+      this.keptBytes -= chunk.length;
+      this.listener?.data(chunk);
+      if (this.isPaused) return;
+    }
+    if (this.socket.destroyed) return;
+    if (this.endedBy < 0) {
+      tellEnd(this.handle, this.tell, this.endedBy);
+      this.endedBy = 0;
+    } else if (this.isStopped) {
+      this.isStopped = false;
+      this.handle.reading = true;
+      this.handle.readStart();
+    }
+  }
+
+  override listen(listener: SocketListener): void {
+    super.listen(listener);
+    const { socket, handle } = this;
+    const early: Buffer | null = socket.read();
+    handle.useUserBuffer(shared);
+    handle.onread = () => {
+      const count = readBytes();
+      if (count > 0) this.take(copied(count));
+      else if (count < 0) this.ended(count);
+      return undefined;
+    };
+    // The stream gets no more bytes, but must flow to say that it ended.
+    socket.resume();
+    handle.reading = true;
+    handle.readStart();
+    if (early !== null) process.nextTick(() => this.take(early));
+  }
+
+  /**
+   * While it is paused it reads on for a while, and keeps what comes: so it hears of a peer that has gone, and a short
+   * pause costs no call of the system.
+   */
+  private take(chunk: Buffer): void {
+    if (!this.isPaused && this.kept.length === 0) {
+      this.listener?.data(chunk);
+      return;
+    }
+    if (this.listener === undefined) return;
+    this.kept.push(chunk);
+    this.keptBytes += chunk.length;
+    if (this.keptBytes < keptBytesMax || this.isStopped) return;
+    this.isStopped = true;
+    this.handle.reading = false;
+    this.handle.readStop();
+  }
+
+  /** The end comes after what is kept; a broken connection is broken at once. */
+  private ended(count: number): void {
+    if (count === endOfStream && this.kept.length > 0) this.endedBy = count;
+    else tellEnd(this.handle, this.tell, count);
+  }
+}
+
+/** libuv's UV_EOF. */
+const endOfStream = -4095;
+
+/** Bytes that are read ahead of a paused side. */
+const keptBytesMax = 128 * 1024;
+
+/** Bytes that one side may owe the system before the other side is asked to stop. */
+const lastingBytesMax = 64 * 1024;
+
+const shared = Buffer.allocUnsafeSlow(64 * 1024);
+
+/** A copy of its own size: who gets it may keep it, while the next read overwrites the shared buffer. */
+function copied(count: number): Buffer {
+  const chunk = Buffer.allocUnsafe(count);
+  // A call out of JavaScript costs more than a short loop.
+  if (count > shortBytes) shared.copy(chunk, 0, 0, count);
+  else for (let at = 0; at < count; at += 1) chunk[at] = shared[at] ?? 0;
+  return chunk;
+}
+
+const shortBytes = 192;
