@@ -55,6 +55,8 @@ const SERIES_MAX = 4096;
 const OBJECTS_MAX = 4096;
 const REFILL_MS = 30_000;
 const NOTE_LENGTH_MAX = 1024;
+/** What is still to be written when the process ends gets so long. */
+const LAST_WRITES_MS = 2000;
 
 /** Makes a recorder. */
 export function eventRecorder(options: EventRecorderOptions): EventRecorder {
@@ -114,16 +116,29 @@ class Recorder implements EventRecorder {
 
   async run(signal: AbortSignal): Promise<void> {
     const { flushMs = 30_000 } = this.#options;
-    let flushAt = performance.now() + flushMs;
-    while (!signal.aborted) {
-      await this.#writeWaiting(signal);
-      await this.#untilWoken(Math.max(0, flushAt - performance.now()), signal);
-      if (performance.now() < flushAt) continue;
-      flushAt = performance.now() + flushMs;
+    // A write is not cut off by the signal: it may have been taken, and would be written twice.
+    const late = new AbortController();
+    let timer: NodeJS.Timeout | undefined;
+    const limit = (): void => {
+      timer = setTimeout(() => late.abort(), LAST_WRITES_MS);
+    };
+    if (signal.aborted) limit();
+    else signal.addEventListener("abort", limit, { once: true });
+    try {
+      let flushAt = performance.now() + flushMs;
+      while (!signal.aborted) {
+        await this.#writeWaiting(late.signal);
+        await this.#untilWoken(Math.max(0, flushAt - performance.now()), signal);
+        if (performance.now() < flushAt) continue;
+        flushAt = performance.now() + flushMs;
+        this.#enqueueRepeats();
+      }
       this.#enqueueRepeats();
+      await this.#writeWaiting(late.signal);
+    } finally {
+      signal.removeEventListener("abort", limit);
+      clearTimeout(timer);
     }
-    this.#enqueueRepeats();
-    await this.#writeWaiting(AbortSignal.timeout(2000));
   }
 
   #enqueueRepeats(): void {

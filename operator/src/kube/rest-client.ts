@@ -348,14 +348,15 @@ async function failure(response: IncomingMessage, signal: AbortSignal): Promise<
   return statusError(body, status, header === undefined ? undefined : Number(header));
 }
 
-/** The API server answers 422 where a patch's `test` does not hold: somebody was there before us. */
+/**
+ * Where a patch's `test` does not hold, or its path is gone, the API server answers 422 and blames no field, which it
+ * does where the schema refuses: somebody was there before us.
+ */
 const isFailedTest = (error: unknown): error is KubeError =>
-  error instanceof KubeError &&
-  error.status === 422 &&
-  /\btest(ing)? (path|operation|failed)|test failed/i.test(error.message);
+  error instanceof KubeError && error.status === 422 && error.causes.length === 0;
 
 const testFailed = (cause: KubeError): KubeError =>
-  new KubeError({ status: 409, reason: "Conflict", message: cause.message, cause });
+  new KubeError({ status: 409, reason: "Conflict", message: "the object is not as it was seen", cause });
 
 function addressOf(type: ResourceType<KubeObject>, { namespace, name }: ObjectRef): string {
   const root = type.apiVersion.includes("/") ? `/apis/${type.apiVersion}` : `/api/${type.apiVersion}`;

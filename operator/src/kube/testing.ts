@@ -314,7 +314,13 @@ class Api implements FakeApi {
       case "PATCH": {
         const isJson = seen.contentType === "application/json-patch+json";
         const patched = isJson ? jsonPatched(found, body as JsonPatchOperation[]) : merged(found, body);
-        if (patched === undefined) sendStatus(response, 422, "Invalid", "the test operation failed");
+        if (patched === undefined)
+          sendStatus(
+            response,
+            422,
+            "Invalid",
+            "the server rejected our request due to an error in our request",
+          );
         else if (JSON.stringify(patched) === JSON.stringify(found)) send(response, 200, found);
         else send(response, 200, this.put(target, patched as StoredObject));
         return;

@@ -95,7 +95,7 @@ test("a status is written once, and not again while nothing changes, however oft
   expect(patches).toHaveLength(1);
   expect(patches[0]?.path).toBe(`${path}/status`);
   expect(patches[0]?.query.get("fieldManager")).toBe("m-status");
-  expect(patches[0]?.body).toMatchObject({ metadata: { name: "shop", uid: expect.any(String) } });
+  expect(patches[0]?.body).toMatchObject({ metadata: { name: "shop", resourceVersion: expect.any(String) } });
   expect(patches[0]?.body).not.toHaveProperty("spec");
 });
 

@@ -69,12 +69,13 @@ export async function writeStatus<T extends KubeObject>(write: StatusWrite<T>): 
   // As the API server would store it: without what is undefined.
   const status: unknown = JSON.parse(JSON.stringify(write.status));
   if (isDeepStrictEqual(sorted(status), sorted(object.status ?? {}))) return undefined;
-  const { name, namespace, uid } = object.metadata;
-  // The uid makes it fail where the object was deleted and made anew meanwhile.
+  const { name, namespace, resourceVersion } = object.metadata;
+  // A conflict where the object changed meanwhile, or was made anew: what we say of it would be about another state.
+  // The uid would not do: the status subresource takes any.
   const metadata = {
     name,
     ...(namespace === undefined ? {} : { namespace }),
-    ...(uid === undefined ? {} : { uid }),
+    ...(resourceVersion === undefined ? {} : { resourceVersion }),
   };
   const applied = { apiVersion: type.apiVersion, kind: type.kind, metadata, status };
   return client.apply(type, applied, {
