@@ -2,14 +2,17 @@ import { createServer, type Server } from "node:http";
 import { Histogram, type Registry } from "prom-client";
 import { CertificateStore, injectCaBundle } from "./certificates/index.ts";
 import type { OperatorConfiguration } from "./configuration.ts";
+import { BundleStore, ControlServer, GatewayAuthenticator } from "./control/index.ts";
+import { Bundler, certificateSigner, gatewayProof, SessionWriter } from "./gateways/index.ts";
 import {
   eventRecorder,
   type KubeClient,
-  kubeMetrics,
+  type KubeMetrics,
   LeaderElection,
   type Log,
   leaseIdentity,
   pause,
+  refOf,
 } from "./kube/index.ts";
 import { controllers, PolicyBook, watches } from "./resources/index.ts";
 import { connectReview, podInjection, policyReview, WebhookServer } from "./webhook/index.ts";
@@ -19,6 +22,7 @@ export interface OperatorParts {
   readonly client: KubeClient;
   readonly configuration: OperatorConfiguration;
   readonly registry: Registry;
+  readonly metrics: KubeMetrics;
   readonly log: Log;
 }
 
@@ -32,13 +36,18 @@ export class Operator {
   readonly #election: LeaderElection;
   readonly #events: ReturnType<typeof eventRecorder>;
   readonly #controllers: ReturnType<typeof controllers>;
+  readonly #bundler: Bundler;
+  readonly #control: ControlServer;
+  readonly #sessions: SessionWriter;
+  /** Ends with the process: what serves outlives the loops, so that what is in work can be finished. */
+  readonly #over = new AbortController();
   #admin: Server | undefined;
+  #isControlled = false;
 
   constructor(parts: OperatorParts) {
     this.#parts = parts;
-    const { client, configuration, registry, log } = parts;
+    const { client, configuration, registry, metrics, log } = parts;
     const { namespace, podName, prefix, settings, breakGlassGroup, clusterDomain } = configuration;
-    const metrics = kubeMetrics(registry);
     const named = (service: string) => {
       const base = `${prefix}-${service}`;
       const inside = `${base}.${namespace}.svc`;
@@ -89,11 +98,49 @@ export class Operator {
       },
       onAnswer: (path, result, took) => seconds.observe({ path, result }, took),
     });
+    const bundles = new BundleStore();
+    this.#bundler = new Bundler({ caches, book: this.#book, bundles });
+    this.#sessions = new SessionWriter({
+      client,
+      caches,
+      log,
+      signal: this.#over.signal,
+      clock: () => new Date(),
+    });
+    this.#control = new ControlServer({
+      host: "0.0.0.0",
+      port: configuration.controlPort,
+      certificate: () => this.#serving(),
+      authenticator: new GatewayAuthenticator({ client, isGateway: gatewayProof(caches, settings) }),
+      bundles,
+      recorderOf: () => settings.recorder,
+      signCertificate: certificateSigner(this.#certificates, caches, clusterDomain),
+      events: {
+        sessions: (resource, reports) => this.#sessions.take(resource, reports),
+        changed: (resource) => this.#controllers.gatewayReported(refOf(resource)),
+      },
+      log,
+    });
+    // Deleting a live session's object ends its connection, on whichever replica the gateway is connected to.
+    caches.sessions.onChange(({ kind, object }) => {
+      if (kind !== "removed" || object.status?.state === "Ended") return;
+      const { resource, sessionId } = object.spec;
+      this.#control.endSession(
+        `${object.metadata.namespace}/${resource}`,
+        sessionId,
+        "the session was deleted",
+      );
+    });
+    caches.pods.onChange(({ object }) => {
+      void this.#control
+        .recheck(object.metadata.uid ?? "")
+        .catch((error: unknown) => log.warn({ err: error }, "a gateway could not be checked again"));
+    });
     this.#controllers = controllers({
       client,
       caches,
       book: this.#book,
-      reports: { of: () => [] },
+      reports: this.#control,
       events,
       settings,
       controlCa: () => this.#certificates.held?.serverCa,
@@ -115,7 +162,7 @@ export class Operator {
   /** Undefined while ready; else what is waited for. Readiness is for traffic: it needs no lease. */
   notReady(): string | undefined {
     if (!this.#watches.isSynced) return "the lists are not complete yet";
-    if (!this.#webhook.isServing) return "there is no certificate yet";
+    if (!this.#isControlled || !this.#webhook.isServing) return "there is no certificate yet";
     return undefined;
   }
 
@@ -123,22 +170,23 @@ export class Operator {
   async run(signal: AbortSignal): Promise<void> {
     const { configuration, log } = this.#parts;
     this.#admin = await this.#serveAdmin();
-    // Watches and certificates outlive the loops, so that what is in work can be finished.
-    const inner = new AbortController();
+    const inner = this.#over;
     this.#certificates.onChange(() => {
       this.#controllers.everyResource();
       void this.#takeCertificate().catch((error: unknown) =>
-        log.error({ err: error }, "the webhook's certificate could not be used"),
+        log.error({ err: error }, "a certificate could not be used"),
       );
     });
     const background = Promise.all([
       this.#watches.run(inner.signal),
       this.#certificates.run(inner.signal),
       this.#events.run(inner.signal),
+      this.#handOut(inner.signal),
     ]);
     try {
       await this.#election.run(signal, (leading) => this.#lead(leading));
     } finally {
+      this.#control.stop();
       await this.#webhook.close();
       inner.abort(new Error("the operator ends"));
       await background;
@@ -176,8 +224,29 @@ export class Operator {
     await Promise.all([this.#certificates.keep(signal), keepBundle(), reconcile()]);
   }
 
+  /** No bundle leaves before every list behind it is complete. */
+  async #handOut(signal: AbortSignal): Promise<void> {
+    try {
+      await this.#watches.whenSynced(signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      throw error;
+    }
+    this.#bundler.complete();
+  }
+
+  #serving() {
+    const held = this.#certificates.held;
+    if (held === undefined) throw new Error("there is no certificate yet");
+    return held.serving;
+  }
+
   async #takeCertificate(): Promise<void> {
     const held = this.#certificates.held;
+    if (held !== undefined && !this.#isControlled) {
+      this.#isControlled = true;
+      await this.#control.start();
+    }
     if (held !== undefined && this.#parts.configuration.webhookCertificates === "own") {
       await this.#webhook.use(held.serving);
     }

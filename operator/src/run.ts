@@ -1,7 +1,7 @@
 import { pino } from "pino";
 import { collectDefaultMetrics, Registry } from "prom-client";
 import { type OperatorConfiguration, readConfiguration } from "./configuration.ts";
-import { connectionFrom, kubeClient } from "./kube/index.ts";
+import { connectionFrom, kubeClient, kubeMetrics } from "./kube/index.ts";
 import { Operator } from "./operator.ts";
 
 /** Runs the operator until SIGTERM or SIGINT; resolves with the process's exit code. */
@@ -22,9 +22,10 @@ export async function runOperator(): Promise<number> {
   for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => stop.abort(new Error(name)));
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
-  const client = kubeClient({ connection: await connectionFrom(process.env) });
+  const metrics = kubeMetrics(registry);
+  const client = kubeClient({ connection: await connectionFrom(process.env), metrics });
   try {
-    await new Operator({ client, configuration, registry, log }).run(stop.signal);
+    await new Operator({ client, configuration, registry, metrics, log }).run(stop.signal);
     return 0;
   } catch (error) {
     // A lost lease, too: whoever leads now must not have a second one beside it.

@@ -27,9 +27,18 @@ export { PolicyBook } from "./access-policy/policy-book.ts";
 export { labelsOfNamespace, type OperatorCaches } from "./caches.ts";
 export type * from "./gateway-reports.ts";
 export { providerProblem } from "./identity-provider/controller.ts";
-export { kinds } from "./kinds.ts";
+export { kinds, podDocument } from "./kinds.ts";
 export { serverPods } from "./protected-resource/decide.ts";
 export { type Watches, watches } from "./watches.ts";
+
+/** Whether a policy names or selects a resource. */
+export function speaksOf(
+  policy: Policy,
+  resource: ProtectedResource,
+  caches: Pick<OperatorCaches, "namespaces">,
+): boolean {
+  return isSpokenOf(resource, policy, (namespace) => labelsOfNamespace(caches, namespace));
+}
 
 /** What all controllers share. */
 export interface ControllerParts {

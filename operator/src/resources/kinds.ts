@@ -106,3 +106,11 @@ export const ownedKinds: ReadonlyMap<string, ResourceType<UntypedObject>> = new 
     kinds.service,
   ].map((type) => [type.kind, type as unknown as ResourceType<UntypedObject>]),
 );
+
+/** Reads a pod as injection does; undefined for what is none. */
+export function podDocument(object: unknown): PodDocument | undefined {
+  if (typeof object !== "object" || object === null) return undefined;
+  const { spec, metadata } = object as Partial<PodDocument>;
+  if (spec === undefined || !Array.isArray(spec.containers)) return undefined;
+  return { metadata: metadata ?? {}, spec };
+}

@@ -8,6 +8,7 @@ import {
   type PodDocument,
 } from "../placement/index.ts";
 import { byAge, type OperatorCaches } from "../resources/caches.ts";
+import { podDocument } from "../resources/kinds.ts";
 import { isSelectedPod, serverPods } from "../resources/protected-resource/decide.ts";
 import type { AdmissionRequest, AdmissionResponse } from "./review.ts";
 import type { AdmissionHandler } from "./server.ts";
@@ -22,7 +23,7 @@ export interface InjectionParts {
 /** Answers for Pods that are created: who is selected gets a gateway, everybody else nothing. */
 export function podInjection({ caches, settings, events }: InjectionParts): AdmissionHandler {
   return (request: AdmissionRequest): AdmissionResponse => {
-    const pod = podOf(request.object);
+    const pod = podDocument(request.object);
     const { namespace } = request;
     if (
       request.operation !== "CREATE" ||
@@ -65,12 +66,4 @@ function holdsGateway({ spec }: PodDocument): boolean {
   return [...(spec.initContainers ?? []), ...spec.containers].some(
     ({ name }) => name === gatewayContainerName,
   );
-}
-
-/** The API server has checked the pod's form, all but what injection must not trip over. */
-export function podOf(object: unknown): PodDocument | undefined {
-  if (typeof object !== "object" || object === null) return undefined;
-  const { spec, metadata } = object as Partial<PodDocument>;
-  if (spec === undefined || !Array.isArray(spec.containers)) return undefined;
-  return { metadata: metadata ?? {}, spec };
 }

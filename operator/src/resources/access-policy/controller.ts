@@ -157,6 +157,7 @@ async function act(
   const before = policy.status?.conditions;
   const wanted = {
     ...status,
+    ...(generation !== undefined && { observedGeneration: generation }),
     conditions: mergedConditions(before, conditions, { generation, now: clock() }),
   };
   const type = (kind === "AccessPolicy"

@@ -73,7 +73,10 @@ export function providerReconciler(
       const { provider, conditions } = decision;
       const { generation } = provider.metadata;
       const before = provider.status?.conditions;
-      const status = { conditions: mergedConditions(before, conditions, { generation, now: clock() }) };
+      const status = {
+        ...(generation !== undefined && { observedGeneration: generation }),
+        conditions: mergedConditions(before, conditions, { generation, now: clock() }),
+      };
       const written = await writeStatus({
         client,
         type: kinds.identityProvider,

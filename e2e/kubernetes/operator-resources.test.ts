@@ -1,0 +1,379 @@
+/** The operator on a real API server: what it makes of resources and policies, and what it tells of them. */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { ApiServer } from "../cluster/api-server.ts";
+import { waitFor } from "../cluster/processes.ts";
+import {
+  startApiServerWithKinds,
+  startOperator,
+  systemNamespace,
+  type TestOperator,
+} from "../targets/operator.ts";
+
+interface Condition {
+  readonly type: string;
+  readonly status: string;
+  readonly reason: string;
+  readonly message: string;
+  readonly lastTransitionTime: string;
+}
+interface Observed {
+  readonly metadata: { readonly generation: number; readonly resourceVersion: string };
+  readonly spec: Record<string, never>;
+  readonly status?: {
+    readonly observedGeneration?: number;
+    readonly conditions?: readonly Condition[];
+    readonly acceptedGeneration?: number;
+    readonly policies?: readonly string[];
+    readonly rules?: readonly { readonly rule: string }[];
+    readonly address?: string;
+  };
+}
+
+let api: ApiServer;
+let running: TestOperator;
+const namespace = "shop";
+
+beforeAll(async () => {
+  api = await startApiServerWithKinds();
+  await api.kubectl.apply([
+    { apiVersion: "v1", kind: "Namespace", metadata: { name: namespace } },
+    { apiVersion: "v1", kind: "Namespace", metadata: { name: "other" } },
+    service("orders-db", namespace),
+    service("secret-db", "other"),
+    {
+      apiVersion: "sallyport.dev/v1alpha1",
+      kind: "IdentityProvider",
+      metadata: { name: "okta" },
+      spec: { type: "oidc", prefix: "okta:", oidc: { issuer: "https://example.okta.com" } },
+    },
+  ]);
+  running = await startOperator(api);
+});
+afterAll(async () => {
+  await running?.stop();
+  await api?.close();
+});
+
+function service(name: string, inNamespace: string) {
+  return {
+    apiVersion: "v1",
+    kind: "Service",
+    metadata: { name, namespace: inNamespace },
+    spec: { selector: { app: name }, ports: [{ port: 5432, targetPort: 5432 }] },
+  };
+}
+
+function resource(name: string, spec: object = {}) {
+  return {
+    apiVersion: "sallyport.dev/v1alpha1",
+    kind: "ProtectedResource",
+    metadata: { name, namespace },
+    spec: {
+      protocol: "postgres",
+      endpoint: { serviceRef: { name: "orders-db", port: 5432 } },
+      credentials: [{ name: "default", secretRef: { name: "orders-db" } }],
+      identity: { providers: ["okta"] },
+      ...spec,
+    },
+  };
+}
+
+function policy(name: string, spec: object = {}) {
+  return {
+    apiVersion: "sallyport.dev/v1alpha1",
+    kind: "AccessPolicy",
+    metadata: { name, namespace },
+    spec: {
+      resources: { names: ["orders"] },
+      subjects: [{ group: "okta:analysts" }],
+      profile: "ReadOnly",
+      ...spec,
+    },
+  };
+}
+
+const read = (kind: string, name: string) => api.kubectl.json<Observed>(kind, name, "-n", namespace);
+
+async function condition(kind: string, name: string, type: string, reason: string): Promise<Condition> {
+  let last = "";
+  try {
+    return await waitFor(`${kind}/${name} to have ${type} ${reason}`, async () => {
+      const { status, metadata } = await read(kind, name);
+      last = JSON.stringify(status?.conditions);
+      const found = status?.conditions?.find((one) => one.type === type && one.reason === reason);
+      return status?.observedGeneration === metadata.generation ? found : undefined;
+    });
+  } catch (error) {
+    throw new Error(last, { cause: error });
+  }
+}
+
+describe("a Shared resource", () => {
+  test("gets its objects, and says where clients connect", async () => {
+    await api.kubectl.apply([resource("orders"), policy("analysts")]);
+    await condition("protectedresource", "orders", "Ready", "Progressing");
+    const made = await api.kubectl(
+      ...["get", "deploy,svc,pdb,networkpolicy,sa,cm", "-n", namespace],
+      ...["-l", "sallyport.dev/resource=orders", "-o", "name"],
+    );
+    expect(made.trim().split("\n").sort()).toEqual([
+      "configmap/orders-gateway-ca",
+      "deployment.apps/orders-gateway",
+      "networkpolicy.networking.k8s.io/orders-gateway",
+      "networkpolicy.networking.k8s.io/orders-server",
+      "poddisruptionbudget.policy/orders-gateway",
+      "service/orders-gateway",
+      "serviceaccount/orders-gateway",
+    ]);
+    const { status } = await read("protectedresource", "orders");
+    expect(status?.address).toBe("orders-gateway.shop.svc:5432");
+    expect(status?.policies).toEqual(["shop/analysts"]);
+    expect(status?.rules?.map(({ rule }) => rule)).toContain("profile/ReadOnly");
+  });
+
+  test("is ready once a gateway is, and not before it is heard from", async () => {
+    await api.kubectl(
+      ...["patch", "deployment", "orders-gateway", "-n", namespace, "--subresource=status", "--type=merge"],
+      ...["-p", JSON.stringify({ status: { replicas: 2, readyReplicas: 2, updatedReplicas: 2 } })],
+    );
+    await condition("protectedresource", "orders", "Programmed", "Programmed");
+    const { status } = await read("protectedresource", "orders");
+    expect(status?.conditions?.find(({ type }) => type === "CredentialsResolved")?.status).toBe("Unknown");
+    expect(status?.conditions?.find(({ type }) => type === "Reconciling")?.status).toBe("True");
+  });
+
+  test("in the steady state costs no call and no write", async () => {
+    const before = await read("protectedresource", "orders");
+    const [calls, looks] = [await callsOf(running), await reconcilesOf(running)];
+    await api.kubectl("annotate", "svc", "orders-gateway", "-n", namespace, "--overwrite", "touched=1");
+    await waitFor("another look", async () => (await reconcilesOf(running)) > looks || undefined);
+    expect((await read("protectedresource", "orders")).metadata.resourceVersion).toBe(
+      before.metadata.resourceVersion,
+    );
+    expect(await callsOf(running)).toBe(calls);
+  });
+
+  test("puts back what somebody changed or removed, and drops what is no longer asked for", async () => {
+    await api.kubectl("delete", "networkpolicy", "orders-server", "-n", namespace);
+    await api.kubectl(
+      ...["patch", "svc", "orders-gateway", "-n", namespace, "--type=merge"],
+      ...["-p", JSON.stringify({ spec: { selector: { "sallyport.dev/gateway": "somebody-else" } } })],
+    );
+    await waitFor("both to be as they were", async () => {
+      const found = await api.kubectl.try(
+        undefined,
+        "get",
+        "networkpolicy",
+        "orders-server",
+        "-n",
+        namespace,
+      );
+      const selector = await api.kubectl(
+        ...["get", "svc", "orders-gateway", "-n", namespace, "-o", "jsonpath={.spec.selector}"],
+      );
+      return (found.code === 0 && selector.includes('"orders"')) || undefined;
+    });
+    await api.kubectl.apply([resource("orders", { bypassProtection: { networkPolicy: "Off" } })]);
+    await waitFor("the policy to be gone", async () => {
+      const { code } = await api.kubectl.try(
+        undefined,
+        "get",
+        "networkpolicy",
+        "orders-server",
+        "-n",
+        namespace,
+      );
+      return code !== 0 || undefined;
+    });
+    await condition("protectedresource", "orders", "BypassProtected", "Off");
+    await api.kubectl.apply([resource("orders")]);
+    await condition("protectedresource", "orders", "BypassProtected", "ExecOpen");
+  });
+
+  test("leaves replicas to an autoscaler", async () => {
+    const autoscaling = { minReplicas: 2, maxReplicas: 4 };
+    await api.kubectl.apply([resource("scaled", { placement: { autoscaling }, listen: { port: 6001 } })]);
+    await waitFor("the autoscaler", async () => {
+      const { code } = await api.kubectl.try(undefined, "get", "hpa", "scaled-gateway", "-n", namespace);
+      return code === 0 || undefined;
+    });
+    await waitFor("the deployment", async () => {
+      const { code } = await api.kubectl.try(undefined, "get", "deploy", "scaled-gateway", "-n", namespace);
+      return code === 0 || undefined;
+    });
+    await api.kubectl("scale", "deploy", "scaled-gateway", "-n", namespace, "--replicas=4");
+    await api.kubectl("annotate", "protectedresource", "scaled", "-n", namespace, "touched=1");
+    const owners = await api.kubectl(
+      ...["get", "deploy", "scaled-gateway", "-n", namespace, "-o", "yaml", "--show-managed-fields"],
+    );
+    const ours = owners
+      .split("- apiVersion: apps/v1")
+      .find((part) => part.includes("sallyport-protected-resource"));
+    expect(ours).not.toContain("f:replicas");
+  });
+});
+
+describe("bad input is a condition with a reason", () => {
+  const cases: readonly (readonly [string, object, string])[] = [
+    ["protocol", { protocol: "telnet" }, "UnsupportedProtocol"],
+    ["service", { endpoint: { serviceRef: { name: "nowhere", port: 5432 } } }, "ServiceNotFound"],
+    ["port", { endpoint: { serviceRef: { name: "orders-db", port: 1 } } }, "PortNotFound"],
+    ["provider", { identity: { providers: ["nobody"] } }, "ProviderNotFound"],
+    ["tenant", { endpoint: { host: "secret-db.other.svc", port: 5432 } }, "NotGranted"],
+    ["tenant-short", { endpoint: { host: "secret-db.other", port: 5432 } }, "NotGranted"],
+    ["claims", { listen: { serviceName: "orders-gateway" } }, "Conflict"],
+  ];
+  test.each(cases)("%s", async (name, spec, reason) => {
+    await api.kubectl.apply([resource(name, spec)]);
+    const { status } = await condition("protectedresource", name, "Accepted", reason);
+    expect(status).toBe("False");
+    const all = (await read("protectedresource", name)).status?.conditions ?? [];
+    expect(all.find(({ type }) => type === "Stalled")?.status).toBe("True");
+    await waitFor("an event", async () => {
+      const events = await api.kubectl(
+        ...[
+          "get",
+          "events.events.k8s.io",
+          "-n",
+          namespace,
+          "-o",
+          "jsonpath={range .items[*]}{.reason} {end}",
+        ],
+      );
+      return events.includes(reason) || undefined;
+    });
+    const { code } = await api.kubectl.try(undefined, "get", "deploy", `${name}-gateway`, "-n", namespace);
+    expect(code).not.toBe(0);
+  });
+
+  test("an object that somebody else made is left alone", async () => {
+    await api.kubectl.apply([
+      {
+        apiVersion: "v1",
+        kind: "ConfigMap",
+        metadata: { name: "taken-gateway-ca", namespace },
+        data: { "ca.crt": "theirs" },
+      },
+      resource("taken"),
+    ]);
+    await condition("protectedresource", "taken", "Programmed", "Conflict");
+    const data = await api.kubectl(
+      ...["get", "cm", "taken-gateway-ca", "-n", namespace, "-o", "jsonpath={.data.ca\\.crt}"],
+    );
+    expect(data).toBe("theirs");
+    await api.kubectl("delete", "cm", "taken-gateway-ca", "-n", namespace);
+    await api.kubectl("annotate", "protectedresource", "taken", "-n", namespace, "touched=1");
+    await api.kubectl("label", "protectedresource", "taken", "-n", namespace, "touched=1");
+    await condition("protectedresource", "taken", "Programmed", "Progressing");
+  });
+
+  test("a grant in the other namespace lets a resource reach its Service, and that one only", async () => {
+    await api.kubectl.apply([
+      {
+        apiVersion: "sallyport.dev/v1alpha1",
+        kind: "ResourceGrant",
+        metadata: { name: "shop", namespace: "other" },
+        spec: { from: [{ namespace, names: ["tenant"] }], to: [{ serviceName: "secret-db", ports: [5432] }] },
+      },
+    ]);
+    await condition("protectedresource", "tenant", "Accepted", "Accepted");
+    await condition("protectedresource", "tenant-short", "Accepted", "NotGranted");
+  });
+});
+
+describe("a policy", () => {
+  test("that is broken by an edit keeps its last accepted generation, also after a restart", async () => {
+    const rules = [{ name: "no-drops", match: { commands: ["DROP TABLE"] }, action: "Deny" }];
+    await api.kubectl.apply([policy("deny-drops", { profile: "None", rules })]);
+    await condition("accesspolicy", "deny-drops", "Ready", "InForce");
+    const broken = [{ name: "no-drops", match: { cel: "command.(" }, action: "Deny" }];
+    await api.kubectl.apply([policy("deny-drops", { profile: "None", rules: broken })]);
+    const { message } = await condition("accesspolicy", "deny-drops", "Accepted", "InvalidCel");
+    expect(message).toContain("spec.rules[0].match.cel");
+    expect(message).toContain("Generation 1 stays in force");
+
+    await running.stop();
+    running = await startOperator(api);
+    await api.kubectl("label", "accesspolicy", "deny-drops", "-n", namespace, "touched=1");
+    await condition("accesspolicy", "deny-drops", "Ready", "Outdated");
+    const { status } = await read("accesspolicy", "deny-drops");
+    expect(status?.acceptedGeneration).toBe(1);
+    const orders = await waitFor("the rule to count", async () => {
+      const { status } = await read("protectedresource", "orders");
+      return status?.rules?.some(({ rule }) => rule === "no-drops") ? status : undefined;
+    });
+    expect(orders.policies).toContain("shop/deny-drops");
+  });
+
+  test("that was never accepted says that what it names is denied", async () => {
+    await api.kubectl.apply([
+      policy("broken", { rules: [{ name: "x", match: { cel: "(" }, action: "Deny" }] }),
+    ]);
+    await condition("accesspolicy", "broken", "Ready", "PolicyInvalid");
+  });
+
+  test("that selects nothing says so, and stops saying so once it does", async () => {
+    await api.kubectl.apply([policy("early", { resources: { names: ["late"] } })]);
+    await condition("accesspolicy", "early", "Ready", "SelectsNothing");
+    await api.kubectl.apply([resource("late", { listen: { port: 6002 } })]);
+    await condition("accesspolicy", "early", "Ready", "InForce");
+  });
+
+  test("of the cluster speaks of the namespaces that it selects", async () => {
+    await api.kubectl.apply([
+      {
+        apiVersion: "sallyport.dev/v1alpha1",
+        kind: "ClusterAccessPolicy",
+        metadata: { name: "floor" },
+        spec: {
+          namespaceSelector: { matchLabels: { stage: "production" } },
+          resources: { selector: {} },
+          subjects: [{ kind: "Human" }],
+          profile: "None",
+          rules: [{ name: "no-privilege", match: { operations: ["privilege"] }, action: "Deny" }],
+        },
+      },
+    ]);
+    await condition("clusteraccesspolicy", "floor", "Ready", "SelectsNothing");
+    await api.kubectl("label", "namespace", namespace, "stage=production");
+    await condition("clusteraccesspolicy", "floor", "Ready", "InForce");
+    await waitFor("the floor in the resource's status", async () => {
+      const { status } = await read("protectedresource", "orders");
+      return status?.policies?.includes("floor") || undefined;
+    });
+    const kept = await api.kubectl("get", "controllerrevisions", "-n", systemNamespace, "-o", "name");
+    expect(kept).toContain("floor-cluster-policy-1");
+  });
+});
+
+test("providers of one prefix: the elder keeps it", async () => {
+  const twin = {
+    apiVersion: "sallyport.dev/v1alpha1",
+    kind: "IdentityProvider",
+    metadata: { name: "zz-twin" },
+    spec: { type: "oidc", prefix: "okta:", oidc: { issuer: "https://evil.example.com" } },
+  };
+  await api.kubectl.apply([twin]);
+  await condition("identityprovider", "zz-twin", "Accepted", "PrefixTaken");
+  await condition("identityprovider", "okta", "Accepted", "Accepted");
+});
+
+/** Writes, but for the lease's PUTs, which go on by the clock. */
+const callsOf = ({ registry }: TestOperator): Promise<number> =>
+  sumOf(registry, "rest_client_requests_total", ({ method }) => method !== "PUT");
+const reconcilesOf = ({ registry }: TestOperator): Promise<number> =>
+  sumOf(
+    registry,
+    "controller_runtime_reconcile_total",
+    ({ controller }) => controller === "protected-resource",
+  );
+
+async function sumOf(
+  registry: TestOperator["registry"],
+  name: string,
+  counts: (labels: Readonly<Record<string, unknown>>) => boolean,
+): Promise<number> {
+  const found = (await registry.getMetricsAsJSON()).find((metric) => metric.name === name);
+  if (found === undefined) throw new Error(`no metric ${name}`);
+  return found.values.filter(({ labels }) => counts(labels)).reduce((sum, { value }) => sum + value, 0);
+}

@@ -1,0 +1,151 @@
+import type { BundleDocument, Revision } from "@sallyport/control";
+import type { ProtectedResource } from "@sallyport/crds";
+import type { BundleStore } from "../control/index.ts";
+import { type Cache, type KubeObject, keyOf } from "../kube/index.ts";
+import { listenPort } from "../placement/index.ts";
+import {
+  labelsOfNamespace,
+  narrowedTo,
+  type OperatorCaches,
+  type PolicyBook,
+  providerProblem,
+  speaksOf,
+} from "../resources/index.ts";
+
+/** What bundles are made from. */
+export interface BundlerParts {
+  readonly caches: OperatorCaches;
+  readonly book: PolicyBook;
+  readonly bundles: BundleStore;
+}
+
+/**
+ * Keeps the bundle of every resource like the caches say: the resource, the policies in force there, its providers
+ * and its namespace's labels, and nothing of anybody else's. Every replica comes to the same documents.
+ */
+export class Bundler {
+  readonly #parts: BundlerParts;
+  readonly #dirty = new Set<string>();
+  readonly #revision: Record<string, string> = {};
+  #timer: NodeJS.Immediate | undefined;
+
+  constructor(parts: BundlerParts) {
+    this.#parts = parts;
+    const { caches } = parts;
+    this.#follow("resources", caches.protectedResources, (resource) => [resource]);
+    const spokenOf = (policy: Parameters<typeof speaksOf>[0]) =>
+      caches.protectedResources
+        .list(policy.metadata.namespace)
+        .filter((resource) => speaksOf(policy, resource, caches));
+    this.#follow("policies", caches.accessPolicies, spokenOf);
+    this.#follow("clusterPolicies", caches.clusterAccessPolicies, spokenOf);
+    this.#follow("providers", caches.identityProviders, () => caches.protectedResources.list());
+    this.#follow("namespaces", caches.namespaces, ({ metadata }) =>
+      caches.protectedResources.list(metadata.name),
+    );
+    this.#follow("revisions", caches.revisions, ({ metadata }) =>
+      caches.protectedResources.list(metadata.namespace),
+    );
+  }
+
+  /** Every list is complete: what is known is everything, and is handed out from here on. */
+  complete(): void {
+    for (const resource of this.#parts.caches.protectedResources.list())
+      this.#dirty.add(keyOf(resource.metadata));
+    this.#flush();
+    this.#parts.bundles.markComplete();
+  }
+
+  #follow<T extends KubeObject>(
+    name: string,
+    cache: Cache<T>,
+    concerned: (object: T) => readonly ProtectedResource[],
+  ): void {
+    cache.onChange((change) => {
+      const { object } = change;
+      const version = object.metadata.resourceVersion ?? "0";
+      if (isNewer(version, this.#revision[name] ?? "0")) this.#revision[name] = version;
+      const touched = change.kind === "changed" ? [object, change.before] : [object];
+      for (const one of touched) for (const { metadata } of concerned(one)) this.#dirty.add(keyOf(metadata));
+      // A change of many objects arrives one by one: one look at the end of it.
+      if (this.#dirty.size > 0) this.#timer ??= setImmediate(() => this.#flush());
+    });
+  }
+
+  #flush(): void {
+    this.#timer = undefined;
+    const { caches, bundles } = this.#parts;
+    const keys = [...this.#dirty];
+    this.#dirty.clear();
+    for (const key of keys) {
+      const slash = key.indexOf("/");
+      const resource = caches.protectedResources.get({
+        namespace: key.slice(0, slash),
+        name: key.slice(slash + 1),
+      });
+      if (resource === undefined) bundles.remove(key);
+      else
+        bundles.set(key, {
+          revision: { ...this.#revision } as Revision,
+          documents: this.#documents(resource),
+        });
+    }
+  }
+
+  #documents(resource: ProtectedResource): readonly BundleDocument[] {
+    const { caches, book } = this.#parts;
+    const namespace = resource.metadata.namespace ?? "default";
+    const providers = caches.identityProviders.list();
+    const usable = providers.filter(
+      (provider) =>
+        resource.spec.identity.providers.includes(provider.metadata.name) &&
+        providerProblem(provider, providers) === undefined,
+    );
+    const port = listenPort(resource);
+    const spec =
+      port === undefined ? resource.spec : { ...resource.spec, listen: { ...resource.spec.listen, port } };
+    return [
+      documentOf("ProtectedResource", { ...resource, spec }),
+      ...book
+        .forResource(resource)
+        .map(({ policy }) => documentOf(policy.kind, narrowedTo(policy, resource))),
+      ...usable.map((provider) => documentOf("IdentityProvider", provider)),
+      {
+        key: `Namespace//${namespace}`,
+        json: JSON.stringify({
+          apiVersion: "v1",
+          kind: "Namespace",
+          metadata: { name: namespace, labels: sorted(labelsOfNamespace(caches, namespace)) },
+        }),
+      },
+    ];
+  }
+}
+
+/** What of an object a gateway reads: no status, no annotations, nothing that changes by itself. */
+function documentOf(
+  kind: string,
+  { metadata, spec }: KubeObject & { readonly spec: unknown },
+): BundleDocument {
+  const { name, namespace, labels, generation } = metadata;
+  const apiVersion = "sallyport.dev/v1alpha1";
+  const kept = {
+    name,
+    ...(namespace !== undefined && { namespace }),
+    ...(labels !== undefined && { labels: sorted(labels) }),
+    ...(generation !== undefined && { generation }),
+  };
+  return {
+    key: `${kind}/${namespace ?? ""}/${name}`,
+    json: JSON.stringify({ apiVersion, kind, metadata: kept, spec }),
+  };
+}
+
+function sorted(labels: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  return Object.fromEntries(Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+/** Resource versions are decimal numbers of any length. */
+function isNewer(version: string, than: string): boolean {
+  return version.length === than.length ? version > than : version.length > than.length;
+}
