@@ -7,6 +7,7 @@ import { durationMs, isSelectedBy } from "@sallyport/crds/pure";
 import { type CelProgram, compileCel, regexProblem } from "./cel.ts";
 import type {
   AccessPolicySpec,
+  ApprovalSpec,
   LabelSelector,
   MaskingSpec,
   PolicyDocument,
@@ -27,6 +28,7 @@ import {
   wordMatcher,
 } from "./match.ts";
 import type {
+  ApprovalTerms,
   CommandPart,
   Enforcement,
   Identity,
@@ -81,6 +83,8 @@ export interface CompiledRule {
   readonly object?: (object: ObjectRef) => boolean;
   readonly unbounded: boolean;
   readonly cel?: CelProgram;
+  /** Of a RequireApproval rule. */
+  readonly terms?: ApprovalTerms;
 }
 
 /** Which resources and whom a policy names. */
@@ -519,15 +523,37 @@ class PolicyCompiler {
         this.report(path, "Contradictory", message);
       }
       actions.set(same, rule.action);
-      const { name, action, message } = rule as unknown as PolicyRule;
+      const { name, action, message, approval } = rule as unknown as PolicyRule;
       compiled.push({
         ...match.rule,
         ref: { policy: this.policyName(), rule: name, enforcement: match.enforcement },
         action: action as VerdictAction,
         ...(typeof message === "string" && { message }),
+        ...(action === "RequireApproval" && { terms: this.approvalTerms(rule, name, approval ?? {}) }),
       });
     }
     return compiled;
+  }
+
+  private approvalTerms(
+    rule: Readonly<Record<string, unknown>>,
+    name: string,
+    approval: ApprovalSpec,
+  ): ApprovalTerms {
+    const windowMs = approval.window === undefined ? undefined : durationMs(approval.window);
+    const group = approval.breakGlass?.group;
+    return {
+      kind: this.document.kind,
+      policy: this.document.name,
+      rule: name,
+      ruleText: canonical({ kind: this.document.kind, policy: this.document.name, rule }),
+      required: approval.required ?? 1,
+      timeoutMs: durationMs(approval.timeout ?? "10m") ?? 600_000,
+      grant: approval.grant === "Window" ? "Window" : "Once",
+      ...(windowMs === undefined ? {} : { windowMs }),
+      reasonRequired: approval.reasonRequired === true,
+      ...(group === undefined ? {} : { breakGlassGroup: group }),
+    };
   }
 
   private checkAction(path: string, rule: Readonly<Record<string, unknown>>): void {

@@ -9,6 +9,7 @@ import { type DecisionFacts, Reading, RuleTable, type SessionBindings } from "./
 import { strictestLimits } from "./limits.ts";
 import { type PolicyMasking, SessionMasking } from "./masking/session-masking.ts";
 import type {
+  ApprovalTerms,
   Command,
   CommandPart,
   Identity,
@@ -129,14 +130,19 @@ class GatheredPolicy implements SessionPolicy {
       const rule = this.table.denies(part, reading);
       if (rule !== undefined) return this.deniedBy(rule, part, reading);
     }
-    let asking: { readonly rule: CompiledRule; readonly part: CommandPart } | undefined;
+    const asking: { readonly rule: CompiledRule; readonly part: CommandPart }[] = [];
+    const satisfied: NonNullable<Verdict["satisfied"]>[number][] = [];
     let allowing: CompiledRule | undefined;
     let isHeuristic = false;
     for (const part of parts) {
       isHeuristic ||= part.enforcement === "heuristic";
-      const rule = this.table.asksApproval(part, reading);
-      if (rule !== undefined) {
-        asking ??= { rule, part };
+      const rules = this.table.asking(part, reading);
+      if (rules.length > 0) {
+        for (const rule of rules) {
+          const by = this.satisfaction(rule, reading.facts);
+          if (by === undefined) asking.push({ rule, part });
+          else if (rule.terms !== undefined) satisfied.push({ terms: rule.terms, by });
+        }
         continue;
       }
       const coverage = this.table.covers(part, reading);
@@ -144,17 +150,30 @@ class GatheredPolicy implements SessionPolicy {
       allowing ??= coverage.rule;
       isHeuristic ||= coverage.isHeuristic;
     }
-    if (asking !== undefined) return this.approvalBy(asking.rule, asking.part, reading);
+    const [first] = asking;
+    if (first !== undefined) return this.approvalBy(first.rule, first.part, asking, reading);
     return {
       action: "Allow",
       ...(allowing !== undefined && { rule: allowing.ref }),
       message: allowing?.message ?? "",
+      ...(satisfied.length > 0 && { satisfied }),
       limits: this.limits,
       audit: noAudit,
-      cacheable: reading.isCacheable,
+      // What was approved once, or for a while, is asked anew each time.
+      cacheable: reading.isCacheable && satisfied.length === 0,
       readsText: reading.readsText,
       enforcement: isHeuristic || reading.restsOnHeuristic ? "heuristic" : "authoritative",
     };
+  }
+
+  /** What satisfies a RequireApproval: an approval of this very rule, or break-glass with a reason. */
+  private satisfaction(rule: CompiledRule, facts: DecisionFacts): "approval" | "breakGlass" | undefined {
+    const { terms } = rule;
+    if (terms === undefined) return undefined;
+    if (facts.approved?.has(terms.ruleText) === true) return "approval";
+    const isInGroup =
+      terms.breakGlassGroup !== undefined && this.context.identity.groups.includes(terms.breakGlassGroup);
+    return isInGroup && (facts.reason ?? "").trim() !== "" ? "breakGlass" : undefined;
   }
 
   private deniedBy(rule: CompiledRule, part: CommandPart, reading: Reading): Verdict {
@@ -163,7 +182,12 @@ class GatheredPolicy implements SessionPolicy {
     return this.refusal({ rule: rule.ref, message, reading, isHeuristic: isHeuristicOf(rule, part) });
   }
 
-  private approvalBy(rule: CompiledRule, part: CommandPart, reading: Reading): Verdict {
+  private approvalBy(
+    rule: CompiledRule,
+    part: CommandPart,
+    asking: readonly { readonly rule: CompiledRule }[],
+    reading: Reading,
+  ): Verdict {
     const { ref } = rule;
     const isHeuristic = isHeuristicOf(rule, part) || reading.restsOnHeuristic;
     const asks =
@@ -172,6 +196,8 @@ class GatheredPolicy implements SessionPolicy {
       return {
         ...this.refusal({ rule: ref, message: asks, reading, isHeuristic }),
         action: "RequireApproval",
+        asks: termsOf(asking.map((one) => one.rule)),
+        cacheable: false,
       };
     }
     const message = `${asks}; no approval service is configured, so it is denied`;
@@ -251,6 +277,13 @@ class GatheredPolicy implements SessionPolicy {
 }
 
 const noAudit: Verdict["audit"] = [];
+
+/** The terms of rules, each once. */
+function termsOf(rules: readonly CompiledRule[]): readonly ApprovalTerms[] {
+  const terms = new Map<string, ApprovalTerms>();
+  for (const rule of rules) if (rule.terms !== undefined) terms.set(rule.terms.ruleText, rule.terms);
+  return [...terms.values()];
+}
 
 /**
  * Answers once what cannot change during a session: a CEL key that reads neither the command nor the time. What the

@@ -12,6 +12,10 @@ export interface DecisionFacts {
   readonly nowMs: number;
   /** Bound parameters; no rule of this build reads them. */
   readonly parameters?: readonly unknown[];
+  /** `ruleText` of the rules whose approval has been given, for this command or for a while. */
+  readonly approved?: ReadonlySet<string>;
+  /** Why the user does this, in their own words: break-glass asks for it. */
+  readonly reason?: string;
 }
 
 /** The CEL values that stay the same for a session. */
@@ -28,7 +32,7 @@ export class Reading {
   restsOnHeuristic = false;
   readonly command: Command;
   private readonly session: SessionBindings;
-  private readonly facts: DecisionFacts;
+  readonly facts: DecisionFacts;
   private part: CommandPart | undefined;
   private bindings: CelBindings | undefined;
   private time: CelBindings["time"] | undefined;
@@ -96,6 +100,12 @@ export class RuleTable {
 
   asksApproval(part: CommandPart, reading: Reading): CompiledRule | undefined {
     return firstMatch(this.approve[part.operation], part, reading);
+  }
+
+  /** Every rule that asks for approval of a part. */
+  asking(part: CommandPart, reading: Reading): readonly CompiledRule[] {
+    const rules = this.approve[part.operation];
+    return rules.length === 0 ? rules : rules.filter((rule) => mismatch(rule, part, reading) === undefined);
   }
 
   /** The Allow rules that together cover a part, or what of it none covers. */

@@ -109,6 +109,24 @@ export interface SessionLimits {
   readonly concurrentSessions?: number;
 }
 
+/** What one RequireApproval rule asks for. */
+export interface ApprovalTerms {
+  readonly kind: "AccessPolicy" | "ClusterAccessPolicy";
+  /** The policy's name in the cluster, without what tells both kinds apart in messages. */
+  readonly policy: string;
+  readonly rule: string;
+  /** What the rule says, in one fixed spelling: a hold outlives no change of it. Its hash stands in requests. */
+  readonly ruleText: string;
+  /** How many people must approve. */
+  readonly required: number;
+  readonly timeoutMs: number;
+  readonly grant: "Once" | "Window";
+  readonly windowMs?: number;
+  readonly reasonRequired: boolean;
+  /** Members pass without approval once they give a reason. */
+  readonly breakGlassGroup?: string;
+}
+
 export type VerdictAction = "Allow" | "Deny" | "RequireApproval";
 
 /** What policy decided about one command of one subject on one resource. */
@@ -120,6 +138,10 @@ export interface Verdict {
   readonly message: string;
   /** What the user can do next. */
   readonly hint?: string;
+  /** With RequireApproval: every rule that asks and that nothing satisfies yet. */
+  readonly asks?: readonly ApprovalTerms[];
+  /** With Allow: rules that an approval, a window or break-glass satisfied. */
+  readonly satisfied?: readonly { readonly terms: ApprovalTerms; readonly by: "approval" | "breakGlass" }[];
   readonly limits: SessionLimits;
   /** Verdicts of Audit policies, which decide nothing. */
   readonly audit: readonly {

@@ -1,0 +1,108 @@
+import { expect, test } from "vitest";
+import { compilePolicies } from "./compile.ts";
+import type { AccessPolicySpec, PolicyDocument, PolicyRule, ResourceDocument } from "./documents.ts";
+import { forSession } from "./evaluate.ts";
+import type { DecisionFacts } from "./judge.ts";
+import type { Command, Identity, Verdict } from "./model.ts";
+
+const resource: ResourceDocument = {
+  namespace: "shop",
+  name: "orders",
+  labels: {},
+  spec: { protocol: "postgres" },
+};
+const identity: Identity = { provider: "p", user: "alice", groups: ["oncall"], kind: "Human", claims: {} };
+const alter: Command = {
+  protocol: "postgres",
+  text: "ALTER TABLE t ADD c int",
+  parts: [
+    {
+      operation: "define",
+      words: ["ALTER TABLE"],
+      objects: [{ name: "public.t", kind: "relation", direct: true }],
+      unbounded: false,
+      enforcement: "authoritative",
+    },
+  ],
+};
+
+function asking(name: string, more: Partial<PolicyRule> = {}): PolicyRule {
+  return { name, match: { operations: ["define"] }, action: "RequireApproval", ...more };
+}
+
+function decide(specs: readonly Partial<AccessPolicySpec>[], facts: Partial<DecisionFacts> = {}): Verdict {
+  const documents = specs.map(
+    (spec, index): PolicyDocument => ({
+      kind: "AccessPolicy",
+      namespace: "shop",
+      name: `p${index}`,
+      generation: 1,
+      spec: { resources: { names: ["orders"] }, subjects: [{ user: "alice" }], ...spec },
+    }),
+  );
+  const { set, problems } = compilePolicies(documents, [resource], {
+    features: { masking: true, approvals: true },
+  });
+  expect(problems).toEqual([]);
+  const policy = forSession(set, {
+    resource: { ...resource, namespaceLabels: {}, protocol: "postgres" },
+    identity,
+    session: { database: "d", account: "a", applicationName: "", clientAddress: "" },
+  });
+  return policy.decide(alter, { nowMs: 0, ...facts });
+}
+
+const texts = (verdict: Verdict): readonly string[] => (verdict.asks ?? []).map(({ ruleText }) => ruleText);
+
+test("every rule that asks is named, each with its own terms", () => {
+  const verdict = decide([
+    { rules: [asking("one", { approval: { required: 2, timeout: "5m" } })] },
+    { profile: "Admin", rules: [asking("two")] },
+  ]);
+  expect(verdict.action).toBe("RequireApproval");
+  expect(verdict.asks).toMatchObject([
+    { policy: "p0", rule: "one", required: 2, timeoutMs: 300_000, grant: "Once" },
+    { policy: "p1", rule: "two", required: 1, timeoutMs: 600_000 },
+  ]);
+});
+
+test("an approval of one rule leaves the other one asking; of both, the command may run", () => {
+  const specs = [{ rules: [asking("one")] }, { rules: [asking("two")] }];
+  const [one = "", two = ""] = texts(decide(specs));
+  const half = decide(specs, { approved: new Set([one]) });
+  expect(half.action).toBe("RequireApproval");
+  expect(texts(half)).toEqual([two]);
+  const whole = decide(specs, { approved: new Set([one, two]) });
+  expect(whole.action).toBe("Allow");
+  expect(whole.satisfied).toMatchObject([{ by: "approval" }, { by: "approval" }]);
+  expect(whole.cacheable).toBe(false);
+});
+
+test("an approval lifts no Deny", () => {
+  const specs = [
+    { rules: [asking("one"), { ...asking("no"), match: { commands: ["ALTER TABLE"] }, action: "Deny" }] },
+  ];
+  const [text = ""] = texts(decide([{ rules: [asking("one")] }]));
+  expect(decide(specs, { approved: new Set([text]) }).action).toBe("Deny");
+});
+
+test("a rule that changed is another rule: what was approved before does not count", () => {
+  const [before = ""] = texts(decide([{ rules: [asking("one")] }]));
+  const changed = [{ rules: [asking("one", { approval: { required: 2 } })] }];
+  expect(decide(changed, { approved: new Set([before]) }).action).toBe("RequireApproval");
+  const unrelated = [
+    { rules: [asking("one"), { name: "other", match: { operations: ["read"] }, action: "Deny" }] },
+  ];
+  expect(decide(unrelated, { approved: new Set([before]) }).action).toBe("Allow");
+});
+
+test("break-glass lets its group through with a reason, and nobody else, and not without one", () => {
+  const specs = [{ rules: [asking("one", { approval: { breakGlass: { group: "oncall" } } })] }];
+  expect(decide(specs).action).toBe("RequireApproval");
+  expect(decide(specs, { reason: "  " }).action).toBe("RequireApproval");
+  const through = decide(specs, { reason: "incident 7" });
+  expect(through.action).toBe("Allow");
+  expect(through.satisfied).toMatchObject([{ by: "breakGlass", terms: { rule: "one" } }]);
+  const others = [{ rules: [asking("one", { approval: { breakGlass: { group: "dba" } } })] }];
+  expect(decide(others, { reason: "incident 7" }).action).toBe("RequireApproval");
+});
