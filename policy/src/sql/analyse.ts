@@ -8,6 +8,7 @@ import { NameOverlay } from "./overlay.ts";
 import { type ParsedStatement, parseStatements, tooComplex } from "./parser.ts";
 import { walkQuery } from "./queries.ts";
 import { positionAt, Rejected } from "./rejection.ts";
+import { loneCallOf } from "./settings.ts";
 import { walkStatement } from "./statements.ts";
 import { hasMoreTokensThan } from "./token-count.ts";
 import { tagOf } from "./tree.ts";
@@ -62,6 +63,7 @@ function analyseAll(parsed: readonly ParsedStatement[], overlay: NameOverlay, li
   let literalsMatter = false;
   for (const { node, text } of parsed) {
     const walk = new Walk(overlay, walkers, limits.nodesMax);
+    walk.loneCall = loneCallOf(node);
     const tag = walkStatement(walk, node, text);
     const statement = { text, tag, parts: walk.parts.build(), effects: walk.effects };
     statements.push(statement);

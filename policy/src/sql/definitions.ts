@@ -326,7 +326,10 @@ const privilegedAlterations = new Set([
 export function alterTable(walk: Walk, node: TreeNode): string {
   const word = `ALTER ${objectWord(textOf(node, "objtype"))}`;
   const relation = nodeOf(node, "relation") ?? {};
-  const isOptional = node.missing_ok === true || isTypeOfTransaction(walk, relation, textOf(node, "objtype"));
+  // An index that the transaction made, for a constraint perhaps, has no name here yet: the server knows it.
+  const isIndex = textOf(node, "objtype") === "OBJECT_INDEX";
+  const isMade = isTypeOfTransaction(walk, relation, textOf(node, "objtype"));
+  const isOptional = node.missing_ok === true || isIndex || isMade;
   const objects = namedRelation(walk, relation, isOptional);
   walk.add("define", word, objects);
   const scope = scopeBelow(undefined, word);
@@ -618,12 +621,12 @@ function dropRelation(
 ): readonly ObjectRef[] {
   const rangeVar = rangeVarOf(names);
   walk.effects.push({ kind: "dropRelation", ...qualifiedOf(names) });
-  if (!isOptional && findRelation(walk, rangeVar) === undefined) {
-    const sqlstate = type === "OBJECT_INDEX" ? "42704" : "42P01";
+  if (type !== "OBJECT_INDEX" && !isOptional && findRelation(walk, rangeVar) === undefined) {
+    const sqlstate = "42P01";
     const message = `${objectWord(type).toLowerCase()} "${names.join(".")}" does not exist`;
     throw new Rejected({ sqlstate, message }, true);
   }
-  return namedRelation(walk, rangeVar, isOptional);
+  return namedRelation(walk, rangeVar, isOptional || type === "OBJECT_INDEX");
 }
 
 /** CREATE FUNCTION and PROCEDURE: a definition of the function and of all that its body would touch. */

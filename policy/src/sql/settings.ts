@@ -113,8 +113,40 @@ export function setConfigCall(walk: Walk, node: TreeNode | undefined): void {
     return;
   }
   walk.add("session", "SET", [walk.object("setting", name)]);
-  // Whether and when an expression runs is unknown, and so is the path after it.
-  if (name === "search_path") walk.effects.push({ kind: "setSearchPath", local: false });
+  // Whether and when an expression runs is unknown, and so is the path after it; but for the one that stands alone.
+  if (name !== "search_path") return;
+  const path = node !== undefined && node === walk.loneCall ? pathOf(value) : undefined;
+  const local = booleanOf(args[2]);
+  const isKnown = path !== undefined && local !== undefined;
+  walk.effects.push({ kind: "setSearchPath", ...(isKnown ? { path, local } : { local: false }) });
+}
+
+/** The call in `SELECT f(…)` with nothing around it. */
+export function loneCallOf(statement: TreeNode): TreeNode | undefined {
+  const select = nodeOf(statement, "SelectStmt");
+  const targets = listOf(select, "targetList");
+  const isPlain = Object.keys(select ?? {}).every((key) => plainFields.has(key));
+  return isPlain && targets.length === 1
+    ? nodeOf(nodeOf(nodeOf(targets[0], "ResTarget"), "val"), "FuncCall")
+    : undefined;
+}
+
+const plainFields = new Set(["targetList", "limitOption", "op"]);
+
+/** The value of search_path as a list; undefined where it is not written plainly. */
+function pathOf(value: string | undefined): readonly string[] | undefined {
+  if (value === undefined) return undefined;
+  if (value.trim() === "") return [];
+  const names = value.split(",").map((name) => name.trim());
+  if (!names.every((name) => /^([a-z_][a-z0-9_]*|"[^",]+")$/.test(name))) return undefined;
+  return names.map((name) => name.replaceAll('"', ""));
+}
+
+function booleanOf(node: TreeNode | undefined): boolean | undefined {
+  const constant = nodeOf(node, "A_Const");
+  const value = nodeOf(constant, "boolval");
+  if (constant === undefined || value === undefined) return undefined;
+  return value.boolval === true;
 }
 
 /** SET clauses stored for later: of a role, a database, a function, the whole server. */

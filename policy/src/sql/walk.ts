@@ -50,6 +50,8 @@ export class Walk {
   /** Views and functions being walked right now, against endless recursion. */
   readonly active: Set<string>;
   literalsMatter = false;
+  /** The function call that the statement consists of: it runs once, if the statement succeeds. */
+  loneCall: TreeNode | undefined;
   /** Set by a statement after which the rest of its text cannot know what names mean. */
   namesUnknownAfter = false;
   frame: Frame = { words: [], anchors: [], isPlanOnly: false, isBody: false };
