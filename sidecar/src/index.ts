@@ -14,7 +14,6 @@ export {
 } from "./identity/local-token.ts";
 export type * from "./identity/model.ts";
 export { listSessions, readSession, verifyRecordings } from "./recording/chains.ts";
-export { encodeDecision } from "./recording/journal-format.ts";
 export type * from "./recording/model.ts";
 export { openNull } from "./recording/null-recorder.ts";
 export { prune } from "./recording/prune.ts";

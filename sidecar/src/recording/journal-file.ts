@@ -1,7 +1,8 @@
 /** One append-only file with its chain: lines are taken at once, stored block by block, in order, and never twice. */
 import type { KeyObject } from "node:crypto";
 import { dirname } from "node:path";
-import { journalSeed, noHash, parseChainLine, sealBlock } from "./journal-format.ts";
+import { journalSeed, noHash, parseChainLine, sealBlock, sealLines } from "./journal-format.ts";
+import { LineWriter } from "./line-writer.ts";
 import type { Storage } from "./storage.ts";
 
 /** A stored place in a journal. */
@@ -36,7 +37,10 @@ export class JournalFile {
   readonly path: string;
   readonly #journal: string;
   readonly #storage: Storage;
-  #lines = "";
+  /** What no block holds yet, behind the chain line that its block will build on; made with the first record. */
+  #writer: LineWriter | undefined;
+  #from = 0;
+  #capacity = capacityMin;
   #records = 0;
   #fd = -1;
   #written: Place;
@@ -55,7 +59,23 @@ export class JournalFile {
 
   /** Takes a line; it is stored by a later `write`. */
   append(line: string): void {
-    this.#lines += line;
+    this.begin().text(line);
+    this.took();
+  }
+
+  /** Where the next line is to be written; `took` follows, or `cut` where it could not be written whole. */
+  begin(): LineWriter {
+    if (this.#writer !== undefined) return this.#writer;
+    const { line } = this.#unwritten?.next ?? this.#written;
+    const writer = new LineWriter(this.#capacity + line.length);
+    writer.text(line);
+    this.#from = writer.length;
+    this.#writer = writer;
+    return writer;
+  }
+
+  /** A whole line was written. */
+  took(): void {
     this.#records++;
   }
 
@@ -69,9 +89,9 @@ export class JournalFile {
     return this.#records + (this.#unwritten?.records ?? 0);
   }
 
-  /** UTF-16 units buffered: a cheap stand-in for bytes. */
+  /** Bytes buffered. */
   get bufferedLength(): number {
-    return this.#lines.length;
+    return this.#writer === undefined ? 0 : this.#writer.length - this.#from;
   }
 
   get head(): Head {
@@ -130,15 +150,14 @@ export class JournalFile {
   }
 
   #seal(seal: () => Seal): Unwritten | undefined {
-    if (this.#records === 0) return undefined;
+    const writer = this.#writer;
+    if (writer === undefined || this.#records === 0) return undefined;
     const closing = seal();
-    const { block, hash, bytes: position, line } = this.#written;
-    const sealed = sealBlock({
+    const { block, hash, bytes: position } = this.#written;
+    const sealed = sealLines(writer, this.#from, {
       journal: this.#journal,
       number: block + 1,
-      lines: this.#lines,
       records: this.#records,
-      previousLine: line,
       previous: hash,
       ...closing,
     });
@@ -149,7 +168,9 @@ export class JournalFile {
       line: sealed.chainLine,
     };
     const unwritten = { bytes: sealed.bytes, records: this.#records, next, taken: 0 };
-    this.#lines = "";
+    // The next block will be about as long; a session that fell silent holds no buffer.
+    this.#capacity = Math.min(capacityMax, Math.max(capacityMin, sealed.bytes.length));
+    this.#writer = undefined;
     this.#records = 0;
     return unwritten;
   }
@@ -205,3 +226,6 @@ export class JournalFile {
     return line === target.line;
   }
 }
+
+const capacityMin = 1024;
+const capacityMax = 64 * 1024;

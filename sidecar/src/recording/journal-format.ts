@@ -12,6 +12,7 @@
  */
 import { hash, type KeyObject, sign, verify } from "node:crypto";
 import type { Identity, Verdict } from "@sallyport/policy";
+import { LineWriter } from "./line-writer.ts";
 import type {
   CommandRecord,
   RecordedVerdict,
@@ -59,28 +60,40 @@ export interface SealedBlock {
   readonly hash: string;
 }
 
-/** Closes a block over its record lines. */
-export function sealBlock(block: {
+/** What a block is closed with, beside its lines. */
+export interface BlockClosing {
   readonly journal: string;
   readonly number: number;
-  readonly lines: string;
   readonly records: number;
-  readonly previousLine: string;
   readonly previous: string;
   readonly log?: string | undefined;
   readonly final?: boolean;
   readonly key?: KeyObject | undefined;
-}): SealedBlock {
+}
+
+/** Closes a block over its record lines. */
+export function sealBlock(
+  block: BlockClosing & { readonly lines: string; readonly previousLine: string },
+): SealedBlock {
+  const writer = new LineWriter(512 + block.previousLine.length + block.lines.length);
+  writer.text(block.previousLine);
+  const from = writer.length;
+  writer.text(block.lines);
+  return sealLines(writer, from, block);
+}
+
+/** Closes a block that was written behind the previous chain line, which ends at `from`; ends the writer's use. */
+export function sealLines(writer: LineWriter, from: number, block: BlockClosing): SealedBlock {
   let prefix = `{"chain":${block.number},"records":${block.records},"previous":"${block.previous}"`;
   if (block.log !== undefined) prefix += `,"log":"${block.log}"`;
   if (block.final === true) prefix += ',"final":true';
-  const hashed = Buffer.from(block.previousLine + block.lines + prefix);
-  const digest = hash("sha256", hashed, "hex");
+  writer.text(prefix);
+  const digest = hash("sha256", writer.written(), "hex");
   let end = `,"hash":"${digest}"`;
   if (block.key) end += `,"signature":"${signHead(block.key, block.journal, block.number, digest)}"`;
   end += "}\n";
-  const bytes = Buffer.concat([hashed.subarray(block.previousLine.length), Buffer.from(end)]);
-  return { bytes, chainLine: prefix + end, hash: digest };
+  writer.text(end);
+  return { bytes: writer.written(from), chainLine: prefix + end, hash: digest };
 }
 
 const chainForm =
@@ -122,16 +135,6 @@ function signedHead(journal: string, block: number, digest: string): Buffer {
   return Buffer.from(`sallyport head v1\n${journal}\n${block}\n${digest}\n`);
 }
 
-/** Encodes what the decision cache can keep: the statement and its verdict, as members of a command record. */
-export function encodeDecision(text: string, verdict: Verdict): string {
-  return joinDecision(text, encodeVerdict(verdict));
-}
-
-/** A statement and its encoded verdict, as members of a command record. */
-export function joinDecision(text: string, encodedVerdict: string): string {
-  return `"sql":${JSON.stringify(text)},"verdict":${encodedVerdict}`;
-}
-
 /** Encodes what a record keeps of a verdict. */
 export function encodeVerdict(verdict: Verdict): string {
   const kept: RecordedVerdict = {
@@ -150,42 +153,104 @@ export function encodeVerdict(verdict: Verdict): string {
   return JSON.stringify(kept);
 }
 
-/** The line of a command; `decision` is what `encodeDecision` gave. */
-export function commandLine(n: number, record: CommandRecord, decision: string): string {
-  let line = `{"kind":"command","n":${n},"at":${timeText(record.at)},${decision}`;
-  if (record.cached === true) line += ',"cached":true';
-  if (record.parameters !== undefined) line += `,"parameters":${JSON.stringify(record.parameters)}`;
-  return `${line}}\n`;
+/** Writes the line of a command; `verdict` is what `encodeVerdict` gave, as bytes. */
+export function writeCommand(
+  writer: LineWriter,
+  n: number,
+  record: CommandRecord,
+  verdict: Uint8Array,
+): void {
+  writer.literal(literals.command);
+  writer.number(n);
+  writer.literal(literals.at);
+  writer.literal(timeDigits(record.at));
+  writer.literal(literals.sql);
+  writer.json(record.text);
+  writer.literal(literals.verdict);
+  writer.literal(verdict);
+  if (record.cached === true) writer.literal(literals.cached);
+  if (record.parameters !== undefined) writeParameters(writer, record.parameters);
+  writer.literal(literals.end);
 }
 
-// Numbers beyond 31 bits are slow to print, and many records fall into one millisecond.
-let lastTime = 0;
-let lastTimeText = "0";
-
-function timeText(at: number): string {
-  if (at !== lastTime) {
-    lastTime = at;
-    lastTimeText = String(at);
+function writeParameters(writer: LineWriter, parameters: NonNullable<CommandRecord["parameters"]>): void {
+  writer.literal(literals.parameters);
+  for (let index = 0; index < parameters.length; index += 1) {
+    const value = parameters[index] ?? null;
+    if (index > 0) writer.literal(literals.comma);
+    if (value === null) writer.literal(literals.null);
+    else if (typeof value === "string") writer.json(value);
+    else writer.text(JSON.stringify(value));
   }
-  return lastTimeText;
+  writer.literal(literals.endOfList);
 }
 
-/** Milliseconds with three decimals, put together from integers: printing a fraction costs ten times as much. */
-function milliseconds(ms: number): string {
+/** Writes the line of a response. */
+export function writeResponse(writer: LineWriter, n: number, at: number, record: ResponseRecord): void {
+  writer.literal(literals.response);
+  writer.number(n);
+  writer.literal(literals.at);
+  writer.literal(timeDigits(at));
+  if (record.tag !== undefined) {
+    writer.literal(literals.tag);
+    writer.json(record.tag);
+  }
+  if (record.sqlstate !== undefined) {
+    writer.literal(literals.sqlstate);
+    writer.json(record.sqlstate);
+  }
+  writer.literal(literals.rows);
+  writer.number(record.rows);
+  writer.literal(literals.bytes);
+  writer.number(record.bytes);
+  writer.literal(literals.ms);
+  writeMilliseconds(writer, record.ms);
+  writer.literal(literals.end);
+}
+
+/** Three decimals, put together from integers: printing a fraction costs ten times as much. */
+function writeMilliseconds(writer: LineWriter, ms: number): void {
   const microseconds = Math.max(0, Math.round(ms * 1000));
   const whole = Math.floor(microseconds / 1000);
   const rest = microseconds - whole * 1000;
-  return `${whole}.${rest < 10 ? "00" : rest < 100 ? "0" : ""}${rest}`;
+  writer.number(whole);
+  writer.literal(rest < 10 ? literals.pointAndTwoZeros : rest < 100 ? literals.pointAndZero : literals.point);
+  writer.number(rest);
 }
 
-/** The line of a response. */
-export function responseLine(n: number, at: number, record: ResponseRecord): string {
-  // The tag comes from the upstream: it is the one member here that needs escaping.
-  const tag = record.tag === undefined ? "" : `"tag":${JSON.stringify(record.tag)},`;
-  const sqlstate = record.sqlstate === undefined ? "" : `"sqlstate":${JSON.stringify(record.sqlstate)},`;
-  const ms = milliseconds(record.ms);
-  return `{"kind":"response","n":${n},"at":${timeText(at)},${tag}${sqlstate}"rows":${record.rows},"bytes":${record.bytes},"ms":${ms}}\n`;
+// Many records fall into one millisecond.
+let lastTime = 0;
+let lastDigits: Uint8Array = Buffer.from("0");
+
+function timeDigits(at: number): Uint8Array {
+  if (at !== lastTime) {
+    lastTime = at;
+    lastDigits = Buffer.from(String(at));
+  }
+  return lastDigits;
 }
+
+const literals = {
+  command: Buffer.from('{"kind":"command","n":'),
+  response: Buffer.from('{"kind":"response","n":'),
+  at: Buffer.from(',"at":'),
+  sql: Buffer.from(',"sql":'),
+  verdict: Buffer.from(',"verdict":'),
+  cached: Buffer.from(',"cached":true'),
+  parameters: Buffer.from(',"parameters":['),
+  null: Buffer.from("null"),
+  comma: Buffer.from(","),
+  endOfList: Buffer.from("]"),
+  tag: Buffer.from(',"tag":'),
+  sqlstate: Buffer.from(',"sqlstate":'),
+  rows: Buffer.from(',"rows":'),
+  bytes: Buffer.from(',"bytes":'),
+  ms: Buffer.from(',"ms":'),
+  point: Buffer.from("."),
+  pointAndZero: Buffer.from(".0"),
+  pointAndTwoZeros: Buffer.from(".00"),
+  end: Buffer.from("}\n"),
+} as const;
 
 /** The line that opens a session: who and where, and never the token or the claims. */
 export function openingLine(opening: SessionOpening): string {

@@ -27,8 +27,6 @@ export interface CommandRecord {
   readonly verdict: Verdict;
   /** Milliseconds since the epoch. */
   readonly at: number;
-  /** `encodeDecision(text, verdict)`, where the caller keeps it beside a cached verdict; saves encoding it again. */
-  readonly encoded?: string;
   /** True where the verdict came from the decision cache. */
   readonly cached?: boolean;
 }

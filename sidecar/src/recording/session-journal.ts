@@ -1,16 +1,15 @@
-/** A session's journal as the data path sees it: appends are a string concatenation, everything else waits outside. */
+/** A session's journal as the data path sees it: appends are a few bytes into a buffer, everything else waits outside. */
 import { isUtf8 } from "node:buffer";
 import type { Verdict } from "@sallyport/policy";
 import { JournalFile } from "./journal-file.ts";
 import {
   closingLine,
-  commandLine,
   encodeVerdict,
-  joinDecision,
   openingLine,
   recordLine,
-  responseLine,
   sessionJournal,
+  writeCommand,
+  writeResponse,
 } from "./journal-format.ts";
 import type {
   CommandRecord,
@@ -29,11 +28,11 @@ export interface RecordingLimits {
   readonly unacknowledgedMs: number;
   /** A block is written at the latest when it holds this many records… */
   readonly blockRecords: number;
-  /** …or this many characters… */
+  /** …or this many bytes… */
   readonly blockLength: number;
   /** …or its first record is this old. */
   readonly flushMs: number;
-  /** Characters that a session may have buffered before commands and rows have to wait. */
+  /** Bytes that a session may have buffered before commands and rows have to wait. */
   readonly bufferedLengthMax: number;
   /** Recorded bytes of the rows of one command. */
   readonly rowBytesMax: number;
@@ -81,11 +80,8 @@ export interface JournalHost {
   touched(journal: SessionJournal): void;
   /** Flush it now. */
   urgent(journal: SessionJournal): void;
-  /** Encodings of decisions that callers did not keep themselves. */
-  readonly encodings: WeakMap<
-    Verdict,
-    { readonly text: string; readonly verdict: string; readonly encoded: string }
-  >;
+  /** Verdicts as records keep them. */
+  readonly encodings: WeakMap<Verdict, Uint8Array>;
 }
 
 /** Somebody who waits for records to be stored, or for room. */
@@ -133,6 +129,9 @@ export class SessionJournal implements SessionRecording {
   #refused = 0;
   #rows = 0;
   #bytes = 0;
+  /** The verdict encoded last: most sessions repeat one. */
+  #lastVerdict: Verdict | undefined;
+  #lastEncoding: Uint8Array = Buffer.alloc(0);
   #rowsCommand = -1;
   #rowsLeft = 0;
   #events = 0;
@@ -168,7 +167,16 @@ export class SessionJournal implements SessionRecording {
     if (this.#isFull(record.at) || this.isClosing) return -1;
     const n = ++this.#commands;
     if (record.verdict.action !== "Allow") this.#refused++;
-    this.#append(commandLine(n, record, record.encoded ?? this.#encoding(record)), record.at);
+    const writer = this.file.begin();
+    const start = writer.length;
+    try {
+      writeCommand(writer, n, record, this.#encoding(record.verdict));
+    } catch (error) {
+      // Half a line would make the whole block unreadable.
+      writer.cut(start);
+      throw error;
+    }
+    this.#took(record.at);
     return n;
   }
 
@@ -177,7 +185,15 @@ export class SessionJournal implements SessionRecording {
     this.#rows += record.rows;
     this.#bytes += record.bytes;
     const at = this.#host.now();
-    this.#append(responseLine(commandNumber, at, record), at);
+    const writer = this.file.begin();
+    const start = writer.length;
+    try {
+      writeResponse(writer, commandNumber, at, record);
+    } catch (error) {
+      writer.cut(start);
+      throw error;
+    }
+    this.#took(at);
   }
 
   rows(commandNumber: number, chunk: Uint8Array): void {
@@ -325,7 +341,12 @@ export class SessionJournal implements SessionRecording {
   }
 
   #append(line: string, at = this.#host.now()): void {
-    this.file.append(line);
+    this.file.begin().text(line);
+    this.#took(at);
+  }
+
+  #took(at: number): void {
+    this.file.took();
     this.#taken++;
     if (this.#bufferedAt === 0) this.#bufferedAt = at;
     if (!this.isTouched) this.#host.touched(this);
@@ -343,14 +364,14 @@ export class SessionJournal implements SessionRecording {
     return oldestAt !== 0 && now - oldestAt > unacknowledgedMs;
   }
 
-  #encoding({ text, verdict }: CommandRecord): string {
-    const known = this.#host.encodings.get(verdict);
-    if (known?.text === text) return known.encoded;
-    // One verdict serves many texts that differ in literals: only the text is encoded anew.
-    const encodedVerdict = known?.verdict ?? encodeVerdict(verdict);
-    const encoded = joinDecision(text, encodedVerdict);
-    this.#host.encodings.set(verdict, { text, verdict: encodedVerdict, encoded });
-    return encoded;
+  #encoding(verdict: Verdict): Uint8Array {
+    if (verdict === this.#lastVerdict) return this.#lastEncoding;
+    const { encodings } = this.#host;
+    const encoding = encodings.get(verdict) ?? Buffer.from(encodeVerdict(verdict));
+    encodings.set(verdict, encoding);
+    this.#lastVerdict = verdict;
+    this.#lastEncoding = encoding;
+    return encoding;
   }
 
   #wait(isDurable: boolean, upTo: number): Promise<void> {
