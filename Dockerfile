@@ -4,7 +4,7 @@ FROM node:24-bookworm-slim AS node
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=node /usr/local/bin/node /usr/local/bin/node
-COPY LICENSE dist/*.mjs /opt/sallyport/
+COPY LICENSE dist/sallyport.mjs dist/operator.mj[s] /opt/sallyport/
 COPY dist/parts/ /opt/sallyport/parts/
 ENV NODE_ENV=production HOME=/tmp
 USER 65532:65532

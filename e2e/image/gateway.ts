@@ -13,19 +13,19 @@ export const bundles: readonly string[] = ["sallyport.mjs", "operator.mjs"];
 /** How the gateway's image is called in tests and by `make image`. */
 export const gatewayImageName = "localhost/sallyport:dev";
 
-/** What the image is made of; `npm run build` must have run. */
-export async function gatewayImage(): Promise<ImageSpec> {
+const root = join(import.meta.dirname, "../..");
+
+/** What the image is made of; `npm run build` has written the bundles. */
+export async function gatewayImage(dist = join(root, "dist")): Promise<ImageSpec> {
   return {
     name: gatewayImageName,
-    layers: [await runtime(), await programs()],
+    layers: [await runtime(), await programs(dist)],
     entrypoint: ["/usr/local/bin/node", "/opt/sallyport/sallyport.mjs"],
     command: ["gateway"],
     environment: { NODE_ENV: "production", HOME: "/tmp" },
     user: "65532:65532",
   };
 }
-
-const root = join(import.meta.dirname, "../..");
 
 /** Everything that is not ours: it changes with Node and Debian only. */
 async function runtime(): Promise<Entry[]> {
@@ -45,10 +45,9 @@ async function runtime(): Promise<Entry[]> {
   ];
 }
 
-async function programs(): Promise<Entry[]> {
-  const dist = join(root, "dist");
+async function programs(dist: string): Promise<Entry[]> {
   const present = bundles.filter((name) => existsSync(join(dist, name)));
-  if (!present.includes("sallyport.mjs")) throw new Error("dist/sallyport.mjs is missing: npm run build");
+  if (!present.includes("sallyport.mjs")) throw new Error(`${dist}/sallyport.mjs is missing: npm run build`);
   return [
     ...(await Promise.all(present.map((name) => fileEntry(join(dist, name), `opt/sallyport/${name}`)))),
     // Source maps are as large as the code, and what they are for is not done in a cluster.
