@@ -61,7 +61,8 @@ export class Transport {
       return isPlain ? new HttpAgent(options) : new HttpsAgent({ ...options, ...tls, minVersion: "TLSv1.2" });
     };
     this.#agents = { tls: key, calls: agent(SOCKETS_MAX), watches: agent(Number.POSITIVE_INFINITY) };
-    previous?.destroy();
+    // Calls in flight end as they will; only what waits for the next call goes.
+    for (const socket of Object.values(previous?.freeSockets ?? {}).flat()) socket?.destroy();
     return this.#agents;
   }
 
