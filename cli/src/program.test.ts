@@ -95,7 +95,7 @@ describe("completion", () => {
       expect(await complete("policy", "explain", "--man")).toBe("--manifests");
       expect(await complete("verify", "x", "--output", "")).toBe("text json");
       expect(await complete("token", "--kind", "W")).toBe("Workload");
-      expect(await complete("gateway", "--lis")).toBe("--listen --listen-unix");
+      expect(await complete("gateway", "--lis")).toBe("--listen --listen-unix --listen-port");
       expect(await complete("completion", "f")).toBe("fish");
     } finally {
       await rm(folder, { recursive: true });

@@ -17,6 +17,11 @@ export interface CommandEntry {
 
 export const commands: readonly CommandEntry[] = [
   { name: "gateway", summary: "run the gateway", load: () => import("./gateway.ts") },
+  {
+    name: "recorder",
+    summary: "run the recorder, which keeps what gateways record",
+    load: () => import("./recorder.ts"),
+  },
   { name: "token", summary: "issue a short-lived token, or make a key", load: () => import("./token.ts") },
   {
     name: "validate",

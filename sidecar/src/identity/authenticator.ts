@@ -3,6 +3,7 @@
  * This folder verifies; it decides nothing about what an identity may do.
  */
 import { X509Certificate } from "node:crypto";
+import { controlAudience } from "@sallyport/control";
 import type { Identity } from "@sallyport/policy";
 import { errors, type JWTPayload } from "jose";
 import { identityFromClaims } from "./claims.ts";
@@ -149,6 +150,8 @@ function isAboutKeys(error: unknown): boolean {
 }
 
 function identityIn(token: string, claims: JWTPayload, provider: Provider, nowMs: number): Authentication {
+  // A gateway's own token proves a pod and no person, whatever audiences a provider may name.
+  if ([claims.aud].flat().includes(controlAudience)) return refused("the token is a gateway's own");
   if (!isTokenForAccess(token, claims)) return refused("the token is of a kind that grants no access");
   if (claims.iat !== undefined && claims.iat > nowMs / 1000 + clockSkewSeconds)
     return refused("the token is not valid yet");

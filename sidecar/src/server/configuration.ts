@@ -43,6 +43,13 @@ export const gatewayOptions: readonly GatewayOption[] = [
     "0",
   ),
   option(
+    "peers",
+    "FILE",
+    "file of the other replicas' addresses and the key they share, for cancel requests",
+    "",
+  ),
+  option("peer-listen", "HOST:PORT", "address at which other replicas hand cancel requests over", ""),
+  option(
     "failed-logins",
     "COUNT",
     "failed logins of a user from one address until a lock-out; 0: never",
@@ -57,6 +64,20 @@ export const gatewayOptions: readonly GatewayOption[] = [
   option("lockout", "SECONDS", "how long failed logins are counted, and how long a lock-out lasts", "60"),
   option("pending-logins", "COUNT", "connections of each process that have not logged in yet", "512"),
   option("pending-logins-by-address", "COUNT", "those of one client address", "256"),
+  option("control", "HOST:PORT", "control stream of the operator, instead of a folder of manifests", ""),
+  option("control-ca", "FILE", "authorities of the control plane, as PEM", ""),
+  option("control-token", "FILE", "service account token for the audience control.sallyport.dev", ""),
+  option("recorder", "HOST:PORT", "recorder that keeps the recordings, until the operator names another", ""),
+  option("resource", "NAMESPACE/NAME", "the resource that this gateway was placed for", ""),
+  option("listen-port", "PORT", "port that is open before there is policy; 0: none", "0"),
+  option("protocol", "NAME", "protocol that is spoken on it", "postgres"),
+  option("upstream", "HOST:PORT", "where the server is reached when it is beside the gateway", ""),
+  option(
+    "policy-max-age",
+    "SECONDS",
+    "without news from the operator for so long, nobody new is let in",
+    "3600",
+  ),
   option("drain", "SECONDS", "how long sessions may go on after SIGTERM", "30"),
   option("log-level", "LEVEL", "debug, info, warn or error", "info"),
 ];
@@ -76,11 +97,30 @@ export interface GatewayConfiguration {
   readonly logLevel: string;
   readonly processes: number;
   readonly replica: number;
+  /** Path of the file of peers; empty without. */
+  readonly peers: string;
+  readonly peerListen: { readonly host: string; readonly port: number } | undefined;
   readonly failedLoginsMax: number;
   readonly failedLoginsByAddressMax: number;
   readonly lockOutMs: number;
   readonly pendingLoginsMax: number;
   readonly pendingLoginsByAddressMax: number;
+  /** Set where policy comes from the operator. */
+  readonly control: ControlConfiguration | undefined;
+}
+
+/** How a gateway that the operator placed reaches the control plane. */
+export interface ControlConfiguration {
+  readonly address: string;
+  readonly caFile: string;
+  readonly tokenFile: string;
+  /** Empty: recordings are kept in the gateway's own folder. */
+  readonly recorder: string;
+  readonly resource: string;
+  readonly listenPort: number;
+  readonly protocol: string;
+  readonly upstream: { readonly host: string; readonly port: number } | undefined;
+  readonly policyMaxAgeMs: number;
 }
 
 /** Reads settings from flags first, then the environment; throws one error that lists everything wrong. */
@@ -97,7 +137,19 @@ export function readConfiguration(
   const env = cleanEnv(
     given,
     {
-      SALLYPORT_MANIFESTS: str({ desc: "is missing; give --manifests DIR, a folder of manifests" }),
+      SALLYPORT_MANIFESTS:
+        given.SALLYPORT_CONTROL === undefined
+          ? str({ desc: "is missing; give --manifests DIR, a folder of manifests, or --control HOST:PORT" })
+          : str({ default: "" }),
+      SALLYPORT_CONTROL: str({ default: "" }),
+      SALLYPORT_CONTROL_CA: str({ default: "" }),
+      SALLYPORT_CONTROL_TOKEN: str({ default: "" }),
+      SALLYPORT_RECORDER: str({ default: "" }),
+      SALLYPORT_RESOURCE: str({ default: "" }),
+      SALLYPORT_LISTEN_PORT: num({ default: 0 }),
+      SALLYPORT_PROTOCOL: str({ default: "postgres" }),
+      SALLYPORT_UPSTREAM: str({ default: "" }),
+      SALLYPORT_POLICY_MAX_AGE: num({ default: 3600 }),
       SALLYPORT_SECRETS: str({ default: "" }),
       SALLYPORT_STATE: str({ default: "./sallyport-state" }),
       SALLYPORT_RECORDINGS: str({ default: "" }),
@@ -107,6 +159,8 @@ export function readConfiguration(
       SALLYPORT_TLS_NAMES: str({ default: "" }),
       SALLYPORT_PROCESSES: num({ default: 1 }),
       SALLYPORT_REPLICA: num({ default: 0 }),
+      SALLYPORT_PEERS: str({ default: "" }),
+      SALLYPORT_PEER_LISTEN: str({ default: "" }),
       SALLYPORT_FAILED_LOGINS: num({ default: 20 }),
       SALLYPORT_FAILED_LOGINS_BY_ADDRESS: num({ default: 200 }),
       SALLYPORT_LOCKOUT: num({ default: 60 }),
@@ -124,6 +178,11 @@ export function readConfiguration(
   );
   const admin = /^(.*):(\d{1,5})$/.exec(env.SALLYPORT_ADMIN ?? "");
   if (admin === null) problems.push("SALLYPORT_ADMIN: must be HOST:PORT");
+  const peerListen = /^(.*):(\d{1,5})$/.exec(env.SALLYPORT_PEER_LISTEN);
+  if (env.SALLYPORT_PEER_LISTEN !== "" && peerListen === null)
+    problems.push("SALLYPORT_PEER_LISTEN: must be HOST:PORT");
+  if (peerListen !== null && env.SALLYPORT_PEERS === "")
+    problems.push("SALLYPORT_PEERS: is needed with --peer-listen; it holds the key");
   const whole = (name: string, value: number, least: number, most: number): number => {
     const isGood = Number.isInteger(value) && value >= least && value <= most;
     if (!isGood) problems.push(`${name}: must be a whole number from ${least} to ${most}`);
@@ -148,6 +207,20 @@ export function readConfiguration(
       100_000,
     ),
   };
+  const control = controlOf(
+    {
+      control: env.SALLYPORT_CONTROL,
+      caFile: env.SALLYPORT_CONTROL_CA,
+      tokenFile: env.SALLYPORT_CONTROL_TOKEN,
+      recorder: env.SALLYPORT_RECORDER,
+      resource: env.SALLYPORT_RESOURCE,
+      protocol: env.SALLYPORT_PROTOCOL,
+      upstream: env.SALLYPORT_UPSTREAM,
+      listenPort: whole("SALLYPORT_LISTEN_PORT", env.SALLYPORT_LISTEN_PORT, 0, 65_535),
+      policyMaxAgeMs: whole("SALLYPORT_POLICY_MAX_AGE", env.SALLYPORT_POLICY_MAX_AGE, 1, 86_400) * 1000,
+    },
+    problems,
+  );
   if (problems.length > 0) throw new Error(`the gateway cannot start:\n  ${problems.join("\n  ")}`);
   const manifests = env.SALLYPORT_MANIFESTS;
   return {
@@ -163,7 +236,40 @@ export function readConfiguration(
     drainMs: env.SALLYPORT_DRAIN * 1000,
     logLevel: env.SALLYPORT_LOG_LEVEL,
     ...bounds,
+    peers: env.SALLYPORT_PEERS,
+    peerListen:
+      peerListen === null ? undefined : { host: peerListen[1] ?? "", port: Number(peerListen[2]) },
+    control,
   };
+}
+
+type GivenControl = Omit<ControlConfiguration, "address" | "upstream"> & {
+  readonly control: string;
+  readonly upstream: string;
+};
+
+function controlOf(
+  { control, upstream, ...given }: GivenControl,
+  problems: string[],
+): ControlConfiguration | undefined {
+  if (control === "") return undefined;
+  const place = /^\[?([^\]]+?)\]?:(\d{1,5})$/;
+  const nearby = place.exec(upstream);
+  const addresses = {
+    SALLYPORT_CONTROL: control,
+    SALLYPORT_RECORDER: given.recorder,
+    SALLYPORT_UPSTREAM: upstream,
+  };
+  for (const [name, address] of Object.entries(addresses)) {
+    if (address !== "" && !place.test(address)) problems.push(`${name}: must be HOST:PORT`);
+  }
+  if (given.caFile === "") problems.push("SALLYPORT_CONTROL_CA: is missing; give --control-ca FILE");
+  if (given.tokenFile === "") problems.push("SALLYPORT_CONTROL_TOKEN: is missing; give --control-token FILE");
+  if (!/^[a-z0-9-]+\/[a-z0-9.-]+$/.test(given.resource)) {
+    problems.push("SALLYPORT_RESOURCE: must be NAMESPACE/NAME");
+  }
+  const beside = nearby === null ? undefined : { host: nearby[1] ?? "", port: Number(nearby[2]) };
+  return { address: control, upstream: beside, ...given };
 }
 
 function option(flag: string, argument: string, description: string, fallback?: string): GatewayOption {

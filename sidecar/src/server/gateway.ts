@@ -2,6 +2,7 @@
  * The gateway process: reads manifests, opens a listener for each protected resource, hands connections to their
  * protocols, follows changes, and drains at the end. Only this folder and `wire` open sockets.
  */
+import type { KeyObject } from "node:crypto";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
@@ -11,16 +12,25 @@ import type { Logger } from "pino";
 import { createAuthenticator, type ReloadableAuthenticator } from "../identity/authenticator.ts";
 import { protocols } from "../protocols/index.ts";
 import { chainFolder } from "../recording/chains.ts";
-import type { PublishedHead } from "../recording/model.ts";
+import type { PublishedHead, Recorder } from "../recording/model.ts";
 import { openNull } from "../recording/null-recorder.ts";
 import { createRecorder, type FirstRecorder } from "../recording/recorder.ts";
 import { loadSigningKey } from "../recording/signing-key.ts";
-import { GatewayError } from "../wire/gateway-error.ts";
+import { type ErrorCode, errorTable, GatewayError } from "../wire/gateway-error.ts";
 import { defaultLimits, type Limits } from "../wire/limits.ts";
 import { serveAdmin } from "./admin.ts";
-import type { GatewayConfiguration } from "./configuration.ts";
-import { fingerprintOf, loadManifestSet, type ManifestSet, type ServedResource } from "./manifest-set.ts";
+import type { ControlConfiguration, GatewayConfiguration } from "./configuration.ts";
+import { ControlPlane } from "./control-plane.ts";
+import type { LiveSession } from "./live-session.ts";
+import {
+  fingerprintOf,
+  loadManifestSet,
+  type ManifestSet,
+  manifestSetOf,
+  type ServedResource,
+} from "./manifest-set.ts";
 import { Metrics } from "./metrics.ts";
+import { type Peers, peersOf } from "./peers.ts";
 import { ResourceHost, serverContext } from "./resource-host.ts";
 import { Secrets } from "./secrets.ts";
 import { issueServingCertificate, type ServingCertificate } from "./serving-certificate.ts";
@@ -46,6 +56,9 @@ export interface ProcessPart {
   readonly publishHead: (head: PublishedHead) => Promise<void>;
 }
 
+/** How long what is recorded may take to reach the recorder when the gateway stops. */
+const lastWordsMs = 5_000;
+const gatewayVersion = "0.1.0";
 const tickMs = 500;
 const headEveryMs = 60_000;
 const pruneEveryMs = 600_000;
@@ -59,6 +72,7 @@ export class Gateway {
   readonly metrics: Metrics;
   private readonly part: ProcessPart | undefined;
   private readonly shared: SharedState;
+  private readonly peers: Peers | undefined;
   /** Connections that have not logged in, by address. */
   private readonly pending = new Map<string, number>();
   private pendingCount = 0;
@@ -73,7 +87,8 @@ export class Gateway {
   private fingerprint = "";
   private certificate: ServingCertificate | undefined;
   private authenticator: ReloadableAuthenticator | undefined;
-  private recorder: FirstRecorder | undefined;
+  private recorder: (Recorder & Partial<FirstRecorder>) | undefined;
+  private plane: ControlPlane | undefined;
   private admin: import("node:http").Server | undefined;
   private timer: NodeJS.Timeout | undefined;
   private isReloading = false;
@@ -100,8 +115,10 @@ export class Gateway {
       new LocalState(
         configuration,
         () => performance.now(),
-        (order) => this.receiveCancel(order),
+        (order) => this.forwardCancel(order),
       );
+    this.peers =
+      part === undefined ? peersOf(configuration, (order) => this.receiveCancel(order)) : undefined;
     this.secrets = new Secrets(configuration.secrets);
   }
 
@@ -116,7 +133,8 @@ export class Gateway {
     issued.catch(() => undefined);
     await loadSqlParser();
     this.fingerprint = await this.currentFingerprint();
-    const loaded = await loadManifestSet(manifests, undefined);
+    const { control } = this.configuration;
+    const loaded = control === undefined ? await loadManifestSet(manifests, undefined) : nothingYet;
     if (loaded.kind === "broken")
       throw new Error(`the manifests are not accepted:\n  ${loaded.problems.join("\n  ")}`);
     for (const problem of loaded.problems) this.log.warn({ problem }, "a manifest has a problem");
@@ -125,11 +143,9 @@ export class Gateway {
     await mkdir(state, { recursive: true, mode: 0o700 });
     const key = await loadSigningKey(join(state, "recording.key.pem"), { create: true });
     const chain = part === undefined || part.process === 0 ? {} : { chain: part.process };
-    this.recorder = await createRecorder({
-      folder: chainFolder(recordings, chain.chain ?? 0),
-      key,
-      ...chain,
-    });
+    if (control !== undefined) this.plane = this.controlPlane(control, key);
+    const folder = chainFolder(recordings, chain.chain ?? 0);
+    this.recorder = (await this.plane?.recorder()) ?? (await createRecorder({ folder, key, ...chain }));
     // Nobody is served before the first process has noted that there are recordings here, too.
     if (chain.chain !== undefined) await part?.announceChain(chain.chain);
     this.certificate = await issued;
@@ -141,11 +157,17 @@ export class Gateway {
     for (const problem of this.authenticator.problems)
       this.log.warn({ problem }, "an identity provider has a problem");
     for (const [name, served] of loaded.set.resources) await this.open(name, served, loaded.set);
+    // The port answers before there is policy, so that nobody waits for the operator.
+    if (control !== undefined && control.listenPort > 0) {
+      await this.open(control.resource, unplaced(control), loaded.set);
+    }
+    this.plane?.start();
     this.reportMissingSecrets(loaded.set);
     giveBackStartupMemory();
     this.metrics.manifestsAccepted.set(1);
     this.notReady = undefined;
     this.timer = setInterval(() => void this.tick(), tickMs);
+    await this.peers?.listenAsConfigured(this.configuration);
     if (part === undefined) await this.openAdmin();
   }
 
@@ -187,9 +209,11 @@ export class Gateway {
     }
     for (const socket of this.sockets) socket.destroy();
     this.authenticator?.close();
+    this.peers?.close();
     this.admin?.close();
     this.admin?.closeAllConnections();
     await this.recorder?.close();
+    await this.plane?.stop(lastWordsMs);
     await this.publishHead();
     this.log.info("the gateway has stopped");
   }
@@ -198,6 +222,12 @@ export class Gateway {
     let count = 0;
     for (const { host } of this.hosts.values()) count += host.sessions.size;
     return count;
+  }
+
+  /** Of a gateway of one process: what is not here is with another replica, or nowhere. */
+  private forwardCancel(order: CancelOrder): Promise<boolean> {
+    if (order.replica === this.configuration.replica) return Promise.resolve(false);
+    return this.peers?.send(order) ?? Promise.resolve(false);
   }
 
   /** Takes a cancel request that arrived in another process, or came back to this one. */
@@ -209,12 +239,13 @@ export class Gateway {
   /** Notes in this process's log that another one records below its folder. */
   async announceChain(chain: number): Promise<void> {
     if (this.recorder === undefined) throw new Error("the gateway has not started");
-    await this.recorder.announceChain(chain);
+    await this.recorder.announceChain?.(chain);
   }
 
   /** Why no sessions are taken; undefined while they are. */
   readiness(): string | undefined {
     if (this.notReady !== undefined) return this.notReady;
+    if (this.plane?.isPolicyUnavailable === true) return "there is no policy, or no news of it";
     return this.recorder?.failure === undefined ? undefined : "the recording cannot be written";
   }
 
@@ -240,14 +271,17 @@ export class Gateway {
       limits: this.limits,
       clock: { monotonicMs: () => performance.now(), nowMs: Date.now },
       servingTls: (resource, clientCa) => this.servingTls(resource, clientCa),
+      onLimit: (resource, limit) => this.metrics.limits.inc({ resource, limit }),
       onDecision: (_resource, { action }) => {
         decisions[action] += 1;
       },
       onLogin: (resource, error, id) => this.loginFailed(resource, error, id),
+      ...(this.plane !== undefined && this.controlled(this.plane)),
       onSession: (resource, change, reason) => {
         if (change === 1) {
           this.metrics.sessions.inc({ resource });
           this.metrics.logins.inc({ resource, result: "ok" });
+          this.plane?.upstreamFailed(undefined);
         } else {
           this.metrics.sessions.dec({ resource });
           this.metrics.ended.inc({ resource, reason });
@@ -262,7 +296,8 @@ export class Gateway {
       this.accept(socket, host, (each, hasLoggedIn) => protocol.serve(each, host, hasLoggedIn));
     const servers = [createServer({ noDelay: true }, onConnection)];
     const shares = this.part === undefined ? {} : { reusePort: true };
-    const port = served.spec.listen.port ?? defaultPort[protocol.name] ?? 0;
+    const placed = this.configuration.control?.listenPort || undefined;
+    const port = placed ?? served.spec.listen.port ?? defaultPort[protocol.name] ?? 0;
     const [server] = servers;
     if (server === undefined) return;
     const { listen: bindHost } = this.configuration;
@@ -333,8 +368,37 @@ export class Gateway {
     return serverContext(certificate, key, clientCa);
   }
 
+  private controlPlane(control: ControlConfiguration, recordingKey: KeyObject): ControlPlane {
+    return new ControlPlane({
+      configuration: control,
+      version: gatewayVersion,
+      log: this.log,
+      recordingKey,
+      adopt: (set) => this.adopt(set),
+      serve: (certificate) => {
+        this.certificate = { ...certificate, caPath: this.certificate?.caPath ?? "" };
+        for (const { host } of this.hosts.values()) host.renewTls();
+      },
+      sessions: () => this.allSessions(),
+    });
+  }
+
+  private *allSessions() {
+    for (const { host } of this.hosts.values()) yield* host.sessions;
+  }
+
+  private controlled(plane: ControlPlane) {
+    const nearby = this.configuration.control?.upstream;
+    return {
+      isPolicyUnavailable: () => plane.isPolicyUnavailable,
+      onRecorded: (session: LiveSession, reason: string) => plane.ended(session, reason),
+      ...(nearby && { nearby }),
+    };
+  }
+
   /** A secret may come later, so its absence ends nothing; but whoever reads the log should not wait for a login. */
   private reportMissingSecrets(set: ManifestSet): void {
+    const problems: { readonly reason: string; readonly message: string; readonly subject: string }[] = [];
     for (const [resource, { facts, spec }] of set.resources) {
       for (const credential of spec.credentials) {
         try {
@@ -343,9 +407,12 @@ export class Gateway {
           const hint = error instanceof GatewayError ? error.hint : undefined;
           const fields = { resource, credential: credential.name, secret: credential.secretRef.name, hint };
           this.log.warn(fields, "a credential is missing; logins that need it are refused");
+          const subject = credential.secretRef.name;
+          problems.push({ reason: "SecretMissing", message: hint ?? "the secret is missing", subject });
         }
       }
     }
+    this.plane?.setProblems(problems);
   }
 
   private loginFailed(resource: string, error: unknown, id: string): void {
@@ -353,6 +420,8 @@ export class Gateway {
     this.metrics.logins.inc({ resource, result: code });
     const cause = error instanceof GatewayError ? error.cause : error;
     const detail = cause instanceof Error ? cause.message : undefined;
+    const reason = upstreamProblem(code, cause);
+    if (reason !== undefined) this.plane?.upstreamFailed(reason, errorTable[code as ErrorCode].text);
     this.log.info(
       { resource, code, id, ...(detail === undefined ? {} : { cause: detail }) },
       "a connection ended",
@@ -361,6 +430,7 @@ export class Gateway {
 
   private async tick(): Promise<void> {
     for (const { host } of this.hosts.values()) for (const session of host.sessions) session.checkDeadlines();
+    this.plane?.tick();
     this.metrics.recordingUp.set(this.recorder?.failure === undefined ? 1 : 0);
     if (performance.now() - this.headPublishedMs >= headEveryMs) await this.publishHead();
     if (performance.now() - this.prunedMs >= pruneEveryMs) await this.prune();
@@ -418,12 +488,18 @@ export class Gateway {
   }
 
   private async currentFingerprint(): Promise<string> {
-    const own = await fingerprintOf(this.configuration.manifests);
+    const isControlled = this.configuration.control !== undefined;
+    const own = isControlled ? "" : await fingerprintOf(this.configuration.manifests);
     const secrets = await fingerprintOf(this.configuration.secrets).catch(() => "");
     return `${own}\n${secrets}`;
   }
 
   private async reload(): Promise<void> {
+    if (this.plane !== undefined) {
+      // Only mounted secrets can have changed.
+      if (this.set !== undefined) await this.adopt(this.set);
+      return;
+    }
     const loaded = await loadManifestSet(this.configuration.manifests, this.set);
     for (const problem of loaded.problems) this.log.warn({ problem }, "a manifest has a problem");
     if (loaded.kind === "broken") {
@@ -434,7 +510,11 @@ export class Gateway {
     }
     this.metrics.reloads.inc({ result: "accepted" });
     this.metrics.manifestsAccepted.set(loaded.problems.length === 0 ? 1 : 0);
-    const { set } = loaded;
+    await this.adopt(loaded.set);
+  }
+
+  /** Puts a set in force, in live sessions too. */
+  private async adopt(set: ManifestSet): Promise<void> {
     this.set = set;
     this.secrets.replace(set.secrets);
     this.authenticator?.reload(set.providers);
@@ -443,6 +523,45 @@ export class Gateway {
     this.reportMissingSecrets(set);
     this.log.info({ resources: set.resources.size }, "the manifests were read again");
   }
+}
+
+/** A gateway that the operator placed begins without a set: nobody gets in before it has one. */
+const nothingYet = {
+  kind: "loaded",
+  set: manifestSetOf([], undefined).set,
+  problems: [] as readonly string[],
+} as const;
+
+/** What stands for the resource until the operator has said what it is: it serves nobody. */
+function unplaced({ resource, protocol, listenPort }: ControlConfiguration): ServedResource {
+  const [namespace = "", name = ""] = resource.split("/");
+  return {
+    facts: { namespace, name, labels: {}, namespaceLabels: {}, protocol },
+    audience: `sallyport:${resource}`,
+    spec: {
+      protocol,
+      endpoint: { host: "localhost", port: listenPort },
+      placement: { mode: "Shared" },
+      listen: { port: listenPort },
+      tls: { upstream: { mode: "verify-full" } },
+      credentials: [],
+      identity: { providers: [] },
+      enforcement: "Enforce",
+      recording: { mode: "Required", durability: "Durable", content: ["commands"] },
+      classification: [],
+      bypassProtection: { networkPolicy: "Enforce", exec: "Enforce" },
+    } as unknown as ServedResource["spec"],
+  };
+}
+
+/** The reason that a status gives for a login that failed behind the gateway; undefined for any other failure. */
+function upstreamProblem(code: string, cause: unknown): string | undefined {
+  if (code === "upstreamLoginFailed") return "UpstreamLoginFailed";
+  if (code !== "upstreamUnreachable") return undefined;
+  const found = (cause as { readonly code?: unknown } | undefined)?.code;
+  return typeof found === "string" && /CERT|TLS|SELF_SIGNED/.test(found)
+    ? "UpstreamCertificate"
+    : "UpstreamUnreachable";
 }
 
 type Serve = (socket: Socket, hasLoggedIn: () => void) => Promise<void>;

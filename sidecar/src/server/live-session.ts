@@ -15,6 +15,16 @@ export interface LiveSessionOptions {
   readonly policy: SessionPolicy;
   readonly nowMs: () => number;
   readonly onClosed: (reason: string) => void;
+  /** What was decided in it so far; kept up to date by whoever opened it. */
+  readonly counts: SessionTally;
+  /** Its recording is closed, or could not be. */
+  readonly onRecorded: (reason: string) => void;
+}
+
+/** How many commands a session was judged for. */
+export interface SessionTally {
+  readonly commands: number;
+  readonly refused: number;
 }
 
 /** A session that policy has let in, as the server holds it: it learns of reloads and is ended by its deadlines. */
@@ -42,6 +52,20 @@ export class LiveSession implements AdmittedSession {
     this.guard = options.guard;
     this.policy = options.policy;
     this.startedMs = performance.now();
+  }
+
+  get counts(): SessionTally {
+    return this.options.counts;
+  }
+
+  /** Milliseconds since it began. */
+  get ageMs(): number {
+    return performance.now() - this.startedMs;
+  }
+
+  /** The hash of its recording's last block, once that is closed. */
+  get finalHash(): string | undefined {
+    return this.options.recording.finalHash;
   }
 
   policyKey(): object {
@@ -100,6 +124,8 @@ export class LiveSession implements AdmittedSession {
       await this.options.recording.close(why);
     } catch (error) {
       throw new GatewayError("recordingUnavailable", { cause: error });
+    } finally {
+      this.options.onRecorded(why);
     }
   }
 }

@@ -2,12 +2,11 @@ import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import {
   audienceOf,
-  documentsOf,
   formatProblem,
   hasErrors,
   type IdentityProvider,
   loadManifests,
-  namespaceLabels,
+  type Manifest,
   type ProtectedResource,
 } from "@sallyport/crds";
 import { compilePolicies, type PolicySet, type ResourceFacts } from "@sallyport/policy";
@@ -38,28 +37,41 @@ export async function loadManifestSet(folder: string, previous: ManifestSet | un
   const problems = loaded.problems.map(formatProblem);
   if (hasErrors(loaded)) return { kind: "broken", problems };
   const { documents } = loaded;
+  const built = manifestSetOf(
+    documents.map(({ object }) => object),
+    previous,
+  );
+  return { kind: "loaded", set: built.set, problems: [...problems, ...built.problems] };
+}
+
+/** Makes a set of accepted objects, wherever they came from; a broken policy keeps its last accepted form. */
+export function manifestSetOf(
+  objects: readonly Manifest[],
+  previous: ManifestSet | undefined,
+): { readonly set: ManifestSet; readonly problems: readonly string[] } {
+  const problems: string[] = [];
   const resources = new Map<string, ServedResource>();
-  for (const { object } of documentsOf(documents, "ProtectedResource")) {
+  for (const object of ofKind(objects, "ProtectedResource")) {
     const namespace = object.metadata.namespace ?? "default";
+    const labels = ofKind(objects, "Namespace").find(({ metadata }) => metadata.name === namespace);
     const facts: ResourceFacts = {
       namespace,
       name: object.metadata.name,
       labels: object.metadata.labels ?? {},
-      namespaceLabels: namespaceLabels(documents, namespace),
+      namespaceLabels: { ...labels?.metadata.labels, "kubernetes.io/metadata.name": namespace },
       protocol: object.spec.protocol,
     };
     resources.set(`${namespace}/${facts.name}`, { facts, spec: object.spec, audience: audienceOf(object) });
   }
-  const policies = [
-    ...documentsOf(documents, "AccessPolicy"),
-    ...documentsOf(documents, "ClusterAccessPolicy"),
-  ].map(({ object }) => ({
-    kind: object.kind,
-    ...(object.kind === "AccessPolicy" ? { namespace: object.metadata.namespace ?? "default" } : {}),
-    name: object.metadata.name,
-    generation: 1,
-    spec: object.spec,
-  }));
+  const policies = [...ofKind(objects, "AccessPolicy"), ...ofKind(objects, "ClusterAccessPolicy")].map(
+    (object) => ({
+      kind: object.kind,
+      ...(object.kind === "AccessPolicy" ? { namespace: object.metadata.namespace ?? "default" } : {}),
+      name: object.metadata.name,
+      generation: object.metadata.generation ?? 1,
+      spec: object.spec,
+    }),
+  );
   const described = [...resources.values()].map(({ facts, spec }) => ({ ...facts, spec }));
   const compiled = compilePolicies(policies, described, {
     ...(previous === undefined ? {} : { previous: previous.policies }),
@@ -69,15 +81,19 @@ export async function loadManifestSet(folder: string, previous: ManifestSet | un
       `${problem.kind} ${problem.policy}: ${problem.path}: ${problem.reason}: ${problem.message}`,
     );
   }
-  const providers = documentsOf(documents, "IdentityProvider").map(({ object }) => object);
+  const providers = ofKind(objects, "IdentityProvider");
   const secrets = new Map(
-    documentsOf(documents, "Secret").map(({ object }) => {
+    ofKind(objects, "Secret").map((object) => {
       const values = new Map(Object.entries(object.data ?? {}).map(([key, value]) => [key, decode(value)]));
       for (const [key, value] of Object.entries(object.stringData ?? {})) values.set(key, value);
       return [`${object.metadata.namespace ?? "default"}/${object.metadata.name}`, values] as const;
     }),
   );
-  return { kind: "loaded", set: { resources, providers, policies: compiled.set, secrets }, problems };
+  return { set: { resources, providers, policies: compiled.set, secrets }, problems };
+}
+
+function ofKind<K extends Manifest["kind"]>(objects: readonly Manifest[], kind: K) {
+  return objects.filter((object): object is Extract<Manifest, { kind: K }> => object.kind === kind);
 }
 
 const decode = (base64: string) => Buffer.from(base64, "base64").toString("utf8");

@@ -7,7 +7,7 @@ import {
   type SessionPolicy,
   type Verdict,
 } from "@sallyport/policy";
-import { SessionGuard } from "../guard/index.ts";
+import { type ReachedLimit, SessionGuard } from "../guard/index.ts";
 import type { Authenticator, Credential } from "../identity/model.ts";
 import type {
   AdmittedSession,
@@ -42,9 +42,16 @@ export interface HostServices {
     clientCa: readonly string[],
   ) => TlsServerOptions["secureContext"];
   readonly onDecision: (resource: string, verdict: Verdict) => void;
+  readonly onLimit: (resource: string, limit: ReachedLimit) => void;
   readonly onLogin: (resource: string, error: unknown, id: string) => void;
   readonly onSession: (resource: string, change: 1 | -1, reason: string) => void;
   readonly onLockOut: (resource: string, by: "user" | "address") => void;
+  /** Where policy comes from elsewhere: whether there is none, or none that is new enough, to let anybody in. */
+  readonly isPolicyUnavailable?: () => boolean;
+  /** A session's recording is closed, or could not be. */
+  readonly onRecorded?: (session: LiveSession, reason: string) => void;
+  /** Where the server is reached when it is beside the gateway. */
+  readonly nearby?: { readonly host: string; readonly port: number };
 }
 
 const cachedPoliciesMax = 1000;
@@ -124,6 +131,11 @@ export class ResourceHost implements ProtocolHost {
     }
   }
 
+  /** The serving certificate is another one: connections from here on get it. */
+  renewTls(): void {
+    this.tls = undefined;
+  }
+
   /** Lets nobody in from here on, and tells those inside. */
   drain(): void {
     this.isDraining = true;
@@ -131,6 +143,8 @@ export class ResourceHost implements ProtocolHost {
   }
 
   async mayLogIn(claim: LoginClaim): Promise<void> {
+    // Said before anybody shows a credential that nothing could judge.
+    if (this.services.isPolicyUnavailable?.() === true) throw new GatewayError("policyUnavailable");
     const { shared } = this.services;
     const found = await shared.lockOut({ ...claim, resource: this.key }).catch((cause: unknown) => {
       throw new GatewayError("identityRefused", { detail: "the login cannot be checked now", cause });
@@ -209,7 +223,9 @@ export class ResourceHost implements ProtocolHost {
 
   async admit(identity: Identity, facts: SessionFacts): Promise<AdmittedSession> {
     if (this.isDraining) throw new GatewayError("draining");
-    if (this.isGone) throw new GatewayError("policyUnavailable");
+    if (this.isGone || this.services.isPolicyUnavailable?.() === true) {
+      throw new GatewayError("policyUnavailable");
+    }
     const policy = this.policyFor(identity, facts);
     const { mayConnect, limits } = policy;
     if (mayConnect.action !== "Allow" && this.served.spec.enforcement !== "Audit") {
@@ -255,6 +271,7 @@ export class ResourceHost implements ProtocolHost {
     return {
       host,
       port: serviceRef?.port ?? endpoint.port ?? 5432,
+      ...(this.services.nearby && { nearby: this.services.nearby }),
       tls: {
         mode,
         ...(ca === undefined ? {} : { ca }),
@@ -305,7 +322,9 @@ export class ResourceHost implements ProtocolHost {
       database: facts.database,
       clientAddress: facts.clientAddress,
       startedAt: new Date(this.clock.nowMs()).toISOString(),
+      mode: spec.recording.mode,
     });
+    const counts = { commands: 0, refused: 0 };
     const guard = new SessionGuard({
       policy,
       recording,
@@ -314,7 +333,12 @@ export class ResourceHost implements ProtocolHost {
       enforcement: spec.enforcement,
       recordsRows: spec.recording.content.includes("responses"),
       now: () => this.clock.nowMs(),
-      onDecision: (verdict) => this.services.onDecision(this.key, verdict),
+      onLimit: (limit) => this.services.onLimit(this.key, limit),
+      onDecision: (verdict) => {
+        counts.commands += 1;
+        if (verdict.action !== "Allow") counts.refused += 1;
+        this.services.onDecision(this.key, verdict);
+      },
     });
     const session: LiveSession = new LiveSession({
       id,
@@ -325,6 +349,8 @@ export class ResourceHost implements ProtocolHost {
       recording,
       policy,
       nowMs: () => this.clock.nowMs(),
+      counts,
+      onRecorded: (reason) => this.services.onRecorded?.(session, reason),
       onClosed: (reason) => {
         this.sessions.delete(session);
         onLeft();

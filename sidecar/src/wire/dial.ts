@@ -6,6 +6,8 @@ import { GatewayError } from "./gateway-error.ts";
 export interface UpstreamTarget {
   readonly host: string;
   readonly port: number;
+  /** Where to connect instead, for a server in the same pod; its certificate is still checked for `host`. */
+  readonly nearby?: { readonly host: string; readonly port: number };
   readonly tls: {
     readonly mode: "verify-full" | "verify-ca" | "require" | "disable";
     readonly ca?: string;
@@ -17,7 +19,7 @@ export interface UpstreamTarget {
 /** Opens a TCP connection (or a Unix domain socket where the host is a path); rejects when `signal` aborts. */
 export function dial(target: UpstreamTarget, signal: AbortSignal): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    const { host, port } = target;
+    const { host, port } = target.nearby ?? target;
     const onread =
       target.tls.mode === "disable" || host.startsWith("/") ? { onread: emitting(() => socket) } : {};
     const socket: Socket = host.startsWith("/")
