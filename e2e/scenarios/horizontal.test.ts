@@ -2,15 +2,17 @@
  * One gateway or two processes of it: sessions, cancel requests (B3), limits, lock-outs, reloads, recordings and drain
  * are the same for whoever connects.
  */
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { cp, readdir, readFile, rm } from "node:fs/promises";
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { connect as connectTcp } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { listSessions, loadPublicKey, verifyRecordings } from "@sallyport/sidecar";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
-import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
+import { freePort, type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { int32s, password, query, startup, WireClient } from "../targets/wire-client.ts";
 
 let server: PostgresServer;
@@ -249,6 +251,58 @@ describe.each([1, 2])("with %i process(es)", (processes) => {
   });
 });
 
+describe("two replicas", () => {
+  const gateways: Gateway[] = [];
+  let home: string;
+  beforeAll(async () => {
+    home = await mkdtemp(join(tmpdir(), "sallyport-peers-"));
+    const ports = [await freePort(), await freePort()];
+    const file = join(home, "peers.json");
+    const peers = Object.fromEntries(ports.map((port, replica) => [replica, `127.0.0.1:${port}`]));
+    await writeFile(file, JSON.stringify({ key: randomBytes(32).toString("hex"), peers }), { mode: 0o600 });
+    for (const [replica, port] of ports.entries()) {
+      const args = ["--replica", String(replica), "--peers", file, "--peer-listen", `127.0.0.1:${port}`];
+      // One of them of two processes, so that the way leads through both kinds.
+      args.push("--processes", String(replica + 1));
+      gateways.push(await startGateway({ server, policies: policies(), args }));
+    }
+  }, 60_000);
+  afterAll(async () => {
+    for (const gateway of gateways) await gateway.stop();
+    await rm(home, { recursive: true, force: true });
+  });
+
+  it.each([
+    [0, 1],
+    [1, 0],
+  ])("B3: a cancel request for a session of replica %i works at replica %i", async (own, other) => {
+    const [gateway, arrival] = [gateways[own], gateways[other]];
+    if (gateway === undefined || arrival === undefined) throw new Error("no gateways");
+    for (let round = 0; round < 4; round += 1) {
+      const client = await WireClient.connect(gateway.port);
+      await client.startTls(gateway.caPem);
+      client.send(startup({ user: "shop", database: "shop" }));
+      await client.until("R");
+      client.send(password(gateway.issuer.token(staff("canceller"))));
+      const key = (await client.until("Z")).find(({ type }) => type === "K")?.body ?? Buffer.alloc(0);
+      const sleep = `SELECT pg_sleep(73), ${own} + ${round}`;
+      client.send(query(sleep));
+      await expect
+        .poll(() =>
+          server.query("SELECT 1 FROM pg_stat_activity WHERE query = $1 AND state = 'active'", [sleep]),
+        )
+        .toHaveLength(1);
+      const canceller = connectTcp(arrival.port, "127.0.0.1");
+      canceller.write(Buffer.concat([int32s(16, 80877102), key]));
+      canceller.resume();
+      await once(canceller, "close");
+      const answer = await client.until("Z");
+      expect(answer.find(({ type }) => type === "E")?.fields.C).toBe("57014");
+      client.close();
+    }
+  });
+});
+
 describe("two processes", () => {
   let gateway: Gateway;
   beforeAll(async () => {
@@ -306,6 +360,6 @@ describe("two processes", () => {
       args: ["--processes", "2"],
       resource: { listen: { port: gateway.port } },
     });
-    await expect(other).rejects.toThrow(/ended with exit code 1/);
+    await expect(other).rejects.toThrow(/EADDRINUSE/);
   });
 });

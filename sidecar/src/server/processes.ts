@@ -15,6 +15,7 @@ import { serveAdmin } from "./admin.ts";
 import type { GatewayConfiguration } from "./configuration.ts";
 import type { Listening } from "./gateway.ts";
 import { Link } from "./link.ts";
+import { type Peers, peersOf } from "./peers.ts";
 import { issueServingCertificate, type ServingCertificate } from "./serving-certificate.ts";
 import { type CancelOrder, LocalState, type LoginAttempt } from "./shared-state.ts";
 
@@ -68,6 +69,7 @@ export class Processes {
   private readonly restarts = new Map<number, number>();
   private readonly timers = new Set<NodeJS.Timeout>();
   private certificate: ServingCertificate | undefined;
+  private readonly peers: Peers | undefined;
   private admin: Server | undefined;
   private notReady: string | undefined = "starting";
   private listening: readonly Listening[] = [];
@@ -77,6 +79,7 @@ export class Processes {
   constructor(configuration: GatewayConfiguration, log: Logger) {
     this.configuration = configuration;
     this.log = log;
+    this.peers = peersOf(configuration, (order) => this.forwardCancel(order));
     this.state = new LocalState(
       configuration,
       () => performance.now(),
@@ -93,6 +96,7 @@ export class Processes {
     await this.readHeads();
     await this.fork(0);
     await Promise.all(Array.from({ length: processes - 1 }, (_, index) => this.fork(index + 1)));
+    await this.peers?.listenAsConfigured(this.configuration);
     this.admin = await serveAdmin({
       host: adminHost,
       port: adminPort,
@@ -126,6 +130,7 @@ export class Processes {
       return whenEnded(child).finally(() => clearTimeout(deadline));
     });
     await Promise.all(ended);
+    this.peers?.close();
     this.admin?.close();
     this.admin?.closeAllConnections();
     this.log.info("the gateway has stopped");
@@ -217,7 +222,7 @@ export class Processes {
   }
 
   private async forwardCancel(order: CancelOrder): Promise<boolean> {
-    if (order.replica !== this.configuration.replica) return false;
+    if (order.replica !== this.configuration.replica) return this.peers?.send(order) ?? false;
     const part = this.parts.get(order.process);
     return part === undefined ? false : part.link.ask("receiveCancel", order);
   }
