@@ -24,11 +24,12 @@ export type { Explanation, PartExplanation, PolicyExplanation, RuleExplanation }
 export type { DecisionFacts } from "./judge.ts";
 export { CustomPattern } from "./masking/custom-pattern.ts";
 export type { Flow, FlowColumn } from "./masking/flow.ts";
-export { anyColumn, lineageOf, type StatementLineage } from "./masking/lineage.ts";
+export { anyColumn, lineageOf } from "./masking/lineage.ts";
 export { MaskedColumnSet } from "./masking/masked-columns.ts";
+export type { LineageFinding, StatementLineage, TracedRows } from "./masking/model.ts";
 export { type PatternMatch, type PatternName, PatternScanner, patternNames } from "./masking/patterns.ts";
 export { type MaskDecision, SessionMasking, type ValueMaskChoice } from "./masking/session-masking.ts";
-export type { LineageFinding, MaskedColumns, TracedRows } from "./masking/trace.ts";
+export type { MaskedColumns } from "./masking/trace.ts";
 export type * from "./model.ts";
 export { type ProfileName, profileNames } from "./profiles.ts";
 export { analyseSql } from "./sql/analyse.ts";

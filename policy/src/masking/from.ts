@@ -4,6 +4,7 @@ import { parseStatements } from "../sql/parser.ts";
 import { listOf, nodeOf, stringOf, stringsOf, type TreeNode, tagOf, textOf } from "../sql/tree.ts";
 import { condition, flowOf } from "./expressions.ts";
 import { clean, derivedFrom, type Flow, type FlowColumn } from "./flow.ts";
+import type { TracedRows } from "./model.ts";
 import {
   everythingIn,
   type FromItem,
@@ -12,7 +13,6 @@ import {
   levelBelow,
   type RangeEntry,
   type Trace,
-  type TracedRows,
   wholeRow,
 } from "./trace.ts";
 

@@ -3,8 +3,9 @@ import { analyseSql } from "../sql/analyse.ts";
 import type { NameResolver } from "../sql/names.ts";
 import { loadSqlParser, parseStatements } from "../sql/parser.ts";
 import { testFunction, testNames, testRelation } from "../sql/testing.ts";
-import { lineageOf, type StatementLineage } from "./lineage.ts";
+import { lineageOf } from "./lineage.ts";
 import { MaskedColumnSet } from "./masked-columns.ts";
+import type { StatementLineage } from "./model.ts";
 
 beforeAll(loadSqlParser);
 
@@ -260,4 +261,18 @@ test("a relation with nothing masked in it is not looked at", () => {
   const [statement] = parseStatements("SELECT ssn FROM cust WHERE ssn = 'x'");
   const none = lineageOf(statement?.node ?? {}, [], names, new MaskedColumnSet([]));
   expect(none).toEqual({ rows: { columns: [] }, findings: [] });
+});
+
+test("analysis carries the lineage of each statement, with the names that the ones before it made", () => {
+  const sql = "CREATE TEMP VIEW tv AS SELECT ssn AS x FROM cust; SELECT x FROM tv";
+  const analysis = analyseSql(sql, names, { masked });
+  if (analysis.kind === "rejected") throw new Error(analysis.message);
+  expect(analysis.statements[1]?.lineage?.rows.columns[0]?.flow.sources).toEqual(new Set(["public.cust.ssn"]));
+});
+
+test("another literal in the same shape may tell of another column", () => {
+  const analysis = analyseSql("SELECT id, ssn FROM cust ORDER BY 1", names, { masked });
+  expect(analysis.kind === "analysed" && analysis.literalsMatter).toBe(true);
+  const other = analyseSql("SELECT id FROM cust ORDER BY 1", names, { masked });
+  expect(other.kind === "analysed" && other.literalsMatter).toBe(false);
 });

@@ -5,26 +5,16 @@
  */
 
 import type { CommandPart } from "../model.ts";
-import { functionParts } from "../sql/analyse.ts";
 import { builtinEffect, isReadBuiltin } from "../sql/builtin-functions.ts";
+import { functionParts } from "../sql/function-parts.ts";
 import type { NameResolver, RelationInfo } from "../sql/names.ts";
 import { parseStatements } from "../sql/parser.ts";
 import { eachNode, listOf, nodeOf, stringsOf, type TreeNode, tagOf, textOf } from "../sql/tree.ts";
 import { clean, derivedFrom, exactly, type Flow } from "./flow.ts";
 import { rangeVar, relationEntry } from "./from.ts";
+import type { LineageFinding, StatementLineage, TracedRows } from "./model.ts";
 import { allOf, rowsOf, traceQuery } from "./queries.ts";
-import { type LineageFinding, type MaskedColumns, Trace, type TracedRows } from "./trace.ts";
-
-/** What one statement shows and does with masked columns. */
-export interface StatementLineage {
-  /** What the rows show that the statement itself returns, as rows or as COPY data. */
-  readonly rows: TracedRows;
-  /** DECLARE: the cursor that `rows` belong to; the statement itself returns none. */
-  readonly declares?: string;
-  /** FETCH: the cursor whose rows the statement returns. */
-  readonly fetches?: string;
-  readonly findings: readonly LineageFinding[];
-}
+import { type MaskedColumns, Trace } from "./trace.ts";
 
 /** Stands for every masked column, where nobody can tell which. */
 export const anyColumn = "*";

@@ -4,6 +4,7 @@ import { entryOf } from "./columns.ts";
 import { condition, flowOf, sortKey, window } from "./expressions.ts";
 import { clean, derivedFrom, either, type Flow, type FlowColumn, isTainted } from "./flow.ts";
 import { addFrom, rangeVar, renamed } from "./from.ts";
+import type { TracedRows } from "./model.ts";
 import {
   everythingIn,
   itemOf,
@@ -11,7 +12,6 @@ import {
   levelBelow,
   type RangeEntry,
   type Trace,
-  type TracedRows,
   wholeRow,
 } from "./trace.ts";
 

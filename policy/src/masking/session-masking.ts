@@ -4,10 +4,10 @@
  */
 import type { RuleRef } from "../model.ts";
 import { type Flow, isTainted } from "./flow.ts";
-import { anyColumn, type StatementLineage } from "./lineage.ts";
+import { anyColumn } from "./lineage.ts";
 import { MaskedColumnSet } from "./masked-columns.ts";
+import type { LineageFinding, StatementLineage } from "./model.ts";
 import type { PatternName } from "./patterns.ts";
-import type { LineageFinding } from "./trace.ts";
 
 /** How a value is hidden, strictest first. */
 export const maskMethods = ["Null", "Redact", "Replace", "Hash", "Partial"] as const;

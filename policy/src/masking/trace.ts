@@ -1,9 +1,11 @@
 /** What one lineage analysis carries: names, what is masked, the range table of each level, and what it found. */
+
 import type { NameResolver, RelationInfo } from "../sql/names.ts";
 import { tooComplex } from "../sql/parser.ts";
 import type { TreeNode } from "../sql/tree.ts";
 import { relationName } from "../sql/walk.ts";
 import { clean, derivedFrom, exactly, type Flow, type FlowColumn, isTainted } from "./flow.ts";
+import type { LineageFinding, TracedRows } from "./model.ts";
 
 /** Says which columns are masked for the one who asks. */
 export interface MaskedColumns {
@@ -11,24 +13,6 @@ export interface MaskedColumns {
   readonly isEmpty: boolean;
   /** The masked columns of a relation by column name, each with its name as `schema.table.column`; undefined: none. */
   of(relation: RelationInfo, names: NameResolver): ReadonlyMap<string, string> | undefined;
-}
-
-/** A use of a masked column that shows or changes something without being a plain result. */
-export interface LineageFinding {
-  readonly kind: /** A condition, an order, a group or an expression whose outcome tells of the value. */
-    | "inference"
-    /** A masked column is given a value. */
-    | "write"
-    /** A masked value is put where no mask follows it. */
-    | "store"
-    /** A masked column is read by something that cannot be followed. */
-    | "opaque"
-    /** A definition would change what is masked, or tell of its values. */
-    | "define";
-  /** The masked columns concerned, as `schema.table.column`. */
-  readonly columns: readonly string[];
-  /** Where, in words of SQL: `WHERE`, `ORDER BY`, `function app.f`. */
-  readonly where: string;
 }
 
 /** One thing in FROM: what its alias stands for. */
@@ -58,13 +42,6 @@ export interface Level {
 
 /** How deep views, functions and subqueries may lead into one another. */
 const depthMax = 64;
-
-/** Rows that a query gives: its columns in order, or more than can be counted. */
-export interface TracedRows {
-  readonly columns: readonly FlowColumn[];
-  /** Set where the number of columns is unknown: what any of them may depend on. */
-  readonly open?: Flow;
-}
 
 /** The state of one analysis; `query` and `functionReach` are handed in, since files must not import in circles. */
 export class Trace {

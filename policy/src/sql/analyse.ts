@@ -1,18 +1,18 @@
 /** SQL analysis: a text and the names of a session in, what each statement does out. Pure, synchronous, fails closed. */
-import type { CommandPart } from "../model.ts";
+import { lineageOf } from "../masking/lineage.ts";
+import type { StatementLineage } from "../masking/model.ts";
+import type { MaskedColumns } from "../masking/trace.ts";
 import type { Analysis, SqlRejection, StatementAnalysis } from "./analysis.ts";
-import { walkFunction } from "./bodies.ts";
-import { walkExpression } from "./expressions.ts";
-import type { FunctionInfo, NameResolver } from "./names.ts";
+import type { NameResolver } from "./names.ts";
 import { NameOverlay } from "./overlay.ts";
 import { type ParsedStatement, parseStatements, tooComplex } from "./parser.ts";
-import { walkQuery } from "./queries.ts";
 import { positionAt, Rejected } from "./rejection.ts";
 import { loneCallOf } from "./settings.ts";
 import { walkStatement } from "./statements.ts";
 import { hasMoreTokensThan } from "./token-count.ts";
 import { tagOf } from "./tree.ts";
-import { Walk, type Walkers } from "./walk.ts";
+import { Walk } from "./walk.ts";
+import { walkers } from "./walkers.ts";
 
 /** Bounds on what one text may cost. */
 export interface SqlLimits {
@@ -33,23 +33,24 @@ const limitsDefault: SqlLimits = {
   nodesMax: 2_000_000,
 };
 
-const walkers: Walkers = {
-  expression: walkExpression,
-  query: walkQuery,
-  statement: walkStatement,
-  functionInfo: walkFunction,
-};
-
 /** Statements whose parts may depend on structure alone. */
 const shapeOnly = new Set(["SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt"]);
 
+/** What an analysis is bounded by, and what it looks for beyond parts and effects. */
+export interface AnalysisOptions {
+  readonly limits?: SqlLimits;
+  /** Columns whose values are followed through each statement; absent or empty: none are. */
+  readonly masked?: MaskedColumns;
+}
+
 /** Says what a text would do on the server, or the error that answers it. */
-export function analyseSql(sql: string, names: NameResolver, limits: SqlLimits = limitsDefault): Analysis {
+export function analyseSql(sql: string, names: NameResolver, options: AnalysisOptions = {}): Analysis {
+  const { limits = limitsDefault, masked } = options;
   try {
     if (sql.length > limits.textMax || hasMoreTokensThan(limits.tokensMax, sql)) throw tooComplex();
     const parsed = parseStatements(sql);
     if (parsed.length > limits.statementsMax) throw tooComplex();
-    return analyseAll(parsed, new NameOverlay(names), limits);
+    return analyseAll(parsed, new NameOverlay(names), limits, masked);
   } catch (error) {
     if (error instanceof Rejected) return withPosition(sql, error.rejection);
     // Our own stack ended on a tree that the parser could still build.
@@ -58,32 +59,40 @@ export function analyseSql(sql: string, names: NameResolver, limits: SqlLimits =
   }
 }
 
-function analyseAll(parsed: readonly ParsedStatement[], overlay: NameOverlay, limits: SqlLimits): Analysis {
+function analyseAll(
+  parsed: readonly ParsedStatement[],
+  overlay: NameOverlay,
+  limits: SqlLimits,
+  masked: MaskedColumns | undefined,
+): Analysis {
   const statements: StatementAnalysis[] = [];
   let literalsMatter = false;
   for (const { node, text } of parsed) {
     const walk = new Walk(overlay, walkers, limits.nodesMax);
     walk.loneCall = loneCallOf(node);
     const tag = walkStatement(walk, node, text);
-    const statement = { text, tag, parts: walk.parts.build(), effects: walk.effects };
-    statements.push(statement);
-    for (const effect of statement.effects) overlay.apply(effect);
+    const parts = walk.parts.build();
+    const lineage = masked?.isEmpty === false ? lineageOf(node, parts, overlay, masked) : undefined;
+    statements.push({ text, tag, parts, effects: walk.effects, ...(lineage && { lineage }) });
+    // `ORDER BY 1` and `ORDER BY 2` tell of different columns.
+    literalsMatter ||= lineage !== undefined && concernsMasked(lineage);
+    for (const effect of walk.effects) overlay.apply(effect);
     if (walk.namesUnknownAfter) overlay.becomeUnknown();
-    literalsMatter ||=
-      walk.literalsMatter || statement.effects.length > 0 || !shapeOnly.has(tagOf(node) ?? "");
+    literalsMatter ||= walk.literalsMatter || walk.effects.length > 0 || !shapeOnly.has(tagOf(node) ?? "");
   }
   return { kind: "analysed", statements, literalsMatter };
+}
+
+function concernsMasked({ rows, findings }: StatementLineage): boolean {
+  return (
+    findings.length > 0 ||
+    rows.open !== undefined ||
+    rows.columns.some((column) => column.flow.sources.size > 0)
+  );
 }
 
 /** Name errors carry byte offsets from 0 up to here; syntax errors have their position already. */
 function withPosition(sql: string, rejection: SqlRejection): SqlRejection {
   if (rejection.position === undefined || rejection.sqlstate === "42601") return rejection;
   return { ...rejection, position: positionAt(sql, rejection.position) };
-}
-
-/** What calling a function would do, by its body; an opaque part where nobody can read it. */
-export function functionParts(names: NameResolver, info: FunctionInfo): readonly CommandPart[] {
-  const walk = new Walk(new NameOverlay(names), walkers, limitsDefault.nodesMax);
-  walkFunction(walk, info, "SELECT");
-  return walk.parts.build();
 }

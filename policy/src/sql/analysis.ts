@@ -1,4 +1,5 @@
 /** What SQL analysis says of a text; the contract between `policy/sql` and the PostgreSQL protocol. */
+import type { StatementLineage } from "../masking/model.ts";
 import type { CommandPart, ObjectRef } from "../model.ts";
 
 /** What a statement changes in its session once the server says that it succeeded. */
@@ -62,6 +63,8 @@ export interface StatementAnalysis {
   readonly tag: string;
   readonly parts: readonly CommandPart[];
   readonly effects: readonly SessionEffect[];
+  /** Where its rows come from and what it tells of masked columns; absent where none are followed. */
+  readonly lineage?: StatementLineage;
 }
 
 /** An error in PostgreSQL's own words; `position` counts characters from 1, as in ErrorResponse field P. */

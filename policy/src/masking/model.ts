@@ -1,0 +1,38 @@
+/** What lineage says of a statement; pure types. */
+import type { Flow, FlowColumn } from "./flow.ts";
+
+/** A use of a masked column that shows or changes something without being a plain result. */
+export interface LineageFinding {
+  readonly kind: /** A condition, an order, a group or an expression whose outcome tells of the value. */
+    | "inference"
+    /** A masked column is given a value. */
+    | "write"
+    /** A masked value is put where no mask follows it. */
+    | "store"
+    /** A masked column is read by something that cannot be followed. */
+    | "opaque"
+    /** A definition would change what is masked, or tell of its values. */
+    | "define";
+  /** The masked columns concerned, as `schema.table.column`. */
+  readonly columns: readonly string[];
+  /** Where, in words of SQL: `WHERE`, `ORDER BY`, `function app.f`. */
+  readonly where: string;
+}
+
+/** Rows that a query gives: its columns in order, or more than can be counted. */
+export interface TracedRows {
+  readonly columns: readonly FlowColumn[];
+  /** Set where the number of columns is unknown: what any of them may depend on. */
+  readonly open?: Flow;
+}
+
+/** What one statement shows and does with masked columns. */
+export interface StatementLineage {
+  /** What the rows show that the statement itself returns, as rows or as COPY data. */
+  readonly rows: TracedRows;
+  /** DECLARE: the cursor that `rows` belong to; the statement itself returns none. */
+  readonly declares?: string;
+  /** FETCH: the cursor whose rows the statement returns. */
+  readonly fetches?: string;
+  readonly findings: readonly LineageFinding[];
+}
