@@ -1,7 +1,8 @@
 /**
  * `make e2e`: a cluster, the images in it, every scenario of e2e/kubernetes, and the cluster gone again. What failed is
  * printed by the scenario itself; here come the node's logs, the time of each suite and the counts.
- * usage: main.ts [--keep] [vitest's filters]    --keep leaves the cluster, and the namespaces of what failed
+ * usage: main.ts [--keep] [--full] [vitest's filters]
+ *   --keep leaves the cluster, and the namespaces of what failed; --full runs heavy scenarios at their full size
  */
 import { spawn } from "node:child_process";
 import { readdir, readFile } from "node:fs/promises";
@@ -15,7 +16,8 @@ import { postgresImage } from "./image/postgres/image.ts";
 const root = join(import.meta.dirname, "..");
 const results = join(root, ".cache/e2e-results.json");
 const keep = process.argv.includes("--keep");
-const filters = process.argv.slice(2).filter((argument) => argument !== "--keep");
+const full = process.argv.includes("--full");
+const filters = process.argv.slice(2).filter((argument) => !["--keep", "--full"].includes(argument));
 
 let cluster: Cluster | undefined;
 const interrupted = new AbortController();
@@ -65,6 +67,7 @@ async function scenarios(cluster: Cluster): Promise<number> {
       SALLYPORT_E2E_KUBECONFIG: cluster.kubeconfig,
       SALLYPORT_E2E_KUBECTL: cluster.kubectl.program,
       ...(keep ? { SALLYPORT_E2E_KEEP: "1" } : {}),
+      ...(full ? { SALLYPORT_E2E_FULL: "1" } : {}),
     },
   });
   const stop = () => child.kill("SIGTERM");

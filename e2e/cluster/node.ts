@@ -281,6 +281,7 @@ disabled_plugins = [${[...unused, '"io.containerd.nri.v1.nri"'].join(", ")}]
     [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
       BinaryName = "${setup.runc}"
       SystemdCgroup = false
+      Root = "${folder}/runc"
 `;
 }
 

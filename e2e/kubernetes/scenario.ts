@@ -9,6 +9,8 @@ import { waitFor } from "../cluster/processes.ts";
 export interface Scenario {
   readonly cluster: ClusterAccess;
   readonly namespace: string;
+  /** True where heavy scenarios run at their full size (`--full`), not the one that CI has time for. */
+  readonly full: boolean;
   /** kubectl in the scenario's namespace, as the administrator. */
   readonly kubectl: Kubectl;
   /** Applies objects into the scenario's namespace. */
@@ -74,6 +76,7 @@ export function openScenario(name: string, labels: Readonly<Record<string, strin
     kubectl.try(undefined, "exec", pod, "--", ...command);
   return {
     ...{ cluster, namespace, kubectl, exec, eventually: waitFor },
+    full: process.env.SALLYPORT_E2E_FULL !== undefined,
     reachable: async (from, host, port) => {
       await waitFor(`${host}:${port} to be reachable from ${from}`, async () => {
         const { code } = await exec(from, "nc", "-w", "2", host, String(port));
