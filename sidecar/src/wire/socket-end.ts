@@ -97,6 +97,7 @@ class StreamEnd extends ListeningEnd implements SocketEnd {
 class NativeEnd extends ListeningEnd implements SocketEnd {
   private readonly handle: NativeHandle;
   private readonly isPlain: boolean;
+  private isStreamFilled = true;
   private request: WriteRequest | undefined;
   private lastingBytes = 0;
   private isPaused = false;
@@ -119,9 +120,9 @@ class NativeEnd extends ListeningEnd implements SocketEnd {
 
   write(bytes: Uint8Array): boolean {
     const { socket } = this;
-    // What the stream still holds goes first.
-    if (!this.isPlain || socket.writableLength > 0) return socket.write(bytes);
-    if (socket.destroyed || socket.writableEnded) return true;
+    // What the stream still holds from the login goes first.
+    if (!this.isPlain || (this.isStreamFilled && this.isStillFilled())) return socket.write(bytes);
+    if (socket.destroyed) return true;
     const request = this.request ?? writeRequest((status) => this.written(status));
     this.request = request;
     const failed = this.handle.writeBuffer(request, bytes);
@@ -132,6 +133,11 @@ class NativeEnd extends ListeningEnd implements SocketEnd {
     if (!isWriteLasting()) return true;
     this.request = undefined;
     return this.lasting(request, bytes.length);
+  }
+
+  private isStillFilled(): boolean {
+    this.isStreamFilled = this.socket.writableLength > 0;
+    return this.isStreamFilled;
   }
 
   /** The system took a part only: the request belongs to the write from now on. */

@@ -43,6 +43,45 @@ export class PortalEntry {
 }
 
 /**
+ * Portals by name. The unnamed one stands apart: most transactions make it and end it, and a Map would be rebuilt for
+ * each of them.
+ */
+export class Portals {
+  private unnamed: PortalEntry | undefined;
+  private readonly named = new Map<string, PortalEntry>();
+
+  get size(): number {
+    return this.named.size + (this.unnamed === undefined ? 0 : 1);
+  }
+
+  get(name: string): PortalEntry | undefined {
+    return name === "" ? this.unnamed : this.named.get(name);
+  }
+
+  set(name: string, portal: PortalEntry): void {
+    if (name === "") this.unnamed = portal;
+    else this.named.set(name, portal);
+  }
+
+  delete(name: string): void {
+    if (name === "") this.unnamed = undefined;
+    else this.named.delete(name);
+  }
+
+  clear(): void {
+    this.unnamed = undefined;
+    this.named.clear();
+  }
+
+  /** The transaction is over: forgets what was made up to that segment. */
+  endUpTo(segment: number): void {
+    if (this.unnamed !== undefined && this.unnamed.segment <= segment) this.unnamed = undefined;
+    if (this.named.size === 0) return;
+    for (const [name, portal] of this.named) if (portal.segment <= segment) this.named.delete(name);
+  }
+}
+
+/**
  * Prepared statements by name. Changes count at once, because what follows in the pipeline relies on them, and are
  * taken back when the server's error shows that it skipped them. Each name is a chain from newest to confirmed.
  */

@@ -18,6 +18,7 @@ export class ServerHalf {
   private readonly state: SessionState;
   private readonly down = new Outbox();
   private readonly held = new HeldBytes();
+  private readonly tags = new TagReader();
   /** Bytes left of a message that is passed on while it comes. */
   private streaming = 0;
   private isStreamingRows = false;
@@ -233,7 +234,7 @@ export class ServerHalf {
       case backend.commandComplete:
         if (chunk[end - 1] !== 0) throw malformed();
         this.skipMaybeSyncs();
-        this.commandComplete(tagIn(chunk, at + 5, end - 1));
+        this.commandComplete(this.tags.read(chunk, at + 5, end - 1));
         break;
       case backend.readyForQuery:
         if (end - at !== 6) throw malformed();
@@ -328,10 +329,7 @@ export class ServerHalf {
     // Whether this answers the doubtful Sync or the one behind it will show by what comes next.
     if (isDoubtful && next?.kind === "sync") next.maybe = true;
     if (first.kind === "query") this.report(first);
-    if (status === readyIdle && state.portals.size > 0) {
-      for (const [name, portal] of state.portals)
-        if (portal.segment <= first.segment) state.portals.delete(name);
-    }
+    if (status === readyIdle) state.portals.endUpTo(first.segment);
     const letter = status === readyIdle ? "I" : status === readyInTransaction ? "T" : "E";
     this.options.names.ready(letter, this.failedSinceReady);
     this.failedSinceReady = false;
@@ -435,7 +433,26 @@ function isReadWhole(type: number): boolean {
   );
 }
 
-const tagIn = (chunk: Buffer, from: number, end: number): string => chunk.toString("utf8", from, end);
+/** Reads command tags. Most are like the one before, and comparing bytes is cheaper than a new string. */
+class TagReader {
+  private bytes = Buffer.alloc(0);
+  private tag = "";
+
+  read(chunk: Buffer, from: number, end: number): string {
+    if (!this.isSame(chunk, from, end)) {
+      this.bytes = Buffer.from(chunk.subarray(from, end));
+      this.tag = chunk.toString("utf8", from, end);
+    }
+    return this.tag;
+  }
+
+  private isSame(chunk: Buffer, from: number, end: number): boolean {
+    const { bytes } = this;
+    if (bytes.length !== end - from) return false;
+    for (let at = 0; at < bytes.length; at += 1) if (bytes[at] !== chunk[from + at]) return false;
+    return true;
+  }
+}
 
 function invalidLength(): GatewayError {
   return new GatewayError("upstreamProtocol", { detail: "invalid message length of the server" });

@@ -2,7 +2,7 @@ import type { SessionGuard } from "../../guard/index.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import type { Limits } from "../../wire/limits.ts";
 import { type Owed, OwedQueue } from "./owed.ts";
-import type { PortalEntry, PreparedStatements } from "./prepared.ts";
+import { Portals, type PreparedStatements } from "./prepared.ts";
 import type { LiveNames, StatementJudge } from "./statement-judge.ts";
 
 export interface PostgresSessionOptions {
@@ -26,7 +26,7 @@ export interface PostgresSessionOptions {
 export class SessionState {
   readonly owed = new OwedQueue();
   readonly statements: PreparedStatements;
-  readonly portals = new Map<string, PortalEntry>();
+  readonly portals = new Portals();
   /** How many Syncs the client has sent. */
   segment = 0;
   /** After a refusal in extended mode nothing counts until Sync, as in the server. */

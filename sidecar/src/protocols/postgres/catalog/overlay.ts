@@ -79,8 +79,9 @@ export class Overlay<Value> {
   }
 
   private end(): void {
-    this.undo.length = 0;
-    this.savepoints.length = 0;
+    // Setting the length costs a call of the runtime, and most transactions have changed nothing.
+    if (this.undo.length > 0) this.undo.length = 0;
+    if (this.savepoints.length > 0) this.savepoints.length = 0;
     this.overflown = false;
   }
 
