@@ -266,6 +266,9 @@ async function converse(
       names,
       limits: host.limits,
       applicationPrefix: `${admitted.identity.user}/${admitted.id}`,
+      ...(upstream.cancelKey === undefined
+        ? {}
+        : { processIds: { upstream: upstream.cancelKey.processId, client: key.processId } }),
       nonce: `sallyport_refused_${randomBytes(12).toString("hex")}`,
       toClient: relay.toClient,
       toUpstream: relay.toUpstream,

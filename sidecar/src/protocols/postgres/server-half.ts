@@ -7,6 +7,7 @@ import { Outbox } from "./outbox.ts";
 import type { Owed, OwedKind } from "./owed.ts";
 import { StatementEntry } from "./prepared.ts";
 import type { PostgresSessionOptions, SessionState } from "./session-state.ts";
+import { isUtf8Name } from "./startup.ts";
 
 /**
  * The server's messages on their way to the client. Each answers what the head of the queue of owed answers says;
@@ -249,6 +250,7 @@ export class ServerHalf {
       default:
         // Notices and notifications belong to nothing that is owed.
         if (chunk[end - 1] !== 0) throw malformed();
+        if (type === backend.notificationResponse) this.ownNotification(chunk, at, end);
         break;
     }
     this.down.pass(chunk, at, end);
@@ -387,6 +389,15 @@ export class ServerHalf {
     }
   }
 
+  /** Clients tell their own notifications by the process id that BackendKeyData gave them. */
+  private ownNotification(chunk: Buffer, at: number, end: number): void {
+    const { processIds } = this.options;
+    if (end - at < 11) throw malformed();
+    if (processIds !== undefined && chunk.readUInt32BE(at + 5) === processIds.upstream) {
+      chunk.writeUInt32BE(processIds.client, at + 5);
+    }
+  }
+
   private parameterStatus(chunk: Buffer, at: number, end: number): void {
     const nameEnd = chunk.indexOf(0, at + 5);
     if (
@@ -399,7 +410,8 @@ export class ServerHalf {
     const value = chunk.toString("utf8", nameEnd + 1, end - 1);
     // What we parse must be what the server parses: these two decide where a literal ends.
     if (name === "standard_conforming_strings" && value !== "on") throw parserUnsafe(name);
-    if (name === "client_encoding" && value !== "UTF8") throw parserUnsafe(name);
+    // PostgreSQL reports `UNICODE` as it was written, and every other spelling as UTF8.
+    if (name === "client_encoding" && !isUtf8Name(value)) throw parserUnsafe(name);
     if (name === "search_path") this.options.names.reportSearchPath(value);
   }
 }

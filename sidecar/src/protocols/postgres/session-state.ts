@@ -14,6 +14,8 @@ export interface PostgresSessionOptions {
   readonly nonce: string;
   /** What stands in front of the client's part of application_name. */
   readonly applicationPrefix: string;
+  /** What the server and the client call this session's process. */
+  readonly processIds?: { readonly upstream: number; readonly client: number };
   readonly toClient: (bytes: Uint8Array) => void;
   readonly toUpstream: (bytes: Uint8Array) => void;
   /** The client said Terminate. */
