@@ -4,6 +4,9 @@ import { silentLog } from "./log.ts";
 import { kubeClient } from "./rest-client.ts";
 import { type FakeApi, startFakeApi } from "./testing.ts";
 
+/** Long enough for a machine that is busy; a promise that holds is seen at once. */
+const until = (check: () => unknown): Promise<unknown> => vi.waitFor(check, { timeout: 15_000, interval: 5 });
+
 let api: FakeApi;
 let stop: AbortController;
 beforeEach(async () => {
@@ -47,7 +50,7 @@ const patched = () => api.requests.filter(({ method }) => method === "PATCH").ma
 test("an event says what happened to what, and who saw it", async () => {
   const { recorder, end } = start();
   recorder.record(note());
-  await vi.waitFor(() => expect(created()).toHaveLength(1));
+  await until(() => expect(created()).toHaveLength(1));
   expect(created()[0]).toMatchObject({
     apiVersion: "events.k8s.io/v1",
     kind: "Event",
@@ -67,7 +70,7 @@ test("an event says what happened to what, and who saw it", async () => {
 test("repeats become the series of the first event, however many there are", async () => {
   const { recorder, end } = start();
   recorder.record(note());
-  await vi.waitFor(() => expect(created()).toHaveLength(1));
+  await until(() => expect(created()).toHaveLength(1));
   for (let index = 0; index < 500; index += 1) recorder.record(note());
   await end();
   expect(created()).toHaveLength(1);
@@ -86,7 +89,7 @@ test("a repeat after a long silence is a new event", async () => {
 test("a series whose event the API server has forgotten is written anew", async () => {
   const { recorder, end } = start();
   recorder.record(note());
-  await vi.waitFor(() => expect(created()).toHaveLength(1));
+  await until(() => expect(created()).toHaveLength(1));
   const { name } = (created()[0] as { metadata: { name: string } }).metadata;
   api.remove(`/apis/events.k8s.io/v1/namespaces/demo/events/${name}`);
   recorder.record(note());

@@ -4,6 +4,9 @@ import { silentLog } from "./log.ts";
 import { kubeClient } from "./rest-client.ts";
 import { type FakeApi, startFakeApi } from "./testing.ts";
 
+/** Long enough for a machine that is busy; a promise that holds is seen at once. */
+const until = (check: () => unknown): Promise<unknown> => vi.waitFor(check, { timeout: 15_000, interval: 5 });
+
 const path = "/apis/coordination.k8s.io/v1/namespaces/system/leases/operator";
 
 let api: FakeApi;
@@ -21,8 +24,8 @@ function elect(identity: string, options: Partial<LeaderElectionOptions> = {}) {
     name: "operator",
     identity,
     log: silentLog,
-    leaseMs: 1000,
-    renewDeadlineMs: 300,
+    leaseMs: 6000,
+    renewDeadlineMs: 1000,
     retryMs: 20,
     ...options,
   });
@@ -36,23 +39,20 @@ function elect(identity: string, options: Partial<LeaderElectionOptions> = {}) {
 }
 
 const holder = () => (api.get(path)?.spec as { holderIdentity?: string } | undefined)?.holderIdentity;
-const leads = (who: ReturnType<typeof elect>) =>
-  vi.waitFor(() => expect(who.election.isLeader).toBe(true), { timeout: 5000, interval: 5 });
+const leads = (who: ReturnType<typeof elect>) => until(() => expect(who.election.isLeader).toBe(true));
 
 test("one of two leads, and the other takes over at once when the lease is given back", async () => {
   const first = elect("a");
   await leads(first);
   const second = elect("b");
-  await vi.waitFor(() =>
-    expect(api.requests.filter(({ method }) => method === "GET").length).toBeGreaterThan(10),
-  );
+  await until(() => expect(api.requests.filter(({ method }) => method === "GET").length).toBeGreaterThan(10));
   expect(second.election.isLeader).toBe(false);
   expect(second.led).toHaveLength(0);
   const begunAt = performance.now();
   first.stop.abort();
   await first.ended;
   await leads(second);
-  expect(performance.now() - begunAt).toBeLessThan(800);
+  expect(performance.now() - begunAt).toBeLessThan(5000);
   expect(holder()).toBe("b");
   second.stop.abort();
   await second.ended;
@@ -86,7 +86,7 @@ test("the lease of a process that died is taken, but not before its length has p
   const spec = { holderIdentity: "dead", leaseDurationSeconds: 1, renewTime: "2001-01-01T00:00:00.000000Z" };
   api.put(path, { metadata: { name: "operator", namespace: "system" }, spec });
   const begunAt = performance.now();
-  const second = elect("b");
+  const second = elect("b", { leaseMs: 1000 });
   await leads(second);
   expect(performance.now() - begunAt).toBeGreaterThanOrEqual(1000);
   expect(api.get(path)?.spec).toMatchObject({ holderIdentity: "b", leaseTransitions: 1 });
@@ -100,7 +100,7 @@ test("who cannot renew stops leading before anybody else may begin", async () =>
   api.fault = () => ({ kind: "no-answer" });
   const begunAt = performance.now();
   await expect(first.ended).rejects.toThrow(LeaseLostError);
-  expect(performance.now() - begunAt).toBeLessThan(1000);
+  expect(performance.now() - begunAt).toBeLessThan(6000);
   expect(first.led[0]?.aborted).toBe(true);
   expect(first.election.isLeader).toBe(false);
 });
@@ -121,7 +121,7 @@ test("single failures of renewal are outlived", async () => {
     failures += 1;
     return failures % 2 === 1 ? { kind: "status", status: 500 } : undefined;
   };
-  await vi.waitFor(() => expect(failures).toBeGreaterThan(12));
+  await until(() => expect(failures).toBeGreaterThan(12));
   expect(first.election.isLeader).toBe(true);
   api.fault = () => undefined;
   first.stop.abort();
@@ -131,8 +131,8 @@ test("single failures of renewal are outlived", async () => {
 
 test("two that begin in the same moment do not both lead", async () => {
   const all = ["a", "b", "c", "d"].map((identity) => elect(identity));
-  await vi.waitFor(() => expect(all.some(({ election }) => election.isLeader)).toBe(true));
-  await vi.waitFor(() => expect(api.requests.length).toBeGreaterThan(40));
+  await until(() => expect(all.some(({ election }) => election.isLeader)).toBe(true));
+  await until(() => expect(api.requests.length).toBeGreaterThan(40));
   expect(all.filter(({ led }) => led.length > 0)).toHaveLength(1);
   for (const { stop } of all) stop.abort();
   await Promise.all(all.map(({ ended }) => ended));

@@ -111,7 +111,7 @@ export function kubeMetrics(registry: Registry): KubeMetrics {
     }),
     reconciles: new Counter({
       name: "controller_runtime_reconcile_total",
-      help: "Reconciliations by result: success, requeue, requeue_after, conflict, error, terminal_error",
+      help: "Reconciliations by result: success, requeue_after, conflict, error, terminal_error",
       labelNames: ["controller", "result"],
       registers,
     }),

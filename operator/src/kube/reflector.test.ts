@@ -8,6 +8,9 @@ import { Reflector, type ReflectorOptions } from "./reflector.ts";
 import { kubeClient } from "./rest-client.ts";
 import { type FakeApi, type Fault, firstTimes, type SeenRequest, startFakeApi } from "./testing.ts";
 
+/** Long enough for a machine that is busy; a promise that holds is seen at once. */
+const until = (check: () => unknown): Promise<unknown> => vi.waitFor(check, { timeout: 15_000, interval: 5 });
+
 interface ConfigMap extends KubeObject {
   readonly data?: Readonly<Record<string, string>>;
 }
@@ -45,7 +48,7 @@ function start(options: Partial<ReflectorOptions<ConfigMap>> = {}): Reflector<Co
 const values = (reflector: Reflector<ConfigMap>) =>
   Object.fromEntries(reflector.list().map(({ metadata, data }) => [metadata.name, data?.value]));
 const becomes = (reflector: Reflector<ConfigMap>, expected: object) =>
-  vi.waitFor(() => expect(values(reflector)).toEqual(expected), { timeout: 10_000, interval: 5 });
+  until(() => expect(values(reflector)).toEqual(expected));
 const isList = ({ isWatch, method }: SeenRequest) => method === "GET" && !isWatch;
 const lists = () => api.requests.filter(isList).length;
 const watches = () => api.requests.filter(({ isWatch }) => isWatch);
@@ -66,7 +69,7 @@ test("nothing is synced before the last page has come", async () => {
   let isOpen = false;
   api.fault = ({ query }) => (query.has("continue") && !isOpen ? { kind: "status", status: 503 } : undefined);
   const reflector = start({ pageSize: 2 });
-  await vi.waitFor(() => expect(lists()).toBeGreaterThan(3));
+  await until(() => expect(lists()).toBeGreaterThan(3));
   expect(reflector.isSynced).toBe(false);
   expect(reflector.list()).toEqual([]);
   isOpen = true;
@@ -118,7 +121,7 @@ test("a slow list keeps nobody from what was known before", async () => {
   put("b");
   await becomes(reflector, { a: "1", b: "1" });
   const before = lists();
-  await vi.waitFor(() => expect(lists()).toBeGreaterThan(before));
+  await until(() => expect(lists()).toBeGreaterThan(before));
   expect(values(reflector)).toEqual({ a: "1", b: "1" });
 });
 
@@ -129,11 +132,11 @@ test("what changed while no watch was there is found by the list after a 410", a
   const changes: string[] = [];
   await reflector.whenSynced(stop.signal);
   reflector.onChange(({ kind, object }) => changes.push(`${kind} ${object.metadata.name}`));
-  await vi.waitFor(() => expect(api.watches).toBe(1));
+  await until(() => expect(api.watches).toBe(1));
   let isDown = true;
   api.fault = () => (isDown ? { kind: "reset" } : undefined);
   api.endWatches();
-  await vi.waitFor(() => expect(api.watches).toBe(0));
+  await until(() => expect(api.watches).toBe(0));
   put("a", "2");
   put("c");
   api.remove(`${folder}/b`);
@@ -148,7 +151,7 @@ test("a watch that ended in peace goes on where it was, without a list", async (
   const reflector = start();
   await reflector.whenSynced(stop.signal);
   for (const value of ["2", "3", "4"]) {
-    await vi.waitFor(() => expect(api.watches).toBe(1));
+    await until(() => expect(api.watches).toBe(1));
     api.endWatches();
     put("a", value);
     await becomes(reflector, { a: value });
@@ -161,10 +164,10 @@ test("a server that ends every watch at once is not asked without a pause", asyn
   const closing = setInterval(() => api.endWatches(), 1);
   try {
     start({ backoff: { firstMs: 50, mostMs: 1000 } });
-    await vi.waitFor(() => expect(watches().length).toBeGreaterThan(2), { timeout: 5000 });
+    await until(() => expect(watches().length).toBeGreaterThan(2));
     const before = watches().length;
     const begunAt = performance.now();
-    await vi.waitFor(() => expect(watches().length).toBe(before + 1), { timeout: 5000 });
+    await until(() => expect(watches().length).toBe(before + 1));
     expect(performance.now() - begunAt).toBeGreaterThan(30);
   } finally {
     clearInterval(closing);
@@ -184,9 +187,9 @@ test("bookmarks move a watch on, and one out of order does not move it back", as
   );
   const reflector = start();
   await reflector.whenSynced(stop.signal);
-  await vi.waitFor(() => expect(api.watches).toBe(1));
+  await until(() => expect(api.watches).toBe(1));
   api.endWatches();
-  await vi.waitFor(() => expect(watches()).toHaveLength(2));
+  await until(() => expect(watches()).toHaveLength(2));
   expect(watches()[1]?.query.get("resourceVersion")).toBe("500");
   expect(watches()[1]?.query.get("allowWatchBookmarks")).toBe("true");
 });
@@ -218,7 +221,7 @@ test("indexes and namespaces follow every change", async () => {
   const names = (key: string) => reflector.byIndex("app", key).map(({ metadata }) => metadata.name);
   expect(names("red")).toEqual(["a", "b"]);
   put("a", "blue");
-  await vi.waitFor(() => expect(names("blue")).toEqual(["a"]));
+  await until(() => expect(names("blue")).toEqual(["a"]));
   expect(names("red")).toEqual(["b"]);
   expect(reflector.list("demo").map(({ metadata }) => metadata.name)).toEqual(["a"]);
   expect(reflector.get({ namespace: "other", name: "b" })?.data).toEqual({ value: "red" });
@@ -294,7 +297,7 @@ test("restarts and their reasons are counted", async () => {
   put("a");
   await becomes(reflector, { a: "1" });
   const restart = 'sallyport_watch_restarts_total{kind="ConfigMap",reason="Expired"} 1';
-  await vi.waitFor(async () => expect(await registry.metrics()).toContain(restart));
+  await until(async () => expect(await registry.metrics()).toContain(restart));
   expect(await registry.metrics()).toContain('sallyport_cached_objects{kind="ConfigMap"} 1');
 });
 

@@ -4,6 +4,9 @@ import { KubeError, kubeMetrics, type Log, silentLog, workQueue } from "../kube/
 import { Controller, type ControllerOptions, ownerKey } from "./controller.ts";
 import { type ReconcileContext, type ReconcileResult, TerminalError } from "./reconciler.ts";
 
+/** Long enough for a machine that is busy; a promise that holds is seen at once. */
+const until = (check: () => unknown): Promise<unknown> => vi.waitFor(check, { timeout: 15_000, interval: 5 });
+
 let stop: AbortController;
 let running: Promise<void>[];
 beforeEach(() => {
@@ -57,7 +60,7 @@ function heardLog() {
 test("what was observed is decided on, then acted on; keys that came before the loop are worked on", async () => {
   const { controller, seen } = start(() => done);
   controller.enqueue(demo);
-  await vi.waitFor(() => expect(seen).toEqual(["decided demo/a"]));
+  await until(() => expect(seen).toEqual(["decided demo/a"]));
 });
 
 test("one key is never in work twice, and what came meanwhile is not lost", async () => {
@@ -71,11 +74,11 @@ test("one key is never in work twice, and what came meanwhile is not lost", asyn
     return done;
   });
   controller.enqueue(demo);
-  await vi.waitFor(() => expect(active).toBe(1));
+  await until(() => expect(active).toBe(1));
   controller.enqueue(demo);
   controller.enqueue(demo);
   gate.resolve();
-  await vi.waitFor(() => expect(seen).toHaveLength(2));
+  await until(() => expect(seen).toHaveLength(2));
 });
 
 test("keys are worked on side by side, but no more than there are workers", async () => {
@@ -92,7 +95,7 @@ test("keys are worked on side by side, but no more than there are workers", asyn
     { workers: 3 },
   );
   for (let index = 0; index < 12; index += 1) controller.enqueue({ namespace: "demo", name: `n${index}` });
-  await vi.waitFor(() => expect(seen).toHaveLength(12));
+  await until(() => expect(seen).toHaveLength(12));
   expect(most).toBe(3);
 });
 
@@ -105,7 +108,7 @@ describe("a failure", () => {
     };
     const { controller, seen } = start(act, { log });
     controller.enqueue(demo);
-    await vi.waitFor(() => expect(seen).toHaveLength(4));
+    await until(() => expect(seen).toHaveLength(4));
     expect(lines.map(({ level }) => level)).toEqual(["error", "error", "error"]);
     expect(lines[2]?.fields).toMatchObject({ controller: "test", namespace: "demo", name: "a", failures: 3 });
     expect(lines[2]?.fields.reconcileId).toMatch(/^[-0-9a-f]{36}$/);
@@ -120,10 +123,10 @@ describe("a failure", () => {
     };
     const { controller, seen } = start(act, { queue });
     controller.enqueue(demo);
-    await vi.waitFor(() => expect(over).toHaveBeenCalledTimes(1));
+    await until(() => expect(over).toHaveBeenCalledTimes(1));
     for (const spy of again) expect(spy).not.toHaveBeenCalled();
     controller.enqueue(demo);
-    await vi.waitFor(() => expect(seen).toHaveLength(2));
+    await until(() => expect(seen).toHaveLength(2));
   });
 
   test("by a conflict is tried again without an error", async () => {
@@ -134,7 +137,7 @@ describe("a failure", () => {
     };
     const { controller, seen } = start(act, { log });
     controller.enqueue(demo);
-    await vi.waitFor(() => expect(seen).toHaveLength(3));
+    await until(() => expect(seen).toHaveLength(3));
     expect(lines.filter(({ level }) => level === "error" || level === "warn")).toEqual([]);
   });
 
@@ -147,7 +150,7 @@ describe("a failure", () => {
     const { controller, seen } = start(act);
     controller.enqueue(demo);
     const begunAt = performance.now();
-    await vi.waitFor(() => expect(seen).toHaveLength(2));
+    await until(() => expect(seen).toHaveLength(2));
     expect(performance.now() - begunAt).toBeGreaterThan(190);
   });
 });
@@ -156,7 +159,7 @@ test("a key that wants to come again does, and not at once even if it says so", 
   const begunAt = performance.now();
   const { controller, seen } = start((_, times) => (times < 3 ? { kind: "requeue", afterMs: 0 } : done));
   controller.enqueue(demo);
-  await vi.waitFor(() => expect(seen).toHaveLength(3));
+  await until(() => expect(seen).toHaveLength(3));
   expect(performance.now() - begunAt).toBeGreaterThan(90);
 });
 
@@ -170,7 +173,7 @@ test("a reconciliation that takes too long is told to end, and tried again", asy
   };
   const { controller, seen } = start(act, { deadlineMs: 20 });
   controller.enqueue(demo);
-  await vi.waitFor(() => expect(seen).toHaveLength(2));
+  await until(() => expect(seen).toHaveLength(2));
 });
 
 test("the loop's end waits for what is in work, and takes up nothing more", async () => {
@@ -185,7 +188,7 @@ test("the loop's end waits for what is in work, and takes up nothing more", asyn
   );
   controller.enqueue(demo);
   controller.enqueue({ namespace: "demo", name: "b" });
-  await vi.waitFor(() => expect(seen).toHaveLength(1));
+  await until(() => expect(seen).toHaveLength(1));
   stop.abort();
   controller.enqueue({ namespace: "demo", name: "c" });
   gate.resolve();
@@ -202,14 +205,14 @@ test("what does not come to rest in time is told to end", async () => {
     { drainMs: 20 },
   );
   controller.enqueue(demo);
-  await vi.waitFor(() => expect(seen).toHaveLength(1));
+  await until(() => expect(seen).toHaveLength(1));
   stop.abort();
   await ended;
 });
 
 test("every key comes again after a while, though nothing changed", async () => {
   const { seen } = start(() => done, { resync: { everyMs: 20, keys: () => [demo] } });
-  await vi.waitFor(() => expect(seen.length).toBeGreaterThan(2));
+  await until(() => expect(seen.length).toBeGreaterThan(2));
 });
 
 test("results are counted under the names that dashboards know", async () => {
@@ -222,8 +225,8 @@ test("results are counted under the names that dashboards know", async () => {
   };
   const { controller, seen } = start(act, { metrics: kubeMetrics(registry) });
   controller.enqueue(demo);
-  await vi.waitFor(() => expect(seen).toHaveLength(4));
-  await vi.waitFor(async () => {
+  await until(() => expect(seen).toHaveLength(4));
+  await until(async () => {
     const text = await registry.metrics();
     for (const result of ["error", "conflict", "requeue_after", "success"])
       expect(text).toContain(`controller_runtime_reconcile_total{controller="test",result="${result}"} 1`);
