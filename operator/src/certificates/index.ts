@@ -2,7 +2,7 @@
  * The control plane's own certificates: three authorities and the leaves of operator and recorder, in Secrets of its
  * namespace. The leader writes; every replica follows the Secrets and serves what they hold.
  */
-export { type AuthorityHistory, bundleOf, lifetimes, signLeaf } from "./authority.ts";
+export { type AuthorityHistory, bundleOf, lifetimes, makeAuthority, signLeaf } from "./authority.ts";
 export { injectCaBundle } from "./ca-bundle.ts";
 export {
   type CertificateNames,
