@@ -447,15 +447,17 @@ function isReadWhole(type: number): boolean {
 
 /** Reads command tags. Most are like the one before, and comparing bytes is cheaper than a new string. */
 class TagReader {
-  private bytes = Buffer.alloc(0);
+  private bytes = new Uint8Array(0);
   private tag = "";
 
   read(chunk: Buffer, from: number, end: number): string {
-    if (!this.isSame(chunk, from, end)) {
-      this.bytes = Buffer.from(chunk.subarray(from, end));
-      this.tag = chunk.toString("utf8", from, end);
-    }
-    return this.tag;
+    if (this.isSame(chunk, from, end)) return this.tag;
+    const tag = chunk.toString("utf8", from, end);
+    if (end - from > tagBytesKept) return tag;
+    // Not a Buffer: that would keep a whole block of their pool in memory.
+    this.bytes = Uint8Array.prototype.slice.call(chunk, from, end);
+    this.tag = tag;
+    return tag;
   }
 
   private isSame(chunk: Buffer, from: number, end: number): boolean {
@@ -465,6 +467,9 @@ class TagReader {
     return true;
   }
 }
+
+/** No tag of PostgreSQL is longer. */
+const tagBytesKept = 64;
 
 function invalidLength(): GatewayError {
   return new GatewayError("upstreamProtocol", { detail: "invalid message length of the server" });
