@@ -5,8 +5,9 @@
  * Elsewhere, because their subject is there: A2, A5, A8, A11, C29 also in bad-input.test.ts; A9, A10 (every spelling)
  * in sidecar startup.test.ts; A12, A13, A16 (every order and answer) in sidecar upstream-login.test.ts and
  * upstream-login.test.ts; C8 and the limits of a session in live-session.test.ts; C1 to C4, C15 and C16 among generated
- * neighbours in refusal.test.ts; C18 and C29 with a scripted server in sidecar session.test.ts. Several gateways that
- * share cancel keys (B3) and statements held for approval (B6) are not served yet.
+ * neighbours in refusal.test.ts; C18 and C29 with a scripted server in sidecar session.test.ts. B3 and B5 for several
+ * processes and replicas in horizontal.test.ts; A14 with libpq 18, OAUTHBEARER and floods in login.test.ts. Statements held for
+ * approval (B6) are not served yet.
  */
 import { execFile } from "node:child_process";
 import { once } from "node:events";

@@ -207,6 +207,9 @@ export function readConfiguration(
       100_000,
     ),
   };
+  // Each process would ask the operator for itself, and be counted as a gateway of its own.
+  if (env.SALLYPORT_CONTROL !== "" && bounds.processes > 1)
+    problems.push("SALLYPORT_PROCESSES: must be 1 with --control; use replicas");
   const control = controlOf(
     {
       control: env.SALLYPORT_CONTROL,
@@ -237,8 +240,7 @@ export function readConfiguration(
     logLevel: env.SALLYPORT_LOG_LEVEL,
     ...bounds,
     peers: env.SALLYPORT_PEERS,
-    peerListen:
-      peerListen === null ? undefined : { host: peerListen[1] ?? "", port: Number(peerListen[2]) },
+    peerListen: peerListen === null ? undefined : { host: peerListen[1] ?? "", port: Number(peerListen[2]) },
     control,
   };
 }
