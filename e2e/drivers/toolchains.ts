@@ -7,7 +7,8 @@ import { promisify } from "node:util";
 
 const run = promisify(execFile);
 const here = import.meta.dirname;
-const cache = join(here, "../../.cache/drivers");
+/** Outside of version control, and kept between runs. */
+export const cacheFolder = join(here, "../../.cache/drivers");
 
 /** A command to run a driver's script with, or why this machine cannot run it. */
 export type Toolchain =
@@ -21,12 +22,12 @@ export function nodeScript(name: string): Toolchain {
 
 /** A virtual environment with both Python drivers. */
 export async function pythonDrivers(): Promise<string | { readonly reason: string }> {
-  const environment = join(cache, `python-${requirements.join("-").replaceAll(/[^a-z0-9.-]/g, "")}`);
+  const environment = join(cacheFolder, `python-${requirements.join("-").replaceAll(/[^a-z0-9.-]/g, "")}`);
   const python = join(environment, "bin/python");
   const complete = join(environment, "complete");
   if (existsSync(complete)) return python;
   if (!(await hasCommand("python3", ["--version"]))) return { reason: "python3 is not installed" };
-  await mkdir(cache, { recursive: true });
+  await mkdir(cacheFolder, { recursive: true });
   try {
     await run("python3", ["-m", "venv", "--clear", environment], { timeout: 60_000 });
     const install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", ...requirements];
@@ -38,22 +39,58 @@ export async function pythonDrivers(): Promise<string | { readonly reason: strin
   }
 }
 
-const requirements = ["psycopg[binary]==3.3.9", "asyncpg==0.32.0"];
+const requirements = ["psycopg[binary]==3.3.9", "psycopg2-binary==2.9.13", "asyncpg==0.32.0"];
 
-/** Builds the pgx program; a module proxy out of reach is absence, a program that does not compile is an error. */
-export async function pgxProgram(): Promise<Toolchain> {
+/** Builds a Go program; a module proxy out of reach is absence, a program that does not compile is an error. */
+export async function goProgram(name: "pgx" | "lib-pq"): Promise<Toolchain> {
   if (!(await hasCommand("go", ["version"]))) return { kind: "absent", reason: "go is not installed" };
-  const folder = join(here, "pgx");
+  const folder = join(here, name);
   try {
     await run("go", ["mod", "download"], { cwd: folder, timeout: 120_000 });
   } catch (error) {
-    return { kind: "absent", reason: `pgx cannot be downloaded: ${firstLine(error)}` };
+    return { kind: "absent", reason: `${name} cannot be downloaded: ${firstLine(error)}` };
   }
-  await mkdir(cache, { recursive: true });
-  const program = join(cache, "pgx");
+  await mkdir(cacheFolder, { recursive: true });
+  const program = join(cacheFolder, name);
   await run("go", ["build", "-o", program, "."], { cwd: folder, timeout: 300_000 });
   return { kind: "ready", command: program, args: [] };
 }
+
+/** Builds the tokio-postgres program; what it depends on is locked. */
+export async function tokioPostgresProgram(): Promise<Toolchain> {
+  if (!(await hasCommand("cargo", ["--version"])))
+    return { kind: "absent", reason: "cargo is not installed" };
+  const manifest = ["--manifest-path", join(here, "tokio-postgres/Cargo.toml"), "--locked"];
+  try {
+    await run("cargo", ["fetch", ...manifest], { timeout: 120_000 });
+  } catch (error) {
+    return { kind: "absent", reason: `tokio-postgres cannot be downloaded: ${firstLine(error)}` };
+  }
+  const target = join(cacheFolder, "tokio-postgres");
+  await run("cargo", ["build", "--quiet", "--offline", "--target-dir", target, ...manifest], {
+    timeout: 500_000,
+  });
+  return { kind: "ready", command: join(target, "debug/sallyport-e2e-tokio-postgres"), args: [] };
+}
+
+/** The pgjdbc script, which Java compiles as it starts. */
+export async function pgjdbcScript(): Promise<Toolchain> {
+  if (!(await hasCommand("java", ["-version"]))) return { kind: "absent", reason: "java is not installed" };
+  const jar = join(cacheFolder, `postgresql-${pgjdbcVersion}.jar`);
+  if (!existsSync(jar)) {
+    if (!(await hasCommand("mvn", ["--version"]))) return { kind: "absent", reason: "mvn is not installed" };
+    const artifact = `-Dartifact=org.postgresql:postgresql:${pgjdbcVersion}`;
+    try {
+      const copy = ["-B", "-q", "dependency:copy", artifact, `-DoutputDirectory=${cacheFolder}`];
+      await run("mvn", copy, { timeout: 120_000 });
+    } catch (error) {
+      return { kind: "absent", reason: `pgjdbc cannot be downloaded: ${firstLine(error)}` };
+    }
+  }
+  return { kind: "ready", command: "java", args: ["-cp", jar, join(here, "pgjdbc/Script.java")] };
+}
+
+const pgjdbcVersion = "42.7.7";
 
 /** True where the command can be run here. */
 export async function hasCommand(command: string, args: readonly string[]): Promise<boolean> {
@@ -65,7 +102,8 @@ export async function hasCommand(command: string, args: readonly string[]): Prom
   }
 }
 
-function firstLine(error: unknown): string {
+/** The line of a failed command's errors that tells most. */
+export function firstLine(error: unknown): string {
   const { stderr, message } = error as { stderr?: string; message: string };
   return (stderr || message).trim().split("\n").at(-1) ?? message;
 }

@@ -3,8 +3,17 @@ import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { hasCommand, nodeScript, pgxProgram, pythonDrivers, type Toolchain } from "../drivers/toolchains.ts";
+import { afterAll, beforeAll, expect } from "vitest";
+import { testWith } from "../drivers/test-with.ts";
+import {
+  goProgram,
+  hasCommand,
+  nodeScript,
+  pgjdbcScript,
+  pythonDrivers,
+  type Toolchain,
+  tokioPostgresProgram,
+} from "../drivers/toolchains.ts";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 
@@ -68,11 +77,6 @@ afterAll(async () => {
   await server?.stop();
 });
 
-/** A machine without the toolchain shows it as a skipped test that says why: a driver that was not run never passes. */
-function testWith(name: string, toolchain: Toolchain, body: (ready: Ready) => Promise<void>): void {
-  if (toolchain.kind === "ready") test(name, () => body(toolchain), 90_000);
-  else test.skip(`${name} (NOT RUN: ${toolchain.reason})`, () => {});
-}
 type Ready = Extract<Toolchain, { kind: "ready" }>;
 
 async function scriptOutput({ command, args }: Ready, ...more: string[]): Promise<string> {
@@ -87,23 +91,29 @@ const everywhere = [
   "ok connects with a verified certificate and a token as password",
   "ok simple statements",
   "ok parameters",
-  "ok binary parameters and results",
   "ok prepared statements",
   "ok a refusal is 42501 and the connection stays usable",
   "ok a refusal aborts the transaction",
   "ok a savepoint survives a refusal behind it",
-  "ok copy out",
   "ok copy in",
   "ok cancel",
   "ok a wrong token is refused",
 ];
+const binary = "ok binary parameters and results";
+const copyOut = "ok copy out";
 const pipeline = "ok a refusal in a pipeline undoes what stood before it";
+const cursors = "ok cursors";
 
+// psycopg 2 has no binary results and no pipeline, lib/pq no COPY to the client.
 const scripts: [name: string, toolchain: Toolchain, more: readonly string[]][] = [
-  ["node-postgres", nodeScript("node-postgres.ts"), []],
-  ["psycopg 3", pythonScript("psycopg3.py"), [pipeline, "ok cursors"]],
-  ["asyncpg", pythonScript("asyncpg_script.py"), ["ok cursors"]],
-  ["pgx", await pgxProgram(), [pipeline]],
+  ["node-postgres", nodeScript("node-postgres.ts"), [binary, copyOut]],
+  ["psycopg 2", pythonScript("psycopg2_script.py"), [copyOut, cursors]],
+  ["psycopg 3", pythonScript("psycopg3.py"), [binary, copyOut, pipeline, cursors]],
+  ["asyncpg", pythonScript("asyncpg_script.py"), [binary, copyOut, cursors]],
+  ["pgx", await goProgram("pgx"), [binary, copyOut, pipeline]],
+  ["lib/pq", await goProgram("lib-pq"), [binary]],
+  ["pgjdbc", await pgjdbcScript(), [binary, copyOut, pipeline, cursors]],
+  ["tokio-postgres", await tokioPostgresProgram(), [binary, copyOut, "ok statements in a pipeline"]],
 ];
 for (const [name, toolchain, more] of scripts) {
   testWith(`${name} runs its script through the gateway`, toolchain, async (ready) => {
