@@ -8,6 +8,8 @@ export interface OperatorConfiguration {
   /** The release's name: stands before the names of its own objects. */
   readonly prefix: string;
   readonly settings: GatewaySettings;
+  /** `host:port` of each recorder; a namespace belongs to one of them. */
+  readonly recorders: readonly string[];
   readonly breakGlassGroup: string;
   /** `cert-manager` where the webhook's certificate and bundle are somebody else's. */
   readonly webhookCertificates: "own" | "cert-manager";
@@ -19,6 +21,8 @@ export interface OperatorConfiguration {
   readonly clusterDomain: string;
   readonly logLevel: string;
 }
+
+const recorderPort = 7444;
 
 /** Reads the environment; throws one error that lists everything wrong. */
 export function readConfiguration(
@@ -40,7 +44,7 @@ export function readConfiguration(
       SALLYPORT_GATEWAY_USER: num({ default: 65532 }),
       SALLYPORT_GATEWAY_DRAIN: num({ default: 30 }),
       SALLYPORT_CONTROL_ADDRESS: str({ default: "" }),
-      SALLYPORT_RECORDER_ADDRESS: str({ default: "" }),
+      SALLYPORT_RECORDERS: num({ default: 1 }),
       SALLYPORT_BREAK_GLASS_GROUP: str({ default: "sallyport:break-glass" }),
       SALLYPORT_WEBHOOK_CERTIFICATES: str({ choices: ["own", "cert-manager"], default: "own" }),
       SALLYPORT_WEBHOOK_CERTIFICATE_FOLDER: str({ default: "/etc/sallyport/webhook" }),
@@ -61,6 +65,10 @@ export function readConfiguration(
   if (admin === null) problems.push("SALLYPORT_ADMIN: must be HOST:PORT");
   if (problems.length > 0) throw new Error(`the operator cannot start:\n  ${problems.join("\n  ")}`);
   const { SALLYPORT_NAMESPACE: namespace, SALLYPORT_PREFIX: prefix } = env;
+  const recorders = Array.from(
+    { length: env.SALLYPORT_RECORDERS },
+    (_, at) => `${prefix}-recorder-${at}.${prefix}-recorder.${namespace}.svc:${recorderPort}`,
+  );
   return {
     namespace,
     podName: env.SALLYPORT_POD_NAME,
@@ -70,11 +78,12 @@ export function readConfiguration(
       imagePullPolicy: env.SALLYPORT_GATEWAY_PULL_POLICY as GatewaySettings["imagePullPolicy"],
       acceptedImages: env.SALLYPORT_GATEWAY_ACCEPTED_IMAGES.split(",").filter((image) => image !== ""),
       control: env.SALLYPORT_CONTROL_ADDRESS || `${prefix}-control.${namespace}.svc:8443`,
-      recorder: env.SALLYPORT_RECORDER_ADDRESS || `${prefix}-recorder.${namespace}.svc:8444`,
+      recorderPort,
       systemNamespace: namespace,
       drainSeconds: env.SALLYPORT_GATEWAY_DRAIN,
       userId: env.SALLYPORT_GATEWAY_USER,
     },
+    recorders,
     breakGlassGroup: env.SALLYPORT_BREAK_GLASS_GROUP,
     webhookCertificates: env.SALLYPORT_WEBHOOK_CERTIFICATES as OperatorConfiguration["webhookCertificates"],
     webhookCertificateFolder: env.SALLYPORT_WEBHOOK_CERTIFICATE_FOLDER,

@@ -1,4 +1,7 @@
+import { readFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
+import { join } from "node:path";
+import { recorderFor } from "@sallyport/control";
 import { Histogram, type Registry } from "prom-client";
 import { CertificateStore, injectCaBundle } from "./certificates/index.ts";
 import type { OperatorConfiguration } from "./configuration.ts";
@@ -57,7 +60,10 @@ export class Operator {
       client,
       namespace,
       prefix,
-      names: { operator: [...named("webhook"), ...named("control")], recorder: named("recorder") },
+      names: {
+        operator: [...named("webhook"), ...named("control")],
+        recorder: [...named("recorder"), `*.${prefix}-recorder.${namespace}.svc`],
+      },
       log,
       clock: Date.now,
     });
@@ -113,7 +119,7 @@ export class Operator {
       certificate: () => this.#serving(),
       authenticator: new GatewayAuthenticator({ client, isGateway: gatewayProof(caches, settings) }),
       bundles,
-      recorderOf: () => settings.recorder,
+      recorderOf: (each) => recorderFor(each, configuration.recorders),
       signCertificate: certificateSigner(this.#certificates, caches, clusterDomain),
       events: {
         sessions: (resource, reports) => this.#sessions.take(resource, reports),
@@ -182,6 +188,7 @@ export class Operator {
       this.#certificates.run(inner.signal),
       this.#events.run(inner.signal),
       this.#handOut(inner.signal),
+      this.#followFolder(inner.signal),
     ]);
     try {
       await this.#election.run(signal, (leading) => this.#lead(leading));
@@ -239,6 +246,26 @@ export class Operator {
     const held = this.#certificates.held;
     if (held === undefined) throw new Error("there is no certificate yet");
     return held.serving;
+  }
+
+  /** With cert-manager the webhook's certificate comes as files, which the kubelet renews. */
+  async #followFolder(signal: AbortSignal): Promise<void> {
+    const { webhookCertificates, webhookCertificateFolder: folder } = this.#parts.configuration;
+    let shown = "";
+    while (webhookCertificates === "cert-manager" && !signal.aborted) {
+      try {
+        const [certificate, key] = await Promise.all(
+          ["tls.crt", "tls.key"].map((name) => readFile(join(folder, name), "utf8")),
+        );
+        if (certificate !== undefined && key !== undefined && certificate !== shown) {
+          await this.#webhook.use({ certificate, key });
+          shown = certificate;
+        }
+      } catch (error) {
+        this.#parts.log.warn({ err: error }, "the webhook's certificate could not be read");
+      }
+      await pause(folderEveryMs, signal);
+    }
   }
 
   async #takeCertificate(): Promise<void> {
@@ -300,3 +327,4 @@ export class Operator {
 }
 
 const bundleEveryMs = 30_000;
+const folderEveryMs = 10_000;

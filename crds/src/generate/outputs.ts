@@ -1,6 +1,6 @@
 /** What is generated from the CRD files, and which of it is not what they say. */
 import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { schemasModule } from "./bundle.ts";
 import { readCrdFiles } from "./crd-file.ts";
 import { referenceIndex, referencePage } from "./reference.ts";
@@ -33,6 +33,10 @@ export function compareOutputs(root: string): Outputs {
       join(reference, `${crd.kind.toLowerCase()}.md`),
       referencePage(crd, exampleOf(crd.kind, root)),
     ]),
+    ...crds.map(({ file }): [string, string] => [
+      join(root, "charts/sallyport/templates/crds", basename(file)),
+      chartTemplate(readFileSync(join(root, "crds", basename(file)), "utf8")),
+    ]),
   ]);
   const stale = new Map([...wanted].filter(([file, text]) => currentText(file) !== text));
   // Pages of other sources carry no generated header and are left alone.
@@ -42,6 +46,15 @@ export function compareOutputs(root: string): Outputs {
       (file) => !wanted.has(file) && currentText(file)?.startsWith("<!-- Generated from crds/") === true,
     );
   return { faults, stale, stray };
+}
+
+/** The chart's copy of a CRD: installed where wanted, and kept when the chart goes. */
+function chartTemplate(text: string): string {
+  if (text.includes("{{")) throw new Error("a CRD holds what Helm would take for a template");
+  const kept =
+    "  annotations:\n    {{- if .Values.crds.keep }}\n    helm.sh/resource-policy: keep\n    {{- end }}\n";
+  const annotated = text.replace(/^metadata:\n {2}name: .*\n/m, (head) => `${head}${kept}`);
+  return `{{- if .Values.crds.enabled }}\n${annotated.trimEnd()}\n{{- end }}\n`;
 }
 
 /** The first document of the kind in the accepted examples, as it is written there. */

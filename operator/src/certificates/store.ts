@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import {
   type KubeClient,
   type KubeObject,
@@ -48,9 +49,15 @@ export interface HeldCertificates {
 interface Secret extends KubeObject {
   readonly type?: string;
   readonly data?: Readonly<Record<string, string>>;
+  readonly immutable?: boolean;
 }
 
 const secrets: ResourceType<Secret> = resourceType<Secret>("v1", "Secret", "secrets");
+const secretLabels = {
+  "app.kubernetes.io/part-of": "sallyport",
+  "app.kubernetes.io/managed-by": "sallyport-operator",
+  "app.kubernetes.io/component": "certificates",
+};
 const lookAgainMs = 3_600_000;
 const retryMs = 5_000;
 
@@ -128,7 +135,19 @@ export class CertificateStore {
     });
     await this.#write("operator-serving", operatorStored, secret(serving), signal);
     await this.#write("recorder-serving", recorderStored, secret(recorder), signal);
+    await this.#keepWrappingKey(signal);
     return nextRotation(authorities, [serving, recorder]);
+  }
+
+  /** The key that wraps the recordings' keys: made once and never changed, for nothing else could read them. */
+  async #keepWrappingKey(signal: AbortSignal): Promise<void> {
+    const { client, namespace } = this.#parts;
+    const name = this.#name("recorder-wrapping");
+    if ((await client.find(secrets, { namespace, name }, { signal })) !== undefined) return;
+    const data = { "wrapping.key": randomBytes(32).toString("base64") };
+    const metadata = { name, namespace, labels: secretLabels };
+    const secret = { apiVersion: "v1", kind: "Secret", metadata, type: "Opaque", immutable: true, data };
+    await client.create(secrets, secret, { fieldManager: "sallyport-certificates", signal });
   }
 
   /** A certificate that a gateway shows to its clients; its names are the resource's, whatever was asked for. */
@@ -198,12 +217,7 @@ export class CertificateStore {
       Object.entries(data).map(([key, value]) => [key, Buffer.from(value).toString("base64")]),
     );
     if (stored !== undefined && isSame(stored.data ?? {}, encoded)) return;
-    const labels = {
-      "app.kubernetes.io/part-of": "sallyport",
-      "app.kubernetes.io/managed-by": "sallyport-operator",
-      "app.kubernetes.io/component": "certificates",
-    };
-    const metadata = { name: this.#name(suffix), namespace, labels };
+    const metadata = { name: this.#name(suffix), namespace, labels: secretLabels };
     const options = { fieldManager: "sallyport-certificates", signal };
     if (stored === undefined) {
       await client.create(

@@ -39,8 +39,8 @@ export interface GatewaySettings {
   readonly acceptedImages: readonly string[];
   /** `host:port` of the control stream. */
   readonly control: string;
-  /** `host:port` of the recorder. */
-  readonly recorder: string;
+  /** The port of the recorders; which of them keeps a namespace the control stream says. */
+  readonly recorderPort: number;
   /** The namespace that operator and recorder run in. */
   readonly systemNamespace: string;
   readonly drainSeconds: number;

@@ -20,6 +20,9 @@ export const renderingAnnotation = "sallyport.dev/rendering";
 /** Carried by namespaces that opted in to injection and to closed exec. */
 export const protectionLabel = "sallyport.dev/protection";
 
+/** Carried by what admission lets the operator alone write: accepted policies, and what gateways trust. */
+export const keptLabel = "sallyport.dev/kept";
+
 /** The admin port of every gateway: probes and metrics. */
 export const adminPort = 9464;
 

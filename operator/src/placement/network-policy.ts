@@ -28,7 +28,7 @@ function gatewayPolicy({ resource, server, providers, settings }: PlacementInput
   const { endpoint } = resource.spec;
   const egress: unknown[] = [
     { ports: [tcp(53), { protocol: "UDP", port: 53 }] },
-    { to: [system], ports: [tcp(portOf(settings.control)), tcp(portOf(settings.recorder))] },
+    { to: [system], ports: [tcp(portOf(settings.control)), tcp(settings.recorderPort)] },
   ];
   if (server !== undefined) {
     egress.push({ to: [{ podSelector: { matchLabels: server.selector } }], ports: [tcp(server.targetPort)] });

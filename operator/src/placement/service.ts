@@ -1,6 +1,6 @@
 import type { ProtectedResource } from "@sallyport/crds";
 import type { RenderedObject } from "./model.ts";
-import { gatewayLabel, listenPort, namesOf } from "./names.ts";
+import { gatewayLabel, keptLabel, listenPort, namesOf } from "./names.ts";
 import { metadataOf } from "./shared.ts";
 
 /** The Service that clients connect to: it leads to pods that hold a gateway, in both placements. */
@@ -21,10 +21,11 @@ export function renderService(resource: ProtectedResource): RenderedObject {
 
 /** The authorities by which gateways know the control plane. */
 export function renderAuthorities(resource: ProtectedResource, controlCa: string): RenderedObject {
+  const metadata = metadataOf(resource, namesOf(resource).authorities);
   return {
     apiVersion: "v1",
     kind: "ConfigMap",
-    metadata: metadataOf(resource, namesOf(resource).authorities),
+    metadata: { ...metadata, labels: { ...metadata.labels, [keptLabel]: "true" } },
     data: { "ca.crt": controlCa },
   };
 }

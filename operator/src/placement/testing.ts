@@ -10,7 +10,7 @@ export const testSettings: GatewaySettings = {
     "registry.example.com/sallyport@sha256:0000000000000000000000000000000000000000000000000000000000000000",
   ],
   control: "sallyport-control.sallyport-system.svc:8443",
-  recorder: "sallyport-recorder.sallyport-system.svc:8444",
+  recorderPort: 7444,
   systemNamespace: "sallyport-system",
   drainSeconds: 30,
   userId: 65532,

@@ -1,4 +1,4 @@
-import { childName, labelValue, type RenderedObject } from "../../placement/index.ts";
+import { childName, keptLabel, labelValue, type RenderedObject } from "../../placement/index.ts";
 import { type ControllerRevision, kinds } from "../kinds.ts";
 import type { KeptGeneration, Policy } from "./in-force.ts";
 
@@ -34,6 +34,7 @@ export function renderRevision(policy: Policy, systemNamespace: string): Rendere
         "app.kubernetes.io/part-of": "sallyport",
         "app.kubernetes.io/managed-by": "sallyport-operator",
         [policyLabel]: labelValue(metadata.name),
+        [keptLabel]: "true",
       },
       ownerReferences: [
         {
