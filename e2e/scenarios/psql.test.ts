@@ -3,6 +3,8 @@ import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { clientTools } from "../drivers/client-tools.ts";
+import { testWith } from "../drivers/test-with.ts";
 import { hasCommand } from "../drivers/toolchains.ts";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
 import {
@@ -24,14 +26,19 @@ spec:
   profile: Admin
 `;
 
-async function printed(environment: Record<string, string>): Promise<string> {
+const newest = await clientTools();
+
+async function printed(environment: Record<string, string>, psql = "psql", played = script): Promise<string> {
   // Errors are told on the other stream: one shell puts both in the order in which they came.
-  const { stdout } = await promisify(execFile)("bash", ["-c", `exec psql -X -a -f "$0" 2>&1`, script], {
+  const { stdout } = await promisify(execFile)("bash", ["-c", `exec "$1" -X -a -f "$0" 2>&1`, played, psql], {
     env: { PATH: process.env.PATH, HOME: "/nonexistent", LC_ALL: "C.UTF-8", ...environment },
     maxBuffer: 64 * 1024 * 1024,
   });
   // Where psql meets the server is what may differ; PIDs in notifications do.
-  return stdout.replaceAll(/server process with PID \d+/g, "server process");
+  return stdout
+    .replaceAll(/server process with PID \d+/g, "server process")
+    .replaceAll(/^.* \(every 0.01s\)$/gm, "every 0.01s")
+    .replaceAll(/^(lo_import|lo_unlink) \d+$/gm, "$1");
 }
 
 function sameIn(version: PostgresVersion): void {
@@ -46,26 +53,38 @@ function sameIn(version: PostgresVersion): void {
     await server?.stop();
   });
 
-  test(`a day in psql looks the same through the gateway as on PostgreSQL ${version} itself`, async () => {
+  const title = `looks the same through the gateway as on PostgreSQL ${version} itself`;
+  test(`a day in psql ${title}`, () => same(), 60_000);
+  testWith(`what psql 18 does of its own ${title}`, newest, ({ folder }) =>
+    same(join(folder, "psql"), join(import.meta.dirname, "../drivers/commands.psql")),
+  );
+
+  async function same(...played: [] | [psql: string, script: string]): Promise<void> {
     const common = { PGDATABASE: "shop", PGSSLMODE: "verify-full", PGHOST: "localhost" };
-    const direct = await printed({
-      ...common,
-      PGHOST: "127.0.0.1",
-      PGPORT: String(server.port),
-      PGUSER: server.superuser,
-      PGPASSWORD: server.password,
-      PGSSLMODE: "require",
-    });
-    const through = await printed({
-      ...common,
-      PGPORT: String(gateway.port),
-      PGUSER: "shop",
-      PGPASSWORD: gateway.issuer.token({ user: "adam" }),
-      PGSSLROOTCERT: gateway.caFile,
-    });
+    const direct = await printed(
+      {
+        ...common,
+        PGHOST: "127.0.0.1",
+        PGPORT: String(server.port),
+        PGUSER: server.superuser,
+        PGPASSWORD: server.password,
+        PGSSLMODE: "require",
+      },
+      ...played,
+    );
+    const through = await printed(
+      {
+        ...common,
+        PGPORT: String(gateway.port),
+        PGUSER: "shop",
+        PGPASSWORD: gateway.issuer.token({ user: "adam" }),
+        PGSSLROOTCERT: gateway.caFile,
+      },
+      ...played,
+    );
     expect(direct).toContain("ERROR:  division by zero");
     expect(through.split("\n")).toEqual(direct.split("\n"));
-  }, 60_000);
+  }
 }
 
 if (!hasPsql) test.skip("psql looks the same through the gateway (NOT RUN: psql is not installed)", () => {});
