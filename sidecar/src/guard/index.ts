@@ -3,4 +3,4 @@
  * A protocol holds a `SessionGuard` and nothing else of the gateway's inside.
  */
 export type { Permit } from "./permit.ts";
-export { mustBeDurable, type Refusal, SessionGuard } from "./session-guard.ts";
+export { mustBeDurable, type ReachedLimit, type Refusal, SessionGuard } from "./session-guard.ts";

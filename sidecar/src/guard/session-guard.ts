@@ -1,4 +1,4 @@
-import type { Command, SessionPolicy, Verdict } from "@sallyport/policy";
+import type { Command, SessionLimits, SessionPolicy, Verdict } from "@sallyport/policy";
 import type { CommandRecord, ResponseRecord, SessionRecording } from "../recording/model.ts";
 import { type ErrorCode, errorTable, GatewayError } from "../wire/gateway-error.ts";
 import { makePermit, type Permit } from "./permit.ts";
@@ -12,6 +12,9 @@ export interface Refusal {
   readonly hint?: string;
 }
 
+/** Limits of a policy that a statement can reach. */
+export type ReachedLimit = "rows" | "affectedRows" | "statementsPerMinute";
+
 export interface SessionGuardOptions {
   readonly policy: SessionPolicy;
   readonly recording: SessionRecording;
@@ -23,6 +26,8 @@ export interface SessionGuardOptions {
   readonly enforcement: "Enforce" | "Audit";
   readonly now: () => number;
   readonly onDecision: (verdict: Verdict) => void;
+  /** A limit of the policy was reached. */
+  readonly onLimit?: (limit: ReachedLimit) => void;
 }
 
 /** Operations whose record must be on disk before they run, whatever the resource says. */
@@ -57,7 +62,10 @@ export class SessionGuard {
   request(record: CommandRecord, needsDisk: boolean): Permit | Refusal | Promise<Permit | Refusal> {
     this.options.onDecision(record.verdict);
     const limited = this.rate !== undefined && !this.rate.take(record.at);
-    if (limited) this.note("rateExceeded", {});
+    if (limited) {
+      this.note("rateExceeded", {});
+      this.options.onLimit?.("statementsPerMinute");
+    }
     const number = this.recording.command(record);
     if (number < 0) return this.whenRoom(record, needsDisk, limited);
     const refusal = limited ? rateRefusal : this.refusalOf(record.verdict);
@@ -69,6 +77,19 @@ export class SessionGuard {
   /** True where everything passes and is only recorded. */
   get isObserving(): boolean {
     return this.options.enforcement === "Audit";
+  }
+
+  /** The limits on rows, where policy sets any that count. */
+  get rowLimits(): SessionLimits | undefined {
+    const { limits } = this.policy;
+    const hasNone = limits.rows === undefined && limits.affectedRows === undefined;
+    return hasNone || this.isObserving ? undefined : limits;
+  }
+
+  /** A statement went beyond a limit on rows, and was undone. */
+  rowLimitReached(limit: "rows" | "affectedRows"): void {
+    this.note("rowLimitReached", { limit });
+    this.options.onLimit?.(limit);
   }
 
   get recordsRows(): boolean {

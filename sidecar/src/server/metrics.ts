@@ -23,6 +23,11 @@ export class Metrics {
     "resource",
     "by",
   ]);
+  readonly limits = this.counter(
+    "sallyport_limits_reached_total",
+    "Statements that reached a limit of policy",
+    ["resource", "limit"],
+  );
   readonly reloads = this.counter("sallyport_manifest_reloads_total", "Reloads by result", ["result"]);
   readonly manifestsAccepted = this.gauge(
     "sallyport_manifests_accepted",

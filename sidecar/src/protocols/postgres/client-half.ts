@@ -1,8 +1,20 @@
+import type { SessionLimits } from "@sallyport/policy";
 import type { Permit, Refusal } from "../../guard/index.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import { setNameStatement } from "./application-name.ts";
 import { type BindParts, type RecordedParameter, readBind, recordedParameters } from "./bind.ts";
-import { flushFrame, frontend, lengthAt, parseFrame, queryFrame, readText } from "./frames.ts";
+import {
+  bindFrame,
+  describeFrame,
+  executeFrame,
+  flushFrame,
+  frontend,
+  lengthAt,
+  parseFrame,
+  queryFrame,
+  readText,
+  syncFrame,
+} from "./frames.ts";
 import { HeldBytes } from "./held-bytes.ts";
 import { largeObjectSelect } from "./large-object-call.ts";
 import { Outbox } from "./outbox.ts";
@@ -18,6 +30,7 @@ import {
   sqlRefusal,
   unknownStatement,
 } from "./refusals.ts";
+import { isBounded, RowBound, unboundable } from "./row-bound.ts";
 import type { PostgresSessionOptions, SessionState } from "./session-state.ts";
 import type { Judged } from "./statement-judge.ts";
 import { TimelyJudge } from "./timely-judge.ts";
@@ -44,6 +57,7 @@ export class ClientHalf {
       this.up.own(flushFrame);
       this.flush();
     });
+    state.onBoundOver = (bound) => this.afterBound(bound);
   }
 
   /** Takes bytes of the client. A promise means that nothing more may be given until it resolves. */
@@ -129,6 +143,8 @@ export class ClientHalf {
   }
 
   private message(type: number, chunk: Buffer, at: number, end: number): Promise<void> | undefined {
+    if (this.state.bound !== undefined && type !== frontend.terminate)
+      return this.whileBound(type, chunk, at, end);
     if (type === frontend.sync) {
       this.sync(chunk, at, end);
       return undefined;
@@ -194,6 +210,9 @@ export class ClientHalf {
   }
 
   private admitQuery(judged: Judged, chunk: Buffer, at: number, end: number): Promise<void> | undefined {
+    const limits = this.limitsOn(judged);
+    if (limits !== undefined && this.state.mustSettle)
+      return this.afterSettled(() => this.admitQuery(judged, chunk, at, end));
     const outcome = this.request(judged, undefined);
     if (!(outcome instanceof Promise)) return this.sendQuery(outcome, judged, chunk, at, end);
     return this.unlessIgnored(outcome, (later) => this.sendQuery(later, judged, chunk, at, end));
@@ -207,7 +226,15 @@ export class ClientHalf {
     end: number,
   ): undefined {
     const entry = new Owed("query", this.state.segment);
-    if (outcome.kind === "permit") {
+    const limits = outcome.kind === "permit" ? this.limitsOn(judged) : undefined;
+    const unfit = limits === undefined ? undefined : unboundable(limits, judged);
+    if (unfit !== undefined) {
+      entry.refusal = unfit;
+      this.up.own(queryFrame(this.failing(unfit)));
+    } else if (outcome.kind === "permit" && limits !== undefined) {
+      this.sendBounded(outcome, limits, judged);
+      return;
+    } else if (outcome.kind === "permit") {
       if (judged.applicationName === undefined) this.up.passCommand(outcome, chunk, at, end);
       else this.up.ownCommand(outcome, queryFrame(this.namedAs(judged.applicationName)));
       entry.effects = judged.effects;
@@ -221,6 +248,81 @@ export class ClientHalf {
       this.up.own(queryFrame(utility ?? this.failing(entry.refusal)));
     }
     this.state.push(entry);
+  }
+
+  // ---------------------------------------------------------------- limits on rows
+
+  /** The limits that a permitted statement runs under; undefined: none. */
+  private limitsOn(judged: Judged): SessionLimits | undefined {
+    const limits = this.options.guard.rowLimits;
+    return limits === undefined || judged.rejection !== undefined || !isBounded(judged) ? undefined : limits;
+  }
+
+  /** A Query as the extended messages that mean the same, but for the Sync: it is sent when the limit is known to hold. */
+  private sendBounded(permit: Permit, limits: SessionLimits, judged: Judged): void {
+    const { state } = this;
+    const bound = new RowBound(limits, judged, undefined, true);
+    // A Query drops what has no name; here it is taken by the Query's own.
+    state.statements.delete("");
+    state.portals.delete("");
+    this.up.ownCommand(permit, parseFrame("", judged.text));
+    this.up.own(Buffer.concat([bindFrame, describeFrame, executeFrame("", bound.rowsToAsk(0)), flushFrame]));
+    for (const kind of ["parse", "bind", "describe"] as const) {
+      const hidden = new Owed(kind, state.segment);
+      hidden.isHidden = true;
+      state.push(hidden);
+    }
+    this.pushBounded(bound, judged, permit.number);
+  }
+
+  private pushBounded(bound: RowBound, judged: Judged, number: number): void {
+    const owed = new Owed("execute", this.state.segment);
+    owed.bound = bound;
+    owed.effects = judged.effects;
+    owed.changesNames = judged.changesNames;
+    owed.mayCopy = judged.mayCopy;
+    this.begin(owed, number);
+    this.state.push(owed);
+    this.state.bound = bound;
+  }
+
+  /** The server has ended a statement under a limit: what must follow it leaves before anything of the client's. */
+  private afterBound(bound: RowBound): void {
+    const { state } = this;
+    state.bound = undefined;
+    if (bound.exceeded !== undefined) {
+      this.options.guard.rowLimitReached(bound.exceeded === "rows" ? "rows" : "affectedRows");
+      if (!bound.hasFailed) this.refuseExtended(bound.refusal);
+    }
+    if (bound.isSimple) {
+      state.isSkipping = false;
+      this.up.own(syncFrame);
+      state.push(new Owed("sync", state.segment));
+      state.segment += 1;
+    }
+    this.flush();
+    state.wakeBound();
+  }
+
+  /** What the client sends while a statement runs under a limit waits for its end, but for the data of its COPY. */
+  private async whileBound(type: number, chunk: Buffer, at: number, end: number): Promise<void> {
+    const { state } = this;
+    await state.boundMoved();
+    if (state.isEnded) return;
+    if (state.bound === undefined) {
+      await this.message(type, chunk, at, end);
+      return;
+    }
+    // The server ignores these while it takes COPY data.
+    if (type === frontend.sync || type === frontend.flush) return;
+    if (type !== frontend.copyDone && type !== frontend.copyFail)
+      throw new GatewayError("protocolViolation", { detail: `unexpected message type ${type} during COPY` });
+    state.isCopyingIn = false;
+    state.copyEndsSent += 1;
+    this.up.pass(chunk, at, end);
+    this.up.own(flushFrame);
+    this.flush();
+    await state.boundOver();
   }
 
   /** FunctionCall names a function by its oid alone: refused whatever policy says, but for large objects. */
@@ -288,6 +390,16 @@ export class ClientHalf {
   ): Promise<void> | undefined {
     const preview = this.options.guard.preview(judged.verdict);
     if (preview === undefined) return this.refuseJudged(judged, name);
+    const limits = this.limitsOn(judged);
+    const unfit = limits === undefined ? undefined : unboundable(limits, judged);
+    // Here already: once prepared, SQL could EXECUTE it without showing its text.
+    if (unfit !== undefined) {
+      this.refuseExtended(
+        unfit,
+        name === "" ? new StatementEntry("", judged, this.state.segment) : undefined,
+      );
+      return undefined;
+    }
     const { state } = this;
     if (state.statements.size >= this.options.limits.preparedMax) {
       throw new GatewayError("tooLarge", { detail: "too many prepared statements in one session" });
@@ -396,6 +508,19 @@ export class ClientHalf {
     const now = this.options.judge.reconsidered(judged);
     if (now !== judged && now.verdict.action !== "Allow" && !this.options.guard.isObserving)
       return this.refuseJudged(now);
+    const limits = this.limitsOn(now);
+    if (limits !== undefined) {
+      const unfit = unboundable(limits, now);
+      if (unfit !== undefined) this.refuseExtended(unfit);
+      else
+        this.executeBounded(
+          new RowBound(limits, now, portal, false),
+          now,
+          portal,
+          chunk.readInt32BE(nameEnd + 1),
+        );
+      return undefined;
+    }
     // The permit is Bind's: this portal was judged and recorded there, and the policy still allows it.
     this.up.pass(chunk, at, end);
     const owed = new Owed("execute", this.state.segment);
@@ -405,6 +530,11 @@ export class ClientHalf {
     this.begin(owed, portal.number);
     this.state.push(owed);
     return undefined;
+  }
+
+  private executeBounded(bound: RowBound, judged: Judged, portal: PortalEntry, asked: number): void {
+    this.up.own(Buffer.concat([executeFrame(portal.name, bound.rowsToAsk(Math.max(0, asked))), flushFrame]));
+    this.pushBounded(bound, judged, portal.number);
   }
 
   /** An Execute of a portal that no Bind has made: a cursor's, or none. */
@@ -424,6 +554,16 @@ export class ClientHalf {
   ): undefined {
     if (outcome.kind !== "permit") {
       this.refuseExtended(sqlRefusal(outcome, judged));
+      return;
+    }
+    const limits = this.limitsOn(judged);
+    if (limits !== undefined) {
+      const nameEnd = chunk.indexOf(0, at + 5);
+      const portal = readText(chunk, at + 5, nameEnd + 1);
+      const bound = new RowBound(limits, judged, undefined, false);
+      const asked = Math.max(0, chunk.readInt32BE(nameEnd + 1));
+      this.up.ownCommand(outcome, Buffer.concat([executeFrame(portal, bound.rowsToAsk(asked)), flushFrame]));
+      this.pushBounded(bound, judged, outcome.number);
       return;
     }
     this.up.passCommand(outcome, chunk, at, end);

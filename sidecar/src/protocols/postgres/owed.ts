@@ -1,6 +1,7 @@
 import type { SessionEffect } from "@sallyport/policy";
 import type { PortalEntry, StatementEntry } from "./prepared.ts";
 import type { SqlRefusal } from "./refusals.ts";
+import type { RowBound } from "./row-bound.ts";
 
 /** What a message sent to the server makes it owe; `query` also stands for FunctionCall. */
 export type OwedKind = "query" | "parse" | "bind" | "describe" | "execute" | "close" | "sync";
@@ -25,6 +26,10 @@ export class Owed {
   changesNames = false;
   /** query, execute: how many statements have completed. */
   completed = 0;
+  /** execute: the limit on its rows, where policy sets one. */
+  bound: RowBound | undefined = undefined;
+  /** The client has not asked for this: its answer is for the gateway alone. */
+  isHidden = false;
   /** query: true once something has come that a ReadyForQuery may follow. */
   isAnswered = false;
   /** query, execute: whether the text may ask for COPY's own messages. */

@@ -33,6 +33,8 @@ export class PortalEntry {
   /** The number under which Bind was recorded. */
   readonly number: number;
   readonly segment: number;
+  /** Rows that the client has of it, over all Executes; counted where policy limits them. */
+  rowsReturned = 0;
 
   constructor(name: string, statement: StatementEntry, number: number, segment: number) {
     this.name = name;

@@ -6,6 +6,7 @@ import { HeldBytes } from "./held-bytes.ts";
 import { Outbox } from "./outbox.ts";
 import type { Owed, OwedKind } from "./owed.ts";
 import { StatementEntry } from "./prepared.ts";
+import type { RowBound } from "./row-bound.ts";
 import type { PostgresSessionOptions, SessionState } from "./session-state.ts";
 import { isUtf8Name } from "./startup.ts";
 
@@ -23,6 +24,10 @@ export class ServerHalf {
   /** Bytes left of a message that is passed on while it comes. */
   private streaming = 0;
   private isStreamingRows = false;
+  /** Whether the message that streams is kept from the client. */
+  private isDropping = false;
+  /** The statement under a limit that has just ended. */
+  private boundOver: RowBound | undefined = undefined;
   /** What the command at the head of the queue has announced: rows, or the data of a COPY. */
   private announced: "nothing" | "rows" | "copy" = "nothing";
   private failedSinceReady = false;
@@ -42,6 +47,12 @@ export class ServerHalf {
     if (whole === undefined) return;
     this.read(whole);
     if (!this.down.isEmpty) this.down.flush(this.options.toClient);
+    const { boundOver } = this;
+    if (boundOver !== undefined && this.streaming === 0) {
+      this.boundOver = undefined;
+      this.state.onBoundOver(boundOver);
+    }
+    if (this.state.bound !== undefined && this.state.isCopyingIn) this.state.wakeBound();
     this.state.wakeSettled();
   }
 
@@ -51,8 +62,10 @@ export class ServerHalf {
     while (at < length) {
       if (this.streaming > 0) {
         const taken = Math.min(this.streaming, length - at);
-        this.down.pass(chunk, at, at + taken);
-        if (this.isStreamingRows) this.recordRows(chunk, at, at + taken);
+        if (!this.isDropping) {
+          this.down.pass(chunk, at, at + taken);
+          if (this.isStreamingRows) this.recordRows(chunk, at, at + taken);
+        }
         this.streaming -= taken;
         at += taken;
         continue;
@@ -81,6 +94,7 @@ export class ServerHalf {
         continue;
       }
       if (isBare(type) && size !== 5) throw malformed();
+      this.isDropping = this.isHidden(type);
       this.answered(type);
       this.isStreamingRows = type === backend.rowDescription;
       this.streaming = size;
@@ -94,6 +108,9 @@ export class ServerHalf {
     const { length } = chunk;
     const type = chunk[at] ?? 0;
     if (!this.isRowOwed(type)) throw unexpected(type);
+    const bound = this.state.owed.first()?.bound;
+    if (bound !== undefined) return this.passBoundedRow(bound, chunk, at, firstSize);
+    this.isDropping = false;
     let rows = 0;
     let size = firstSize;
     let next = at;
@@ -115,6 +132,32 @@ export class ServerHalf {
       running.bytes += next - at;
     }
     return end;
+  }
+
+  /** One row of a statement under a limit. The last message of binary COPY data is no row. */
+  private passBoundedRow(bound: RowBound, chunk: Buffer, at: number, size: number): number {
+    const { length } = chunk;
+    const isTrailer = chunk[at] === backend.copyData && size === 7;
+    const end = Math.min(at + size, length);
+    this.streaming = at + size - end;
+    this.isStreamingRows = true;
+    this.isDropping = isTrailer ? bound.exceeded !== undefined : !bound.takeRow();
+    if (this.isDropping) return end;
+    this.down.pass(chunk, at, end);
+    this.recordRows(chunk, at, end);
+    const running = this.running();
+    if (running !== undefined) {
+      running.rows += isTrailer ? 0 : 1;
+      running.bytes += size;
+    }
+    return end;
+  }
+
+  /** Answers to what only the gateway has asked, and the end of a statement that went too far. */
+  private isHidden(type: number): boolean {
+    const first = this.state.owed.first();
+    if (first?.bound?.exceeded !== undefined) return true;
+    return first?.isHidden === true && type !== backend.rowDescription;
   }
 
   /** The rows, their description before them, as the client gets them; the recording cuts them at its bound. */
@@ -235,7 +278,7 @@ export class ServerHalf {
       case backend.commandComplete:
         if (chunk[end - 1] !== 0) throw malformed();
         this.skipMaybeSyncs();
-        this.commandComplete(this.tags.read(chunk, at + 5, end - 1));
+        if (!this.commandComplete(this.tags.read(chunk, at + 5, end - 1))) return;
         break;
       case backend.readyForQuery:
         if (end - at !== 6) throw malformed();
@@ -256,7 +299,8 @@ export class ServerHalf {
     this.down.pass(chunk, at, end);
   }
 
-  private commandComplete(tag: string): void {
+  /** False where the statement went too far: the client must not read that it is done. */
+  private commandComplete(tag: string): boolean {
     this.state.isCopyingIn = false;
     const first = this.state.owed.first();
     if (!first?.isRunning || first.refusal !== undefined) throw unexpected(backend.commandComplete);
@@ -268,19 +312,35 @@ export class ServerHalf {
     first.isAnswered = true;
     const effects = first.effects[first.completed] ?? [];
     first.completed += 1;
+    first.bound?.takeTag(tag);
+    if (first.bound?.exceeded !== undefined) {
+      this.finishExecute();
+      return false;
+    }
     if (first.kind === "execute") {
       this.finishExecute();
       // The copy went through: the server has ignored every Sync that came before its end.
       this.skipMaybeSyncs();
     }
     if (effects.length > 0) this.applyEffects(effects, tag);
+    return true;
   }
 
   private finishExecute(): void {
     this.announced = "nothing";
     this.state.copiesBegun = 0;
     const entry = this.state.owed.shift();
-    if (entry !== undefined) this.report(entry);
+    if (entry === undefined) return;
+    const { bound } = entry;
+    if (bound?.exceeded !== undefined) entry.sqlstate = bound.refusal.sqlstate;
+    this.report(entry);
+    this.endBound(bound);
+  }
+
+  private endBound(bound: RowBound | undefined): void {
+    if (bound === undefined) return;
+    bound.isOver = true;
+    this.boundOver = bound;
   }
 
   private applyEffects(effects: readonly SessionEffect[], tag: string): void {
@@ -352,7 +412,9 @@ export class ServerHalf {
     this.announced = "nothing";
     const refusal = first?.refusal;
     const isOurs = refusal !== undefined && (fields.get("M") ?? "").includes(this.options.nonce);
+    const exceeded = first?.bound?.exceeded === undefined ? undefined : first.bound.refusal;
     if (isOurs) this.down.own(errorFrame({ severity: "ERROR", ...refusal }));
+    else if (exceeded !== undefined) this.down.own(errorFrame({ severity: "ERROR", ...exceeded }));
     else this.down.pass(chunk, at, end);
     if (first?.kind === "query") {
       first.sqlstate = sqlstate;
@@ -379,6 +441,10 @@ export class ServerHalf {
   }
 
   private takeBack(owed: Owed, hasFailed: boolean, sqlstate: string): void {
+    if (owed.bound !== undefined) {
+      owed.bound.hasFailed = true;
+      this.endBound(owed.bound);
+    }
     const { statements, portals } = this.state;
     const { kind, entry, portal } = owed;
     if (entry !== undefined) statements.revert(entry, hasFailed && kind === "parse");

@@ -3,6 +3,7 @@ import { GatewayError } from "../../wire/gateway-error.ts";
 import type { Limits } from "../../wire/limits.ts";
 import { type Owed, OwedQueue } from "./owed.ts";
 import { Portals, type PreparedStatements } from "./prepared.ts";
+import type { RowBound } from "./row-bound.ts";
 import type { LiveNames, StatementJudge } from "./statement-judge.ts";
 
 export interface PostgresSessionOptions {
@@ -39,8 +40,13 @@ export class SessionState {
   /** CopyInResponses of the command at the head of the queue. */
   copiesBegun = 0;
   isEnded = false;
+  /** The statement that runs under a limit on rows; what the client sends meanwhile waits. */
+  bound: RowBound | undefined = undefined;
+  /** Called once such a statement is over, however it ended. */
+  onBoundOver: (bound: RowBound) => void = () => undefined;
   private readonly owedMax: number;
   private waiters: (() => void)[] = [];
+  private boundWaiters: (() => void)[] = [];
 
   constructor(statements: PreparedStatements, limits: Limits) {
     this.statements = statements;
@@ -68,6 +74,25 @@ export class SessionState {
       if (entry === undefined) return false;
       if (entry.kind !== "sync" || !entry.maybe) return true;
     }
+  }
+
+  /** Waits until the statement under a limit is over, or takes COPY data, or the session ends. */
+  async boundMoved(): Promise<void> {
+    while (this.bound !== undefined && !this.isCopyingIn && !this.isEnded)
+      await new Promise<void>((resolve) => this.boundWaiters.push(resolve));
+  }
+
+  /** Waits until the statement under a limit is over, or the session ends. */
+  async boundOver(): Promise<void> {
+    while (this.bound !== undefined && !this.isEnded)
+      await new Promise<void>((resolve) => this.boundWaiters.push(resolve));
+  }
+
+  /** Wakes who waits for the statement under a limit. */
+  wakeBound(): void {
+    const { boundWaiters } = this;
+    this.boundWaiters = [];
+    for (const wake of boundWaiters) wake();
   }
 
   /** Waits until the server owes nothing, or the session ends. */

@@ -48,5 +48,6 @@ export class PostgresSession {
   end(): void {
     this.state.isEnded = true;
     this.state.wakeSettled();
+    this.state.wakeBound();
   }
 }
