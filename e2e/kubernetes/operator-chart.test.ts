@@ -1,0 +1,434 @@
+/** The chart on a real API server: what it installs binds, and the operator needs no right beyond it. */
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
+import { run } from "../cluster/kubectl.ts";
+import { waitFor } from "../cluster/processes.ts";
+import { startOperator, systemNamespace, type TestOperator, testImage } from "../targets/operator.ts";
+
+const chart = join(import.meta.dirname, "../../charts/sallyport");
+const namespace = "shop";
+const [repository, digest] = testImage.split("@") as [string, string];
+const values = ["--set", `image.repository=${repository},image.digest=${digest}`];
+
+let api: ApiServer;
+let running: TestOperator;
+
+const helm = async (...argv: readonly string[]) => {
+  const { code, stdout, stderr } = await run(join(api.bin, "helm"), [
+    ...["--kubeconfig", api.kubeconfig, "--namespace", systemNamespace],
+    ...argv,
+  ]);
+  if (code !== 0) throw new Error(`helm ${argv.join(" ")}: ${stderr}`);
+  return stdout;
+};
+
+beforeAll(async () => {
+  api = await startApiServer({ controllerManager: true });
+  await helm("install", "sallyport", chart, "--create-namespace", ...values);
+  await api.kubectl("wait", "--for=condition=Established", "crd", "--all");
+  await api.kubectl.apply([
+    {
+      apiVersion: "v1",
+      kind: "Namespace",
+      metadata: { name: namespace, labels: { "sallyport.dev/protection": "enabled" } },
+    },
+    { apiVersion: "v1", kind: "Namespace", metadata: { name: "elsewhere" } },
+    {
+      apiVersion: "v1",
+      kind: "Service",
+      metadata: { name: "orders-db", namespace },
+      spec: { selector: { app: "orders-db" }, ports: [{ port: 5432 }] },
+    },
+    {
+      apiVersion: "sallyport.dev/v1alpha1",
+      kind: "IdentityProvider",
+      metadata: { name: "okta" },
+      spec: { type: "oidc", prefix: "okta:", oidc: { issuer: "https://example.okta.com" } },
+    },
+  ]);
+  running = await startOperator({ kubeconfig: await operatorKubeconfig() });
+});
+afterAll(async () => {
+  await running?.stop();
+  await api?.close();
+});
+
+/** The operator's own service account, with the rights of the chart and no others. */
+async function operatorKubeconfig(): Promise<string> {
+  const token = await api.serviceAccountToken(systemNamespace, "sallyport-operator");
+  const path = join(api.folder, "operator.kubeconfig");
+  const config = {
+    apiVersion: "v1",
+    kind: "Config",
+    clusters: [
+      {
+        name: "c",
+        cluster: { server: api.url, "certificate-authority-data": Buffer.from(api.caPem).toString("base64") },
+      },
+    ],
+    users: [{ name: "u", user: { token } }],
+    contexts: [{ name: "x", context: { cluster: "c", user: "u", namespace: systemNamespace } }],
+    "current-context": "x",
+  };
+  await writeFile(path, JSON.stringify(config), { mode: 0o600 });
+  return path;
+}
+
+function sidecarResource() {
+  return {
+    apiVersion: "sallyport.dev/v1alpha1",
+    kind: "ProtectedResource",
+    metadata: { name: "orders", namespace },
+    spec: {
+      protocol: "postgres",
+      endpoint: { serviceRef: { name: "orders-db", port: 5432 } },
+      placement: {
+        mode: "Sidecar",
+        podSelector: { matchExpressions: [{ key: "app", operator: "In", values: ["orders-db"] }] },
+      },
+      credentials: [{ name: "default", secretRef: { name: "orders-login" } }],
+      identity: { providers: ["okta"] },
+    },
+  };
+}
+
+function pod(name: string, more: { labels?: object; spec?: object } = {}) {
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name, namespace, labels: { app: "orders-db", ...more.labels } },
+    spec: { containers: [{ name: "postgres", image: "postgres:18" }], ...more.spec },
+  };
+}
+
+const create = (object: object, ...flags: readonly string[]) =>
+  api.kubectl.try(JSON.stringify(object), "create", "-f", "-", ...flags);
+
+/** A policy is in force some moments after it was made: the API server says so by refusing. */
+async function refused(object: () => object, text: string, ...flags: readonly string[]) {
+  const stderr = await waitFor(`refusal: ${text}`, async () => {
+    const result = await create(object(), ...flags, "--dry-run=server");
+    return result.code !== 0 && result.stderr.includes(text) ? result.stderr : undefined;
+  });
+  expect(stderr).toContain(text);
+}
+
+test("rendering twice is identical, and the chart has no fault", async () => {
+  const render = () => helm("template", "sallyport", chart, ...values);
+  expect(await render()).toBe(await render());
+  await helm("lint", chart, "--strict");
+});
+
+test("values that mean nothing are refused", async () => {
+  await expect(helm("template", "sallyport", chart, "--set", "recorder.replica=2")).rejects.toThrow(
+    /replica/,
+  );
+  await expect(helm("template", "sallyport", chart, "--set", "image.digest=latest")).rejects.toThrow(
+    /digest/,
+  );
+});
+
+test("the API server finds no fault with the admission policies", async () => {
+  interface Policies {
+    readonly items: readonly {
+      readonly metadata: { readonly name: string; readonly generation: number };
+      readonly status?: {
+        readonly observedGeneration?: number;
+        readonly typeChecking?: { readonly expressionWarnings?: unknown };
+      };
+    }[];
+  }
+  const checked = await waitFor("the type check", async () => {
+    const { items } = await api.kubectl.json<Policies>("validatingadmissionpolicies");
+    const own = items.filter(({ metadata }) => metadata.name.startsWith("sallyport-"));
+    return own.every(({ status, metadata }) => status?.observedGeneration === metadata.generation)
+      ? own
+      : undefined;
+  });
+  expect(checked).toHaveLength(7);
+  for (const { metadata, status } of checked) {
+    expect([metadata.name, status?.typeChecking?.expressionWarnings ?? []]).toEqual([metadata.name, []]);
+  }
+});
+
+test("an upgrade with the same values changes no object", async () => {
+  const generations = () =>
+    api.kubectl(
+      ...[
+        "get",
+        "deploy,sts,mutatingwebhookconfigurations,validatingwebhookconfigurations,validatingadmissionpolicies,crd",
+      ],
+      ...[
+        "-n",
+        systemNamespace,
+        "-o",
+        "jsonpath={range .items[*]}{.metadata.name}={.metadata.generation} {end}",
+      ],
+    );
+  const before = await generations();
+  await helm("upgrade", "sallyport", chart, ...values);
+  expect(await generations()).toBe(before);
+});
+
+describe("with the chart's rights and no others", () => {
+  test("the operator leads, makes its certificates and places gateways", async () => {
+    await api.kubectl.apply([
+      sidecarResource(),
+      {
+        apiVersion: "sallyport.dev/v1alpha1",
+        kind: "AccessPolicy",
+        metadata: { name: "analysts", namespace },
+        spec: {
+          resources: { names: ["orders"] },
+          subjects: [{ group: "okta:analysts" }],
+          profile: "ReadOnly",
+        },
+      },
+      {
+        ...sidecarResource(),
+        metadata: { name: "shared", namespace },
+        spec: {
+          ...sidecarResource().spec,
+          placement: { mode: "Shared", autoscaling: { maxReplicas: 3 } },
+          listen: { port: 7000 },
+        },
+      },
+    ]);
+    await waitFor("every object", async () => {
+      const { code } = await api.kubectl.try(
+        undefined,
+        ...["get", "deploy/shared-gateway", "hpa/shared-gateway", "pdb/shared-gateway", "svc/orders-gateway"],
+        ...[
+          "networkpolicy/orders-server",
+          "sa/shared-gateway",
+          "controllerrevision/analysts-policy-1",
+          "-n",
+          namespace,
+        ],
+      );
+      return code === 0 || undefined;
+    });
+    const conditions = await waitFor("status", async () => {
+      const text = await api.kubectl(
+        "get",
+        "pres",
+        "-n",
+        namespace,
+        "-o",
+        "jsonpath={.items[*].status.conditions}",
+      );
+      return text.includes("Progressing") && text.includes("NoPods") ? text : undefined;
+    });
+    expect(conditions).not.toContain("forbidden");
+    await waitFor("an event", async () => {
+      const events = await api.kubectl("get", "events", "-n", namespace, "-o", "name");
+      return events.includes("event/") || undefined;
+    });
+  });
+
+  test("the webhooks' authorities are written, and that field alone is the operator's", async () => {
+    const bundle = await waitFor("the bundle", async () => {
+      const text = await api.kubectl(
+        ...[
+          "get",
+          "mutatingwebhookconfiguration",
+          "sallyport",
+          "-o",
+          "jsonpath={.webhooks[0].clientConfig.caBundle}",
+        ],
+      );
+      return text === "" ? undefined : text;
+    });
+    expect(Buffer.from(bundle, "base64").toString()).toContain("BEGIN CERTIFICATE");
+    const fields = await api.kubectl(
+      ...["get", "mutatingwebhookconfiguration", "sallyport", "--show-managed-fields", "-o"],
+      'jsonpath={.metadata.managedFields[?(@.manager=="sallyport-certificates")].fieldsV1}',
+    );
+    expect(
+      JSON.stringify(JSON.parse(fields))
+        .match(/f:[a-zA-Z]+/g)
+        ?.sort(),
+    ).toEqual([...["f:caBundle", "f:clientConfig", "f:name", "f:webhooks"]]);
+  });
+
+  test("it reads no Secret but its own", async () => {
+    const can = async (...argv: readonly string[]) =>
+      (
+        await api.kubectl.try(
+          undefined,
+          ...["auth", "can-i", ...argv, `--as=system:serviceaccount:${systemNamespace}:sallyport-operator`],
+        )
+      ).stdout.trim();
+    expect(await can("get", "secrets", "-n", namespace)).toBe("no");
+    expect(await can("list", "secrets", "-n", systemNamespace)).toBe("no");
+    expect(await can("get", "secrets/sallyport-authorities", "-n", systemNamespace)).toBe("yes");
+    expect(await can("create", "pods", "-n", namespace)).toBe("no");
+    expect(await can("impersonate", "users")).toBe("no");
+  });
+});
+
+describe("while the webhook is down", () => {
+  test("nothing is created where gateways are injected", async () => {
+    const result = await create(pod("any", { labels: { app: "other" } }), "--dry-run=server");
+    expect(result.stderr).toContain("pods.sallyport.dev");
+  });
+
+  test("a selected pod is refused, also when somebody takes the webhook away", async () => {
+    await api.kubectl("delete", "mutatingwebhookconfiguration", "sallyport");
+    await refused(() => pod("bare"), "selects this pod, and it has no gateway");
+    await refused(
+      () => pod("late", { spec: { initContainers: [{ name: "sallyport-gateway", image: "evil" }] } }),
+      "forbidden",
+    );
+    const other = await create(pod("other", { labels: { app: "other" } }));
+    expect(other).toMatchObject({ code: 0 });
+    const relabelled = await api.kubectl.try(
+      undefined,
+      ...["label", "pod", "other", "-n", namespace, "app=orders-db", "--overwrite"],
+    );
+    expect(relabelled.stderr).toContain("selects this pod");
+  });
+
+  test("who poses as a gateway is refused", async () => {
+    const token = {
+      name: "t",
+      projected: { sources: [{ serviceAccountToken: { audience: "control.sallyport.dev", path: "t" } }] },
+    };
+    const elsewhere =
+      (spec: object, labels = {}) =>
+      () => ({
+        ...pod("x", { spec }),
+        metadata: { name: "x", namespace: "elsewhere", labels },
+      });
+    const gateway = { name: "sallyport-gateway", image: testImage, restartPolicy: "Always" };
+    const app = { name: "app", image: "app" };
+    const labels = { "sallyport.dev/gateway": "orders" };
+    await refused(
+      elsewhere({
+        volumes: [token],
+        containers: [{ ...app, volumeMounts: [{ name: "t", mountPath: "/t" }] }],
+      }),
+      "mounted in the gateway alone",
+    );
+    await refused(elsewhere({ containers: [app] }, labels), "come together");
+    await refused(elsewhere({ containers: [{ ...app, name: "sallyport-gateway" }] }), "come together");
+    await refused(
+      elsewhere({ initContainers: [{ ...gateway, image: "evil" }], containers: [app] }, labels),
+      "image of this release",
+    );
+    await refused(
+      elsewhere({ initContainers: [{ ...gateway, command: ["sh"] }], containers: [app] }, labels),
+      "no other command",
+    );
+    await refused(
+      elsewhere({ shareProcessNamespace: true, initContainers: [gateway], containers: [app] }, labels),
+      "shares neither",
+    );
+    const upstream = {
+      name: "sallyport-upstream",
+      projected: { sources: [{ secret: { name: "login", optional: true } }] },
+    };
+    const env = [{ name: "P", valueFrom: { secretKeyRef: { name: "login", key: "password" } } }];
+    await refused(
+      elsewhere({ volumes: [upstream], initContainers: [gateway], containers: [{ ...app, env }] }, labels),
+      "no other container's environment",
+    );
+    const second = { name: "again", secret: { secretName: "login" } };
+    const mounting = { ...app, volumeMounts: [{ name: "again", mountPath: "/s" }] };
+    await refused(
+      elsewhere({ volumes: [upstream, second], initContainers: [gateway], containers: [mounting] }, labels),
+      "mounted in the gateway alone",
+    );
+    const good = elsewhere({ volumes: [upstream], initContainers: [gateway], containers: [app] }, labels);
+    expect(await create(good(), "--dry-run=server")).toMatchObject({ code: 0 });
+  });
+
+  test("nobody is handed a token of the gateways' audience", async () => {
+    const result = await api.kubectl.try(
+      undefined,
+      ...["create", "token", "default", "-n", namespace, "--audience=control.sallyport.dev"],
+    );
+    expect(result.stderr).toContain("not handed out");
+  });
+
+  test("what the operator writes down is written by nobody else", async () => {
+    const session = {
+      apiVersion: "sallyport.dev/v1alpha1",
+      kind: "Session",
+      metadata: { name: "forged", namespace },
+      spec: {
+        sessionId: "1",
+        resource: "orders",
+        protocol: "postgres",
+        subject: { user: "a", kind: "Human" },
+        startedAt: "2026-01-01T00:00:00Z",
+      },
+    };
+    await refused(() => session, "only the operator writes this");
+    const revision = await api.kubectl.try(
+      undefined,
+      ...["delete", "controllerrevision", "analysts-policy-1", "-n", namespace],
+    );
+    expect(revision.stderr).toContain("only the operator writes this");
+    const trust = await api.kubectl.try(
+      undefined,
+      ...[
+        "patch",
+        "cm",
+        "orders-gateway-ca",
+        "-n",
+        namespace,
+        "--type=merge",
+        "-p",
+        '{"data":{"ca.crt":"evil"}}',
+      ],
+    );
+    expect(trust.stderr).toContain("only the operator writes this");
+  });
+
+  test("a namespace keeps its protection", async () => {
+    const label = ["label", "namespace", namespace, "sallyport.dev/protection-"];
+    expect((await api.kubectl.try(undefined, ...label, "--dry-run=server")).stderr).toContain("break-glass");
+    const rescuer = await api.user("rescuer", ["sallyport:break-glass", "system:masters"]);
+    expect(await rescuer.try(undefined, ...label, "--dry-run=server")).toMatchObject({ code: 0 });
+  });
+});
+
+test("people get what their roles say: edit writes resources, and no policies", async () => {
+  await api.kubectl("create", "rolebinding", "dev", "-n", namespace, "--clusterrole=edit", "--user=dev");
+  const can = async (...argv: readonly string[]) =>
+    (await api.kubectl.try(undefined, "auth", "can-i", ...argv, "-n", namespace, "--as=dev")).stdout.trim();
+  await waitFor(
+    "aggregation",
+    async () => (await can("create", "protectedresources")) === "yes" || undefined,
+  );
+  expect(await can("get", "accesspolicies")).toBe("yes");
+  for (const verb of ["create", "update", "patch", "delete", "approve"]) {
+    expect([verb, await can(verb, "accesspolicies")]).toEqual([verb, "no"]);
+  }
+  expect(await can("delete", "sessions")).toBe("no");
+  expect(await can("get", "sessions", "--subresource=recording")).toBe("no");
+});
+
+test("a namespace with everything in it goes, and so does the chart; the kinds stay", async () => {
+  await api.kubectl("delete", "namespace", namespace, "--timeout=60s");
+  await api.kubectl.apply([
+    { apiVersion: "v1", kind: "Namespace", metadata: { name: "left" } },
+    { ...sidecarResource(), metadata: { name: "orders", namespace: "left" } },
+  ]);
+  await helm("uninstall", "sallyport", "--wait", "--timeout", "60s");
+  const crds = await api.kubectl("get", "crd", "-o", "name");
+  expect(crds).toContain("protectedresources.sallyport.dev");
+  expect(
+    (
+      await create({
+        ...pod("free"),
+        metadata: { name: "free", namespace: "left", labels: { app: "orders-db" } },
+      })
+    ).code,
+  ).toBe(0);
+  await api.kubectl("delete", "protectedresource", "orders", "-n", "left", "--timeout=30s");
+  await api.kubectl("delete", "crd", "--all", "--timeout=60s");
+}, 180_000);
