@@ -108,7 +108,13 @@ export async function startControlPlane(setup: {
   const authority = await createAuthority("Sallyport test cluster");
   const pki = await writeKeys(folder, authority, advertise);
   const etcdUrl = await startEtcd(bin, folder);
-  const port = await freePort();
+  const serve = async (port: number) => {
+    const more = setup.apiServerFlags ?? [];
+    const command = apiServerCommand({ bin, pki, etcdUrl, port, advertise, more });
+    const server = await startProcess(folder, "api-server", command);
+    await ready(server, `https://127.0.0.1:${port}`, authority.caPem);
+  };
+  const port = await onFreePort(serve);
   const url = `https://127.0.0.1:${port}`;
   const api = { url, caPem: authority.caPem };
   const issueKubeconfig = async (file: string, name: string, groups: readonly string[]) => {
@@ -116,12 +122,6 @@ export async function startControlPlane(setup: {
     return writeKubeconfig(join(folder, file), api, { certificate });
   };
   const kubeconfig = await issueKubeconfig("admin.kubeconfig", "admin", ["system:masters"]);
-  const command = apiServerCommand({ bin, pki, etcdUrl, port, advertise, more: setup.apiServerFlags ?? [] });
-  const start = async () => {
-    const server = await startProcess(folder, "api-server", command);
-    await ready(server, url, authority.caPem);
-  };
-  await start();
   const kubectl = createKubectl(join(bin, "kubectl"), kubeconfig);
   if (setup.controllerManager) {
     const own = await issueKubeconfig("controller-manager.kubeconfig", "system:kube-controller-manager", []);
@@ -155,7 +155,7 @@ export async function startControlPlane(setup: {
       const pid = livePid(folder, "api-server");
       if (pid !== undefined) process.kill(pid, "SIGKILL");
       await waitFor("the API server to end", () => livePid(folder, "api-server") === undefined || undefined);
-      await start();
+      await serve(port);
     },
   };
 }
@@ -210,7 +210,20 @@ async function writeKeys(folder: string, authority: Authority, advertise: string
   };
 }
 
-/** Another process may take a free port before etcd binds it, so a few are tried. */
+/** Another process may take a free port before the server binds it, so a few are tried. */
+async function onFreePort(serve: (port: number) => Promise<void>): Promise<number> {
+  for (let attempt = 1; ; attempt++) {
+    const port = await freePort();
+    try {
+      await serve(port);
+      return port;
+    } catch (error) {
+      if (attempt === 3 || !String(error).includes("address already in use")) throw error;
+    }
+  }
+}
+
+/** The same for etcd, which needs two. */
 async function startEtcd(bin: string, folder: string): Promise<string> {
   const data = join(folder, "etcd");
   await mkdir(data, { recursive: true });

@@ -95,7 +95,9 @@ export function startedAt(pid: number): string | undefined {
     const fields = readFileSync(`/proc/${pid}/stat`, "latin1")
       .replace(/^.*\) /s, "")
       .split(" ");
-    return fields[0] === "Z" ? undefined : fields[19];
+    // A zombie whose other threads are still ending holds its ports.
+    const isGone = fields[0] === "Z" && readdirSync(`/proc/${pid}/task`).length <= 1;
+    return isGone ? undefined : fields[19];
   } catch {
     return undefined;
   }
