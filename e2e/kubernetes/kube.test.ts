@@ -23,6 +23,7 @@ import {
 import { addFinalizer, mergedConditions, removeFinalizer, writeStatus } from "@sallyport/operator/reconcile";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
+import { livePid } from "../cluster/processes.ts";
 
 interface ConfigMap extends KubeObject {
   readonly data?: Readonly<Record<string, string>>;
@@ -264,6 +265,32 @@ describe("caches", () => {
     await client.delete(configMaps, ref("cache-5"));
     const { "cache-5": _, ...left } = expected as Record<string, string>;
     await becomes({ ...left, "cache-1": "3" });
+    stop.abort();
+    await running;
+  });
+
+  test("a cache outlives an API server that hangs, which breaks no connection", async () => {
+    const stop = new AbortController();
+    const selection = { namespace, labelSelector: "hang=yes" };
+    const options = { client, type: configMaps, selection, log: silentLog, silenceMs: 1000 };
+    const reflector = new Reflector({ ...options, backoff: { firstMs: 100, mostMs: 500 } });
+    const running = reflector.run(stop.signal);
+    await reflector.whenSynced(AbortSignal.timeout(20_000));
+    const pid = livePid(api.folder, "api-server");
+    if (pid === undefined) throw new Error("the API server does not run");
+    process.kill(pid, "SIGSTOP");
+    try {
+      // Longer than the watch may be silent, so that both the call and the watch are given up.
+      const call = { timeoutMs: 2500, retries: 0 };
+      expect(await failureOf(client.get(configMaps, ref("calls"), call))).toMatchObject({
+        reason: "DeadlineExceeded",
+      });
+    } finally {
+      process.kill(pid, "SIGCONT");
+    }
+    const metadata = { name: "hang", namespace, labels: { hang: "yes" } };
+    await client.apply(configMaps, { ...header, metadata }, { fieldManager: "m" });
+    await vi.waitFor(() => expect(reflector.list()).toHaveLength(1), { timeout: 30_000 });
     stop.abort();
     await running;
   });

@@ -127,6 +127,8 @@ export interface KubeClient {
   /** Follows changes until the API server ends the watch; throws a KubeError where it breaks. */
   watch<T extends KubeObject>(type: ResourceType<T>, options: WatchOptions): AsyncIterable<WatchEvent<T>>;
   request(request: RawRequest): Promise<unknown>;
+  /** Tells what each write to a kind was answered with, so that caches see it at once; answers what ends that. */
+  onWritten?<T extends KubeObject>(type: ResourceType<T>, listener: (object: T) => void): () => void;
   /** Closes the kept connections. */
   close(): void;
 }

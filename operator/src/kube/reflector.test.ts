@@ -253,6 +253,24 @@ test("a write of ours is seen at once, and older news does not undo it", async (
   expect(reflector.get({ namespace: "demo", name: "gone" })).toBeUndefined();
 });
 
+test("a cache knows what its client wrote before its watch does, and tells of it once", async () => {
+  put("a");
+  const client = kubeClient({ connection: api.connection });
+  const reflector = start({ client });
+  await reflector.whenSynced(stop.signal);
+  await until(() => expect(api.watches).toBe(1));
+  const changes: string[] = [];
+  reflector.onChange(({ kind, object }) => changes.push(`${kind} ${object.metadata.name}`));
+  const merge = { data: { value: "2" } };
+  const ref = { namespace: "demo", name: "a" };
+  await client.patch(configMaps, ref, { kind: "merge", merge });
+  expect(changes.length).toBeGreaterThan(0);
+  expect(values(reflector)).toEqual({ a: "2" });
+  put("b");
+  await becomes(reflector, { a: "2", b: "1" });
+  expect(changes).toEqual(["changed a", "added b"]);
+});
+
 test("whatever goes wrong, at random, the cache comes to what is there", async () => {
   const faults: readonly Fault[] = [
     { kind: "reset" },

@@ -86,6 +86,16 @@ export class Reflector<T extends KubeObject> implements Cache<T> {
 
   /** Lists and watches until the signal. Every failure is waited out; none ends it. */
   async run(signal: AbortSignal): Promise<void> {
+    const { client, type } = this.#options;
+    const forget = client.onWritten?.(type, (object) => this.learn(object));
+    try {
+      await this.#listAndWatch(signal);
+    } finally {
+      forget?.();
+    }
+  }
+
+  async #listAndWatch(signal: AbortSignal): Promise<void> {
     const { type, log, metrics, backoff = { firstMs: 200, mostMs: 30_000 } } = this.#options;
     const { kind } = type;
     let relistAt = 0;

@@ -47,6 +47,8 @@ class RestClient implements KubeClient {
   readonly #transport: Transport;
   readonly #metrics: KubeMetrics | undefined;
 
+  readonly #writeListeners = new Map<string, Set<(object: KubeObject) => void>>();
+
   constructor(connection: KubeConnection, metrics: KubeMetrics | undefined) {
     this.#transport = new Transport(connection);
     this.#metrics = metrics;
@@ -118,7 +120,8 @@ class RestClient implements KubeClient {
     const ref = { ...(namespace === undefined ? {} : { namespace }), name: "" };
     const path = withQuery(subresource(addressOf(type, ref), options), writeQuery(options));
     const body = { ...header(type), ...object };
-    return asObject<T>(await this.request({ method: "POST", path, body, ...callOf(options) }));
+    const answer = await this.request({ method: "POST", path, body, ...callOf(options) });
+    return this.#written(type, asObject<T>(answer), options);
   }
 
   async replace<T extends KubeObject>(
@@ -128,7 +131,8 @@ class RestClient implements KubeClient {
   ): Promise<T> {
     const path = withQuery(subresource(addressOf(type, object.metadata), options), writeQuery(options));
     const body = { ...header(type), ...object };
-    return asObject<T>(await this.request({ method: "PUT", path, body, ...callOf(options) }));
+    const answer = await this.request({ method: "PUT", path, body, ...callOf(options) });
+    return this.#written(type, asObject<T>(answer), options);
   }
 
   async patch<T extends KubeObject>(
@@ -148,7 +152,7 @@ class RestClient implements KubeClient {
         isRepeatable: !isJson,
         ...callOf(options),
       });
-      return asObject<T>(answer);
+      return this.#written(type, asObject<T>(answer), options);
     } catch (error) {
       throw isJson && isFailedTest(error) ? testFailed(error) : error;
     }
@@ -169,7 +173,7 @@ class RestClient implements KubeClient {
       isRepeatable: true,
       ...callOf(options),
     });
-    return asObject<T>(answer);
+    return this.#written(type, asObject<T>(answer), options);
   }
 
   async delete<T extends KubeObject>(
@@ -286,10 +290,28 @@ class RestClient implements KubeClient {
     this.#transport.close();
   }
 
+  onWritten<T extends KubeObject>(type: ResourceType<T>, listener: (object: T) => void): () => void {
+    const key = kindKey(type);
+    const listeners = this.#writeListeners.get(key) ?? new Set();
+    this.#writeListeners.set(key, listeners);
+    listeners.add(listener as (object: KubeObject) => void);
+    return () => listeners.delete(listener as (object: KubeObject) => void);
+  }
+
+  #written<T extends KubeObject>(type: ResourceType<T>, object: T, options: WriteOptions): T {
+    // Other subresources are answered with something else than the object.
+    if (options.dryRun !== true && (options.subresource ?? "status") === "status") {
+      for (const listener of this.#writeListeners.get(kindKey(type)) ?? []) listener(object);
+    }
+    return object;
+  }
+
   #count(method: string, code: string): void {
     this.#metrics?.requests.inc({ method, code });
   }
 }
+
+const kindKey = ({ apiVersion, plural }: ResourceType<KubeObject>): string => `${apiVersion}/${plural}`;
 
 const never = new AbortController().signal;
 
