@@ -9,15 +9,21 @@ import { diskStorage } from "../recording/storage.ts";
  */
 export class NamespaceKeys {
   readonly #folder: string;
+  readonly #isReadOnly: boolean;
   readonly #wrappingKeys: readonly Buffer[];
   readonly #keys = new Map<string, Promise<Buffer>>();
 
   /** The first wrapping key wraps; the others only unwrap, so that it can be changed. */
-  constructor(folder: string, wrappingKeys: readonly Buffer[]) {
+  constructor(
+    folder: string,
+    wrappingKeys: readonly Buffer[],
+    options: { readonly isReadOnly?: boolean } = {},
+  ) {
     if (wrappingKeys.length === 0 || wrappingKeys.some((key) => key.length !== keyBytes)) {
       throw new Error(`a wrapping key is ${keyBytes} bytes`);
     }
     this.#folder = folder;
+    this.#isReadOnly = options.isReadOnly === true;
     this.#wrappingKeys = wrappingKeys;
   }
 
@@ -44,7 +50,7 @@ export class NamespaceKeys {
       return undefined;
     });
     if (stored === undefined) {
-      if (!create) throw new Error(`the key of namespace ${namespace} is gone`);
+      if (!create || this.#isReadOnly) throw new Error(`the key of namespace ${namespace} is gone`);
       const key = randomBytes(keyBytes);
       await this.#store(path, namespace, key);
       return key;
@@ -55,7 +61,7 @@ export class NamespaceKeys {
     for (const [place, wrapping] of this.#wrappingKeys.entries()) {
       const key = open256(wrapping, bytes, aadOf(namespace));
       if (key === undefined) continue;
-      if (place > 0) await this.#store(path, namespace, key);
+      if (place > 0 && !this.#isReadOnly) await this.#store(path, namespace, key);
       return key;
     }
     throw new Error(`no wrapping key opens the key of namespace ${namespace}`);

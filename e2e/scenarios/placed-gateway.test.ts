@@ -1,0 +1,324 @@
+/** A gateway as the operator places it: policy over the control stream, recordings at the recorder, real PostgreSQL. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Bundle, SessionReport } from "@sallyport/control";
+import { loadManifests } from "@sallyport/crds";
+import { loadPublicKey } from "@sallyport/sidecar";
+import { readVolume } from "@sallyport/sidecar/recorder-volume";
+import pg from "pg";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { startControlPlane, type TestControlPlane } from "../targets/control-plane.ts";
+import { type GatewayProcess, sallyportCommand, spawnGateway } from "../targets/gateway.ts";
+import { freePort, type PostgresServer, startPostgres } from "../targets/postgres.ts";
+import { LocalIssuer } from "../targets/tokens.ts";
+
+let server: PostgresServer;
+let plane: TestControlPlane;
+let folder: string;
+let port: number;
+let gateway: GatewayProcess;
+let starting: Promise<GatewayProcess>;
+let recorder: RecorderProcess;
+let recorderPort: number;
+let tokenFile: string;
+let revision = 0;
+const reports: SessionReport[] = [];
+const issuer = new LocalIssuer("sallyport-test", "sallyport:default/shop");
+
+beforeAll(async () => {
+  [server, plane] = await Promise.all([
+    startPostgres({ tls: true }),
+    startControlPlane({ events: { sessions: (_, some) => reports.push(...some) } }),
+  ]);
+  folder = await mkdtemp(join(tmpdir(), "sallyport-placed-"));
+  [port, recorderPort] = [await freePort(), await freePort()];
+  tokenFile = await plane.gatewayPod("default/shop", "uid-1");
+  recorder = await startRecorder();
+  const secret = join(folder, "secrets/shop");
+  await mkdir(secret, { recursive: true });
+  await writeFile(join(secret, "username"), server.superuser);
+  await writeFile(join(secret, "password"), server.password);
+  await writeFile(join(secret, "ca.crt"), server.caPem);
+  starting = spawnGateway({
+    configDir: folder,
+    stateDir: join(folder, "state"),
+    port,
+    readyMs: 30_000,
+    args: [
+      ...["--secrets", join(folder, "secrets")],
+      ...["--control", plane.address, "--control-ca", plane.caFile, "--control-token", tokenFile],
+      ...["--recorder", `127.0.0.1:${recorderPort}`, "--resource", "default/shop"],
+      ...["--listen-port", String(port), "--policy-max-age", "3", "--drain", "2"],
+    ],
+  });
+});
+afterAll(async () => {
+  await gateway?.stop();
+  recorder?.child.kill("SIGKILL");
+  await plane?.stop();
+  await server?.stop();
+  await rm(folder, { recursive: true, force: true });
+});
+
+test("the port answers 57P03 until there is policy, and lets people in when there is", async () => {
+  await until(() => reached(port));
+  await expect(connect()).rejects.toMatchObject({ code: "57P03" });
+  await publish(policy(["read", "write", "define"]));
+  plane.bundles.markComplete();
+  gateway = await starting;
+  const client = await connect();
+  expect((await client.query("select 1 as one")).rows).toEqual([{ one: 1 }]);
+  await client.end();
+});
+
+test("the certificate that clients verify is the operator's", async () => {
+  const ca = await readFile(join(plane.folder, "serving-ca.crt"), "utf8");
+  await until(async () => {
+    const client = await connect({ ssl: { ca } }).catch(() => undefined);
+    await client?.end();
+    return client !== undefined;
+  });
+});
+
+test("a change of policy reaches a live session within a second", async () => {
+  const client = await connect();
+  await client.query("create table if not exists notes (id int)");
+  await client.query("insert into notes values (1)");
+  const start = performance.now();
+  await publish(policy(["read"]));
+  await until(() => client.query("insert into notes values (2)").then(no, isDenied));
+  expect(performance.now() - start).toBeLessThan(1_000);
+  await client.query("select * from notes");
+  await publish(policy(["read", "write", "define"]));
+  await until(() => client.query("insert into notes values (3)").then(yes, no));
+  await client.end();
+});
+
+test("a session with a denied statement is reported at once, and its end with the final hash", async () => {
+  const { client, id } = await denied();
+  await client.end();
+  await until(() => reports.some((report) => report.id === id && report.state === "Ended"));
+  const ended = reports.findLast((report) => report.id === id);
+  expect(ended).toMatchObject({ user: "local:alice", refused: 1, account: server.superuser });
+  expect(ended?.finalHash).toMatch(/^[0-9a-f]{64}$/);
+});
+
+test("the operator can end a live session", async () => {
+  const { client, id } = await denied();
+  const ended = new Promise((resolve) => client.once("end", resolve));
+  client.on("error", () => undefined);
+  plane.server.endSession("default/shop", id, "deleted");
+  await ended;
+});
+
+test("a gateway's own token is nobody's password", async () => {
+  const { publicKeyPem } = issuer;
+  expect(publicKeyPem).toContain("PUBLIC KEY");
+  const password = issuer.token({
+    user: "alice",
+    claims: { aud: ["sallyport:default/shop", "control.sallyport.dev"] },
+  });
+  await expect(connect({ password })).rejects.toMatchObject({ code: "28000" });
+  await expect(connect({ password: await readFile(tokenFile, "utf8") })).rejects.toMatchObject({
+    code: "28000",
+  });
+});
+
+test("while the recorder is down Required refuses; killed again and again it loses nothing acknowledged", async () => {
+  await publish(policy(["read", "write", "define"]));
+  const client = await connect();
+  await client.query("create table if not exists kept (n int)");
+  const ran: number[] = [];
+  let n = 0;
+  for (let round = 0; round < 5; round++) {
+    const killed = new Promise<void>((resolve) => {
+      setTimeout(
+        () => {
+          recorder.child.once("exit", () => resolve());
+          recorder.child.kill("SIGKILL");
+        },
+        100 + round * 37,
+      );
+    });
+    // `define` is recorded durably before it runs: each that ran must be on the recorder's disk.
+    for (let hasEnded = false; !hasEnded; n++) {
+      await client.query(`create table t_${n} ()`).then(
+        () => ran.push(n),
+        (error: { code?: string }) => {
+          expect(error.code).toBe("57P03");
+          hasEnded = true;
+        },
+      );
+    }
+    await killed;
+    await expect(client.query("create table refused ()")).rejects.toMatchObject({ code: "57P03" });
+    recorder = await startRecorder();
+    await until(() => client.query("create table if not exists back ()").then(yes, no));
+  }
+  await client.end();
+  expect(ran.length).toBeGreaterThan(5);
+  const text = await recorded();
+  const missing = ran.filter((each) => !text.includes(`create table t_${each} ()`));
+  expect(missing).toEqual([]);
+  const found = await server.query("select count(*)::int as n from pg_tables where tablename like 't\\_%'");
+  expect(found).toEqual([{ n: ran.length }]);
+  await until(() => verified().then(({ ok }) => ok));
+});
+
+test("without the operator sessions go on, and nobody new is let in once policy is too old", async () => {
+  const client = await connect();
+  plane.server.stop();
+  await client.query("select 1");
+  await until(() => connect().then((other) => other.end().then(no), isUnavailable));
+  expect((await client.query("select 2 as two")).rows).toEqual([{ two: 2 }]);
+  await client.end();
+});
+
+async function recorded(): Promise<string> {
+  const volume = await readVolume(join(folder, "volume"), [join(folder, "wrapping")]);
+  let text = "";
+  for (const session of await volume.sessions()) {
+    for await (const chunk of await volume.read(session)) text += chunk.toString();
+  }
+  return text;
+}
+
+async function verified() {
+  const volume = await readVolume(join(folder, "volume"), [join(folder, "wrapping")]);
+  return volume.verify(await loadPublicKey(join(folder, "recorder.pub.pem")));
+}
+
+function policy(operations: readonly string[]): string {
+  return JSON.stringify({
+    apiVersion: "sallyport.dev/v1alpha1",
+    kind: "AccessPolicy",
+    metadata: { name: "alice", namespace: "default" },
+    spec: {
+      resources: { names: ["shop"] },
+      subjects: [{ user: "local:alice" }],
+      rules: [{ name: "some", match: { operations: [...operations, "session"] }, action: "Allow" }],
+    },
+  });
+}
+
+/** Publishes the resource, its provider and a policy, with the defaults that the API server would fill in. */
+async function publish(policies: string): Promise<void> {
+  const texts = [
+    policies,
+    JSON.stringify({
+      apiVersion: "sallyport.dev/v1alpha1",
+      kind: "ProtectedResource",
+      metadata: { name: "shop", namespace: "default" },
+      spec: {
+        protocol: "postgres",
+        endpoint: { host: server.host, port: server.port },
+        tls: { upstream: { mode: "verify-full", caRef: { name: "shop" } } },
+        credentials: [{ name: "shop", secretRef: { name: "shop" } }],
+        identity: { providers: ["local"] },
+      },
+    }),
+    JSON.stringify({
+      apiVersion: "sallyport.dev/v1alpha1",
+      kind: "IdentityProvider",
+      metadata: { name: "local" },
+      spec: {
+        type: "local",
+        prefix: "local:",
+        local: { issuer: "sallyport-test", publicKeys: [issuer.publicKeyPem] },
+      },
+    }),
+  ];
+  const place = await mkdtemp(join(folder, "manifests-"));
+  await Promise.all(texts.map((text, index) => writeFile(join(place, `${index}.yaml`), text)));
+  const { documents, problems } = await loadManifests(place);
+  expect(problems).toEqual([]);
+  const bundle: Bundle = {
+    revision: { all: String(++revision) },
+    documents: documents.map(({ object }) => ({
+      key: `${object.kind}/${object.metadata.namespace ?? ""}/${object.metadata.name}`,
+      json: JSON.stringify({ ...object, metadata: { ...object.metadata, generation: revision } }),
+    })),
+  };
+  plane.bundles.set("default/shop", bundle);
+}
+
+async function connect(change: pg.ClientConfig = {}): Promise<pg.Client> {
+  const client = new pg.Client({
+    host: "localhost",
+    port,
+    user: "shop",
+    database: server.database,
+    password: issuer.token({ user: "alice" }),
+    ssl: { rejectUnauthorized: false },
+    ...change,
+  });
+  await client.connect();
+  return client;
+}
+
+/** A live session that was denied something, and the id under which the gateway reports it. */
+async function denied(): Promise<{ readonly client: pg.Client; readonly id: string }> {
+  const before = new Set(reports.map(({ id }) => id));
+  const client = await connect();
+  await client.query("grant select on notes to public").catch(() => undefined);
+  const isNew = ({ id, state }: SessionReport) => state === "Live" && !before.has(id);
+  await until(() => reports.some(isNew));
+  return { client, id: reports.find(isNew)?.id ?? "" };
+}
+
+const yes = () => true;
+const no = () => false;
+const isDenied = (error: { code?: string }) => error.code === "42501";
+const isUnavailable = (error: { code?: string }) => error.code === "57P03";
+
+async function reached(at: number): Promise<boolean> {
+  const client = new pg.Client({
+    host: "localhost",
+    port: at,
+    user: "x",
+    ssl: { rejectUnauthorized: false },
+  });
+  client.on("error", () => undefined);
+  return client.connect().then(yes, (error: { code?: string }) => error.code !== "ECONNREFUSED");
+}
+
+interface RecorderProcess {
+  readonly child: ChildProcess;
+  logs(): string;
+}
+
+async function startRecorder(): Promise<RecorderProcess> {
+  const wrapping = join(folder, "wrapping");
+  await writeFile(wrapping, randomBytes(32), { flag: "wx" }).catch(() => undefined);
+  const gatewayCa = join(folder, "gateway-ca.crt");
+  await writeFile(gatewayCa, plane.gatewayCaPem);
+  const child = spawn(
+    process.execPath,
+    [
+      ...sallyportCommand,
+      "recorder",
+      ...["--volume", join(folder, "volume"), "--tls", await plane.serverFolder(), "--gateway-ca", gatewayCa],
+      ...["--signing-key", join(folder, "recorder.key.pem"), "--wrapping-keys", wrapping],
+      ...["--listen", `127.0.0.1:${recorderPort}`, "--api", "127.0.0.1:0"],
+    ],
+    { stdio: ["ignore", "pipe", "pipe"], env: { PATH: process.env.PATH } },
+  );
+  let logs = "";
+  const collect = (text: string) => {
+    logs += text;
+  };
+  child.stdout.setEncoding("utf8").on("data", collect);
+  child.stderr.setEncoding("utf8").on("data", collect);
+  await until(() => {
+    if (child.exitCode !== null) throw new Error(`the recorder ended: ${logs}`);
+    return logs.includes("the recorder is ready");
+  });
+  return { child, logs: () => logs };
+}
+
+async function until(isTrue: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await isTrue())) await new Promise((resolve) => setTimeout(resolve, 20));
+}
