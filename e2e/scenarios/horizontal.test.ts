@@ -220,7 +220,7 @@ describe.each([1, 2])("with %i process(es)", (processes) => {
     const verified = await vi.waitFor(
       async () => {
         const found = await verifyRecordings(gateway.recordingDir, key);
-        expect(found.sessions.filter(({ status }) => status === "ok").length).toBeGreaterThan(10);
+        expect(found.sessions.filter(({ status }) => status === "ok").length).toBeGreaterThan(4);
         return found;
       },
       { timeout: 10_000 },
@@ -228,7 +228,9 @@ describe.each([1, 2])("with %i process(es)", (processes) => {
     expect(verified).toMatchObject({ ok: true });
     const sessions = await listSessions(gateway.recordingDir);
     expect(sessions).toHaveLength(verified.sessions.length);
-    const lost = sessions.findLast(({ path }) => processes === 1 || path.startsWith("processes/1/"));
+    const lost = sessions.find(
+      ({ path, state }) => state === "closed" && (processes === 1 || path.startsWith("processes/1/")),
+    );
     await rm(join(gateway.recordingDir, lost?.path ?? ""));
     const after = await verifyRecordings(gateway.recordingDir, key);
     expect(after.ok).toBe(false);

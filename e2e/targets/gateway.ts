@@ -73,7 +73,7 @@ export async function spawnGateway(place: GatewayPlace): Promise<GatewayProcess>
   child.once("exit", () => process.off("exit", atExit));
   const adminUrl = `http://127.0.0.1:${adminPort}`;
   try {
-    await becomesReady(child, `${adminUrl}/readyz`, place.readyMs ?? 15_000);
+    await becomesReady(child, `${adminUrl}/readyz`, place.readyMs ?? 45_000);
   } catch (error) {
     await end(child, "SIGKILL");
     throw new Error(`the gateway did not become ready\n${logs}`, { cause: error });
@@ -147,7 +147,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     configDir,
     port,
     stateDir: join(home, "state"),
-    args: ["--drain", "2", ...(options.args ?? [])],
+    args: ["--drain", "2", ...severalProcesses(), ...(options.args ?? [])],
     ...(options.program ? { program: options.program } : {}),
     ...(options.wrapper ? { wrapper: options.wrapper } : {}),
     ...(options.environment ? { environment: options.environment } : {}),
@@ -183,6 +183,12 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       return code;
     },
   };
+}
+
+/** SALLYPORT_TEST_PROCESSES=2: the same scenarios in front of several processes. */
+function severalProcesses(): readonly string[] {
+  const count = process.env.SALLYPORT_TEST_PROCESSES;
+  return count === undefined ? [] : ["--processes", count];
 }
 
 /** JSON is YAML, so the manifests that are made here need no YAML library. */

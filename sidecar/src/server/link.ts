@@ -14,7 +14,8 @@ interface Waiting {
   readonly timer: NodeJS.Timeout;
 }
 
-const answerMs = 5_000;
+/** Longer than a cancel request may take upstream. */
+const answerMs = 15_000;
 const waitingMax = 20_000;
 
 /** One side: asks the other what `Theirs` lists, and answers by `mine`. */
@@ -33,6 +34,7 @@ export class Link<Theirs extends Answers> {
   ask<Name extends keyof Theirs & string>(
     name: Name,
     argument: Parameters<Theirs[Name]>[0],
+    waitMs = answerMs,
   ): Promise<Awaited<ReturnType<Theirs[Name]>>> {
     return new Promise((resolve, reject) => {
       if (this.waiting.size >= waitingMax) {
@@ -41,7 +43,7 @@ export class Link<Theirs extends Answers> {
       }
       this.last += 1;
       const id = this.last;
-      const timer = setTimeout(() => this.settle(id, undefined, "no answer in time"), answerMs);
+      const timer = setTimeout(() => this.settle(id, undefined, "no answer in time"), waitMs);
       timer.unref();
       // The type of the answer is the one that the other side's table gives for this name.
       const answer = resolve as (value: unknown) => void;

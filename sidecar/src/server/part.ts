@@ -38,7 +38,7 @@ export async function runPart(
   });
   // A terminal's Ctrl-C reaches every process of the group; the first one says when to stop.
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => undefined);
-  const { certificate, isFirst } = await first.ask("hello", null);
+  const { certificate, isFirst } = await first.ask("hello", null, startMs);
   gateway = new Gateway(configuration, log, {
     process: number,
     shared: sharedBy(first),
@@ -54,6 +54,9 @@ export async function runPart(
   if (process.connected) process.disconnect();
   return 0;
 }
+
+/** The first to listen is waited for, and it reads the manifests before. */
+const startMs = 60_000;
 
 function sharedBy(first: Link<FirstAnswers>): SharedState {
   return {

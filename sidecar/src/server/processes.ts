@@ -21,7 +21,10 @@ import { type CancelOrder, LocalState, type LoginAttempt } from "./shared-state.
 
 /** What the first process answers the others. */
 export type FirstAnswers = {
-  readonly hello: (none: null) => { readonly certificate: ServingCertificate; readonly isFirst: boolean };
+  readonly hello: (none: null) => Promise<{
+    readonly certificate: ServingCertificate;
+    readonly isFirst: boolean;
+  }>;
   readonly ready: (listening: readonly Listening[]) => void;
   readonly enter: (request: { readonly user: string; readonly max: number | null }) => Promise<boolean>;
   readonly leave: (user: string) => void;
@@ -73,6 +76,7 @@ export class Processes {
   private admin: Server | undefined;
   private notReady: string | undefined = "starting";
   private listening: readonly Listening[] = [];
+  private firstReady: Promise<void> = Promise.resolve();
   private hasStarted = false;
   private isStopping = false;
 
@@ -87,15 +91,16 @@ export class Processes {
     );
   }
 
-  /** Starts all processes, one ahead of the others: it finds what is wrong before there are many to say so. */
+  /** Starts all processes; all load at once, and one opens its listeners ahead of the others. */
   async start(): Promise<void> {
     const { state, listen, tlsNames, processes, adminHost, adminPort } = this.configuration;
     await mkdir(state, { recursive: true, mode: 0o700 });
     await loadSigningKey(join(state, "recording.key.pem"), { create: true });
     this.certificate = await issueServingCertificate(state, [listen, ...tlsNames]);
     await this.readHeads();
-    await this.fork(0);
-    await Promise.all(Array.from({ length: processes - 1 }, (_, index) => this.fork(index + 1)));
+    this.firstReady = this.fork(0);
+    const others = Array.from({ length: processes - 1 }, (_, index) => this.fork(index + 1));
+    await Promise.all([this.firstReady, ...others]);
     await this.peers?.listenAsConfigured(this.configuration);
     this.admin = await serveAdmin({
       host: adminHost,
@@ -181,7 +186,9 @@ export class Processes {
   private answersTo(number: number, sessions: Map<string, number>, onReady: () => void): FirstAnswers {
     const { state } = this;
     return {
-      hello: () => {
+      hello: async () => {
+        // One finds what is wrong before there are many to say so, and its log is there to name the others' recordings.
+        if (number !== 0) await this.firstReady;
         if (this.certificate === undefined) throw new Error("there is no certificate yet");
         return { certificate: this.certificate, isFirst: number === 0 && !this.hasStarted };
       },

@@ -25,9 +25,7 @@ interface LiveKey {
 const randomBits = 17;
 const processBits = 6;
 
-/** The highest number of a process, and of a replica, that keys can carry. */
-export const processMax = 2 ** processBits - 1;
-export const replicaMax = 255;
+const processMax = 2 ** processBits - 1;
 
 /** Keys of the live sessions of one resource in this process: what a CancelRequest names, and what to do then. */
 export class CancelKeys {
