@@ -6,6 +6,8 @@ import { runInNewContext } from "node:vm";
  * it and would not shrink before memory runs out. Takes some 50 ms, so it is for the start alone.
  */
 export function giveBackStartupMemory(): void {
+  // Little survives a transaction: to wake other threads for it costs more than they take over.
+  setFlagsFromString("--no-parallel-scavenge");
   // V8 puts `gc` into contexts that are made while the flag is set; ours stays without it.
   setFlagsFromString("--expose-gc");
   const collect: unknown = runInNewContext("globalThis.gc");
