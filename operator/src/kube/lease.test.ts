@@ -155,6 +155,23 @@ test("a failure of what leads is handed on, and the lease is given back", async 
   expect(holder()).toBe("");
 });
 
+test("a lease whose taking was cut off by the end of the process is given back all the same", async () => {
+  let isCut = false;
+  const taker = elect("a");
+  api.fault = ({ method }) => {
+    if (method !== "POST" || isCut) return undefined;
+    isCut = true;
+    const metadata = { name: "operator", namespace: "system" };
+    api.put(path, { metadata, spec: { holderIdentity: "a", leaseDurationSeconds: 6 } });
+    taker.stop.abort();
+    return { kind: "no-answer" };
+  };
+  await taker.ended;
+  expect(isCut).toBe(true);
+  expect(taker.led).toHaveLength(0);
+  expect(holder()).toBe("");
+});
+
 test("two runs of one pod have two identities", () => {
   expect(leaseIdentity("pod")).toMatch(/^pod_[-0-9a-f]{36}$/);
   expect(leaseIdentity("pod")).not.toBe(leaseIdentity("pod"));

@@ -58,6 +58,7 @@ export class LeaderElection {
   /** What was last seen, and when by our own clock: no other clock decides who leads. */
   #seen: { readonly version: string; readonly at: number } | undefined;
   #isLeader = false;
+  #mayHold = false;
 
   constructor(options: LeaderElectionOptions) {
     this.#options = options;
@@ -77,7 +78,11 @@ export class LeaderElection {
   async run(signal: AbortSignal, lead: (signal: AbortSignal) => Promise<void>): Promise<void> {
     const { name, log, metrics } = this.#options;
     metrics?.leader.set({ name }, 0);
-    if (!(await this.#acquire(signal))) return;
+    if (!(await this.#acquire(signal))) {
+      // A write that the signal cut off may have taken it.
+      if (this.#mayHold) await this.#release();
+      return;
+    }
     this.#isLeader = true;
     metrics?.leader.set({ name }, 1);
     log.info({ lease: name }, "leading");
@@ -151,6 +156,7 @@ export class LeaderElection {
       renewTime: now,
     };
     if (found === undefined) {
+      this.#mayHold = true;
       const lease = {
         metadata: { name, namespace },
         spec: { ...spec, acquireTime: now, leaseTransitions: 0 },
@@ -161,6 +167,7 @@ export class LeaderElection {
     const holder = found.spec?.holderIdentity ?? "";
     const isOurs = holder === identity;
     if (!isOurs && holder !== "" && !this.#isExpired(found)) return false;
+    this.#mayHold = true;
     await client.replace(
       leases,
       {
