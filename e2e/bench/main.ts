@@ -4,6 +4,7 @@
  */
 import { parseArgs } from "node:util";
 import { buildBundle } from "./bundle.ts";
+import { controlStream } from "./control.ts";
 import { idleConnections, memory, timeToReady } from "./footprint.ts";
 import { profiles } from "./profile.ts";
 import { describeMachine, keepInDocument, keepResults, type Row, table } from "./report.ts";
@@ -23,6 +24,7 @@ const works: readonly Work[] = [
   { name: "Durable", measure: durableSelects },
   { name: "latency", measure: addedLatency },
   { name: "COPY and SELECT", measure: bulk },
+  { name: "control stream", measure: controlStream },
   { name: "ready", measure: ({ server }, { rounds }) => timeToReady(server, rounds) },
   { name: "memory", measure: memory },
   { name: "idle", measure: ({ server }) => idleConnections(server, 1_000) },
