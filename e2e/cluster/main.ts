@@ -3,7 +3,7 @@ import { rm } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { startApiServer } from "./api-server.ts";
 import { startCluster } from "./cluster.ts";
-import { nodeFolder, removeNode } from "./node.ts";
+import { nodeFolder, stopNode } from "./node.ts";
 import { livePid, processNames, stopProcesses } from "./processes.ts";
 
 const { positionals, values } = parseArgs({
@@ -28,7 +28,7 @@ switch (positionals[0]) {
     break;
   }
   case "down":
-    if (folder === nodeFolder) await removeNode();
+    if (folder === nodeFolder) await stopNode();
     else {
       await stopProcesses(folder, processNames(folder), 0);
       await rm(folder, { recursive: true, force: true });

@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { packImage } from "../image/pack.ts";
 import { accessCluster, type Cluster } from "./access.ts";
 import { serviceAccountIssuer, startControlPlane } from "./api-server.ts";
+import { claim } from "./claim.ts";
 import { createKeptFolder } from "./folder.ts";
 import { writeKubeconfig } from "./kubeconfig.ts";
 import { run } from "./kubectl.ts";
@@ -47,14 +48,48 @@ export async function startNode(): Promise<Cluster> {
   const hindrance = nodeHindrance();
   if (hindrance) throw new Error(hindrance);
   const bin = await clusterPrograms(nodeModules);
-  if (livePid(nodeFolder, "kubelet") !== undefined) return runningNode(bin);
-  await removeNode();
-  const folder = await createKeptFolder(nodeFolder);
+  // Two runs would take each other's node down.
+  const { release } = await claim(claimFile);
   try {
-    return await start(bin, folder);
+    const cluster = livePid(nodeFolder, "kubelet") === undefined ? await newNode(bin) : runningNode(bin);
+    return {
+      ...cluster,
+      close: async () => {
+        await cluster.close();
+        release();
+      },
+    };
   } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+/** Takes down what runs, once nobody uses it. */
+export async function stopNode(): Promise<void> {
+  const { release } = await claim(claimFile);
+  await removeNode();
+  release();
+}
+
+const claimFile = `${nodeFolder}.claim`;
+
+async function newNode(bin: string): Promise<Cluster> {
+  await removeNode();
+  try {
+    return await start(bin, await createKeptFolder(nodeFolder));
+  } catch (error) {
+    await printLogs();
     await removeNode();
     throw error;
+  }
+}
+
+/** What went wrong is in the logs, and those go with the folder. */
+async function printLogs(): Promise<void> {
+  const folder = join(nodeFolder, "log");
+  for (const name of await readdir(folder).catch(() => [])) {
+    console.error(`--- ${name}\n${(await readFile(join(folder, name), "utf8")).trim().slice(-1500)}`);
   }
 }
 
@@ -69,7 +104,7 @@ function runningNode(bin: string): Cluster {
 }
 
 /** Ends and removes whatever there is of a node: processes, containers, mounts, network, control groups. */
-export async function removeNode(): Promise<void> {
+async function removeNode(): Promise<void> {
   const folder = nodeFolder;
   if (!existsSync(folder)) return;
   // The kubelet first: it would start again what is ended.
