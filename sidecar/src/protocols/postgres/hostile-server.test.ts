@@ -133,6 +133,29 @@ describe("a message of the server", () => {
   });
 });
 
+describe("what the gateway says itself", () => {
+  test("waits for the end of the row that is on its way", async () => {
+    const session = openSession([]);
+    await session.send(client.query("SELECT 1"));
+    const row = server.dataRow("a long value");
+    session.reply(server.rowDescription(), row.subarray(0, 9));
+    session.session.interject(server.error("57P01", "goodbye"));
+    expect(session.session.isMidMessage).toBe(true);
+    session.reply(row.subarray(9), server.complete("SELECT 1"));
+    expect(session.received().map(({ type }) => type)).toEqual(["T", "D", "E", "C"]);
+  });
+
+  test("comes behind a row that has begun, where the server breaks the protocol next", async () => {
+    const session = openSession([]);
+    await session.send(client.query("SELECT 1"));
+    const row = server.dataRow("a long value");
+    session.reply(server.rowDescription(), row.subarray(0, 9));
+    expect(violation(() => session.reply(row.subarray(9), frame(0x7a, bytes())))).toBe("08P01");
+    expect(session.session.isMidMessage).toBe(false);
+    expect(session.received().map(({ type }) => type)).toEqual(["T", "D"]);
+  });
+});
+
 describe("what was refused", () => {
   const denied = [{ name: "no", match: { objects: ["public.orders"] }, action: "Deny" as const }];
   test.each([

@@ -277,7 +277,7 @@ async function converse(
     },
     statements,
   );
-  admitted.attach(relay, (kind, code) => relay.toClient(endFrame(kind, code)));
+  admitted.attach(relay, (kind, code) => session.interject(endFrame(kind, code)));
   try {
     const over = relay.run(session);
     if (upstream.rest.length > 0) session.fromUpstream(upstream.rest);
@@ -293,6 +293,8 @@ function finish(how: RelayEnd, client: Socket, upstream: UpstreamSession, sessio
   // A client that vanished in mid-statement must not leave it running.
   if (how.kind !== "upstreamClosed" && !session.isIdle) void cancelUpstream(upstream, undefined);
   upstream.socket.end(terminateFrame);
+  // An error in the middle of a row would read as a part of it: then the end of the connection must do.
+  if (session.isMidMessage) client.end();
   if (how.kind === "failed") throw how.error;
   if (how.kind === "upstreamClosed" && !client.destroyed && !session.sawFatal) {
     throw new GatewayError("upstreamUnreachable", { detail: "the server closed the connection" });

@@ -31,6 +31,8 @@ export class ServerHalf {
   /** What the command at the head of the queue has announced: rows, or the data of a COPY. */
   private announced: "nothing" | "rows" | "copy" = "nothing";
   private failedSinceReady = false;
+  /** What waits for the end of a message; a few notices at most. */
+  private readonly interjected: Buffer[] = [];
   /** The server ignores everything up to the next Sync. */
   private isServerSkipping = false;
   /** True once the server has ended the session with a FATAL error, which the client has seen. */
@@ -45,8 +47,12 @@ export class ServerHalf {
   take(chunk: Buffer): void {
     const whole = this.held.isEmpty ? chunk : this.held.add(chunk);
     if (whole === undefined) return;
-    this.read(whole);
-    if (!this.down.isEmpty) this.down.flush(this.options.toClient);
+    try {
+      this.read(whole);
+    } finally {
+      // Also where the server breaks the protocol: a message that has begun must end before an error can follow it.
+      if (!this.down.isEmpty) this.down.flush(this.options.toClient);
+    }
     const { boundOver } = this;
     if (boundOver !== undefined && this.streaming === 0) {
       this.boundOver = undefined;
@@ -54,6 +60,17 @@ export class ServerHalf {
     }
     if (this.state.bound !== undefined && this.state.isCopyingIn) this.state.wakeBound();
     this.state.wakeSettled();
+  }
+
+  /** True while the client has the beginning of a message whose end is still to come. */
+  get isMidMessage(): boolean {
+    return this.streaming > 0 && !this.isDropping;
+  }
+
+  /** Says something of the gateway's own, between two messages of the server and never within one. */
+  interject(bytes: Buffer): void {
+    if (this.isMidMessage) this.interjected.push(bytes);
+    else this.options.toClient(bytes);
   }
 
   private read(chunk: Buffer): void {
@@ -67,6 +84,7 @@ export class ServerHalf {
           if (this.isStreamingRows) this.recordRows(chunk, at, at + taken);
         }
         this.streaming -= taken;
+        if (this.streaming === 0) for (const bytes of this.interjected.splice(0)) this.down.own(bytes);
         at += taken;
         continue;
       }

@@ -39,6 +39,16 @@ export class PostgresSession {
     return this.server.sawFatal;
   }
 
+  /** True while a message of the server is half with the client: nothing else may be written to it. */
+  get isMidMessage(): boolean {
+    return this.server.isMidMessage;
+  }
+
+  /** Says something of the gateway's own to the client, at once or where the message on its way ends. */
+  interject(bytes: Buffer): void {
+    this.server.interject(bytes);
+  }
+
   /** True when the server owes nothing. */
   get isIdle(): boolean {
     return !this.state.mustSettle && !this.state.isCopyingIn;
