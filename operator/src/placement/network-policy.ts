@@ -28,6 +28,8 @@ function gatewayPolicy({ resource, server, providers, settings }: PlacementInput
   const { endpoint } = resource.spec;
   const egress: unknown[] = [
     { ports: [tcp(53), { protocol: "UDP", port: 53 }] },
+    // Policies see the port behind the Service, which name servers choose at will.
+    { to: [{ namespaceSelector: {}, podSelector: { matchLabels: { "k8s-app": "kube-dns" } } }] },
     { to: [system], ports: [tcp(portOf(settings.control)), tcp(settings.recorderPort)] },
   ];
   if (server !== undefined) {

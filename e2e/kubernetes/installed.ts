@@ -1,0 +1,144 @@
+/** The product as a user installs it: the chart, on the live cluster, in its own namespace. */
+import { chown, mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { ClusterAccess } from "../cluster/access.ts";
+import { run } from "../cluster/kubectl.ts";
+import { waitFor } from "../cluster/processes.ts";
+import { gatewayImageName } from "../image/gateway.ts";
+import type { LocalIssuer } from "../targets/tokens.ts";
+import type { KubernetesObject, Scenario } from "./scenario.ts";
+
+/** Where operator and recorder run. */
+export const systemNamespace = "sallyport-system";
+
+const chart = join(import.meta.dirname, "../../charts/sallyport");
+const [repository, tag] = gatewayImageName.split(":") as [string, string];
+const apiVersion = "sallyport.dev/v1alpha1";
+/** Where the node's recordings lie, as long as the cluster brings no storage of its own. */
+const recordings = "/var/tmp/sallyport-recordings";
+
+/** helm, for the cluster of a scenario. */
+export async function helm(cluster: ClusterAccess, ...argv: readonly string[]): Promise<string> {
+  // It is built beside kubectl; a given cluster's user has it on the path.
+  const beside = join(cluster.kubectl.program, "../helm");
+  const program = (await run("test", ["-x", beside])).code === 0 ? beside : "helm";
+  const flags = ["--kubeconfig", cluster.kubeconfig, "--namespace", systemNamespace];
+  const { code, stdout, stderr } = await run(program, [...flags, ...argv]);
+  if (code !== 0) throw new Error(`helm ${argv.join(" ")}: ${stderr}`);
+  return stdout;
+}
+
+/** Installs the chart where it is not, and waits until operator and recorder are ready. */
+export async function install(cluster: ClusterAccess, ...more: readonly string[]): Promise<void> {
+  await cluster.kubectl.apply([
+    {
+      apiVersion: "v1",
+      kind: "Namespace",
+      metadata: { name: systemNamespace, labels: { "pod-security.kubernetes.io/enforce": "restricted" } },
+    },
+  ]);
+  if ((await cluster.kubectl("get", "storageclass", "-o", "name")).trim() === "") await storage(cluster);
+  await helm(
+    cluster,
+    ...["upgrade", "--install", "sallyport", chart],
+    ...["--set", `image.repository=${repository},image.tag=${tag},image.pullPolicy=Never`],
+    ...["--set", "recorder.storage.size=1Gi,recorder.reserveBytes=1048576,gateway.drainSeconds=2"],
+    ...more,
+  );
+  const rollout = ["-n", systemNamespace, "rollout", "status", "--timeout=120s"];
+  await cluster.kubectl(...rollout, "deployment/sallyport-operator");
+  await cluster.kubectl(...rollout, "statefulset/sallyport-recorder");
+  // A webhook's bundle and the policies bind some moments after they were written.
+  await waitFor("admission to answer", async () => {
+    const bundle = await cluster.kubectl(
+      ...[
+        "get",
+        "mutatingwebhookconfiguration",
+        "sallyport",
+        "-o",
+        "jsonpath={.webhooks[0].clientConfig.caBundle}",
+      ],
+    );
+    return bundle === "" ? undefined : true;
+  });
+}
+
+/** The node has no storage of its own: a folder that the recorder's user may write to. */
+async function storage(cluster: ClusterAccess): Promise<void> {
+  await mkdir(recordings, { recursive: true });
+  await chown(recordings, 65532, 65532);
+  const found = await cluster.kubectl.try(undefined, "get", "pv", "sallyport-recordings");
+  if (found.code === 0) return;
+  await cluster.kubectl.apply([
+    {
+      apiVersion: "v1",
+      kind: "PersistentVolume",
+      metadata: { name: "sallyport-recordings" },
+      spec: {
+        capacity: { storage: "1Gi" },
+        accessModes: ["ReadWriteOnce"],
+        persistentVolumeReclaimPolicy: "Retain",
+        hostPath: { path: recordings },
+      },
+    },
+  ]);
+}
+
+/** A provider whose key is the test's. */
+export function localProvider(name: string, issuer: LocalIssuer, issuerName: string): KubernetesObject {
+  return {
+    ...{ apiVersion, kind: "IdentityProvider", metadata: { name } },
+    spec: {
+      type: "local",
+      prefix: `${name}:`,
+      local: { issuer: issuerName, publicKeys: [issuer.publicKeyPem] },
+    },
+  };
+}
+
+/** A ProtectedResource for a database of `objects.ts`. */
+export function protectedResource(
+  name: string,
+  provider: string,
+  spec: Readonly<Record<string, unknown>> = {},
+): KubernetesObject {
+  return {
+    ...{ apiVersion, kind: "ProtectedResource", metadata: { name } },
+    spec: {
+      protocol: "postgres",
+      endpoint: { serviceRef: { name, port: 5432 } },
+      tls: { upstream: { mode: "disable" } },
+      credentials: [{ name: "main", secretRef: { name: `${name}-credential` } }],
+      identity: { providers: [provider] },
+      ...spec,
+    },
+  };
+}
+
+/** An AccessPolicy. */
+export function accessPolicy(name: string, spec: Readonly<Record<string, unknown>>): KubernetesObject {
+  return { apiVersion, kind: "AccessPolicy", metadata: { name }, spec };
+}
+
+/** Waits until a resource's condition is what it should be. */
+export async function condition(
+  scenario: Scenario,
+  resource: string,
+  type: string,
+  status: string,
+  reason?: string,
+): Promise<void> {
+  const wanted = reason === undefined ? `${type}=${status}` : `${type}=${status}/${reason}`;
+  let last = "";
+  try {
+    await waitFor(`${resource} to have ${wanted}`, async () => {
+      last = await scenario.kubectl(
+        ...["get", resource, "-o"],
+        "jsonpath={range .status.conditions[*]}{.type}={.status}/{.reason} {end}",
+      );
+      return last.split(" ").some((one) => one === wanted || one.startsWith(`${wanted}/`)) || undefined;
+    });
+  } catch (error) {
+    throw new Error(`${wanted} was waited for; there is ${last}`, { cause: error });
+  }
+}
