@@ -3,6 +3,11 @@ import { type RecorderConfiguration, readRecorderConfiguration } from "./configu
 import { RecorderProcess } from "./recorder-process.ts";
 import { inClusterReviews, kubeReviews } from "./reviews.ts";
 
+export { NamespaceKeys } from "./namespace-keys.ts";
+export { RecordingVolume, type VolumeOptions } from "./recording-volume.ts";
+export { type ReplayApiOptions, serveReplay } from "./replay-api.ts";
+export { kubeReviews, type Reviews, type ReviewsOptions } from "./reviews.ts";
+
 /** Runs the recorder until SIGTERM or SIGINT; resolves with the process's exit code. */
 export async function runRecorder(flags: Readonly<Record<string, string | undefined>>): Promise<number> {
   let configuration: RecorderConfiguration;
