@@ -131,7 +131,7 @@ export class SessionJournal implements SessionRecording {
   #bytes = 0;
   /** The verdict encoded last: most sessions repeat one. */
   #lastVerdict: Verdict | undefined;
-  #lastEncoding: Uint8Array = Buffer.alloc(0);
+  #lastEncoding: Uint8Array = nothing;
   #rowsCommand = -1;
   #rowsLeft = 0;
   #events = 0;
@@ -405,6 +405,7 @@ export class SessionJournal implements SessionRecording {
 }
 
 const done = Promise.resolve();
+const nothing = new Uint8Array(0);
 
 /** What the data path is told: the system's code, and no path or content. */
 export function recordingFailure(error: Error): Error {
