@@ -6,7 +6,14 @@ import { Histogram, type Registry } from "prom-client";
 import { CertificateStore, injectCaBundle } from "./certificates/index.ts";
 import type { OperatorConfiguration } from "./configuration.ts";
 import { BundleStore, ControlServer, GatewayAuthenticator } from "./control/index.ts";
-import { Bundler, certificateSigner, gatewayProof, SessionWriter } from "./gateways/index.ts";
+import {
+  Bundler,
+  certificateSigner,
+  gatewayProof,
+  ReportExchange,
+  reportsLabel,
+  SessionWriter,
+} from "./gateways/index.ts";
 import {
   eventRecorder,
   type KubeClient,
@@ -15,9 +22,11 @@ import {
   type Log,
   leaseIdentity,
   pause,
+  Reflector,
   refOf,
+  type UntypedObject,
 } from "./kube/index.ts";
-import { controllers, PolicyBook, watches } from "./resources/index.ts";
+import { controllers, kinds, PolicyBook, watches } from "./resources/index.ts";
 import { connectReview, podInjection, policyReview, WebhookServer } from "./webhook/index.ts";
 
 /** What an operator process is made of. */
@@ -42,6 +51,8 @@ export class Operator {
   readonly #bundler: Bundler;
   readonly #control: ControlServer;
   readonly #sessions: SessionWriter;
+  readonly #exchange: ReportExchange;
+  readonly #exchanged: Reflector<UntypedObject>;
   /** Ends with the process: what serves outlives the loops, so that what is in work can be finished. */
   readonly #over = new AbortController();
   #admin: Server | undefined;
@@ -123,8 +134,28 @@ export class Operator {
       signCertificate: certificateSigner(this.#certificates, caches, clusterDomain),
       events: {
         sessions: (resource, reports) => this.#sessions.take(resource, reports),
-        changed: (resource) => this.#controllers.gatewayReported(refOf(resource)),
+        changed: (resource) => {
+          this.#exchange.note(resource);
+          this.#controllers.gatewayReported(refOf(resource));
+        },
       },
+      log,
+    });
+    this.#exchanged = new Reflector({
+      client,
+      type: kinds.configMap,
+      selection: { namespace, labelSelector: reportsLabel },
+      log,
+      metrics,
+    });
+    this.#exchange = new ReportExchange({
+      client,
+      namespace,
+      podName,
+      prefix,
+      own: this.#control,
+      others: this.#exchanged,
+      onChange: (resource) => this.#controllers.gatewayReported(resource),
       log,
     });
     // Deleting a live session's object ends its connection, on whichever replica the gateway is connected to.
@@ -146,7 +177,7 @@ export class Operator {
       client,
       caches,
       book: this.#book,
-      reports: this.#control,
+      reports: this.#exchange,
       events,
       settings,
       controlCa: () => this.#certificates.held?.serverCa,
@@ -188,6 +219,8 @@ export class Operator {
       this.#certificates.run(inner.signal),
       this.#events.run(inner.signal),
       this.#handOut(inner.signal),
+      this.#exchanged.run(inner.signal),
+      this.#exchange.run(inner.signal),
       this.#followFolder(inner.signal),
     ]);
     try {
