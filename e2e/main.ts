@@ -5,10 +5,11 @@
  *   --keep leaves the cluster, and the namespaces of what failed; --full runs heavy scenarios at their full size
  */
 import { spawn } from "node:child_process";
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Cluster } from "./cluster/access.ts";
 import { startCluster } from "./cluster/cluster.ts";
+import { keptMark } from "./cluster/node.ts";
 import { gatewayImage } from "./image/gateway.ts";
 import { packImage } from "./image/pack.ts";
 import { postgresImage } from "./image/postgres/image.ts";
@@ -38,7 +39,8 @@ try {
   console.error(error instanceof Error ? error.message : error);
   process.exitCode = 1;
 } finally {
-  if (!keep) await cluster?.close();
+  if (keep && cluster) await writeFile(join(cluster.folder, keptMark), "");
+  else await cluster?.close();
 }
 // Nothing of ours is left to wait for.
 process.exit();

@@ -1,9 +1,10 @@
 /** `tsx e2e/cluster/main.ts up|down|status`: a cluster by hand; tests start their own. */
-import { rm } from "node:fs/promises";
+import { rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { startApiServer } from "./api-server.ts";
 import { startCluster } from "./cluster.ts";
-import { nodeFolder, stopNode } from "./node.ts";
+import { keptMark, nodeFolder, stopNode } from "./node.ts";
 import { livePid, processNames, stopProcesses } from "./processes.ts";
 
 const { positionals, values } = parseArgs({
@@ -21,6 +22,7 @@ switch (positionals[0]) {
     const cluster = values["api-only"]
       ? await startApiServer({ folder, controllerManager: values["controller-manager"] })
       : await startCluster();
+    await writeFile(join(cluster.folder, keptMark), "");
     console.log(`export KUBECONFIG=${cluster.kubeconfig}`);
     if ("bin" in cluster) console.log(`export PATH=${cluster.bin}:$PATH`);
     // What runs goes on without us.

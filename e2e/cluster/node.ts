@@ -3,8 +3,8 @@
  * kube-proxy and CoreDNS beside it. Needs root, and nftables; only one at a time, because the node's network, its
  * control groups and the kubelet's port are the machine's.
  */
-import { existsSync, readFileSync } from "node:fs";
-import { mkdir, readdir, readFile, rm, rmdir, symlink, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { packImage } from "../image/pack.ts";
@@ -15,6 +15,16 @@ import { createKeptFolder } from "./folder.ts";
 import { writeKubeconfig } from "./kubeconfig.ts";
 import { run } from "./kubectl.ts";
 import { tableName } from "./network-policy/compile.ts";
+import {
+  containerdConfiguration,
+  kubeletConfiguration,
+  nodeName,
+  podRange,
+  proxyConfiguration,
+  serviceRange,
+} from "./node-configuration.ts";
+import { dnsImage, dnsObjects, pauseImage } from "./node-images.ts";
+import { killContainers, removeControlGroups, unmountBelow } from "./node-remains.ts";
 import {
   type ClusterProcess,
   killProcesses,
@@ -28,10 +38,8 @@ import { clusterPrograms, nodeModules, pathOf } from "./programs.ts";
 /** The node's folder; fixed, so that what was left by a process that died is found. */
 export const nodeFolder = "/var/tmp/sallyport-node";
 
-const nodeName = "node-1";
-const podRange = "10.244.0.0/16";
-const serviceRange = "10.96.0.0/16";
-const dnsAddress = "10.96.0.10";
+/** The file in it that says: whoever started this node wants it to stay. */
+export const keptMark = "kept";
 
 /** Why this machine cannot run a node; undefined where it can. */
 export function nodeHindrance(): string | undefined {
@@ -51,7 +59,9 @@ export async function startNode(): Promise<Cluster> {
   // Two runs would take each other's node down.
   const { release } = await claim(claimFile);
   try {
-    const cluster = livePid(nodeFolder, "kubelet") === undefined ? await newNode(bin) : runningNode(bin);
+    // One without the mark was left by a run that died.
+    const isKept = existsSync(join(nodeFolder, keptMark)) && livePid(nodeFolder, "kubelet") !== undefined;
+    const cluster = isKept ? runningNode(bin) : await newNode(bin);
     return {
       ...cluster,
       close: async () => {
@@ -281,198 +291,6 @@ async function snapshotter(folder: string): Promise<"overlayfs" | "native"> {
   return "overlayfs";
 }
 
-function containerdConfiguration(setup: {
-  readonly folder: string;
-  readonly socket: string;
-  readonly snapshotter: string;
-  readonly runc: string;
-}): string {
-  const { folder, socket } = setup;
-  const unused = ["btrfs", "devmapper", "zfs", "erofs", "blockfile"].map(
-    (name) => `"io.containerd.snapshotter.v1.${name}"`,
-  );
-  return `version = 3
-root = "${folder}/containerd/root"
-state = "${folder}/containerd/state"
-disabled_plugins = [${[...unused, '"io.containerd.nri.v1.nri"'].join(", ")}]
-[grpc]
-  address = "${socket}"
-[ttrpc]
-  address = "${socket}.ttrpc"
-[plugins.'io.containerd.cri.v1.images']
-  snapshotter = "${setup.snapshotter}"
-  [plugins.'io.containerd.cri.v1.images'.pinned_images]
-    sandbox = "${pauseName}"
-[plugins.'io.containerd.cri.v1.runtime']
-  # The capability SYS_RESOURCE may be missing where the machine is itself a container.
-  restrict_oom_score_adj = true
-  disable_apparmor = true
-  netns_mounts_under_state_dir = true
-  [plugins.'io.containerd.cri.v1.runtime'.cni]
-    bin_dirs = ["${folder}/cni/bin"]
-    conf_dir = "${folder}/cni/conf"
-  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
-    runtime_type = "io.containerd.runc.v2"
-    [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
-      BinaryName = "${setup.runc}"
-      SystemdCgroup = false
-      Root = "${folder}/runc"
-`;
-}
-
-function kubeletConfiguration(files: {
-  readonly socket: string;
-  readonly ca: string;
-  readonly cert: string;
-  readonly key: string;
-  readonly resolv: string;
-}) {
-  return {
-    apiVersion: "kubelet.config.k8s.io/v1beta1",
-    kind: "KubeletConfiguration",
-    // Machines for tests still come with version 1 of control groups.
-    failCgroupV1: false,
-    cgroupDriver: "cgroupfs",
-    containerRuntimeEndpoint: `unix://${files.socket}`,
-    authentication: {
-      anonymous: { enabled: false },
-      webhook: { enabled: true },
-      x509: { clientCAFile: files.ca },
-    },
-    authorization: { mode: "Webhook" },
-    clusterDNS: [dnsAddress],
-    clusterDomain: "cluster.local",
-    failSwapOn: false,
-    // A full disk on a developer's machine is no reason to throw pods out.
-    evictionHard: {
-      "memory.available": "0%",
-      "nodefs.available": "0%",
-      "imagefs.available": "0%",
-      "nodefs.inodesFree": "0%",
-    },
-    imageGCHighThresholdPercent: 100,
-    imageGCLowThresholdPercent: 99,
-    enforceNodeAllocatable: [],
-    oomScoreAdj: 0,
-    localStorageCapacityIsolation: false,
-    resolvConf: files.resolv,
-    tlsCertFile: files.cert,
-    tlsPrivateKeyFile: files.key,
-    // Tests rotate Secrets and wait for them in the pod.
-    syncFrequency: "5s",
-    configMapAndSecretChangeDetectionStrategy: "Watch",
-  };
-}
-
-const proxyConfiguration = (kubeconfig: string) => ({
-  apiVersion: "kubeproxy.config.k8s.io/v1alpha1",
-  kind: "KubeProxyConfiguration",
-  mode: "nftables",
-  clusterCIDR: podRange,
-  hostnameOverride: nodeName,
-  oomScoreAdj: 0,
-  clientConnection: { kubeconfig },
-  // Writes no system setting.
-  conntrack: { maxPerCore: 0, min: 0, tcpEstablishedTimeout: "0s", tcpCloseWaitTimeout: "0s" },
-});
-
-const pauseName = "localhost/pause:1";
-const dnsName = "localhost/coredns:1";
-
-const pauseImage = (bin: string) => ({
-  name: pauseName,
-  layers: [[{ path: "pause", kind: "file" as const, from: join(bin, "pause"), mode: 0o755 }]],
-  entrypoint: ["/pause"],
-  user: "65532:65532",
-});
-
-const dnsImage = (bin: string) => ({
-  name: dnsName,
-  layers: [[{ path: "coredns", kind: "file" as const, from: join(bin, "coredns"), mode: 0o755 }]],
-  entrypoint: ["/coredns"],
-  user: "65532:65532",
-});
-
-/** CoreDNS as clusters have it, with the labels that policies name. */
-function dnsObjects(): object[] {
-  const labels = { "k8s-app": "kube-dns" };
-  const metadata = { name: "coredns", namespace: "kube-system", labels };
-  const ports = [
-    { name: "dns", port: 53, targetPort: 1053, protocol: "UDP" },
-    { name: "dns-tcp", port: 53, targetPort: 1053, protocol: "TCP" },
-  ];
-  const container = {
-    name: "coredns",
-    image: dnsName,
-    imagePullPolicy: "Never",
-    args: ["-conf", "/etc/coredns/Corefile"],
-    ports: [
-      { name: "dns", containerPort: 1053, protocol: "UDP" },
-      { name: "dns-tcp", containerPort: 1053, protocol: "TCP" },
-    ],
-    volumeMounts: [{ name: "config", mountPath: "/etc/coredns" }],
-    readinessProbe: { httpGet: { path: "/ready", port: 8181 }, periodSeconds: 1 },
-  };
-  return [
-    { apiVersion: "v1", kind: "ServiceAccount", metadata },
-    {
-      apiVersion: "rbac.authorization.k8s.io/v1",
-      kind: "ClusterRole",
-      metadata: { name: "system:coredns" },
-      rules: [
-        {
-          apiGroups: [""],
-          resources: ["services", "pods", "namespaces", "endpoints"],
-          verbs: ["list", "watch"],
-        },
-        { apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: ["list", "watch"] },
-      ],
-    },
-    {
-      apiVersion: "rbac.authorization.k8s.io/v1",
-      kind: "ClusterRoleBinding",
-      metadata: { name: "system:coredns" },
-      roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "system:coredns" },
-      subjects: [{ kind: "ServiceAccount", name: "coredns", namespace: "kube-system" }],
-    },
-    { apiVersion: "v1", kind: "ConfigMap", metadata, data: { Corefile: corefile } },
-    {
-      apiVersion: "apps/v1",
-      kind: "Deployment",
-      metadata,
-      spec: {
-        replicas: 1,
-        selector: { matchLabels: labels },
-        template: {
-          metadata: { labels },
-          spec: {
-            serviceAccountName: "coredns",
-            priorityClassName: "system-cluster-critical",
-            containers: [container],
-            volumes: [{ name: "config", configMap: { name: "coredns" } }],
-          },
-        },
-      },
-    },
-    {
-      apiVersion: "v1",
-      kind: "Service",
-      metadata: { ...metadata, name: "kube-dns" },
-      spec: { selector: labels, clusterIP: dnsAddress, ports },
-    },
-  ];
-}
-
-const corefile = `.:1053 {
-  errors
-  ready :8181
-  kubernetes cluster.local in-addr.arpa {
-    pods insecure
-    ttl 5
-  }
-}
-`;
-
 async function waitForSocket(containerd: ClusterProcess, socket: string): Promise<void> {
   await waitFor("containerd", async () => {
     if (!containerd.isAlive()) throw new Error(`containerd ended:\n${await containerd.log()}`);
@@ -486,59 +304,4 @@ async function loadImage(bin: string, socket: string, archive: string): Promise<
   const argv = ["-a", socket, "-n", "k8s.io", "images", "import", ...pin, archive];
   const { code, stderr } = await run(join(bin, "ctr"), argv);
   if (code !== 0) throw new Error(`${archive} could not be loaded: ${stderr}`);
-}
-
-/** Shims outlive containerd; each holds one pod's containers, which end with their control group's processes. */
-async function killContainers(folder: string): Promise<void> {
-  const shims: number[] = [];
-  const members: number[] = [];
-  for (const name of await readdir("/proc")) {
-    if (!/^\d+$/.test(name)) continue;
-    const command = readQuietly(`/proc/${name}/cmdline`);
-    if (command.includes("containerd-shim") && command.includes(folder)) shims.push(Number(name));
-  }
-  for (const name of await readdir("/proc")) {
-    if (/^\d+$/.test(name) && shims.includes(parentOf(Number(name)))) members.push(Number(name));
-  }
-  // The members are first processes of their pid namespaces: what they started ends with them.
-  for (const pid of [...members, ...shims]) killQuietly(pid);
-}
-
-function parentOf(pid: number): number {
-  return Number(/\) \S (\d+)/.exec(readQuietly(`/proc/${pid}/stat`))?.[1] ?? 0);
-}
-
-function readQuietly(path: string): string {
-  try {
-    return readFileSync(path, "latin1");
-  } catch {
-    return "";
-  }
-}
-
-function killQuietly(pid: number): void {
-  try {
-    process.kill(pid, "SIGKILL");
-  } catch {
-    // It ended in between.
-  }
-}
-
-async function unmountBelow(folder: string): Promise<void> {
-  const mounts = (await readFile("/proc/self/mounts", "utf8"))
-    .split("\n")
-    .map((line) => line.split(" ")[1]?.replaceAll("\\040", " ") ?? "")
-    .filter((path) => path.startsWith(`${folder}/`));
-  for (const path of mounts.reverse()) await run("umount", ["-l", path]);
-}
-
-/** The kubelet leaves its groups behind; those that still hold a process of somebody else cannot be removed. */
-async function removeControlGroups(): Promise<void> {
-  const root = "/sys/fs/cgroup";
-  const tops = [root, ...(await readdir(root).catch(() => [])).map((name) => join(root, name))];
-  for (const top of tops.map((path) => join(path, "kubepods")).filter((path) => existsSync(path))) {
-    const inside = await readdir(top, { recursive: true, withFileTypes: true });
-    const folders = inside.filter((entry) => entry.isDirectory()).map((e) => join(e.parentPath, e.name));
-    for (const path of [...folders.sort().reverse(), top]) await rmdir(path).catch(() => {});
-  }
 }
