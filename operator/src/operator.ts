@@ -5,7 +5,7 @@ import { recorderFor } from "@sallyport/control";
 import { Histogram, type Registry } from "prom-client";
 import { CertificateStore, injectCaBundle } from "./certificates/index.ts";
 import type { OperatorConfiguration } from "./configuration.ts";
-import { BundleStore, ControlServer, GatewayAuthenticator } from "./control/index.ts";
+import { BundleStore, ControlServer, GatewayAuthenticator, keepRecorderHeads } from "./control/index.ts";
 import {
   Bundler,
   certificateSigner,
@@ -261,7 +261,12 @@ export class Operator {
       }
       await this.#controllers.run(signal);
     };
-    await Promise.all([this.#certificates.keep(signal), keepBundle(), reconcile()]);
+    const heads = keepRecorderHeads({
+      ...{ client, log, signal, recorders: configuration.recorders, namespace: configuration.namespace },
+      name: `${configuration.prefix}-recorder-heads`,
+      authorities: () => this.#certificates.held?.serverCa,
+    });
+    await Promise.all([this.#certificates.keep(signal), keepBundle(), reconcile(), heads]);
   }
 
   /** No bundle leaves before every list behind it is complete. */

@@ -16,5 +16,12 @@ export {
   type IsGateway,
   type LivePod,
 } from "./gateway-authenticator.ts";
-export { parseHead, publishHeads, type RecorderHead, type RecorderHeadsOptions } from "./recorder-heads.ts";
+export {
+  keepRecorderHeads,
+  parseHead,
+  publishHeads,
+  type RecorderHead,
+  type RecorderHeadsOptions,
+  type RecorderHeadsRun,
+} from "./recorder-heads.ts";
 export { defaultIntakeLimits, type IntakeLimits } from "./session-intake.ts";

@@ -1,4 +1,5 @@
-import type { Log } from "../kube/index.ts";
+import { request } from "node:https";
+import { type KubeClient, type KubeObject, type Log, pause, resourceType } from "../kube/index.ts";
 
 /** A place in a recorder's log that must still be there whenever its recordings are verified. */
 export interface RecorderHead {
@@ -55,4 +56,97 @@ export function parseHead(body: unknown): RecorderHead | undefined {
 
 function isBefore(head: RecorderHead, other: RecorderHead): boolean {
   return head.log < other.log || (head.log === other.log && head.block < other.block);
+}
+
+/** What the heads of all recorders are kept with. */
+export interface RecorderHeadsRun {
+  readonly client: Pick<KubeClient, "find" | "apply">;
+  /** `host:port` of each recorder's stream; its API is on the next port. */
+  readonly recorders: readonly string[];
+  /** What recorders' certificates are checked against; undefined while that is not known. */
+  readonly authorities: () => string | undefined;
+  readonly namespace: string;
+  /** The ConfigMap that holds them. */
+  readonly name: string;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+  readonly everyMs?: number;
+}
+
+interface ConfigMap extends KubeObject {
+  readonly data?: Readonly<Record<string, string>>;
+}
+
+const configMaps = resourceType<ConfigMap>("v1", "ConfigMap", "configmaps");
+const fieldManager = "sallyport-recorder-heads";
+
+/** Keeps every recorder's head in a ConfigMap, once a minute, until the signal; the leader runs it. */
+export async function keepRecorderHeads(run: RecorderHeadsRun): Promise<void> {
+  const { client, recorders, namespace, name, log, signal } = run;
+  const published = new Map<string, RecorderHead>();
+  const keyOf = (recorder: string) => (recorder.split(/[.:]/)[0] ?? "").replaceAll(/[^-._a-zA-Z0-9]/g, "-");
+  const options: RecorderHeadsOptions = {
+    recorders: () => recorders,
+    read: (recorder, over) => readHead(recorder, run.authorities(), over),
+    publish: async (recorder, head, over) => {
+      const data = { [keyOf(recorder)]: JSON.stringify(head) };
+      for (const [other, known] of published)
+        if (other !== recorder) data[keyOf(other)] = JSON.stringify(known);
+      const object = { apiVersion: "v1", kind: "ConfigMap", metadata: { name, namespace }, data };
+      await client.apply(configMaps, object, { fieldManager, force: true, signal: over });
+    },
+    log,
+  };
+  let isSeeded = false;
+  while (!signal.aborted) {
+    try {
+      // What was published by whoever led before: a recorder must not have gone back since.
+      if (!isSeeded) {
+        const kept = await client.find(configMaps, { namespace, name }, { signal });
+        for (const recorder of recorders) {
+          const text = kept?.data?.[keyOf(recorder)];
+          const head = text === undefined ? undefined : parseHead({ head: JSON.parse(text) });
+          if (head !== undefined) published.set(recorder, head);
+        }
+        isSeeded = true;
+      }
+      await publishHeads(options, published, signal);
+    } catch (error) {
+      if (!signal.aborted) log.warn({ err: error }, "the heads of the recorders could not be read again");
+    }
+    await pause(run.everyMs ?? 60_000, signal);
+  }
+}
+
+const answerBytesMax = 64 * 1024;
+const deadlineMs = 10_000;
+
+/** Asks a recorder's API for the head of its log. */
+async function readHead(
+  recorder: string,
+  ca: string | undefined,
+  signal: AbortSignal,
+): Promise<RecorderHead | undefined> {
+  if (ca === undefined) return undefined;
+  const [, host = "", port = ""] = /^(.*):(\d+)$/.exec(recorder) ?? [];
+  const text = await new Promise<string>((resolve, reject) => {
+    const over = AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]);
+    const sent = request(
+      { host, port: Number(port) + 1, path: "/v1/head", ca, signal: over, agent: false },
+      (answer) => {
+        const chunks: Buffer[] = [];
+        let bytes = 0;
+        answer.on("data", (chunk: Buffer) => {
+          bytes += chunk.length;
+          if (bytes > answerBytesMax) sent.destroy(new Error("the recorder's answer is too long"));
+          chunks.push(chunk);
+        });
+        answer.on("error", reject);
+        answer.on("end", () => resolve(Buffer.concat(chunks).toString()));
+      },
+    );
+    sent.on("error", reject);
+    sent.end();
+  });
+  return parseHead(JSON.parse(text));
 }
