@@ -4,8 +4,7 @@ import { request } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { GatewayAuthenticator, type LivePod } from "@sallyport/operator/control";
-import { type KubeClient, kubeClient, kubeconfigConnection, kubeMetrics } from "@sallyport/operator/kube";
-import { Registry } from "prom-client";
+import { type KubeClient, kubeClient, kubeconfigConnection } from "@sallyport/operator/kube";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
 import { type ReplayServer, startReplayServer } from "../targets/replay-server.ts";
@@ -23,7 +22,7 @@ beforeAll(async () => {
   api = await startApiServer();
   folder = await mkdtemp(join(tmpdir(), "sallyport-proof-"));
   const connection = await kubeconfigConnection({ file: api.kubeconfig });
-  client = kubeClient({ connection, metrics: kubeMetrics(new Registry()) });
+  client = kubeClient({ connection });
   authenticator = new GatewayAuthenticator({ client, isGateway });
   await api.kubectl.apply([
     ...["shop", "system"].map((name) => ({ apiVersion: "v1", kind: "Namespace", metadata: { name } })),

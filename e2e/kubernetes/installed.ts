@@ -127,17 +127,20 @@ export async function condition(
   type: string,
   status: string,
   reason?: string,
+  ms?: number,
 ): Promise<void> {
   const wanted = reason === undefined ? `${type}=${status}` : `${type}=${status}/${reason}`;
   let last = "";
   try {
-    await waitFor(`${resource} to have ${wanted}`, async () => {
+    const options = ms === undefined ? {} : { ms };
+    const ask = async () => {
       last = await scenario.kubectl(
         ...["get", resource, "-o"],
         "jsonpath={range .status.conditions[*]}{.type}={.status}/{.reason} {end}",
       );
       return last.split(" ").some((one) => one === wanted || one.startsWith(`${wanted}/`)) || undefined;
-    });
+    };
+    await waitFor(`${resource} to have ${wanted}`, ask, options);
   } catch (error) {
     throw new Error(`${wanted} was waited for; there is ${last}`, { cause: error });
   }

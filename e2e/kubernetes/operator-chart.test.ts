@@ -1,5 +1,5 @@
 /** The chart on a real API server: what it installs binds, and the operator needs no right beyond it. */
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
@@ -119,6 +119,14 @@ test("rendering twice is identical, and the chart has no fault", async () => {
   const render = () => helm("template", "sallyport", chart, ...values);
   expect(await render()).toBe(await render());
   await helm("lint", chart, "--strict");
+});
+
+test("the kustomize base is the chart with its default values", async () => {
+  const base = join(chart, "../kustomize");
+  const rendered = await helm("template", "sallyport", chart, "--no-hooks");
+  expect(await readFile(join(base, "sallyport.yaml"), "utf8")).toBe(rendered);
+  const built = await api.kubectl("kustomize", base);
+  expect(built).toContain("name: sallyport-operator");
 });
 
 test("values that mean nothing are refused", async () => {

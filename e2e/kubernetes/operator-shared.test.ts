@@ -72,19 +72,25 @@ test("a changed policy counts within seconds, for everybody", async () => {
   });
 });
 
-test("a missing secret is a condition, and mending it is enough", async () => {
-  const secret = await scenario.kubectl.json<{ metadata: object; data: Record<string, string> }>(
-    "secret",
-    "orders-credential",
+test("a missing secret is a condition, and making it is enough", async () => {
+  await scenario.apply(
+    protectedResource("late", "operator-shared", {
+      endpoint: { serviceRef: { name: "orders", port: 5432 } },
+      credentials: [{ name: "main", secretRef: { name: "late-login" } }],
+      placement: { replicas: 1 },
+    }),
   );
-  await scenario.kubectl("delete", "secret", "orders-credential");
-  await condition(scenario, "protectedresource/orders", "CredentialsResolved", "False", "SecretMissing");
+  await condition(scenario, "protectedresource/late", "CredentialsResolved", "False", "SecretMissing");
+  const pods = ["get", "pods", "-l", "sallyport.dev/gateway=late", "-o", "jsonpath={.items[*].metadata.uid}"];
+  const before = await scenario.kubectl(...pods);
   await scenario.apply({
-    ...{ apiVersion: "v1", kind: "Secret", metadata: { name: "orders-credential" } },
-    data: secret.data,
+    ...{ apiVersion: "v1", kind: "Secret", metadata: { name: "late-login" } },
+    stringData: { username: "postgres", password: databasePassword },
   });
-  await condition(scenario, "protectedresource/orders", "Ready", "True");
-}, 240_000);
+  // The kubelet looks at mounted secrets once a minute.
+  await condition(scenario, "protectedresource/late", "Ready", "True", undefined, 180_000);
+  expect(await scenario.kubectl(...pods)).toBe(before);
+}, 300_000);
 
 describe("while the operator is down", () => {
   const scale = (replicas: number) =>
