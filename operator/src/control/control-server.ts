@@ -1,61 +1,16 @@
 import { createServer, type Server, type TLSSocket } from "node:tls";
 import {
-  type ApprovalAsk,
-  type CertificatePurpose,
   controlLimits,
   controlProtocol,
   FramedConnection,
   type OperatorMessage,
   type SessionReport,
 } from "@sallyport/control";
-import type { Log } from "../kube/index.ts";
 import type { GatewayReport, GatewayReports } from "../resources/gateway-reports.ts";
-import type { BundleStore } from "./bundle-store.ts";
-import type { Authenticated, GatewayAuthenticator } from "./gateway-authenticator.ts";
+import type { ControlServerOptions } from "./control-options.ts";
+import type { Authenticated } from "./gateway-authenticator.ts";
 import { GatewayStream } from "./gateway-stream.ts";
-import { type IntakeLimits, SessionIntake } from "./session-intake.ts";
-
-/** What gateways tell that others act upon. */
-export interface ControlEvents {
-  /** Sessions that are to have an object, at most so many a second for a resource. */
-  readonly sessions?: (resource: string, reports: readonly SessionReport[]) => void;
-  /** What a resource's gateways say of themselves is another; see `ControlServer.of`. */
-  readonly changed?: (resource: string) => void;
-  readonly asked?: (resource: string, ask: ApprovalAsk, stream: GatewayStream) => void;
-  readonly withdrawn?: (resource: string, id: string) => void;
-}
-
-/** A certificate that a gateway asks for. All names follow from the resource. */
-export interface CertificateOrder {
-  readonly purpose: CertificatePurpose;
-  /** PEM of the gateway's public key, whose private part it has shown to hold. */
-  readonly publicKey: string;
-  readonly resource: string;
-  readonly podUid: string;
-}
-
-/** What the control stream is served with. */
-export interface ControlServerOptions {
-  readonly host: string;
-  readonly port: number;
-  /** The serving certificate of the moment; asked again every few seconds. */
-  readonly certificate: () => { readonly certificate: string; readonly key: string };
-  readonly authenticator: GatewayAuthenticator;
-  readonly bundles: BundleStore;
-  /** Whether the watches behind the bundles are alive; absent: always. */
-  readonly isCurrent?: () => boolean;
-  readonly recorderOf?: (namespace: string) => string | undefined;
-  readonly signCertificate?: (
-    order: CertificateOrder,
-  ) => Promise<{ readonly certificate: string; readonly authorities: string }>;
-  readonly events?: ControlEvents;
-  readonly log: Log;
-  readonly intake?: IntakeLimits;
-  readonly recheckMs?: number;
-  readonly currentEveryMs?: number;
-  readonly heartbeatMs?: number;
-  readonly silenceMs?: number;
-}
+import { SessionIntake } from "./session-intake.ts";
 
 const connectionsMax = 8192;
 const handshakeMs = 10_000;

@@ -12,7 +12,7 @@ import {
   type RefusalCode,
   signingProof,
 } from "@sallyport/control";
-import type { ControlServerOptions } from "./control-server.ts";
+import type { ControlServerOptions } from "./control-options.ts";
 import type { Authenticated } from "./gateway-authenticator.ts";
 import type { SessionIntake } from "./session-intake.ts";
 

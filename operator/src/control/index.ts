@@ -3,12 +3,8 @@
  * replica serves it; what to serve and what to do with reports is decided elsewhere.
  */
 export { BundleStore } from "./bundle-store.ts";
-export {
-  type CertificateOrder,
-  type ControlEvents,
-  ControlServer,
-  type ControlServerOptions,
-} from "./control-server.ts";
+export type { CertificateOrder, ControlEvents, ControlServerOptions, Told } from "./control-options.ts";
+export { ControlServer } from "./control-server.ts";
 export {
   type Authenticated,
   GatewayAuthenticator,
