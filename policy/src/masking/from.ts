@@ -10,7 +10,6 @@ import {
   type FromItem,
   itemOf,
   type Level,
-  levelBelow,
   type RangeEntry,
   type Trace,
   wholeRow,
@@ -237,11 +236,4 @@ function named(item: FromItem, name: string): Flow {
   const found = item.star.find((column) => column.name === name);
   if (found !== undefined) return found.flow;
   return item.isStarOpen ? derivedFrom(item.entries.map(wholeRow)) : clean;
-}
-
-/** A level whose only item is this entry, below `parent`. */
-export function levelOf(parent: Level | undefined, entries: readonly RangeEntry[]): Level {
-  const level = levelBelow(parent);
-  for (const entry of entries) level.items.push(itemOf(entry));
-  return level;
 }
