@@ -27,6 +27,7 @@ const closingStartBytes = Buffer.from('{"kind":"closing"');
 /** Every line is longer than the longest start that tells lines apart. */
 const startBytes = closingStartBytes.length;
 const chainBytesMax = 4096;
+const closingBytesMax = 4096;
 const newline = 0x0a;
 
 /**
@@ -48,6 +49,7 @@ export class ChainFollower {
   #openingBytes = 0;
   #openingLine: string | undefined;
   #closing: Buffer[] | undefined;
+  #closingBytes = 0;
 
   constructor(sessionId: string, key: KeyObject, openingBytesMax = 512 * 1024) {
     this.#journal = sessionJournal(sessionId);
@@ -107,7 +109,10 @@ export class ChainFollower {
     this.#keepOpening(piece, isEnd);
     if (this.#line?.kind === "record") {
       this.#hash.update(piece);
-      if (this.#closing !== undefined && this.#closing.length < 16) this.#closing.push(Buffer.from(piece));
+      if (this.#closing !== undefined && this.#closingBytes < closingBytesMax) {
+        this.#closing.push(Buffer.from(piece));
+        this.#closingBytes += piece.length;
+      }
     } else {
       this.#line ??= { kind: "unknown", kept: [], bytes: 0 };
       this.#line.kept.push(Buffer.from(piece));
@@ -130,6 +135,7 @@ export class ChainFollower {
         this.#hash.update(start);
         const isClosing = start.subarray(0, startBytes).equals(closingStartBytes);
         this.#closing = isClosing ? [start] : undefined;
+        this.#closingBytes = start.length;
         this.#line = { kind: "record" };
         return;
       }

@@ -1,0 +1,81 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { parseGatewayMessage, parseOperatorMessage } from "./messages.ts";
+import { gatewayUri, parseGatewayUri, recorderFor } from "./names.ts";
+import { parseRecordingAnswer, parseRecordingRequest } from "./recording-messages.ts";
+
+const parsers = [parseGatewayMessage, parseOperatorMessage, parseRecordingRequest, parseRecordingAnswer];
+const kinds = [
+  "hello",
+  "sessions",
+  "problems",
+  "sign",
+  "ask",
+  "bundle",
+  "welcome",
+  "open",
+  "append",
+  "failed",
+];
+
+test("whatever JSON comes, a parser gives a message or throws a MessageError", () => {
+  const anything = fc.oneof(
+    fc.jsonValue(),
+    fc.record({
+      kind: fc.constantFrom(...kinds),
+      id: fc.jsonValue(),
+      file: fc.jsonValue(),
+      put: fc.jsonValue(),
+    }),
+  );
+  fc.assert(
+    fc.property(anything, (value) => {
+      for (const parse of parsers) {
+        try {
+          expect(parse(value).kind).toBeTypeOf("string");
+        } catch (error) {
+          expect((error as Error).name).toBe("MessageError");
+        }
+      }
+    }),
+  );
+});
+
+test("what is not in the agreement is left out", () => {
+  const message = parseGatewayMessage({ kind: "hello", token: "t", version: "1", resource: "other/db" });
+  expect(message).toEqual({ kind: "hello", token: "t", version: "1" });
+});
+
+test("a document of a kind that does not travel is refused", () => {
+  const update = { kind: "bundle", revision: {}, digest: "d", remove: [] };
+  const put = (key: string) => parseOperatorMessage({ ...update, put: [{ key, json: "{}" }] });
+  expect(put("AccessPolicy/ns/a").kind).toBe("bundle");
+  for (const key of ["Secret/ns/a", "ConfigMap/ns/a", "a"]) expect(() => put(key)).toThrow("does not travel");
+});
+
+test("a gateway's URI names exactly one gateway", () => {
+  const name = { namespace: "shop", resource: "orders.db", podUid: "0b1c-2" };
+  expect(parseGatewayUri(gatewayUri(name))).toEqual(name);
+  const others = [
+    "sallyport://gateway/shop/db",
+    "sallyport://gateway/shop/../db/uid",
+    "https://gateway/shop/db/uid",
+  ];
+  for (const uri of others) expect(parseGatewayUri(uri)).toBeUndefined();
+});
+
+test("a further recorder takes its share from the others and moves nothing between them", () => {
+  const before = ["r-0", "r-1", "r-2"];
+  const namespaces = Array.from({ length: 300 }, (_, at) => `ns-${at}`);
+  let moved = 0;
+  for (const namespace of namespaces) {
+    const [old, now] = [recorderFor(namespace, before), recorderFor(namespace, [...before, "r-3"])];
+    if (old !== now) {
+      expect(now).toBe("r-3");
+      moved++;
+    }
+  }
+  expect(moved).toBeGreaterThan(30);
+  expect(moved).toBeLessThan(150);
+  expect(recorderFor("shop", [])).toBeUndefined();
+});
