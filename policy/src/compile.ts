@@ -130,7 +130,7 @@ export function compilePolicies(
   resources: readonly ResourceDocument[],
   options: CompileOptions = {},
 ): { readonly set: PolicySet; readonly problems: readonly PolicyProblem[] } {
-  const features = options.features ?? { masking: false, approvals: false, rowLimits: true };
+  const features = options.features ?? { masking: true, approvals: false, rowLimits: true };
   const accepted: CompiledPolicy[] = [];
   const invalid: PolicyScope[] = [];
   const problems: PolicyProblem[] = [];

@@ -22,13 +22,19 @@ export type * from "./documents.ts";
 export { forSession, ruleStatuses, type SessionContext, type SessionPolicy } from "./evaluate.ts";
 export type { Explanation, PartExplanation, PolicyExplanation, RuleExplanation } from "./explain.ts";
 export type { DecisionFacts } from "./judge.ts";
+export type { CopyOutOptions } from "./masking/copy-options.ts";
 export { CustomPattern } from "./masking/custom-pattern.ts";
 export type { Flow, FlowColumn } from "./masking/flow.ts";
 export { anyColumn, lineageOf } from "./masking/lineage.ts";
 export { MaskedColumnSet } from "./masking/masked-columns.ts";
 export type { LineageFinding, StatementLineage, TracedRows } from "./masking/model.ts";
 export { type PatternMatch, type PatternName, PatternScanner, patternNames } from "./masking/patterns.ts";
-export { type MaskDecision, SessionMasking, type ValueMaskChoice } from "./masking/session-masking.ts";
+export {
+  hideAll,
+  type MaskDecision,
+  SessionMasking,
+  type ValueMaskChoice,
+} from "./masking/session-masking.ts";
 export type { MaskedColumns } from "./masking/trace.ts";
 export type * from "./model.ts";
 export { type ProfileName, profileNames } from "./profiles.ts";

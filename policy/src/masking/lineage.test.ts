@@ -260,14 +260,16 @@ test.each([
 test("a relation with nothing masked in it is not looked at", () => {
   const [statement] = parseStatements("SELECT ssn FROM cust WHERE ssn = 'x'");
   const none = lineageOf(statement?.node ?? {}, [], names, new MaskedColumnSet([]));
-  expect(none).toEqual({ rows: { columns: [] }, findings: [] });
+  expect(none).toEqual({ rows: { columns: [] }, findings: [], touches: false });
 });
 
 test("analysis carries the lineage of each statement, with the names that the ones before it made", () => {
   const sql = "CREATE TEMP VIEW tv AS SELECT ssn AS x FROM cust; SELECT x FROM tv";
   const analysis = analyseSql(sql, names, { masked });
   if (analysis.kind === "rejected") throw new Error(analysis.message);
-  expect(analysis.statements[1]?.lineage?.rows.columns[0]?.flow.sources).toEqual(new Set(["public.cust.ssn"]));
+  expect(analysis.statements[1]?.lineage?.rows.columns[0]?.flow.sources).toEqual(
+    new Set(["public.cust.ssn"]),
+  );
 });
 
 test("another literal in the same shape may tell of another column", () => {

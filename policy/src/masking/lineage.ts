@@ -10,7 +10,7 @@ import { functionParts } from "../sql/function-parts.ts";
 import type { NameResolver, RelationInfo } from "../sql/names.ts";
 import { parseStatements } from "../sql/parser.ts";
 import { eachNode, listOf, nodeOf, stringsOf, type TreeNode, tagOf, textOf } from "../sql/tree.ts";
-import { clean, derivedFrom, exactly, type Flow } from "./flow.ts";
+import { clean, derivedFrom, exactly, type Flow, isTainted } from "./flow.ts";
 import { rangeVar, relationEntry } from "./from.ts";
 import type { LineageFinding, StatementLineage, TracedRows } from "./model.ts";
 import { allOf, rowsOf, traceQuery } from "./queries.ts";
@@ -29,7 +29,7 @@ export function lineageOf(
   names: NameResolver,
   masked: MaskedColumns,
 ): StatementLineage {
-  if (masked.isEmpty) return { rows: nothing, findings: [] };
+  if (masked.isEmpty) return { rows: nothing, findings: [], touches: false };
   const reach = new Map<string, Flow>();
   const trace = new Trace({
     names,
@@ -46,10 +46,23 @@ export function lineageOf(
     },
   });
   const result = statementRows(trace, statement, parts);
-  return { ...result, findings: unique(trace.findings) };
+  const findings = unique(trace.findings);
+  const touches = findings.length > 0 || isTainted(allOf(result.rows)) || touchesMasked(trace, parts);
+  return { ...result, findings, touches };
 }
 
-type Rows = Omit<StatementLineage, "findings">;
+type Rows = Omit<StatementLineage, "findings" | "touches">;
+
+/** True where masked values may take part in the statement, whether its rows show them or not. */
+function touchesMasked(trace: Trace, parts: readonly CommandPart[]): boolean {
+  if (parts.some((part) => part.enforcement === "heuristic")) return true;
+  const names = new Set([...relationsOf(parts), ...trace.followed]);
+  for (const name of names) {
+    const relation = relationNamed(trace.names, name);
+    if (relation !== undefined && trace.masked.of(relation, trace.names) !== undefined) return true;
+  }
+  return false;
+}
 
 function statementRows(trace: Trace, wrapped: TreeNode, parts: readonly CommandPart[]): Rows {
   const tag = tagOf(wrapped) ?? "";
@@ -74,8 +87,7 @@ function followed(trace: Trace, tag: string, node: TreeNode): Rows | undefined {
       inner(trace, node);
       return { rows: nothing };
     case "PrepareStmt":
-      inner(trace, node);
-      return { rows: nothing };
+      return { rows: inner(trace, node) };
     case "ExecuteStmt":
       return { rows: executed(trace, textOf(node, "name")) };
     case "DeclareCursorStmt":

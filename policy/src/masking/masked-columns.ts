@@ -54,6 +54,10 @@ export class MaskedColumnSet implements MaskedColumns {
       const source = family.find((member) => this.#matches(member, column));
       if (source !== undefined) found.set(column, `${source}.${column}`);
     }
+    for (const column of generatedFrom(relation, found)) {
+      // A name that no entry has: what is computed keeps nothing of the value.
+      found.set(column, `${relation.schema}.${relation.name}.${column}`);
+    }
     for (const [table, column] of statementTexts) {
       if (relation.name === table && relation.columns.includes(column)) {
         found.set(column, `${relation.schema}.${table}.${column}`);
@@ -70,6 +74,13 @@ export class MaskedColumnSet implements MaskedColumns {
       (matcher) => matcher.schema.test(schema) && matcher.table.test(table) && matcher.column.test(column),
     );
   }
+}
+
+/** Generated columns that a masked one goes into; they cannot be made from each other. */
+function generatedFrom(relation: RelationInfo, masked: ReadonlyMap<string, string>): readonly string[] {
+  return [...(relation.generated ?? [])]
+    .filter(([column, sources]) => !masked.has(column) && sources.some((source) => masked.has(source)))
+    .map(([column]) => column);
 }
 
 /** How many relations one family of tables may have before the rest is not looked at; partitions go to thousands. */

@@ -28,11 +28,13 @@ export interface TracedRows {
 
 /** What one statement shows and does with masked columns. */
 export interface StatementLineage {
-  /** What the rows show that the statement itself returns, as rows or as COPY data. */
+  /** What the rows show that the statement itself returns, as rows or as COPY data; of PREPARE, those of an EXECUTE. */
   readonly rows: TracedRows;
   /** DECLARE: the cursor that `rows` belong to; the statement itself returns none. */
   readonly declares?: string;
   /** FETCH: the cursor whose rows the statement returns. */
   readonly fetches?: string;
+  /** True where a relation with masked columns takes part, or something that nobody can follow: errors may show values. */
+  readonly touches: boolean;
   readonly findings: readonly LineageFinding[];
 }

@@ -41,7 +41,21 @@ export interface ValueMaskChoice {
   readonly ref: RuleRef;
   /** The masked columns that the value shows. */
   readonly columns: readonly string[];
+  /** True where the value is the one column's own, and of its type. */
+  readonly isExact: boolean;
 }
+
+/** Hides whatever a result shows: for rows of which nobody knows where they come from. */
+export const hideAll: MaskDecision = {
+  kind: "mask",
+  columns: [],
+  rest: {
+    with: "Redact",
+    ref: { policy: "(masking)", rule: "masking", enforcement: "authoritative" },
+    columns: ["*"],
+    isExact: false,
+  },
+};
 
 /** What masking makes of a statement. */
 export type MaskDecision =
@@ -165,16 +179,17 @@ function chosen(
   isExact: boolean,
 ): ValueMaskChoice {
   // A source that no entry names is one of those that always go: other people's statements.
-  if (mask === undefined) return { with: "Redact", ref: unknownRef, columns: sources };
+  if (mask === undefined) return { with: "Redact", ref: unknownRef, columns: sources, isExact };
   // What is computed from a value keeps nothing of it, not even by a hash: the computation could undo it.
   if (!isExact && (mask.with === "Partial" || mask.with === "Hash")) {
-    return { with: "Redact", ref: mask.ref, columns: sources };
+    return { with: "Redact", ref: mask.ref, columns: sources, isExact };
   }
   return {
     with: mask.with,
     ...(mask.format === undefined ? {} : { format: mask.format }),
     ref: mask.ref,
     columns: sources,
+    isExact,
   };
 }
 

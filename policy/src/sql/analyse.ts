@@ -1,4 +1,5 @@
 /** SQL analysis: a text and the names of a session in, what each statement does out. Pure, synchronous, fails closed. */
+import { copyOutOptions } from "../masking/copy-options.ts";
 import { lineageOf } from "../masking/lineage.ts";
 import type { StatementLineage } from "../masking/model.ts";
 import type { MaskedColumns } from "../masking/trace.ts";
@@ -73,7 +74,15 @@ function analyseAll(
     const tag = walkStatement(walk, node, text);
     const parts = walk.parts.build();
     const lineage = masked?.isEmpty === false ? lineageOf(node, parts, overlay, masked) : undefined;
-    statements.push({ text, tag, parts, effects: walk.effects, ...(lineage && { lineage }) });
+    const copyOut = copyOutOptions(node);
+    statements.push({
+      text,
+      tag,
+      parts,
+      effects: walk.effects,
+      ...(lineage && { lineage }),
+      ...(copyOut && { copyOut }),
+    });
     // `ORDER BY 1` and `ORDER BY 2` tell of different columns.
     literalsMatter ||= lineage !== undefined && concernsMasked(lineage);
     for (const effect of walk.effects) overlay.apply(effect);

@@ -1,4 +1,5 @@
 /** What SQL analysis says of a text; the contract between `policy/sql` and the PostgreSQL protocol. */
+import type { CopyOutOptions } from "../masking/copy-options.ts";
 import type { StatementLineage } from "../masking/model.ts";
 import type { CommandPart, ObjectRef } from "../model.ts";
 
@@ -65,6 +66,8 @@ export interface StatementAnalysis {
   readonly effects: readonly SessionEffect[];
   /** Where its rows come from and what it tells of masked columns; absent where none are followed. */
   readonly lineage?: StatementLineage;
+  /** COPY TO STDOUT: how its data is written. */
+  readonly copyOut?: CopyOutOptions;
 }
 
 /** An error in PostgreSQL's own words; `position` counts characters from 1, as in ErrorResponse field P. */

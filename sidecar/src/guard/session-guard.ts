@@ -1,4 +1,10 @@
-import type { Command, SessionLimits, SessionPolicy, Verdict } from "@sallyport/policy";
+import {
+  type Command,
+  type SessionLimits,
+  SessionMasking,
+  type SessionPolicy,
+  type Verdict,
+} from "@sallyport/policy";
 import type { CommandRecord, ResponseRecord, SessionRecording } from "../recording/model.ts";
 import { type ErrorCode, errorTable, GatewayError } from "../wire/gateway-error.ts";
 import { makePermit, type Permit } from "./permit.ts";
@@ -29,6 +35,8 @@ export interface SessionGuardOptions {
   /** A limit of the policy was reached. */
   readonly onLimit?: (limit: ReachedLimit) => void;
 }
+
+const nothingMasked = new SessionMasking([]);
 
 /** Operations whose record must be on disk before they run, whatever the resource says. */
 const durableOperations: ReadonlySet<string> = new Set(["define", "privilege", "export"]);
@@ -77,6 +85,11 @@ export class SessionGuard {
   /** True where everything passes and is only recorded. */
   get isObserving(): boolean {
     return this.options.enforcement === "Audit";
+  }
+
+  /** What policy hides from the session. */
+  get masking(): SessionMasking {
+    return this.isObserving ? nothingMasked : this.policy.masking(false);
   }
 
   /** The limits on rows, where policy sets any that count. */

@@ -87,6 +87,12 @@ export interface ProtocolHost {
   currentAccount(name: string): UpstreamAccount;
   /** Asks policy whether the identity may connect, and opens guard and recording. Throws `denied` and others. */
   admit(identity: Identity, facts: SessionFacts): Promise<AdmittedSession>;
+  /** The key of the resource's masks, and who counts what they hide. */
+  readonly masking: {
+    readonly key: Buffer;
+    readonly onMasked: (values: number) => void;
+    readonly onPattern: (pattern: string) => void;
+  };
   target(account: UpstreamAccount): UpstreamTarget;
   startTls(channel: SocketChannel, alpn: "required" | "optional"): Promise<void>;
   /** State that all connections of this resource share, made at first use. */

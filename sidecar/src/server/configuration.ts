@@ -32,6 +32,12 @@ export const gatewayOptions: readonly GatewayOption[] = [
     "address to listen on; the port is spec.listen.port of each resource",
     "127.0.0.1",
   ),
+  option(
+    "masking-key",
+    "FILE",
+    "secret of at least 32 bytes that masks hash with; default: made in the state folder",
+    "",
+  ),
   option("listen-unix", "DIR", "folder for Unix domain sockets beside TCP (.s.PGSQL.<port>)", ""),
   option("admin", "HOST:PORT", "address of /healthz, /readyz and /metrics", "127.0.0.1:9464"),
   option("tls-names", "LIST", "further names in the certificate that the gateway issues itself", ""),
@@ -88,6 +94,8 @@ export interface GatewayConfiguration {
   readonly secrets: string;
   readonly state: string;
   readonly recordings: string;
+  /** Path of the secret that masks hash with; empty: `masking.key` in the state folder. */
+  readonly maskingKey: string;
   readonly listen: string;
   readonly listenUnix: string;
   readonly adminHost: string;
@@ -153,6 +161,7 @@ export function readConfiguration(
       SALLYPORT_SECRETS: str({ default: "" }),
       SALLYPORT_STATE: str({ default: "./sallyport-state" }),
       SALLYPORT_RECORDINGS: str({ default: "" }),
+      SALLYPORT_MASKING_KEY: str({ default: "" }),
       SALLYPORT_LISTEN: str({ default: "127.0.0.1" }),
       SALLYPORT_LISTEN_UNIX: str({ default: "" }),
       SALLYPORT_ADMIN: str({ default: "127.0.0.1:9464" }),
@@ -231,6 +240,7 @@ export function readConfiguration(
     secrets: env.SALLYPORT_SECRETS || `${manifests}/secrets`,
     state: env.SALLYPORT_STATE,
     recordings: env.SALLYPORT_RECORDINGS || `${env.SALLYPORT_STATE}/recordings`,
+    maskingKey: env.SALLYPORT_MASKING_KEY,
     listen: env.SALLYPORT_LISTEN,
     listenUnix: env.SALLYPORT_LISTEN_UNIX,
     adminHost: admin?.[1] ?? "127.0.0.1",

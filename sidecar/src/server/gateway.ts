@@ -29,6 +29,7 @@ import {
   manifestSetOf,
   type ServedResource,
 } from "./manifest-set.ts";
+import { loadMaskingKey } from "./masking-key.ts";
 import { Metrics } from "./metrics.ts";
 import { type Peers, peersOf } from "./peers.ts";
 import { ResourceHost, serverContext } from "./resource-host.ts";
@@ -86,6 +87,7 @@ export class Gateway {
   private set: ManifestSet | undefined;
   private fingerprint = "";
   private certificate: ServingCertificate | undefined;
+  private maskingKey: Buffer = Buffer.alloc(0);
   private authenticator: ReloadableAuthenticator | undefined;
   private recorder: (Recorder & Partial<FirstRecorder>) | undefined;
   private plane: ControlPlane | undefined;
@@ -142,6 +144,7 @@ export class Gateway {
     this.secrets.replace(loaded.set.secrets);
     await mkdir(state, { recursive: true, mode: 0o700 });
     const key = await loadSigningKey(join(state, "recording.key.pem"), { create: true });
+    this.maskingKey = await loadMaskingKey(this.configuration.maskingKey, state);
     const chain = part === undefined || part.process === 0 ? {} : { chain: part.process };
     if (control !== undefined) this.plane = this.controlPlane(control, key);
     const folder = chainFolder(recordings, chain.chain ?? 0);
@@ -271,6 +274,9 @@ export class Gateway {
       limits: this.limits,
       clock: { monotonicMs: () => performance.now(), nowMs: Date.now },
       servingTls: (resource, clientCa) => this.servingTls(resource, clientCa),
+      maskingKey: this.maskingKey,
+      onMasked: (resource, values) => this.metrics.masked.inc({ resource }, values),
+      onPattern: (resource, pattern) => this.metrics.patterns.inc({ resource, pattern }),
       onLimit: (resource, limit) => this.metrics.limits.inc({ resource, limit }),
       onDecision: (_resource, { action }) => {
         decisions[action] += 1;

@@ -28,6 +28,13 @@ export class Metrics {
     "Statements that reached a limit of policy",
     ["resource", "limit"],
   );
+  readonly masked = this.counter("sallyport_masked_values_total", "Values of masked columns hidden", [
+    "resource",
+  ]);
+  readonly patterns = this.counter("sallyport_patterns_found_total", "Patterns found in values and hidden", [
+    "resource",
+    "pattern",
+  ]);
   readonly reloads = this.counter("sallyport_manifest_reloads_total", "Reloads by result", ["result"]);
   readonly manifestsAccepted = this.gauge(
     "sallyport_manifests_accepted",

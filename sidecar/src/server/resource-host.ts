@@ -42,6 +42,10 @@ export interface HostServices {
     clientCa: readonly string[],
   ) => TlsServerOptions["secureContext"];
   readonly onDecision: (resource: string, verdict: Verdict) => void;
+  /** What masks are keyed with; the same in every process and replica. */
+  readonly maskingKey: Buffer;
+  readonly onMasked: (resource: string, values: number) => void;
+  readonly onPattern: (resource: string, pattern: string) => void;
   readonly onLimit: (resource: string, limit: ReachedLimit) => void;
   readonly onLogin: (resource: string, error: unknown, id: string) => void;
   readonly onSession: (resource: string, change: 1 | -1, reason: string) => void;
@@ -101,6 +105,14 @@ export class ResourceHost implements ProtocolHost {
   }
   get clock() {
     return this.services.clock;
+  }
+  get masking() {
+    const { maskingKey, onMasked, onPattern } = this.services;
+    return {
+      key: maskingKey,
+      onMasked: (values: number) => onMasked(this.key, values),
+      onPattern: (pattern: string) => onPattern(this.key, pattern),
+    };
   }
   get tokenIssuer() {
     const { providers } = this.served.spec.identity;

@@ -6,6 +6,7 @@ import { type BindParts, type RecordedParameter, readBind, recordedParameters } 
 import {
   bindFrame,
   describeFrame,
+  describePortalFrame,
   executeFrame,
   flushFrame,
   frontend,
@@ -18,9 +19,9 @@ import {
 import { HeldBytes } from "./held-bytes.ts";
 import { largeObjectSelect } from "./large-object-call.ts";
 import { Outbox } from "./outbox.ts";
-import { Owed } from "./owed.ts";
+import { type Described, Owed } from "./owed.ts";
 import { PortalEntry, StatementEntry } from "./prepared.ts";
-import { recorded } from "./recorded-text.ts";
+import { hashedParameter, recorded } from "./recorded-text.ts";
 import {
   failingUtility,
   fetchCommand,
@@ -240,6 +241,8 @@ export class ClientHalf {
       entry.effects = judged.effects;
       entry.changesNames = judged.changesNames;
       entry.mayCopy = judged.mayCopy;
+      entry.masks = judged.masks;
+      entry.hidesErrors = judged.hidesErrors;
       this.begin(entry, outcome.number);
     } else {
       entry.refusal = sqlRefusal(outcome, judged);
@@ -267,20 +270,31 @@ export class ClientHalf {
     state.portals.delete("");
     this.up.ownCommand(permit, parseFrame("", judged.text));
     this.up.own(Buffer.concat([bindFrame, describeFrame, executeFrame("", bound.rowsToAsk(0)), flushFrame]));
+    const described: Described | undefined = judged.masks === undefined ? undefined : { columns: undefined };
     for (const kind of ["parse", "bind", "describe"] as const) {
       const hidden = new Owed(kind, state.segment);
       hidden.isHidden = true;
+      hidden.hidesErrors = judged.hidesErrors;
+      if (kind === "describe") hidden.described = described;
       state.push(hidden);
     }
-    this.pushBounded(bound, judged, permit.number);
+    this.pushBounded(bound, judged, permit.number, described);
   }
 
-  private pushBounded(bound: RowBound, judged: Judged, number: number): void {
+  private pushBounded(
+    bound: RowBound,
+    judged: Judged,
+    number: number,
+    described: Described | undefined,
+  ): void {
     const owed = new Owed("execute", this.state.segment);
     owed.bound = bound;
     owed.effects = judged.effects;
     owed.changesNames = judged.changesNames;
     owed.mayCopy = judged.mayCopy;
+    owed.masks = judged.masks;
+    owed.hidesErrors = judged.hidesErrors;
+    owed.described = described;
     this.begin(owed, number);
     this.state.push(owed);
     this.state.bound = bound;
@@ -405,6 +419,7 @@ export class ClientHalf {
       throw new GatewayError("tooLarge", { detail: "too many prepared statements in one session" });
     }
     const owed = new Owed("parse", state.segment);
+    owed.hidesErrors = judged.hidesErrors;
     owed.entry = new StatementEntry(name, judged, state.segment);
     state.statements.put(owed.entry);
     if (judged.applicationName === undefined) this.up.passCommand(preview, chunk, at, end);
@@ -493,7 +508,20 @@ export class ClientHalf {
     const owed = new Owed("bind", segment);
     owed.portal = new PortalEntry(message.portal, statement, outcome.number, segment);
     portals.set(message.portal, owed.portal);
+    owed.hidesErrors = judged.hidesErrors;
     this.up.passCommand(outcome, message.chunk, message.at, end);
+    this.state.push(owed);
+    if (judged.masks !== undefined) this.describeForMasks(message.portal, owed.portal.described);
+  }
+
+  /** Asks what the columns of a portal are: a client that knows them already would not ask. */
+  private describeForMasks(portal: string, described: Described): void {
+    this.up.own(portal === "" ? describeFrame : describePortalFrame(portal));
+    const owed = new Owed("describe", this.state.segment);
+    owed.isHidden = true;
+    owed.isSwallowed = true;
+    owed.hidesErrors = true;
+    owed.described = described;
     this.state.push(owed);
   }
 
@@ -521,25 +549,32 @@ export class ClientHalf {
         );
       return undefined;
     }
+    // Masks that are newer than the portal: its columns have not been asked for yet.
+    if (now.masks !== undefined && judged.masks === undefined) this.describeForMasks(name, portal.described);
     // The permit is Bind's: this portal was judged and recorded there, and the policy still allows it.
     this.up.pass(chunk, at, end);
     const owed = new Owed("execute", this.state.segment);
     owed.effects = judged.effects;
     owed.changesNames = judged.changesNames;
     owed.mayCopy = judged.mayCopy;
+    owed.masks = now.masks;
+    owed.hidesErrors = now.hidesErrors;
+    owed.described = portal.described;
     this.begin(owed, portal.number);
     this.state.push(owed);
     return undefined;
   }
 
   private executeBounded(bound: RowBound, judged: Judged, portal: PortalEntry, asked: number): void {
+    if (judged.masks !== undefined && portal.statement.judged.masks === undefined)
+      this.describeForMasks(portal.name, portal.described);
     this.up.own(Buffer.concat([executeFrame(portal.name, bound.rowsToAsk(Math.max(0, asked))), flushFrame]));
-    this.pushBounded(bound, judged, portal.number);
+    this.pushBounded(bound, judged, portal.number, portal.described);
   }
 
   /** An Execute of a portal that no Bind has made: a cursor's, or none. */
   private fetch(name: string, chunk: Buffer, at: number, end: number): Promise<void> | undefined {
-    const judged = this.options.judge.judgeCommand(fetchCommand(name));
+    const judged = this.options.judge.judgeFetch(name, fetchCommand(name));
     const outcome = this.request(judged, undefined);
     if (!(outcome instanceof Promise)) return this.sendFetch(outcome, judged, chunk, at, end);
     return this.unlessIgnored(outcome, (later) => this.sendFetch(later, judged, chunk, at, end));
@@ -557,17 +592,25 @@ export class ClientHalf {
       return;
     }
     const limits = this.limitsOn(judged);
+    const described: Described | undefined = judged.masks === undefined ? undefined : { columns: undefined };
+    if (described !== undefined) {
+      const portal = readText(chunk, at + 5, chunk.indexOf(0, at + 5) + 1);
+      this.describeForMasks(portal, described);
+    }
     if (limits !== undefined) {
       const nameEnd = chunk.indexOf(0, at + 5);
       const portal = readText(chunk, at + 5, nameEnd + 1);
       const bound = new RowBound(limits, judged, undefined, false);
       const asked = Math.max(0, chunk.readInt32BE(nameEnd + 1));
       this.up.ownCommand(outcome, Buffer.concat([executeFrame(portal, bound.rowsToAsk(asked)), flushFrame]));
-      this.pushBounded(bound, judged, outcome.number);
+      this.pushBounded(bound, judged, outcome.number, described);
       return;
     }
     this.up.passCommand(outcome, chunk, at, end);
     const owed = new Owed("execute", this.state.segment);
+    owed.masks = judged.masks;
+    owed.hidesErrors = judged.hidesErrors;
+    owed.described = described;
     this.begin(owed, outcome.number);
     this.state.push(owed);
   }
@@ -593,9 +636,13 @@ export class ClientHalf {
     judged: Judged,
     parameters: readonly RecordedParameter[] | undefined,
   ): Permit | Refusal | Promise<Permit | Refusal> {
-    const { text, verdict } = recorded(judged);
-    const at = this.options.clock.nowMs();
-    const record = parameters === undefined ? { text, verdict, at } : { text, verdict, at, parameters };
+    const { masks, clock } = this.options;
+    const { text, verdict } = recorded(judged, masks.hashOf);
+    const at = clock.nowMs();
+    const values = judged.hidesLiterals
+      ? parameters?.map((value) => hashedParameter(value, masks.hashOf))
+      : parameters;
+    const record = values === undefined ? { text, verdict, at } : { text, verdict, at, parameters: values };
     return this.options.guard.request(record, judged.needsDisk);
   }
 

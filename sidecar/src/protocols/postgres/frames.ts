@@ -119,6 +119,11 @@ export const bindFrame = frame(frontend.bind, Buffer.alloc(8));
 /** Describe: the unnamed portal. */
 export const describeFrame = frame(frontend.describe, cString("P"));
 
+/** Describe: a portal by its name. */
+export function describePortalFrame(portal: string): Buffer {
+  return frame(frontend.describe, cString(`P${portal}`));
+}
+
 /** Execute: a portal, and after how many rows to stop; 0: at the end. */
 export function executeFrame(portal: string, rows: number): Buffer {
   const count = Buffer.alloc(4);

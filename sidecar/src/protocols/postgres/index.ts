@@ -31,6 +31,7 @@ import {
   readyFrame,
   terminateFrame,
 } from "./frames.ts";
+import { SessionMasks } from "./masking/session-masks.ts";
 import { askForBearer, refuseBearer } from "./oauth-bearer.ts";
 import { withPinnedRole } from "./pinned-role.ts";
 import { PreparedStatements } from "./prepared.ts";
@@ -250,6 +251,12 @@ async function converse(
     prepared: statements,
   });
   admitted.onPolicyChange(() => judge.policyChanged(decisionsOf(admitted, account)));
+  const masks = new SessionMasks({
+    ...host.masking,
+    names,
+    masking: () => admitted.guard.masking,
+    portal: (name) => session.decisionOf(name),
+  });
   const greeting = [authenticationFrame(0)];
   for (const [name, value] of upstream.parameters) greeting.push(parameterStatusFrame(name, value));
   greeting.push(backendKeyDataFrame(key.processId, key.key), readyFrame);
@@ -259,11 +266,12 @@ async function converse(
   client.setNoDelay(true);
   client.setKeepAlive(true, 60_000);
   const relay = new Relay(client, upstream.socket);
-  const session = new PostgresSession(
+  const session: PostgresSession = new PostgresSession(
     {
       guard: admitted.guard,
       judge,
       names,
+      masks,
       limits: host.limits,
       applicationPrefix: `${admitted.identity.user}/${admitted.id}`,
       ...(upstream.cancelKey === undefined

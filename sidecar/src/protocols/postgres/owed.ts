@@ -1,7 +1,15 @@
 import type { SessionEffect } from "@sallyport/policy";
+import type { CopyMask } from "./masking/copy-mask.ts";
+import type { DescribedColumn, RowMask } from "./masking/row-mask.ts";
 import type { PortalEntry, StatementEntry } from "./prepared.ts";
 import type { SqlRefusal } from "./refusals.ts";
 import type { RowBound } from "./row-bound.ts";
+import type { StatementMasks } from "./statement-judge.ts";
+
+/** The columns of a portal, once the server has described it. */
+export interface Described {
+  columns: readonly DescribedColumn[] | undefined;
+}
 
 /** What a message sent to the server makes it owe; `query` also stands for FunctionCall. */
 export type OwedKind = "query" | "parse" | "bind" | "describe" | "execute" | "close" | "sync";
@@ -28,6 +36,17 @@ export class Owed {
   completed = 0;
   /** execute: the limit on its rows, where policy sets one. */
   bound: RowBound | undefined = undefined;
+  /** query, execute: how rows of each statement of the text are hidden; undefined: they pass unread. */
+  masks: readonly StatementMasks[] | undefined = undefined;
+  /** True where an error or notice meanwhile may show values that are masked for the session. */
+  hidesErrors = false;
+  /** describe: where its columns are kept; execute: where they are found. */
+  described: Described | undefined = undefined;
+  /** query, execute: what hides the rows that come now. */
+  rowMask: RowMask | undefined = undefined;
+  copyMask: CopyMask | undefined = undefined;
+  /** describe: nothing of its answer is for the client, the columns included. */
+  isSwallowed = false;
   /** The client has not asked for this: its answer is for the gateway alone. */
   isHidden = false;
   /** query: true once something has come that a ReadyForQuery may follow. */

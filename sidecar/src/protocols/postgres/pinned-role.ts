@@ -8,8 +8,8 @@ import type { SqlAnalyser } from "./statement-judge.ts";
 export function withPinnedRole(analyser: SqlAnalyser): SqlAnalyser {
   return {
     ...analyser,
-    analyse: (sql, names) => {
-      const analysis = analyser.analyse(sql, names);
+    analyse: (sql, names, options) => {
+      const analysis = analyser.analyse(sql, names, options);
       if (analysis.kind !== "analysed") return analysis;
       const moves = analysis.statements.some(({ parts }) =>
         parts.some(({ words }) => words.some((word) => leaving.has(word))),

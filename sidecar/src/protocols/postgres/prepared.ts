@@ -1,4 +1,5 @@
 import type { PreparedInfo } from "@sallyport/policy";
+import type { DescribedColumn } from "./masking/row-mask.ts";
 import type { Judged } from "./statement-judge.ts";
 
 /** A prepared statement as the session believes it to be, before and after the server has confirmed it. */
@@ -33,6 +34,8 @@ export class PortalEntry {
   /** The number under which Bind was recorded. */
   readonly number: number;
   readonly segment: number;
+  /** Its columns as the server described them to the gateway; read where masks need them. */
+  readonly described: { columns: readonly DescribedColumn[] | undefined } = { columns: undefined };
   /** Rows that the client has of it, over all Executes; counted where policy limits them. */
   rowsReturned = 0;
 

@@ -1,5 +1,9 @@
 import type { Verdict } from "@sallyport/policy";
+import type { RecordedParameter } from "./bind.ts";
 import type { Judged } from "./statement-judge.ts";
+
+/** A keyed hash of a value: the same for the same value, and of no use without the key. */
+export type HashOf = (value: string) => string;
 
 /** Words with which a statement may carry a secret: a password, a connection string, a mapping's options. */
 const maySecrets = /\b(password|connection|options|secret)\b/i;
@@ -8,8 +12,16 @@ const maySecrets = /\b(password|connection|options|secret)\b/i;
  * Text and verdict as recordings keep them. Statements that set credentials (and texts that cannot be parsed, where
  * nobody can tell) are kept without their string literals: a typed secret is never an event.
  */
-export function recorded(judged: Judged): { readonly text: string; readonly verdict: Verdict } {
+export function recorded(
+  judged: Judged,
+  hashOf: HashOf,
+): { readonly text: string; readonly verdict: Verdict } {
   const { text, needsDisk, rejection, verdict } = judged;
+  if (judged.hidesLiterals) {
+    // The server's words may quote what stands in the text.
+    const message = rejection === undefined ? verdict.message : "the statement cannot be parsed or resolved";
+    return { text: withHashedLiterals(text, hashOf), verdict: { ...verdict, message } };
+  }
   if ((!needsDisk && rejection === undefined) || !maySecrets.test(text)) return judged;
   // The server's words for a syntax error quote what stands at the error.
   const message = rejection === undefined ? verdict.message : "the statement cannot be parsed or resolved";
@@ -17,6 +29,70 @@ export function recorded(judged: Judged): { readonly text: string; readonly verd
 }
 
 const replacement = "'***'";
+
+/** A parameter that may be a masked value. */
+export function hashedParameter(value: RecordedParameter, hashOf: HashOf): RecordedParameter {
+  if (value === null) return null;
+  return `#${hashOf(typeof value === "string" ? value : value.binary)}`;
+}
+
+/** Every literal, string or number, as a keyed hash; comments, which nobody can follow, are left out. */
+export function withHashedLiterals(text: string, hashOf: HashOf): string {
+  let out = "";
+  let at = 0;
+  while (at < text.length) {
+    const character = text[at] ?? "";
+    const tag = character === "$" ? dollarTag(text, at) : undefined;
+    let end: number;
+    if (text.startsWith("--", at)) {
+      const newline = text.indexOf("\n", at);
+      at = newline < 0 ? text.length : newline;
+      continue;
+    }
+    if (text.startsWith("/*", at)) {
+      at = commentEnd(text, at);
+      out += " ";
+      continue;
+    }
+    if (character === '"') {
+      end = quoteEnd(text, at, false, '"');
+      out += text.slice(at, end);
+      at = end;
+      continue;
+    }
+    if (character === "'") end = quoteEnd(text, at, /[eE]$/.test(out));
+    else if (tag !== undefined) end = dollarEnd(text, at, tag);
+    else {
+      const word = /[\p{L}\p{N}_.$]+/uy;
+      word.lastIndex = at;
+      const found = word.exec(text)?.[0];
+      end = at + (found?.length ?? 1);
+      if (found === undefined || !/^\.?\d/.test(found)) {
+        out += text.slice(at, end);
+        at = end;
+        continue;
+      }
+    }
+    out += `'#${hashOf(text.slice(at, end).replace(/^'|'$/g, ""))}'`;
+    at = end;
+  }
+  return out;
+}
+
+function commentEnd(text: string, start: number): number {
+  let depth = 0;
+  for (let at = start; at < text.length; at += 1) {
+    if (text.startsWith("/*", at)) {
+      depth += 1;
+      at += 1;
+    } else if (text.startsWith("*/", at)) {
+      depth -= 1;
+      at += 1;
+      if (depth === 0) return at + 1;
+    }
+  }
+  return text.length;
+}
 
 /** Replaces every string literal, dollar-quoted ones included; what does not end is replaced up to the end. */
 export function withoutLiterals(text: string): string {
@@ -38,11 +114,11 @@ export function withoutLiterals(text: string): string {
   return out;
 }
 
-function quoteEnd(text: string, start: number, hasEscapes: boolean): number {
+function quoteEnd(text: string, start: number, hasEscapes: boolean, quote = "'"): number {
   for (let at = start + 1; at < text.length; at += 1) {
     if (hasEscapes && text[at] === "\\") at += 1;
-    else if (text[at] === "'" && text[at + 1] === "'") at += 1;
-    else if (text[at] === "'") return at + 1;
+    else if (text[at] === quote && text[at + 1] === quote) at += 1;
+    else if (text[at] === quote) return at + 1;
   }
   return text.length;
 }

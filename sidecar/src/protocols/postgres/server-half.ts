@@ -1,8 +1,11 @@
 import { isUtf8 } from "node:buffer";
 import type { SessionEffect } from "@sallyport/policy";
 import { GatewayError } from "../../wire/gateway-error.ts";
-import { backend, errorFrame, lengthAt, readErrorFields } from "./frames.ts";
+import { backend, errorFrame, frame, lengthAt, readErrorFields } from "./frames.ts";
 import { HeldBytes } from "./held-bytes.ts";
+import { CopyMask } from "./masking/copy-mask.ts";
+import { scrubbed } from "./masking/error-scrub.ts";
+import { describedColumns, type RowMask } from "./masking/row-mask.ts";
 import { Outbox } from "./outbox.ts";
 import type { Owed, OwedKind } from "./owed.ts";
 import { StatementEntry } from "./prepared.ts";
@@ -96,10 +99,12 @@ export class ServerHalf {
       const size = lengthAt(chunk, at) + 1;
       if (size < 5) throw invalidLength();
       if (type === backend.dataRow || type === backend.copyData) {
-        at = this.passRows(chunk, at, size);
+        const next = this.passRows(chunk, at, size);
+        if (next < 0) return;
+        at = next;
         continue;
       }
-      if (isReadWhole(type)) {
+      if (isReadWhole(type) || this.isReadForMasks(type)) {
         if (size > this.options.limits.replyBytesMax) {
           throw new GatewayError("upstreamProtocol", { detail: "a message of the server is too long" });
         }
@@ -126,7 +131,11 @@ export class ServerHalf {
     const { length } = chunk;
     const type = chunk[at] ?? 0;
     if (!this.isRowOwed(type)) throw unexpected(type);
-    const bound = this.state.owed.first()?.bound;
+    const first = this.state.owed.first();
+    const mask = first?.masks === undefined ? undefined : this.maskOf(first, type);
+    if (first !== undefined && mask !== undefined)
+      return this.passMaskedRow(first, mask, chunk, at, firstSize);
+    const bound = first?.bound;
     if (bound !== undefined) return this.passBoundedRow(bound, chunk, at, firstSize);
     this.isDropping = false;
     let rows = 0;
@@ -152,6 +161,74 @@ export class ServerHalf {
     return end;
   }
 
+  /** What must read the rows of the command at the head; undefined: they pass as they are. */
+  private maskOf(owed: Owed, type: number): RowMask | CopyMask | undefined {
+    if (type === backend.copyData) return owed.copyMask;
+    if (owed.rowMask === undefined) {
+      const columns = owed.described?.columns;
+      // Rows of which the server has not said what they are: nobody knows what to hide.
+      if (columns === undefined) throw unexpected(type);
+      owed.rowMask = this.options.masks.rows(columns, owed.masks?.[owed.completed]);
+    }
+    return owed.rowMask.isIdle ? undefined : owed.rowMask;
+  }
+
+  /** One whole row, or message of a COPY, with what is hidden of it; -1 where its end has not come yet. */
+  private passMaskedRow(
+    owed: Owed,
+    mask: RowMask | CopyMask,
+    chunk: Buffer,
+    at: number,
+    size: number,
+  ): number {
+    if (size > maskedBytesMax)
+      throw new GatewayError("tooLarge", { detail: "a row is too large to be masked" });
+    const end = at + size;
+    if (end > chunk.length) {
+      this.held.hold(chunk, at, size);
+      return -1;
+    }
+    const { bound } = owed;
+    const isTrailer = chunk[at] === backend.copyData && size === 7;
+    if (bound !== undefined && (isTrailer ? bound.exceeded !== undefined : !bound.takeRow())) return end;
+    const message = chunk.subarray(at, end);
+    let masked: Buffer | undefined;
+    if (mask instanceof CopyMask) {
+      const data = mask.push(message.subarray(5));
+      masked = data === undefined ? undefined : frame(backend.copyData, data);
+    } else masked = mask.apply(message);
+    this.options.masks.onMasked(mask.maskedColumns);
+    owed.rows += isTrailer ? 0 : 1;
+    if (masked === undefined) return end;
+    owed.bytes += masked.length;
+    if (masked === message) this.down.pass(chunk, at, end);
+    else this.down.own(masked);
+    this.recordRows(masked, 0, masked.length);
+    return end;
+  }
+
+  /** Announcements that masks must read before rows come. */
+  private isReadForMasks(type: number): boolean {
+    if (type !== backend.rowDescription && type !== backend.copyOutResponse) return false;
+    this.skipMaybeSyncs();
+    const first = this.state.owed.first();
+    return first?.masks !== undefined || first?.described !== undefined;
+  }
+
+  /** What the rows to come are. */
+  private announcedFor(first: Owed, type: number, message: Buffer): void {
+    const { masks } = this.options;
+    if (type === backend.rowDescription) {
+      const columns = describedColumns(message);
+      if (first.kind === "describe") {
+        if (first.described !== undefined) first.described.columns = columns;
+      } else first.rowMask = masks.rows(columns, first.masks?.[first.completed]);
+    } else {
+      if (message.length < 8) throw malformed();
+      first.copyMask = masks.copy(message.readUInt16BE(6), message[5] === 1, first.masks?.[first.completed]);
+    }
+  }
+
   /** One row of a statement under a limit. The last message of binary COPY data is no row. */
   private passBoundedRow(bound: RowBound, chunk: Buffer, at: number, size: number): number {
     const { length } = chunk;
@@ -175,7 +252,7 @@ export class ServerHalf {
   private isHidden(type: number): boolean {
     const first = this.state.owed.first();
     if (first?.bound?.exceeded !== undefined) return true;
-    return first?.isHidden === true && type !== backend.rowDescription;
+    return first?.isHidden === true && (first.isSwallowed || type !== backend.rowDescription);
   }
 
   /** The rows, their description before them, as the client gets them; the recording cuts them at its bound. */
@@ -255,6 +332,7 @@ export class ServerHalf {
       case backend.copyDone:
         if (this.announced !== "copy") throw unexpected(type);
         this.announced = "nothing";
+        first?.copyMask?.finish();
         return;
       default:
         throw unexpected(type);
@@ -308,13 +386,49 @@ export class ServerHalf {
       case backend.parameterStatus:
         this.parameterStatus(chunk, at, end);
         break;
+      case backend.rowDescription:
+      case backend.copyOutResponse: {
+        const first = this.state.owed.first();
+        const isHidden = this.isHidden(type);
+        this.answered(type);
+        if (first !== undefined) this.announcedFor(first, type, chunk.subarray(at, end));
+        if (isHidden) return;
+        this.down.pass(chunk, at, end);
+        if (type === backend.rowDescription) this.recordRows(chunk, at, end);
+        return;
+      }
       default:
         // Notices and notifications belong to nothing that is owed.
         if (chunk[end - 1] !== 0) throw malformed();
-        if (type === backend.notificationResponse) this.ownNotification(chunk, at, end);
+        if (type === backend.notificationResponse) {
+          this.ownNotification(chunk, at, end);
+          if (this.options.masks.hasPatterns) {
+            this.down.own(this.searchedNotification(chunk, at, end));
+            return;
+          }
+        } else if (this.hidesErrors()) {
+          this.down.own(scrubbed(chunk.subarray(at, end)));
+          return;
+        }
         break;
     }
     this.down.pass(chunk, at, end);
+  }
+
+  /** True where an error or notice that comes now may show values that are masked. */
+  private hidesErrors(): boolean {
+    const first = this.state.owed.first();
+    // What belongs to no statement may come from one before: checks that a Sync ends, what was sent to be logged.
+    if (first === undefined || first.kind === "sync") return this.options.masks.hidesColumns;
+    return first.hidesErrors;
+  }
+
+  /** A notification with what patterns find in its payload hidden. */
+  private searchedNotification(chunk: Buffer, at: number, end: number): Buffer {
+    const payload = chunk.indexOf(0, at + 9) + 1;
+    const text = this.options.masks.text(chunk.subarray(payload, end - 1));
+    const body = Buffer.concat([chunk.subarray(at + 5, payload), text, Buffer.from([0])]);
+    return frame(backend.notificationResponse, body);
   }
 
   /** False where the statement went too far: the client must not read that it is done. */
@@ -329,6 +443,7 @@ export class ServerHalf {
     first.tag = tag;
     first.isAnswered = true;
     const effects = first.effects[first.completed] ?? [];
+    if (first.masks !== undefined) this.maskedStatementOver(first);
     first.completed += 1;
     first.bound?.takeTag(tag);
     if (first.bound?.exceeded !== undefined) {
@@ -342,6 +457,14 @@ export class ServerHalf {
     }
     if (effects.length > 0) this.applyEffects(effects, tag);
     return true;
+  }
+
+  private maskedStatementOver(first: Owed): void {
+    const over = first.masks?.[first.completed];
+    if (over?.declares !== undefined)
+      this.options.masks.declared(over.declares, over.decision, over.isHeld === true);
+    first.rowMask = undefined;
+    first.copyMask = undefined;
   }
 
   private finishExecute(): void {
@@ -409,7 +532,10 @@ export class ServerHalf {
     // Whether this answers the doubtful Sync or the one behind it will show by what comes next.
     if (isDoubtful && next?.kind === "sync") next.maybe = true;
     if (first.kind === "query") this.report(first);
-    if (status === readyIdle) state.portals.endUpTo(first.segment);
+    if (status === readyIdle) {
+      state.portals.endUpTo(first.segment);
+      this.options.masks.transactionEnded();
+    }
     const letter = status === readyIdle ? "I" : status === readyInTransaction ? "T" : "E";
     this.options.names.ready(letter, this.failedSinceReady);
     this.failedSinceReady = false;
@@ -433,6 +559,7 @@ export class ServerHalf {
     const exceeded = first?.bound?.exceeded === undefined ? undefined : first.bound.refusal;
     if (isOurs) this.down.own(errorFrame({ severity: "ERROR", ...refusal }));
     else if (exceeded !== undefined) this.down.own(errorFrame({ severity: "ERROR", ...exceeded }));
+    else if (this.hidesErrors()) this.down.own(scrubbed(chunk.subarray(at, end)));
     else this.down.pass(chunk, at, end);
     if (first?.kind === "query") {
       first.sqlstate = sqlstate;
@@ -499,6 +626,9 @@ export class ServerHalf {
     if (name === "search_path") this.options.names.reportSearchPath(value);
   }
 }
+
+/** A row that is masked is held as a whole. */
+const maskedBytesMax = 256 * 1024 * 1024;
 
 const readyIdle = 0x49;
 const readyInTransaction = 0x54;

@@ -1,6 +1,7 @@
 import type { SessionGuard } from "../../guard/index.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import type { Limits } from "../../wire/limits.ts";
+import type { SessionMasks } from "./masking/session-masks.ts";
 import { type Owed, OwedQueue } from "./owed.ts";
 import { Portals, type PreparedStatements } from "./prepared.ts";
 import type { RowBound } from "./row-bound.ts";
@@ -17,6 +18,8 @@ export interface PostgresSessionOptions {
   readonly applicationPrefix: string;
   /** What the server and the client call this session's process. */
   readonly processIds?: { readonly upstream: number; readonly client: number };
+  /** What the session's masks rest on. */
+  readonly masks: SessionMasks;
   readonly toClient: (bytes: Uint8Array) => void;
   readonly toUpstream: (bytes: Uint8Array) => void;
   /** The client said Terminate. */

@@ -1,3 +1,4 @@
+import type { MaskDecision } from "@sallyport/policy";
 import { ClientHalf } from "./client-half.ts";
 import type { PreparedStatements } from "./prepared.ts";
 import { ServerHalf } from "./server-half.ts";
@@ -47,6 +48,13 @@ export class PostgresSession {
   /** Says something of the gateway's own to the client, at once or where the message on its way ends. */
   interject(bytes: Buffer): void {
     this.server.interject(bytes);
+  }
+
+  /** How rows of the portal of that name are hidden; undefined where Bind has made none. */
+  decisionOf(portal: string): MaskDecision | undefined {
+    const found = this.state.portals.get(portal)?.statement.judged;
+    if (found === undefined) return undefined;
+    return found.masks?.[0]?.decision ?? { kind: "plain" };
   }
 
   /** True when the server owes nothing. */

@@ -1,12 +1,18 @@
-import type {
-  Analysis,
-  Command,
-  CommandPart,
-  NameResolver,
-  SessionEffect,
-  SqlRejection,
-  StatementAnalysis,
-  Verdict,
+import {
+  type Analysis,
+  type Command,
+  type CommandPart,
+  type CopyOutOptions,
+  hideAll,
+  type MaskDecision,
+  type MaskedColumns,
+  type NameResolver,
+  type RelationInfo,
+  type SessionEffect,
+  type SessionMasking,
+  type SqlRejection,
+  type StatementAnalysis,
+  type Verdict,
 } from "@sallyport/policy";
 import { mustBeDurable, type SessionGuard } from "../../guard/index.ts";
 import { errorTable } from "../../wire/gateway-error.ts";
@@ -30,6 +36,12 @@ export interface Judged {
   readonly policyEpoch: number;
   /** True where it executes a prepared statement by name: what the name means may change at any message. */
   readonly readsPrepared: boolean;
+  /** How rows of each statement are hidden; undefined: they pass unread. */
+  readonly masks: readonly StatementMasks[] | undefined;
+  /** True where an error or notice of it may show values that are masked for the session. */
+  readonly hidesErrors: boolean;
+  /** True where its literals and parameters may be values that are masked for the session. */
+  readonly hidesLiterals: boolean;
   /** Set where the text sets application_name: the session puts its own part in front. */
   readonly applicationName: string | undefined;
 }
@@ -46,11 +58,21 @@ export interface LiveNames extends NameResolver {
   ready(status: "I" | "T" | "E", failed: boolean): void;
   /** The server reported its search_path. */
   reportSearchPath(value: string): void;
+  /** What (table oid, attribute number) stands for in the committed catalog; absent: nobody knows. */
+  columnAt?(table: number, attribute: number): ColumnOrigin | undefined;
+  /** The type's oid of a column given as `schema.table.column`. */
+  columnType?(source: string): number | undefined;
+}
+
+/** A column by its relation; without a name, the whole row or a column that is gone. */
+export interface ColumnOrigin {
+  readonly relation: RelationInfo;
+  readonly column: string | undefined;
 }
 
 /** SQL analysis as the judge calls it; `shapeOf` gives the key under which texts differ in literals alone. */
 export interface SqlAnalyser {
-  analyse(sql: string, names: NameResolver): Analysis;
+  analyse(sql: string, names: NameResolver, options?: { readonly masked?: MaskedColumns }): Analysis;
   shapeOf(sql: string): { readonly shape: string } | undefined;
 }
 
@@ -101,6 +123,7 @@ export class StatementJudge {
   private shared: DecisionCache;
   private ownCache: DecisionCache | undefined;
   private epoch = 0;
+  private masking: SessionMasking;
 
   constructor(options: StatementJudgeOptions) {
     this.guard = options.guard;
@@ -108,12 +131,14 @@ export class StatementJudge {
     this.analyser = options.analyser;
     this.prepared = options.prepared;
     this.shared = options.sharedCache;
+    this.masking = options.guard.masking;
   }
 
   /** A new policy is in force: nothing judged before counts. */
   policyChanged(sharedCache: DecisionCache): void {
     this.shared = sharedCache;
     this.ownCache = undefined;
+    this.masking = this.guard.masking;
     this.epoch += 1;
   }
 
@@ -129,7 +154,10 @@ export class StatementJudge {
   /** The same command under the policy in force now, where that has changed since. */
   reconsidered(judged: Judged): Judged {
     if (judged.policyEpoch === this.epoch) return judged;
-    return { ...judged, verdict: this.guard.decide(judged.command), policyEpoch: this.epoch };
+    // Other masks: what the rows show must be followed again.
+    if (!this.masking.isEmpty) return this.judgeAnew(judged.text, this.cache(), undefined);
+    const verdict = this.guard.decide(judged.command);
+    return { ...judged, ...unmasked, verdict, policyEpoch: this.epoch };
   }
 
   judge(text: string): Judged {
@@ -158,14 +186,26 @@ export class StatementJudge {
     return this.made(command.text, command, this.guard.decide(command), undefined, []);
   }
 
+  /** An Execute of a portal that SQL made: its rows are hidden as those of the cursor are. */
+  judgeFetch(portal: string, command: Command): Judged {
+    const judged = this.judgeCommand(command);
+    if (this.masking.isEmpty) return judged;
+    return { ...judged, masks: [{ decision: plain, fetches: portal }], hidesErrors: true };
+  }
+
   /** A statement that SQL PREPARE has made: its parts are known already. */
   judgePrepared(effect: { readonly text: string; readonly parts: readonly CommandPart[] }): Judged {
-    return this.judgeCommand({ protocol: "postgres", text: effect.text, parts: effect.parts });
+    const judged = this.judgeCommand({ protocol: "postgres", text: effect.text, parts: effect.parts });
+    if (this.masking.isEmpty) return judged;
+    // Whoever binds it has its text followed first.
+    const masks = [{ decision: hideAll }];
+    return { ...judged, masks, hidesErrors: true, hidesLiterals: true, readsPrepared: true };
   }
 
   private judgeAnew(text: string, cache: DecisionCache, shape: string | undefined): Judged {
     const { lookups } = this.prepared;
-    const analysis = this.analyser.analyse(text, this.names);
+    const { masking } = this;
+    const analysis = this.analyser.analyse(text, this.names, { masked: masking.columns });
     const readsPrepared = this.prepared.lookups !== lookups;
     if (analysis.kind === "rejected") {
       const command = { protocol: "postgres", text, parts: [] };
@@ -177,10 +217,15 @@ export class StatementJudge {
       return this.made(text, command, rejectedVerdict(change.rejection), change.rejection, []);
     }
     const applicationName = change.kind === "set" ? change.value : undefined;
-    const verdict = command.parts.length === 0 ? emptyVerdict : this.guard.decide(command);
+    const found = masking.isEmpty ? unmasked : hiddenBy(masking, analysis.statements);
+    const decided = command.parts.length === 0 ? emptyVerdict : this.guard.decide(command);
+    const verdict = refusedBy(found.denied, decided);
     const effects = analysis.statements.map((statement) => statement.effects);
     const judged = {
       ...this.made(text, command, verdict, undefined, effects),
+      masks: found.masks,
+      hidesErrors: found.hidesErrors,
+      hidesLiterals: found.hidesLiterals,
       readsPrepared,
       applicationName,
     };
@@ -222,9 +267,67 @@ export class StatementJudge {
       namesVersion: this.names.version,
       policyEpoch: this.epoch,
       readsPrepared: false,
+      masks: undefined,
+      // A text that nobody can follow may hold values, and so may the error that answers it.
+      hidesErrors: rejection !== undefined && !this.masking.isEmpty,
+      hidesLiterals: rejection !== undefined && !this.masking.isEmpty,
       applicationName: undefined,
     };
   }
+}
+
+/** How masks change one statement's rows. */
+export interface StatementMasks {
+  readonly decision: MaskDecision;
+  /** DECLARE: the cursor that the decision is for. */
+  readonly declares?: string;
+  /** True where that cursor may outlive its transaction. */
+  readonly isHeld?: boolean;
+  /** FETCH: the cursor whose decision holds for the rows. */
+  readonly fetches?: string;
+  /** COPY TO STDOUT: how its data is written. */
+  readonly copyOut?: CopyOutOptions;
+}
+
+interface Hidden extends Pick<Judged, "masks" | "hidesErrors" | "hidesLiterals"> {
+  readonly denied: Extract<MaskDecision, { kind: "deny" }> | undefined;
+}
+
+const plain: MaskDecision = { kind: "plain" };
+const unmasked: Hidden = { masks: undefined, hidesErrors: false, hidesLiterals: false, denied: undefined };
+
+/** What the session's masks make of a text, statement by statement. */
+function hiddenBy(masking: SessionMasking, statements: readonly StatementAnalysis[]): Hidden {
+  let denied: Hidden["denied"];
+  let isWatched = masking.patterns.length > 0;
+  let hidesErrors = false;
+  let hidesLiterals = false;
+  const masks = statements.map(({ text, lineage, copyOut, effects, parts }): StatementMasks => {
+    const decision = lineage === undefined ? plain : masking.decide(lineage);
+    if (decision.kind === "deny") denied ??= decision;
+    const { declares, fetches } = lineage ?? {};
+    isWatched ||= lineage?.touches === true || declares !== undefined || fetches !== undefined;
+    // Checks that were put off until now fail now, with the values of statements before.
+    const runsDeferred =
+      effects.some((effect) => effect.kind === "transaction" && effect.action === "commit") ||
+      parts.some(({ words }) => words.some((word) => word.includes("CONSTRAINTS")));
+    hidesErrors ||= lineage?.touches === true || fetches !== undefined || runsDeferred;
+    hidesLiterals ||= (lineage?.findings.length ?? 0) > 0;
+    return {
+      decision,
+      ...(declares === undefined ? {} : { declares, isHeld: /\bhold\b/i.test(text) }),
+      ...(fetches === undefined ? {} : { fetches }),
+      ...(copyOut === undefined ? {} : { copyOut }),
+    };
+  });
+  return { masks: isWatched ? masks : undefined, hidesErrors, hidesLiterals, denied };
+}
+
+/** The verdict, or a refusal by the masks where policy would let the command through. */
+function refusedBy(denied: Hidden["denied"], verdict: Verdict): Verdict {
+  if (denied === undefined || verdict.action === "Deny") return verdict;
+  const { message, hint, ref } = denied;
+  return { ...verdict, action: "Deny", rule: ref, message, hint };
 }
 
 function commandOf(text: string, statements: readonly StatementAnalysis[]): Command {

@@ -12,6 +12,7 @@ import { SessionGuard } from "../../guard/index.ts";
 import type { CommandRecord, ResponseRecord, SessionRecording } from "../../recording/model.ts";
 import { defaultLimits, type Limits } from "../../wire/limits.ts";
 import { backend, errorFrame, frame, frontend, lengthAt, readErrorFields } from "./frames.ts";
+import { SessionMasks } from "./masking/session-masks.ts";
 import { PreparedStatements } from "./prepared.ts";
 import { PostgresSession } from "./session.ts";
 import { DecisionCache, type LiveNames, StatementJudge } from "./statement-judge.ts";
@@ -201,13 +202,22 @@ export function openSession(
     sharedCache: new DecisionCache(),
     prepared: statements,
   });
+  const masks = new SessionMasks({
+    key: Buffer.alloc(32),
+    onMasked: () => undefined,
+    onPattern: () => undefined,
+    masking: () => guard.masking,
+    names,
+    portal: (name) => made.decisionOf(name),
+  });
   let up: Uint8Array[] = [];
   let down: Uint8Array[] = [];
-  const made = new PostgresSession(
+  const made: PostgresSession = new PostgresSession(
     {
       guard,
       judge,
       names,
+      masks,
       limits: { ...defaultLimits, ...limits },
       nonce,
       applicationPrefix: "local:ann/1",

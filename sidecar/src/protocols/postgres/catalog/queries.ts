@@ -144,7 +144,12 @@ const parts: readonly string[] = [
       EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN'),
       (SELECT pg_catalog.json_agg(DISTINCT ${oid("CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE t.oid END")})
         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-        WHERE a.attrelid = c.oid AND a.attnum > 0 AND t.oid >= ${firstUserOid})`,
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND t.oid >= ${firstUserOid}),
+      CASE WHEN c.relkind IN ('r', 'p', 'v', 'm', 'f') THEN ${columnsOf("pg_catalog.json_agg(a.attnum ORDER BY a.attnum)")} END,
+      CASE WHEN c.relkind IN ('r', 'p', 'v', 'm', 'f') THEN (SELECT pg_catalog.json_agg(
+          ${oid("CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END")} ORDER BY a.attnum)
+        FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END`,
     `FROM pg_catalog.pg_class c
       WHERE c.oid >= ${firstUserOid} AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'i', 'I', 'c')
         AND ${isOwnSchema("c.relnamespace")}`,
@@ -154,6 +159,18 @@ const parts: readonly string[] = [
     `${oid("i.inhparent")}, ${oid("i.inhrelid")}`,
     `FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhparent
       WHERE c.relkind IN ('r', 'p', 'f')`,
+  ),
+  // A generated column depends on the columns that its expression names.
+  part(
+    "generated",
+    `${oid("x.adrelid")}, a.attname, pg_catalog.json_agg(b.attname)`,
+    `FROM pg_catalog.pg_attrdef x
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = x.adrelid AND a.attnum = x.adnum AND a.attgenerated <> ''
+      JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = x.oid
+        AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = x.adrelid
+        AND d.refobjsubid > 0 AND d.refobjsubid <> x.adnum
+      JOIN pg_catalog.pg_attribute b ON b.attrelid = x.adrelid AND b.attnum = d.refobjsubid
+      GROUP BY x.adrelid, a.attname`,
   ),
   part(
     "cascade",

@@ -9,7 +9,7 @@ import {
   withUnknownBody,
   withUnknownCode,
 } from "@sallyport/policy";
-import type { LiveNames } from "../statement-judge.ts";
+import type { ColumnOrigin, LiveNames } from "../statement-judge.ts";
 import { type LiveCatalog, nextVersion } from "./live-catalog.ts";
 import { Overlay } from "./overlay.ts";
 import {
@@ -103,6 +103,14 @@ export class SessionNames implements LiveNames {
 
   relationsIn(schema: string): readonly string[] {
     return this.catalog.snapshot.relationsIn(schema);
+  }
+
+  columnAt(table: number, attribute: number): ColumnOrigin | undefined {
+    return this.catalog.snapshot.column(table, attribute);
+  }
+
+  columnType(source: string): number | undefined {
+    return this.catalog.snapshot.columnType(source);
   }
 
   relation(schema: string | undefined, name: string): RelationInfo | undefined {

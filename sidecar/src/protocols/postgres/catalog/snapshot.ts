@@ -7,9 +7,14 @@ import {
   type RelationKind,
   type TypeInfo,
 } from "@sallyport/policy";
+import type { ColumnOrigin } from "../statement-judge.ts";
 
 /** Names to things, keyed by `schema` NUL `name`; nothing in it changes once it is built. */
 export interface CatalogSnapshot {
+  /** The column with that attribute number of the relation with that oid. */
+  column(table: number, attribute: number): ColumnOrigin | undefined;
+  /** The type's oid of a column given as `schema.table.column`; a domain's is that of what it is made of. */
+  columnType(source: string): number | undefined;
   /** False where a definition could not be printed because a transaction had locked what it names. */
   readonly isComplete: boolean;
   /** Schemas by name; the accounts that may look into one, or `everyone`. */
@@ -64,6 +69,9 @@ interface RelationRow {
   readonly definition: string | undefined;
   readonly hasRules: boolean;
   readonly types: readonly number[];
+  /** Attribute numbers and types of the columns, in their order. */
+  readonly numbers: readonly number[];
+  readonly columnTypes: readonly number[];
 }
 
 interface TypeRow {
@@ -86,6 +94,8 @@ class Builder {
   private builtinTypes: ReadonlySet<string> = new Set();
   private readonly relations = new Map<number, RelationRow>();
   private readonly children = new Map<number, number[]>();
+  private readonly parents = new Map<number, number[]>();
+  private readonly generated = new Map<number, (readonly [string, readonly string[]])[]>();
   private readonly cascades = new Map<number, { relation: number; onDelete: boolean; onUpdate: boolean }[]>();
   private readonly triggers = new Map<number, { type: number; functions: readonly NamedFunction[] }[]>();
   private readonly reads = new Map<number, Use[]>();
@@ -107,7 +117,7 @@ class Builder {
   >();
 
   take({ kind, data }: CatalogRow): void {
-    const [a, b, c, d, e, f, g, h, i] = data;
+    const [a, b, c, d, e, f, g, h, i, j] = data;
     switch (kind) {
       case "schema": {
         this.schemaNames.set(numberOf(a), textOf(b));
@@ -137,10 +147,16 @@ class Builder {
           definition: typeof f === "string" ? f : d === "v" || d === "m" ? unreadableDefinition : undefined,
           hasRules: g === true,
           types: numbersOf(h),
+          numbers: numbersOf(i),
+          columnTypes: numbersOf(j),
         });
         return;
       case "child":
         push(this.children, numberOf(a), numberOf(b));
+        push(this.parents, numberOf(b), numberOf(a));
+        return;
+      case "generated":
+        push(this.generated, numberOf(a), [textOf(b), textsOf(c)] as const);
         return;
       case "cascade":
         push(this.cascades, numberOf(a), {
@@ -216,9 +232,12 @@ class Builder {
     // Types name functions and functions types, so these are filled in once all functions are there.
     for (const { runs, types } of typed) runs.push(...this.functionsOfTypes(types));
     const relations = new Map<string, RelationInfo>();
+    const stored = new Map<number, StoredRelation>();
     for (const [oid, row] of this.relations) {
       const info = this.relationInfo(oid, row);
       relations.set(keyOf(info.schema, info.name), info);
+      if (row.numbers.length === row.columns.length)
+        stored.set(oid, { info, numbers: row.numbers, types: row.columnTypes });
     }
     const types = new Map<string, TypeInfo>();
     for (const [oid, row] of this.types) {
@@ -234,6 +253,7 @@ class Builder {
       isComplete: this.isComplete,
       schemas: this.schemas,
       relations,
+      stored,
       functions,
       operators,
       types,
@@ -262,6 +282,7 @@ class Builder {
       ...(row.definition === undefined ? {} : { definition: withoutSemicolon(row.definition) }),
       reads: orNone(this.readsOf(oid)),
       children: orNone(family.slice(1).flatMap((child) => this.relationName(child) ?? [])),
+      ...this.originsOf(oid),
       cascades: orNone([...cascades.values()]),
       triggers: orNone(
         family
@@ -280,6 +301,16 @@ class Builder {
           ]),
         ]),
       ]),
+    };
+  }
+
+  /** Where values of the relation's columns may also stand: what it is a child of, what a column is computed from. */
+  private originsOf(oid: number): Pick<RelationInfo, "parents" | "generated"> {
+    const parents = this.parents.get(oid)?.flatMap((parent) => this.relationName(parent) ?? []);
+    const generated = this.generated.get(oid);
+    return {
+      ...(parents === undefined ? {} : { parents }),
+      ...(generated === undefined ? {} : { generated: new Map(generated) }),
     };
   }
 
@@ -340,10 +371,17 @@ class Builder {
   }
 }
 
+interface StoredRelation {
+  readonly info: RelationInfo;
+  readonly numbers: readonly number[];
+  readonly types: readonly number[];
+}
+
 interface SnapshotParts {
   readonly isComplete: boolean;
   readonly schemas: CatalogSnapshot["schemas"];
   readonly relations: ReadonlyMap<string, RelationInfo>;
+  readonly stored: ReadonlyMap<number, StoredRelation>;
   readonly functions: ReadonlyMap<string, readonly FunctionInfo[]>;
   readonly operators: ReadonlyMap<string, readonly FunctionInfo[]>;
   readonly types: ReadonlyMap<string, TypeInfo>;
@@ -356,6 +394,7 @@ class Snapshot implements CatalogSnapshot {
   readonly isComplete: boolean;
   readonly schemas: CatalogSnapshot["schemas"];
   private readonly parts: SnapshotParts;
+  private typesBySource: ReadonlyMap<string, number> | undefined;
 
   constructor(parts: SnapshotParts) {
     this.isComplete = parts.isComplete;
@@ -371,6 +410,24 @@ class Snapshot implements CatalogSnapshot {
     if (builtin === undefined) return undefined;
     const columns = builtin.columns.split(" ");
     return { ...plainRelation, schema, name, kind: builtin.kind, columns };
+  }
+
+  column(table: number, attribute: number): ColumnOrigin | undefined {
+    const found = this.parts.stored.get(table);
+    if (found === undefined) return undefined;
+    const { info, numbers } = found;
+    return { relation: info, column: info.columns[numbers.indexOf(attribute)] };
+  }
+
+  columnType(source: string): number | undefined {
+    this.typesBySource ??= new Map(
+      [...this.parts.stored.values()].flatMap(({ info, types }) =>
+        info.columns.map(
+          (name, index) => [`${info.schema}.${info.name}.${name}`, types[index] ?? 0] as const,
+        ),
+      ),
+    );
+    return this.typesBySource.get(source);
   }
 
   relationsIn(schema: string): readonly string[] {

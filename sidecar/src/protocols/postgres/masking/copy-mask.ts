@@ -39,6 +39,8 @@ export class CopyMask {
   #restLength = 0;
   #isHeaderDue: boolean;
   #isTrailerSeen = false;
+  /** How many columns are masked as a whole. */
+  readonly maskedColumns: number;
 
   constructor(
     format: CopyFormat,
@@ -46,6 +48,7 @@ export class CopyMask {
     parts: { readonly patterns: PatternMask; readonly key: Buffer },
   ) {
     this.#format = format;
+    this.maskedColumns = columns.filter(({ mask }) => mask !== undefined).length;
     this.#isHeaderDue = format.kind === "binary" || format.header;
     const rows = new CopyRows(format, columns, parts);
     this.#rewrite = (row) => rows.rewrite(row);

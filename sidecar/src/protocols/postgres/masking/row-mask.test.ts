@@ -27,7 +27,7 @@ const context: MaskingContext = {
   originOf: (table, attribute) => (table === 100 && attribute === 3 ? "public.cust.ssn" : undefined),
   key,
 };
-const redact = { with: "Redact", ref, columns: ["public.cust.ssn"] } as const;
+const redact = { with: "Redact", ref, columns: ["public.cust.ssn"], isExact: true } as const;
 
 /** A RowDescription of columns given as table, attribute, type. */
 function description(columns: readonly (readonly [table: number, attribute: number, oid: number])[]): Buffer {

@@ -69,6 +69,8 @@ export class RowMask {
   readonly #patterns: PatternMask;
   /** True where no value of the result is looked at, so that rows may pass unread. */
   readonly isIdle: boolean;
+  /** How many columns are masked as a whole. */
+  readonly maskedColumns: number;
   /** The masks in force, for the record: by column, undefined for none. */
   readonly choices: readonly (ValueMaskChoice | undefined)[];
 
@@ -80,6 +82,7 @@ export class RowMask {
       const choice = this.choices[index];
       return choice === undefined ? undefined : valueMask(choice, column, context.key);
     });
+    this.maskedColumns = this.#masks.filter((mask) => mask !== undefined).length;
     this.isIdle = this.#patterns.isEmpty && this.#masks.every((mask) => mask === undefined);
   }
 

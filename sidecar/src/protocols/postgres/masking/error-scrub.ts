@@ -1,0 +1,53 @@
+/**
+ * Errors and notices of statements that masked values take part in: SQLSTATE, names and position stay, words that may
+ * quote a value go. https://www.postgresql.org/docs/18/protocol-error-fields.html
+ */
+import { frame, readErrorFields } from "../frames.ts";
+
+/** Classes whose words name objects and states alone, as long as no code of a function has raised them. */
+const plainClasses: ReadonlySet<string> = new Set(
+  "00 03 08 0A 24 25 26 2B 2D 34 3B 3D 3F 40 42 53 54 55 57 58".split(" "),
+);
+
+/** Fields that say nothing of values: severity, SQLSTATE, position, names, and where in the server's source it was raised. */
+const kept: readonly string[] = ["S", "V", "C", "P", "s", "t", "c", "d", "n", "F", "L", "R"];
+
+/** What is said instead, by SQLSTATE or its class. */
+const words: ReadonlyMap<string, string> = new Map([
+  ["22", "a value is not valid here"],
+  ["22001", "a value is too long"],
+  ["22003", "a number is out of range"],
+  ["22012", "division by zero"],
+  ["22P02", "a value is not valid for its type"],
+  ["23", "a constraint is violated"],
+  ["23502", "a null value violates a not-null constraint"],
+  ["23503", "a foreign key constraint is violated"],
+  ["23505", "a duplicate key value violates a unique constraint"],
+  ["23514", "a check constraint is violated"],
+  ["23P01", "an exclusion constraint is violated"],
+  ["44", "the row violates the check option of a view"],
+  ["P0", "a function has raised an error"],
+]);
+
+/** The message, an ErrorResponse or NoticeResponse as a whole, without what may be a masked value. */
+export function scrubbed(message: Buffer): Buffer {
+  const fields = readErrorFields(message.subarray(5));
+  const sqlstate = fields.get("C") ?? "XX000";
+  const isNotice = message[0] === 0x4e;
+  const isRaised = fields.has("W") || fields.has("q");
+  const isPlain = !isNotice && !isRaised && plainClasses.has(sqlstate.slice(0, 2));
+  const name = fields.get("n");
+  const general =
+    words.get(sqlstate) ??
+    words.get(sqlstate.slice(0, 2)) ??
+    (isNotice ? "a notice" : "the statement has failed");
+  const text = `${general}${name === undefined ? "" : ` "${name}"`} (details are hidden: masked columns take part)`;
+  const parts = kept.flatMap((letter) => {
+    const value = fields.get(letter);
+    return value === undefined ? [] : [`${letter}${value}`];
+  });
+  parts.push(`M${isPlain ? (fields.get("M") ?? "") : text}`);
+  if (isPlain)
+    for (const letter of ["D", "H"]) if (fields.has(letter)) parts.push(`${letter}${fields.get(letter)}`);
+  return frame(message[0] ?? 0, Buffer.from(`${parts.map((part) => `${part}\0`).join("")}\0`));
+}
