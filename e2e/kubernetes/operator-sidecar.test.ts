@@ -13,7 +13,12 @@ const service = `orders-gateway.${namespace}.svc`;
 beforeAll(async () => {
   await install(scenario.cluster);
   await scenario.cluster.kubectl.apply([localProvider("operator-sidecar", issuer, "operator-sidecar")]);
+  const objects = database(
+    "orders",
+    "CREATE TABLE orders (id int, item text); INSERT INTO orders VALUES (1, 'tea');",
+  );
   await scenario.apply(
+    ...objects.filter(({ kind }) => kind === "Service"),
     protectedResource("orders", "operator-sidecar", {
       placement: { mode: "Sidecar", podSelector: { matchLabels: { app: "orders" } } },
       // The database's own pod reads the other secret: one that both used would be in both containers.
@@ -30,10 +35,7 @@ beforeAll(async () => {
     }),
   );
   await condition(scenario, "protectedresource/orders", "Programmed", "False", "NoPods");
-  await scenario.apply(
-    ...database("orders", "CREATE TABLE orders (id int, item text); INSERT INTO orders VALUES (1, 'tea');"),
-    clientPod("client", { ca: "orders-gateway-ca" }),
-  );
+  await scenario.apply(...objects, clientPod("client", { ca: "orders-gateway-ca" }));
   await scenario.ready("statefulset/orders", "pod/client");
   await condition(scenario, "protectedresource/orders", "Ready", "True");
 });
@@ -111,7 +113,12 @@ test("while the webhook is down a selected pod does not start without its gatewa
     const pod = { ...bare, metadata: { name: "bare", namespace, labels: { app: "orders" } } };
     const refused = await scenario.kubectl.try(JSON.stringify(pod), "create", "-f", "-");
     expect(refused.code).not.toBe(0);
-    expect((await psql(through("ana"), "SELECT item FROM orders")).stdout).toBe("tea\n");
+    // Exec fails closed meanwhile; the break-glass group is not asked about.
+    const rescuer = await scenario.cluster.user("rescuer", ["sallyport:break-glass", "system:masters"]);
+    const argv = ["psql", through("ana"), "-X", "-At", "-c", "SELECT item FROM orders"];
+    const served = await rescuer.try(undefined, "-n", namespace, "exec", "client", "--", ...argv);
+    expect(served.stdout).toBe("tea\n");
+    expect((await scenario.exec("client", "true")).code).not.toBe(0);
   } finally {
     await scale(2);
     await scenario.cluster.kubectl(
