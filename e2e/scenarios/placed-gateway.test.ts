@@ -1,9 +1,10 @@
 /** A gateway as the operator places it: policy over the control stream, recordings at the recorder, real PostgreSQL. */
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import type { Bundle, SessionReport } from "@sallyport/control";
 import { loadManifests } from "@sallyport/crds";
 import { loadPublicKey } from "@sallyport/sidecar";
@@ -166,6 +167,8 @@ test("while the recorder is down Required refuses; killed again and again it los
   const found = await server.query("select count(*)::int as n from pg_tables where tablename like 't\\_%'");
   expect(found).toEqual([{ n: ran.length }]);
   await until(() => verified().then(({ ok }) => ok));
+  const said = await sallyport("verify", join(folder, "volume"), "--wrapping-keys", join(folder, "wrapping"));
+  expect(said).toMatch(/unchanged/);
 });
 
 test("without the operator sessions go on, and nobody new is let in once policy is too old", async () => {
@@ -184,6 +187,12 @@ async function recorded(): Promise<string> {
     for await (const chunk of await volume.read(session)) text += chunk.toString();
   }
   return text;
+}
+
+/** Runs the command line as an auditor does who holds the recorder's public key. */
+async function sallyport(...args: readonly string[]): Promise<string> {
+  const all = [...sallyportCommand, ...args, "--public-key", join(folder, "recorder.pub.pem")];
+  return (await promisify(execFile)(process.execPath, all)).stdout;
 }
 
 async function verified() {

@@ -1,4 +1,5 @@
 /** `sallyport verify`: whether recordings are what was written, told offline from the folder and the public key. */
+import type { KeyObject } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import type { FindingStatus, PublishedHead, Verification } from "@sallyport/sidecar";
 import type { Command } from "commander";
@@ -12,6 +13,7 @@ interface VerifyOptions {
   readonly publicKey: string;
   readonly expectedHead?: string;
   readonly writeHead?: string;
+  readonly wrappingKeys?: string;
   readonly all: boolean;
   readonly output: OutputFormat;
 }
@@ -24,6 +26,7 @@ export function configure(command: Command, invocation: Invocation): void {
     .requiredOption("--public-key <file>", "the recorder's public key, kept away from the recordings")
     .option("--expected-head <file>", "a head written earlier: finds the newest sessions removed")
     .option("--write-head <file>", "keep today's head for the next verification")
+    .option("--wrapping-keys <files>", "of a recorder's volume: files with the keys that open it")
     .option("--all", "list every session, the unchanged ones too", false)
     .addHelpText("after", help)
     .action(async (dir: string, options: VerifyOptions) => {
@@ -46,7 +49,8 @@ The exit code is 1 when anything is found.
 
 Examples:
   sallyport verify recordings --public-key recording.pub.pem
-  sallyport verify recordings --public-key recording.pub.pem --expected-head yesterday.json --write-head today.json`;
+  sallyport verify recordings --public-key recording.pub.pem --expected-head yesterday.json --write-head today.json
+  sallyport verify volume/ --public-key recorder.pub.pem --wrapping-keys wrapping.key`;
 
 async function verified(dir: string, options: VerifyOptions, terminal: Terminal): Promise<Verification> {
   const { publicKey, expectedHead } = options;
@@ -58,9 +62,34 @@ async function verified(dir: string, options: VerifyOptions, terminal: Terminal)
     });
   });
   const head = expectedHead === undefined ? undefined : await readHead(expectedHead, terminal);
+  if (options.wrappingKeys !== undefined)
+    return verifiedVolume(dir, options.wrappingKeys, { key, head, terminal });
   return readRecordings(dir, terminal, ({ verifyRecordings }, folder) =>
     verifyRecordings(folder, key, { expectedHead: head }),
   );
+}
+
+/** A recorder's volume is sealed: without the keys that open it nothing could be said of its sessions. */
+async function verifiedVolume(
+  dir: string,
+  wrappingKeys: string,
+  {
+    key,
+    head,
+    terminal,
+  }: { readonly key: KeyObject; readonly head: PublishedHead | undefined; readonly terminal: Terminal },
+): Promise<Verification> {
+  const { readVolume } = await import("@sallyport/sidecar/recorder-volume");
+  const files = wrappingKeys.split(",").map((file) => inFolder(terminal.cwd, file));
+  try {
+    const volume = await readVolume(inFolder(terminal.cwd, dir), files);
+    return await volume.verify(key, { expectedHead: head });
+  } catch (cause) {
+    throw new CliFailure(`cannot read the volume ${dir}`, {
+      next: "Name the folder of a recorder's volume, and files of 32 bytes that its namespaces' keys are wrapped with.",
+      cause,
+    });
+  }
 }
 
 function writeFindings({ ok, log, sessions, pruned }: Verification, all: boolean, terminal: Terminal): void {
