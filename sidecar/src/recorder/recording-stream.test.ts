@@ -360,6 +360,27 @@ test("verify tells changed, cut, missing and torn apart on the volume", async ()
   expect(found.ok).toBe(false);
 });
 
+test("a volume whose gateway keys were taken away still records, and verify says what is wrong", async () => {
+  const place = await makeVolume();
+  const first = await start(place);
+  let { port } = first;
+  const { recorder } = await linked(() => port);
+  const before = recorder.open(opening("s-1", { mode: "Required" }));
+  await before.stored("Durable");
+  await first.stop();
+  for (const name of await readdir(join(place.folder, "gateways")))
+    await unlink(join(place.folder, "gateways", name));
+  const second = await start(place);
+  port = second.port;
+  await until(() => recorder.failure === undefined);
+  const after = recorder.open(opening("s-2", { mode: "Required" }));
+  await until(() => after.stored("Durable").then(yes, no));
+  const { sessions } = await second.volume.verify();
+  expect(Object.fromEntries(sessions.map(({ sessionId, status }) => [sessionId, status]))).toMatchObject({
+    "s-2": "open",
+  });
+});
+
 test("a log that lost its newest sessions is found against a head kept elsewhere", async () => {
   const place = await makeVolume();
   const { volume, port, stop } = await start(place);
@@ -476,6 +497,9 @@ test("recordings are removed when their retention is over, and verify knows why"
   expect(await volume.verify()).toMatchObject({ ok: true, pruned: 1, sessions: [] });
   expect(volume.used("shop")).toBeLessThan(100);
 });
+
+const yes = () => true;
+const no = () => false;
 
 /** Opens a stream as a gateway, beneath the link. */
 async function connected(port: number, name: GatewayName): Promise<FramedConnection> {

@@ -444,7 +444,13 @@ export class RecordingVolume implements SessionKeeper {
       const { namespace } = kept.facts;
       this.#used.set(namespace, this.used(namespace) + kept.fileBytes);
       this.#sessions.set(sessionId, kept);
-      if (!isEnded(entry)) records.push(...(await this.#found(entry, kept, at)));
+      if (isEnded(entry)) continue;
+      // One journal that cannot be judged, its gateway's key being gone, say, must not keep all others from being written.
+      const found = await this.#found(entry, kept, at).catch(() => {
+        kept.state = "missing";
+        return [];
+      });
+      records.push(...found);
     }
     return records;
   }
