@@ -218,6 +218,20 @@ test("a gateway keeps its last set while the operator is away, and goes on from 
   expect(client.newsAgeMs).toBeLessThan(1_000);
 });
 
+test("an operator that is cut off from the cluster does not keep a gateway's policy fresh", async () => {
+  let isCurrent = true;
+  const at = await plane({ isCurrent: () => isCurrent });
+  at.bundles.set("shop/db", bundleOf({ a: "1" }));
+  at.bundles.markComplete();
+  const { client, got } = gateway(at, await at.gatewayPod("shop/db", "uid-1"));
+  await until(() => got.length === 1);
+  isCurrent = false;
+  await until(() => (client.newsAgeMs ?? 0) > 600);
+  expect(client.isConnected).toBe(true);
+  isCurrent = true;
+  await until(() => (client.newsAgeMs ?? 0) < 300);
+});
+
 test("a connection that falls silent is given up on both sides", async () => {
   const at = await plane();
   at.bundles.set("shop/db", bundleOf({ a: "1" }));

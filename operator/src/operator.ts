@@ -130,6 +130,8 @@ export class Operator {
       certificate: () => this.#serving(),
       authenticator: new GatewayAuthenticator({ client, isGateway: gatewayProof(caches, settings) }),
       bundles,
+      // A replica whose watches are dead must not tell gateways that their policy is of today.
+      isCurrent: () => this.#watches.silentMs < watchSilenceMs,
       recorderOf: (each) => recorderFor(each, configuration.recorders),
       signCertificate: certificateSigner(this.#certificates, caches, clusterDomain),
       events: {
@@ -365,4 +367,6 @@ export class Operator {
 }
 
 const bundleEveryMs = 30_000;
+/** Watches hear a bookmark about once a minute; one that hears nothing for 90 s is opened again. */
+const watchSilenceMs = 240_000;
 const folderEveryMs = 10_000;

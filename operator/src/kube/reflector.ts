@@ -33,6 +33,7 @@ export class Reflector<T extends KubeObject> implements Cache<T> {
   readonly #listeners = new Set<(change: Change<T>) => void>();
   readonly #synced = Promise.withResolvers<void>();
   #isSynced = false;
+  #heardAt = Number.NEGATIVE_INFINITY;
   #version: string | undefined;
 
   constructor(options: ReflectorOptions<T>) {
@@ -42,6 +43,11 @@ export class Reflector<T extends KubeObject> implements Cache<T> {
 
   get isSynced(): boolean {
     return this.#isSynced;
+  }
+
+  /** Milliseconds since the API server last said something of these objects; bookmarks come about once a minute. */
+  get silentMs(): number {
+    return performance.now() - this.#heardAt;
   }
 
   async whenSynced(signal: AbortSignal): Promise<void> {
@@ -150,6 +156,7 @@ export class Reflector<T extends KubeObject> implements Cache<T> {
     }
     for (const key of gone) this.#remove(key);
     metrics?.cached.set({ kind: type.kind }, this.#store.size);
+    this.#heardAt = performance.now();
     if (!this.#isSynced) {
       this.#isSynced = true;
       this.#synced.resolve();
@@ -168,6 +175,7 @@ export class Reflector<T extends KubeObject> implements Cache<T> {
     });
     for await (const event of events) {
       heard += 1;
+      this.#heardAt = performance.now();
       this.#take(event);
       metrics?.cached.set({ kind: type.kind }, this.#store.size);
       if (performance.now() >= relistAt) break;

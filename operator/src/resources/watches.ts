@@ -27,6 +27,8 @@ export interface Watches {
   /** Waits until every list is complete: nothing may be concluded before. */
   whenSynced(signal: AbortSignal): Promise<void>;
   readonly isSynced: boolean;
+  /** Milliseconds since the quietest of all watches was last heard from. */
+  readonly silentMs: number;
 }
 
 const managed = { labelSelector: "app.kubernetes.io/managed-by=sallyport-operator" };
@@ -79,6 +81,9 @@ export function watches({ client, log, metrics }: WatchParts): Watches {
     },
     get isSynced() {
       return all.every(({ isSynced }) => isSynced);
+    },
+    get silentMs() {
+      return Math.max(...all.map(({ silentMs }) => silentMs));
     },
   };
 }
