@@ -212,7 +212,9 @@ export class ServerHalf {
     if (type !== backend.rowDescription && type !== backend.copyOutResponse) return false;
     this.skipMaybeSyncs();
     const first = this.state.owed.first();
-    return first?.masks !== undefined || first?.described !== undefined;
+    if (first === undefined) return false;
+    // Only a Describe that asks for the columns of a portal reads them without masks of its own.
+    return first.masks !== undefined || (first.kind === "describe" && first.described !== undefined);
   }
 
   /** What the rows to come are. */
@@ -537,6 +539,7 @@ export class ServerHalf {
       this.options.masks.transactionEnded();
     }
     const letter = status === readyIdle ? "I" : status === readyInTransaction ? "T" : "E";
+    this.state.transaction = letter;
     this.options.names.ready(letter, this.failedSinceReady);
     this.failedSinceReady = false;
   }

@@ -2,6 +2,7 @@ import { loadSqlParser } from "@sallyport/policy";
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { GatewayError } from "../../wire/gateway-error.ts";
+import { backend, frame } from "./frames.ts";
 import { client, errorIn, messagesIn, nonce, openSession, server } from "./testing.ts";
 
 beforeAll(() => loadSqlParser());
@@ -10,6 +11,28 @@ const noDeletes = [
   { name: "no-deletes", match: { commands: ["DELETE"] }, action: "Deny", message: "no deletes" },
 ];
 const nonceError = () => server.error("42703", `column "${nonce}" does not exist`);
+
+it("passes the data of a COPY by the extended protocol as it is where nothing is masked", async () => {
+  const session = openSession([]);
+  const copy = [
+    client.parse("", "COPY orders TO STDOUT"),
+    client.bind("", ""),
+    client.execute(""),
+    client.sync(),
+  ];
+  await session.send(...copy);
+  const answer = [
+    server.parseComplete(),
+    server.bindComplete(),
+    frame(backend.copyOutResponse, Buffer.from([0, 0, 1, 0, 0])),
+    frame(backend.copyData, Buffer.from("1\n")),
+    frame(backend.copyDone, Buffer.alloc(0)),
+    server.complete("COPY 1"),
+    server.ready("I"),
+  ];
+  session.reply(...answer);
+  expect(session.clientBytes()).toEqual(Buffer.concat(answer));
+});
 
 describe("simple queries", () => {
   it("passes an allowed query unchanged and records it with its answer", async () => {
