@@ -6,7 +6,7 @@ import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { Identity, ResourceFacts, SessionFacts } from "@sallyport/policy";
 import type { SessionGuard } from "../guard/index.ts";
-import type { Relay } from "../relay/relay.ts";
+import type { RelayEnd } from "../relay/relay.ts";
 import type { SocketChannel } from "../wire/channel.ts";
 import type { UpstreamTarget } from "../wire/dial.ts";
 import type { Limits } from "../wire/limits.ts";
@@ -22,6 +22,13 @@ export interface UpstreamAccount {
   readonly key?: string;
 }
 
+/** What carries a session's bytes, as whoever must end it sees it; a relay is one. */
+export interface SessionLink {
+  /** When the client last sent something, on the monotonic clock. */
+  readonly lastClientMs: number;
+  stop(end: RelayEnd): void;
+}
+
 /** A session that policy has let in. Everything of it ends with `close`. */
 export interface AdmittedSession {
   readonly id: string;
@@ -31,8 +38,8 @@ export interface AdmittedSession {
   policyKey(): object;
   /** Called when a reload changed this session's policy. */
   onPolicyChange(listener: () => void): void;
-  /** Hands the relay over, so that expiry, revocation, idleness and drain can end it. */
-  attach(relay: Relay, say: (kind: "notice" | "fatal", code: EndCode) => void): void;
+  /** Hands over what carries it, so that expiry, revocation, idleness and drain can end it. */
+  attach(link: SessionLink, say: (kind: "notice" | "fatal", code: EndCode) => void): void;
   close(reason: string): Promise<void>;
 }
 
@@ -94,7 +101,8 @@ export interface ProtocolHost {
     readonly onPattern: (pattern: string) => void;
   };
   target(account: UpstreamAccount): UpstreamTarget;
-  startTls(channel: SocketChannel, alpn: "required" | "optional"): Promise<void>;
+  /** `names` are the protocols that ALPN may choose, the first that the client speaks wins. */
+  startTls(channel: SocketChannel, alpn: "required" | "optional", names?: readonly string[]): Promise<void>;
   /** State that all connections of this resource share, made at first use. */
   shared<T>(key: string, make: () => T): T;
   /** A login that failed, or another failure of one connection: counted and logged without secrets. */
@@ -103,6 +111,8 @@ export interface ProtocolHost {
 
 export interface Protocol {
   readonly name: string;
+  /** Where its servers listen, and its gateways where the resource does not say. */
+  readonly defaultPort: number;
   /** Serves one client connection from its first byte to its end; never throws. Says when policy has let it in. */
   serve(socket: Socket, host: ProtocolHost, onLoggedIn: () => void): Promise<void>;
 }

@@ -63,7 +63,6 @@ const gatewayVersion = "0.1.0";
 const tickMs = 500;
 const headEveryMs = 60_000;
 const pruneEveryMs = 600_000;
-const defaultPort: Readonly<Record<string, number>> = { postgres: 5432 };
 
 /** A running gateway. */
 export class Gateway {
@@ -272,6 +271,7 @@ export class Gateway {
       shared: this.shared,
       place: { replica: this.configuration.replica, process: this.part?.process ?? 0 },
       limits: this.limits,
+      defaultPort: protocol.defaultPort,
       clock: { monotonicMs: () => performance.now(), nowMs: Date.now },
       servingTls: (resource, clientCa) => this.servingTls(resource, clientCa),
       maskingKey: this.maskingKey,
@@ -303,7 +303,7 @@ export class Gateway {
     const servers = [createServer({ noDelay: true }, onConnection)];
     const shares = this.part === undefined ? {} : { reusePort: true };
     const placed = this.configuration.control?.listenPort || undefined;
-    const port = placed ?? served.spec.listen.port ?? defaultPort[protocol.name] ?? 0;
+    const port = placed ?? served.spec.listen.port ?? protocol.defaultPort;
     const [server] = servers;
     if (server === undefined) return;
     const { listen: bindHost } = this.configuration;

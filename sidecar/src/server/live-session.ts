@@ -1,8 +1,7 @@
 import type { Identity, SessionFacts, SessionPolicy } from "@sallyport/policy";
 import type { SessionGuard } from "../guard/index.ts";
-import type { AdmittedSession, EndCode } from "../protocols/protocol.ts";
+import type { AdmittedSession, EndCode, SessionLink } from "../protocols/protocol.ts";
 import type { SessionRecording } from "../recording/model.ts";
-import type { Relay } from "../relay/relay.ts";
 import { GatewayError } from "../wire/gateway-error.ts";
 
 export interface LiveSessionOptions {
@@ -37,7 +36,7 @@ export class LiveSession implements AdmittedSession {
   private policy: SessionPolicy;
   private readonly options: LiveSessionOptions;
   private readonly startedMs: number;
-  private relay: Relay | undefined;
+  private relay: SessionLink | undefined;
   private say: ((kind: "notice" | "fatal", code: EndCode) => void) | undefined;
   private ended: EndCode | undefined;
   private isClosed = false;
@@ -76,7 +75,7 @@ export class LiveSession implements AdmittedSession {
     this.listener = listener;
   }
 
-  attach(relay: Relay, say: (kind: "notice" | "fatal", code: EndCode) => void): void {
+  attach(relay: SessionLink, say: (kind: "notice" | "fatal", code: EndCode) => void): void {
     this.relay = relay;
     this.say = say;
     if (this.ended !== undefined) this.end(this.ended);
@@ -99,11 +98,14 @@ export class LiveSession implements AdmittedSession {
     if (expiresAt !== undefined && this.options.nowMs() >= expiresAt * 1000) this.end("sessionExpired");
     else if (sessionDurationMs !== undefined && now - this.startedMs >= sessionDurationMs)
       this.end("sessionExpired");
+    // Whoever waits for an approval is not idle.
+    else if (this.guard.isHolding) return;
     else if (idleMs !== undefined && this.relay !== undefined && now - this.relay.lastClientMs >= idleMs)
       this.end("idle");
   }
 
   notice(code: EndCode): void {
+    if (code === "draining") this.guard.cancelHold("draining");
     this.say?.("notice", code);
   }
 
@@ -119,6 +121,7 @@ export class LiveSession implements AdmittedSession {
     if (this.isClosed) return;
     this.isClosed = true;
     const why = this.ended ?? reason;
+    this.guard.close();
     this.options.onClosed(why);
     try {
       await this.options.recording.close(why);

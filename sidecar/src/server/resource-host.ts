@@ -7,7 +7,8 @@ import {
   type SessionPolicy,
   type Verdict,
 } from "@sallyport/policy";
-import { type ReachedLimit, SessionGuard } from "../guard/index.ts";
+import type { ApprovalService } from "../approval/index.ts";
+import { type ReachedLimit, type SessionApprovals, SessionGuard } from "../guard/index.ts";
 import type { Authenticator, Credential } from "../identity/model.ts";
 import type {
   AdmittedSession,
@@ -36,6 +37,8 @@ export interface HostServices {
   readonly shared: SharedState;
   readonly place: { readonly replica: number; readonly process: number };
   readonly limits: Limits;
+  /** Where servers of the protocol listen. */
+  readonly defaultPort: number;
   readonly clock: { monotonicMs(): number; nowMs(): number };
   readonly servingTls: (
     resource: ServedResource,
@@ -54,9 +57,15 @@ export interface HostServices {
   readonly isPolicyUnavailable?: () => boolean;
   /** A session's recording is closed, or could not be. */
   readonly onRecorded?: (session: LiveSession, reason: string) => void;
+  /** Who is asked where a rule wants approval. */
+  readonly approvals?: ApprovalService;
+  readonly onApproval?: (resource: string, event: ApprovalEvent) => void;
   /** Where the server is reached when it is beside the gateway. */
   readonly nearby?: { readonly host: string; readonly port: number };
 }
+
+/** What the metrics count of approvals. */
+export type ApprovalEvent = Parameters<SessionApprovals["onEvent"]>[0];
 
 const cachedPoliciesMax = 1000;
 
@@ -282,7 +291,7 @@ export class ResourceHost implements ProtocolHost {
     const host = serviceRef === undefined ? (endpoint.host ?? "") : `${serviceRef.name}.${namespace}.svc`;
     return {
       host,
-      port: serviceRef?.port ?? endpoint.port ?? 5432,
+      port: serviceRef?.port ?? endpoint.port ?? this.services.defaultPort,
       ...(this.services.nearby && { nearby: this.services.nearby }),
       tls: {
         mode,
@@ -293,14 +302,18 @@ export class ResourceHost implements ProtocolHost {
     };
   }
 
-  async startTls(channel: SocketChannel, alpn: "required" | "optional"): Promise<void> {
+  async startTls(
+    channel: SocketChannel,
+    alpn: "required" | "optional",
+    names?: readonly string[],
+  ): Promise<void> {
     const cas = this.clientCas();
     this.tls ??= {
       secureContext: this.services.servingTls(this.served, cas),
       requestCert: cas.length > 0,
       fragmentBytes: this.limits.tlsFragmentBytes,
     };
-    await channel.upgrade(this.tls, alpn);
+    await channel.upgrade(this.tls, alpn, names);
   }
 
   shared<T>(key: string, make: () => T): T {
@@ -345,6 +358,7 @@ export class ResourceHost implements ProtocolHost {
       enforcement: spec.enforcement,
       recordsRows: spec.recording.content.includes("responses"),
       now: () => this.clock.nowMs(),
+      ...this.approvalsOf(identity, id),
       onLimit: (limit) => this.services.onLimit(this.key, limit),
       onDecision: (verdict) => {
         counts.commands += 1;
@@ -372,6 +386,22 @@ export class ResourceHost implements ProtocolHost {
     this.sessions.add(session);
     this.services.onSession(this.key, 1, "");
     return session;
+  }
+
+  private approvalsOf(identity: Identity, sessionId: string): { readonly approvals?: SessionApprovals } {
+    const { approvals: service, limits, onApproval } = this.services;
+    if (service === undefined) return {};
+    return {
+      approvals: {
+        service,
+        identity,
+        resource: this.key,
+        sessionId,
+        holdInTransactionMs: limits.holdInTransactionMs,
+        noticeMs: limits.holdNoticeMs,
+        onEvent: (event) => onApproval?.(this.key, event),
+      },
+    };
   }
 
   private mayStay(session: LiveSession): boolean {

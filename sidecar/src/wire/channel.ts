@@ -77,7 +77,11 @@ export class SocketChannel implements Channel {
   }
 
   /** Answers a TLS handshake on this socket; bytes already read are fed to it. */
-  async upgrade(options: TlsServerOptions, alpn: "required" | "optional"): Promise<TLSSocket> {
+  async upgrade(
+    options: TlsServerOptions,
+    alpn: "required" | "optional",
+    names: readonly string[] = ["postgresql"],
+  ): Promise<TLSSocket> {
     this.release();
     if (this.buffer.length > 0) this.socket.unshift(this.buffer);
     this.buffer = Buffer.alloc(0);
@@ -86,15 +90,15 @@ export class SocketChannel implements Channel {
       secureContext: options.secureContext,
       requestCert: options.requestCert,
       rejectUnauthorized: false,
-      ALPNCallback: ({ protocols }) => (protocols.includes("postgresql") ? "postgresql" : undefined),
+      ALPNCallback: ({ protocols }) => names.find((name) => protocols.includes(name)),
     });
     secured.setMaxSendFragment(options.fragmentBytes);
     this.socket = secured;
     this.attach();
     await this.handshake(secured);
-    if (alpn === "required" && secured.alpnProtocol !== "postgresql") {
+    if (alpn === "required" && !names.includes(secured.alpnProtocol || "")) {
       throw new GatewayError("protocolViolation", {
-        detail: "direct TLS needs the ALPN protocol postgresql",
+        detail: `direct TLS needs the ALPN protocol ${names.join(" or ")}`,
       });
     }
     this.secured = secured;

@@ -91,7 +91,12 @@ export function readByte(socket: Socket, signal: AbortSignal): Promise<number> {
 }
 
 /** Begins TLS as the client and checks the server as the target's mode says. */
-export function secure(socket: Socket, target: UpstreamTarget, signal: AbortSignal): Promise<TLSSocket> {
+export function secure(
+  socket: Socket,
+  target: UpstreamTarget,
+  signal: AbortSignal,
+  alpn: readonly string[] = ["postgresql"],
+): Promise<TLSSocket> {
   return new Promise((resolve, reject) => {
     const { tls } = target;
     const isVerified = tls.mode === "verify-full" || tls.mode === "verify-ca";
@@ -99,7 +104,7 @@ export function secure(socket: Socket, target: UpstreamTarget, signal: AbortSign
       socket,
       servername: /^[\d.]+$|:/.test(target.host) ? "" : target.host,
       host: target.host,
-      ALPNProtocols: ["postgresql"],
+      ALPNProtocols: [...alpn],
       rejectUnauthorized: isVerified,
       ...(tls.ca === undefined ? {} : { ca: tls.ca }),
       ...(tls.certificate === undefined ? {} : { cert: tls.certificate }),

@@ -39,7 +39,7 @@ import { PostgresSession } from "./session.ts";
 import { isUtf8Name, startupSettings } from "./startup.ts";
 import { DecisionCache, type LiveNames, StatementJudge } from "./statement-judge.ts";
 
-export const postgres: Protocol = { name: "postgres", serve };
+export const postgres: Protocol = { name: "postgres", defaultPort: 5432, serve };
 
 const analyser = { analyse: analyseSql, shapeOf };
 const roleAnalyser = withPinnedRole(analyser);
@@ -240,7 +240,11 @@ async function converse(
   keys: CancelKeys,
   namesOf: (statements: PreparedStatements, upstream: UpstreamSession) => LiveNames,
 ): Promise<string> {
-  const key = keys.issue(hello.minor === 2 ? 32 : 4, () => cancelUpstream(upstream, host.limits));
+  // What is held is nothing that the server knows of: it ends here.
+  const key = keys.issue(hello.minor === 2 ? 32 : 4, () =>
+    admitted.guard.cancelHold("clientCancelled") ? Promise.resolve() : cancelUpstream(upstream, host.limits),
+  );
+  admitted.guard.onCancelRunning = () => void cancelUpstream(upstream, host.limits);
   const statements = new PreparedStatements();
   const names = namesOf(statements, upstream);
   const judge = new StatementJudge({
@@ -280,6 +284,7 @@ async function converse(
       nonce: `sallyport_refused_${randomBytes(12).toString("hex")}`,
       toClient: relay.toClient,
       toUpstream: relay.toUpstream,
+      readAhead: relay.readAhead,
       onTerminate: () => relay.stop({ kind: "clientClosed" }),
       clock: host.clock,
     },
