@@ -5,7 +5,7 @@
  */
 import { type CelInput, celEnv, isCelError, parse, plan } from "@bufbuild/cel";
 import { RE2JS } from "re2js";
-import type { Command, CommandPart, Identity, ResourceFacts, SessionFacts } from "./model.ts";
+import type { Command, CommandPart, FactValue, Identity, ResourceFacts, SessionFacts } from "./model.ts";
 
 /** What an expression reads; it decides what may be cached, and how sure a rule can be. */
 export interface CelReads {
@@ -175,7 +175,22 @@ export function celCommand(command: Command, part: CommandPart): CelInput | unde
     objects: part.objects.map((object) => object.name),
     unbounded: part.unbounded,
     ...(command.argv === undefined ? {} : { argv: [...command.argv] }),
+    ...(command.facts === undefined ? {} : { facts: celFacts(command.facts) }),
   });
+}
+
+function celFacts(facts: NonNullable<Command["facts"]>): CelInput {
+  const entries = Object.entries(facts).map(([name, fact]): [string, CelInput] => [name, celFact(fact)]);
+  return new Map(entries);
+}
+
+function celFact(fact: FactValue): CelInput {
+  if (typeof fact !== "object") return fact;
+  return isTexts(fact) ? [...fact] : fields(fact);
+}
+
+function isTexts(fact: FactValue): fact is readonly string[] {
+  return Array.isArray(fact);
 }
 
 /** The moment of a decision as a CEL timestamp, whose accessors speak UTC unless they are given a zone. */
@@ -191,7 +206,7 @@ const variableFields: Readonly<Record<string, ReadonlySet<string> | undefined>> 
   identity: new Set(["provider", "user", "groups", "kind", "serviceAccount", "onBehalfOf", "claims"]),
   resource: new Set(["namespace", "name", "labels", "namespaceLabels", "protocol"]),
   session: new Set(["database", "account", "applicationName", "clientAddress"]),
-  command: new Set(["text", "words", "operations", "argv", "objects", "unbounded"]),
+  command: new Set(["text", "words", "operations", "argv", "facts", "objects", "unbounded"]),
   time: undefined,
 };
 const variableNames: ReadonlySet<string> = new Set(Object.keys(variableFields));
@@ -366,7 +381,7 @@ class Survey {
     }
     if (name === "command") {
       reads.command = true;
-      reads.text ||= all || field === "text" || field === "argv";
+      reads.text ||= all || field === "text" || field === "argv" || field === "facts";
     }
   }
 }

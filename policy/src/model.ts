@@ -29,10 +29,17 @@ export interface ObjectRef {
     | "database"
     | "setting"
     | "file"
+    /** What an API serves: `verb:resource/subresource`, or `verb:/path`. */
+    | "resource"
     | "other";
   /** False when it is reached through a view, trigger, cascade or function body: Allow rules need not cover it. */
   readonly direct: boolean;
+  /** True where it shows secrets, whatever its name: the profiles that read do not cover it. */
+  readonly isSecret?: boolean;
 }
+
+/** A fact of a command that rules may read. */
+export type FactValue = string | number | boolean | readonly string[] | Readonly<Record<string, string>>;
 
 /** One judged part of a command: `WITH x AS (DELETE …) SELECT` has a write part and a read part. */
 export interface CommandPart {
@@ -54,6 +61,8 @@ export interface Command {
   readonly parts: readonly CommandPart[];
   /** The argument vector where the protocol has one (exec, ssh); absent for SQL. */
   readonly argv?: readonly string[];
+  /** What else rules may read, by the protocol's own names; a protocol gives each of its facts every time. */
+  readonly facts?: Readonly<Record<string, FactValue>>;
 }
 
 export type SubjectKind = "Human" | "Workload" | "Agent";
@@ -67,6 +76,8 @@ export interface Identity {
   /** Set when the subject is a Kubernetes service account. */
   readonly serviceAccount?: { readonly namespace: string; readonly name: string };
   readonly onBehalfOf?: string;
+  /** Who they are in the cluster, as the provider maps it; null where it maps names and gives none for them. */
+  readonly kubernetesUsername?: string | null;
   readonly claims: Readonly<Record<string, unknown>>;
   /** Epoch seconds after which the session ends, grace included; absent for identities that do not expire. */
   readonly expiresAt?: number;

@@ -22,7 +22,7 @@ export const profiles: Readonly<Record<ProfileName, readonly ProfileRule[]>> = {
   ReadOnly: [{ operations: ["read"], object: isOrdinary }, harmlessSession()],
   ReadWrite: [
     { operations: ["read"], object: isOrdinary },
-    { operations: ["write"], object: (object) => !isCatalog(object) },
+    { operations: ["write"], object: (object) => !isCatalog(object) && object.isSecret !== true },
     harmlessSession(),
   ],
   SchemaOnly: [
@@ -114,7 +114,8 @@ function isCatalog({ name }: ObjectRef): boolean {
 }
 
 /** Everything but what of the catalog and its extensions shows data, secrets or other people's statements. */
-function isOrdinary({ name }: ObjectRef): boolean {
+function isOrdinary({ name, kind, isSecret }: ObjectRef): boolean {
+  if (kind === "resource") return isSecret !== true;
   return !revealingRelations.has(name.slice(name.indexOf(".") + 1));
 }
 
