@@ -5,7 +5,7 @@ import {
   type SessionPolicy,
   type Verdict,
 } from "@sallyport/policy";
-import type { CommandRecord, ResponseRecord, SessionRecording } from "../recording/model.ts";
+import type { CommandRecord, RecordedStream, ResponseRecord, SessionRecording } from "../recording/model.ts";
 import { type ErrorCode, errorTable, GatewayError } from "../wire/gateway-error.ts";
 import { makePermit, type Permit } from "./permit.ts";
 import { StatementRate } from "./statement-rate.ts";
@@ -112,6 +112,28 @@ export class SessionGuard {
   /** Rows of a command's answer, as the client gets them. */
   rows(number: number, chunk: Uint8Array): void {
     this.recording.rows(number, chunk);
+  }
+
+  /**
+   * Bytes of a command that runs, recorded before they go on. A promise: hold them until it resolves; it rejects
+   * where nothing may run unrecorded and these bytes cannot be.
+   */
+  stream(number: number, stream: RecordedStream, chunk: Uint8Array): Promise<void> | undefined {
+    if (this.recording.stream?.(number, stream, chunk) ?? true) return undefined;
+    return this.streamWhenRoom(number, stream, chunk);
+  }
+
+  private async streamWhenRoom(number: number, stream: RecordedStream, chunk: Uint8Array): Promise<void> {
+    for (let attempt = 0; attempt < roomAttemptsMax; attempt++) {
+      try {
+        await this.recording.room();
+      } catch (error) {
+        if (this.options.recordingMode !== "Required") return;
+        throw new GatewayError("recordingUnavailable", { cause: error });
+      }
+      if (this.recording.stream?.(number, stream, chunk) ?? true) return;
+    }
+    if (this.options.recordingMode === "Required") throw new GatewayError("recordingUnavailable");
   }
 
   /** A permit to prepare what Bind or Execute will ask for again; undefined where policy refuses it already. */

@@ -31,6 +31,9 @@ export interface CommandRecord {
   readonly cached?: boolean;
 }
 
+/** What a command prints (out, error), and what is typed into it. */
+export type RecordedStream = "o" | "e" | "i";
+
 /** What came back for a command, written after it ended. */
 export interface ResponseRecord {
   readonly tag?: string | undefined;
@@ -51,6 +54,11 @@ export interface SessionRecording {
   response(commandNumber: number, record: ResponseRecord): void;
   /** Rows as the client saw them, where the resource asks for them; cut at `rowBytesMax` a command. */
   rows(commandNumber: number, chunk: Uint8Array): void;
+  /**
+   * Bytes of an interactive or long-running command as they pass: `o` and `e` are what it prints, `i` is what is typed.
+   * False where the buffer is full or storage fails: await `room()` before the next ones, or end the command.
+   */
+  stream?(commandNumber: number, stream: RecordedStream, chunk: Uint8Array): boolean;
   /** A note that is not a command: a reload, a limit, a refusal at login, a notice. */
   event(name: string, fields: Readonly<Record<string, string | number | boolean>>): void;
   /**
@@ -153,6 +161,17 @@ export type Recorded =
       readonly text?: string;
       readonly base64?: string;
       /** True where the bound on recorded rows was met and the rest is missing. */
+      readonly cut?: boolean;
+    }
+  | {
+      /** Bytes of a terminal or of a command's own streams, with the time at which they passed. */
+      readonly kind: "stream";
+      readonly n: number;
+      readonly at: number;
+      readonly stream: RecordedStream;
+      readonly text?: string;
+      readonly base64?: string;
+      /** True where the bound on recorded bytes was met and the rest is missing. */
       readonly cut?: boolean;
     }
   | {

@@ -56,6 +56,14 @@ function render(record: Recorded): readonly string[] {
       const shown = lines.map((line) => `${number(record.n)} | ${printable(line)}`);
       return record.cut ? [...shown, `${number(record.n)} | (the rest was not recorded)`] : shown;
     }
+    case "stream": {
+      const bytes = record.text === undefined ? Buffer.from(String(record.base64), "base64") : undefined;
+      const lines = (bytes?.toString("utf8") ?? String(record.text)).split("\n");
+      if (lines.length > 1 && lines.at(-1) === "") lines.pop();
+      const mark = streamMarks[record.stream] ?? "?";
+      const shown = lines.map((line) => `${number(record.n)} ${mark} ${printable(line)}`);
+      return record.cut ? [...shown, `${number(record.n)} ${mark} (the rest was not recorded)`] : shown;
+    }
     case "event":
       return [`* ${printable(record.name)} ${printable(JSON.stringify(record.fields))}`];
     case "closing":
@@ -64,6 +72,8 @@ function render(record: Recorded): readonly string[] {
       ];
   }
 }
+
+const streamMarks: Readonly<Record<string, string>> = { o: "o|", e: "e|", i: "i|" };
 
 function renderCommand(record: Extract<Recorded, { kind: "command" }>): readonly string[] {
   const { verdict } = record;

@@ -13,6 +13,7 @@ import {
 } from "./journal-format.ts";
 import type {
   CommandRecord,
+  RecordedStream,
   ResponseRecord,
   SessionCounts,
   SessionOpening,
@@ -36,6 +37,8 @@ export interface RecordingLimits {
   readonly bufferedLengthMax: number;
   /** Recorded bytes of the rows of one command. */
   readonly rowBytesMax: number;
+  /** Recorded bytes of each stream of one command. */
+  readonly streamBytesMax: number;
   /** Events that may be buffered while storage fails; further ones are counted. */
   readonly bufferedEventsMax: number;
   /** A head is signed every so many blocks… */
@@ -60,6 +63,7 @@ export const defaultRecordingLimits: RecordingLimits = {
   flushMs: 200,
   bufferedLengthMax: 4 * 1024 * 1024,
   rowBytesMax: 64 * 1024,
+  streamBytesMax: 8 * 1024 * 1024,
   bufferedEventsMax: 1024,
   signBlocks: 64,
   headMs: 10_000,
@@ -134,6 +138,8 @@ export class SessionJournal implements SessionRecording {
   #lastEncoding: Uint8Array = nothing;
   #rowsCommand = -1;
   #rowsLeft = 0;
+  /** Recorded bytes by command and stream; bounded, because few commands of a session stream at once. */
+  readonly #streamed = new Map<string, number>();
   #events = 0;
   #droppedEvents = 0;
   #closing: Promise<void> | undefined;
@@ -209,6 +215,27 @@ export class SessionJournal implements SessionRecording {
     this.#rowsLeft = isCut ? -1 : this.#rowsLeft - kept;
     const content = rowContent(chunk.subarray(0, kept));
     this.#append(recordLine({ kind: "rows", n: commandNumber, ...content, ...(isCut && { cut: true }) }));
+  }
+
+  stream(commandNumber: number, stream: RecordedStream, chunk: Uint8Array): boolean {
+    if (this.isClosing || chunk.length === 0) return !this.isClosing;
+    const { streamBytesMax } = this.#host.limits;
+    const key = `${commandNumber}${stream}`;
+    const before = this.#streamed.get(key) ?? 0;
+    // Numbers past the bound have said that they are cut.
+    if (before > streamBytesMax) return true;
+    const at = this.#host.now();
+    if (this.failure !== undefined || this.#isFull(at)) return false;
+    const kept = Math.min(chunk.length, streamBytesMax - before);
+    const isCut = kept < chunk.length;
+    if (this.#streamed.size >= streamsMax) this.#streamed.delete([...this.#streamed.keys()][0] ?? "");
+    this.#streamed.set(key, isCut ? streamBytesMax + 1 : before + kept);
+    const content = rowContent(chunk.subarray(0, kept));
+    this.#append(
+      recordLine({ kind: "stream", n: commandNumber, at, stream, ...content, ...(isCut && { cut: true }) }),
+      at,
+    );
+    return true;
   }
 
   event(name: string, fields: Readonly<Record<string, string | number | boolean>>): void {
@@ -404,6 +431,8 @@ export class SessionJournal implements SessionRecording {
   }
 }
 
+/** Streams whose recorded bytes are counted at once. */
+const streamsMax = 4_096;
 const done = Promise.resolve();
 const nothing = new Uint8Array(0);
 

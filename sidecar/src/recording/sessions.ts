@@ -114,7 +114,7 @@ async function* recordsOf(
   }
 }
 
-const kinds = new Set(["opening", "command", "response", "rows", "event", "closing"]);
+const kinds = new Set(["opening", "command", "response", "rows", "stream", "event", "closing"]);
 
 /** Reads a record line; undefined for a chain line, and for what someone else wrote there. */
 function parseRecord(line: string): Recorded | undefined {
