@@ -1,0 +1,30 @@
+import type { Session } from "@sallyport/crds";
+import { expect, test } from "vitest";
+import { decideSession, defaultTtlMs } from "./controller.ts";
+
+const now = Date.parse("2026-01-02T00:00:00Z");
+const session = (status: Session["status"], ttlAfterFinished?: string) =>
+  ({
+    apiVersion: "sallyport.dev/v1alpha1",
+    kind: "Session",
+    metadata: { name: "s" },
+    spec: { ...(ttlAfterFinished !== undefined && { ttlAfterFinished }) },
+    ...(status !== undefined && { status }),
+  }) as Session;
+const ended = (ms: number): Session["status"] => ({
+  state: "Ended",
+  endedAt: new Date(now - ms).toISOString(),
+});
+
+test("a live session, and one that nobody has reported on, stay", () => {
+  expect(decideSession(session({ state: "Active" }, "1s"), now).kind).toBe("keep");
+  expect(decideSession(session(undefined, "1s"), now).kind).toBe("keep");
+  expect(decideSession(session({ state: "Ended" }), now).kind).toBe("keep");
+});
+
+test("one that is over goes when its time has come, and not before", () => {
+  expect(decideSession(session(ended(59_000), "1m"), now)).toEqual({ kind: "later", afterMs: 1_000 });
+  expect(decideSession(session(ended(60_000), "1m"), now).kind).toBe("remove");
+  expect(decideSession(session(ended(defaultTtlMs - 1)), now).kind).toBe("later");
+  expect(decideSession(session(ended(defaultTtlMs)), now).kind).toBe("remove");
+});

@@ -1,0 +1,224 @@
+import { request } from "node:https";
+import { afterEach, beforeAll, describe, expect, test } from "vitest";
+import { makeAuthority, makeKey, signLeaf } from "../certificates/authority.ts";
+import type { Cache, EventNote, KubeObject } from "../kube/index.ts";
+import { silentLog } from "../kube/index.ts";
+import { testResource, testSettings } from "../placement/testing.ts";
+import { podInjection } from "./pods.ts";
+import { policyReview } from "./policies.ts";
+import { readReview } from "./review.ts";
+import { type AdmissionHandler, WebhookServer, webhookLimits } from "./server.ts";
+
+const resource = testResource({
+  placement: { mode: "Sidecar", podSelector: { matchLabels: { app: "orders-db" } } },
+});
+const service = {
+  metadata: { name: "orders-db", namespace: "shop" },
+  spec: { selector: { app: "orders-db" }, ports: [{ port: 5432, targetPort: 5432 }] },
+};
+
+function cacheOf<T extends KubeObject>(...objects: readonly T[]): Cache<T> {
+  return {
+    isSynced: true,
+    whenSynced: async () => undefined,
+    get: ({ name, namespace }) =>
+      objects.find(({ metadata }) => metadata.name === name && metadata.namespace === namespace),
+    list: (namespace) =>
+      objects.filter(({ metadata }) => namespace === undefined || metadata.namespace === namespace),
+    byIndex: () => [],
+    onChange: () => () => undefined,
+  };
+}
+
+function question(
+  more: Record<string, unknown> = {},
+  podSpec: Record<string, unknown> = {},
+  labels = { app: "orders-db" },
+) {
+  return {
+    uid: "1",
+    operation: "CREATE",
+    kind: { kind: "Pod" },
+    resource: { resource: "pods" },
+    namespace: "shop",
+    userInfo: { username: "u" },
+    object: {
+      metadata: { generateName: "orders-db-", labels },
+      spec: { containers: [{ name: "postgres", image: "p" }], ...podSpec },
+    },
+    ...more,
+  };
+}
+
+const review = (request: object) =>
+  JSON.stringify({ apiVersion: "admission.k8s.io/v1", kind: "AdmissionReview", request });
+
+describe("injection", () => {
+  const notes: EventNote[] = [];
+  const events = { record: (note: EventNote) => notes.push(note), run: async () => undefined };
+  const handler = podInjection({
+    caches: { protectedResources: cacheOf(resource), services: cacheOf(service) },
+    settings: testSettings,
+    events: events as never,
+  });
+  const ask = async (request: object) => handler(readReview(review(request)).request);
+  afterEach(() => {
+    notes.length = 0;
+  });
+
+  test("gives a selected pod its gateway, also in a dry run, and others nothing", async () => {
+    expect((await ask(question())).patch?.[0]).toMatchObject({ op: "add", path: "/spec/initContainers" });
+    expect((await ask(question({ dryRun: true }))).patch).toHaveLength(4);
+    expect(await ask(question({}, {}, { app: "other" }))).toEqual({ allowed: true });
+  });
+
+  test("never touches the cluster's own pods, nor ours", async () => {
+    for (const namespace of ["kube-system", "sallyport-system"]) {
+      expect(await ask(question({ namespace }))).toEqual({ allowed: true });
+    }
+  });
+
+  test("skips a pod on the host's network and says so in an event, but not in a dry run", async () => {
+    expect((await ask(question({}, { hostNetwork: true }))).warnings?.[0]).toContain("host's network");
+    expect(notes.map(({ reason }) => reason)).toEqual(["NotInjected"]);
+    await ask(question({ dryRun: true }, { hostNetwork: true }));
+    expect(notes).toHaveLength(1);
+  });
+
+  test("refuses a pod that shares its processes, and one that only carries the label", async () => {
+    expect((await ask(question({}, { shareProcessNamespace: true }))).allowed).toBe(false);
+    const labelled = { app: "other", "sallyport.dev/gateway": "orders" };
+    expect((await ask(question({}, {}, labelled))).allowed).toBe(false);
+  });
+
+  test("answers a thousand pods in far less than the bound of 50 ms each", async () => {
+    const parsed = readReview(review(question())).request;
+    const took: number[] = [];
+    for (let count = 0; count < 1000; count++) {
+      const begunAt = performance.now();
+      await handler(parsed);
+      took.push(performance.now() - begunAt);
+    }
+    took.sort((a, b) => a - b);
+    expect(took[990]).toBeLessThan(50);
+  });
+});
+
+test("a policy that does not compile is warned of, and not denied", async () => {
+  const object = {
+    apiVersion: "sallyport.dev/v1alpha1",
+    kind: "AccessPolicy",
+    metadata: { name: "broken", namespace: "shop" },
+    spec: {
+      resources: { names: ["orders"] },
+      subjects: [{ user: "okta:a" }],
+      rules: [{ name: "x", match: { cel: "(" }, action: "Deny" }],
+    },
+  };
+  const handler = policyReview({ protectedResources: cacheOf(resource) });
+  const asked = { ...question({ kind: { kind: "AccessPolicy" } }), object };
+  const answer = await handler(readReview(review(asked)).request);
+  expect(answer.allowed).toBe(true);
+  expect(answer.warnings?.[0]).toContain("spec.rules[0].match.cel: InvalidCel");
+});
+
+describe("the server", () => {
+  let ca = "";
+  let certificate = { certificate: "", key: "" };
+  let server: WebhookServer | undefined;
+  beforeAll(async () => {
+    const authority = await makeAuthority("CA", Date.now());
+    const { publicKey, privateKey } = await makeKey();
+    const leaf = {
+      commonName: "w",
+      names: ["localhost"],
+      usage: "server",
+      lifeMs: 60_000,
+      now: Date.now(),
+      publicKey,
+    } as const;
+    ca = authority.certificate;
+    certificate = { certificate: await signLeaf(authority, leaf), key: privateKey };
+  });
+  afterEach(() => server?.close());
+
+  async function serve(handler: AdmissionHandler): Promise<void> {
+    server = new WebhookServer({
+      host: "127.0.0.1",
+      port: 0,
+      handlers: { "/pods": handler },
+      log: silentLog,
+    });
+    await server.use(certificate);
+  }
+  function post(path: string, body: string, tls: object = {}): Promise<{ status: number; body: string }> {
+    return new Promise((resolve, reject) => {
+      const options = {
+        host: "127.0.0.1",
+        port: server?.port,
+        path,
+        method: "POST",
+        ca,
+        servername: "localhost",
+        agent: false,
+      };
+      const sent = request({ ...options, ...tls }, (response) => {
+        let text = "";
+        response.setEncoding("utf8").on("data", (chunk: string) => {
+          text += chunk;
+        });
+        response.on("end", () => resolve({ status: response.statusCode ?? 0, body: text }));
+      });
+      sent.on("error", reject);
+      sent.end(body);
+    });
+  }
+
+  test("answers with the question's uid, and a denial as 403", async () => {
+    await serve(() => ({ allowed: false, message: "no" }));
+    const { status, body } = await post("/pods", review(question()));
+    expect(status).toBe(200);
+    expect(JSON.parse(body).response).toMatchObject({
+      uid: "1",
+      allowed: false,
+      status: { code: 403, message: "no" },
+    });
+  });
+
+  test("fails, and so lets failurePolicy decide, where it cannot answer", async () => {
+    await serve(() => {
+      throw new Error("not synced");
+    });
+    expect((await post("/pods", review(question()))).status).toBe(500);
+    expect((await post("/pods", "{")).status).toBe(500);
+    expect((await post("/nowhere", "{}")).status).toBe(404);
+  });
+
+  test("takes no body beyond its bound, and no old TLS", async () => {
+    await serve(() => ({ allowed: true }));
+    const large = await post("/pods", " ".repeat(webhookLimits.bodyBytesMax + 1)).catch(() => ({
+      status: 413,
+    }));
+    expect(large.status).toBe(413);
+    const old = { minVersion: "TLSv1.1", maxVersion: "TLSv1.1", ciphers: "DEFAULT@SECLEVEL=0" };
+    await expect(post("/pods", review(question()), old)).rejects.toThrow();
+  });
+
+  test("answers only so many at once, and serves a new certificate without a pause", async () => {
+    const held: (() => void)[] = [];
+    await serve(
+      () =>
+        new Promise((resolve) => {
+          held.push(() => resolve({ allowed: true }));
+        }),
+    );
+    const asked = Array.from({ length: webhookLimits.concurrencyMax }, () =>
+      post("/pods", review(question())),
+    );
+    await expect.poll(() => held.length).toBe(webhookLimits.concurrencyMax);
+    expect((await post("/pods", review(question()))).status).toBe(503);
+    await server?.use(certificate);
+    for (const release of held) release();
+    expect((await Promise.all(asked)).every(({ status }) => status === 200)).toBe(true);
+  });
+});
