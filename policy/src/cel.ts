@@ -111,6 +111,42 @@ export function compileCel(source: string): CelCompilation {
   }
 }
 
+export type ClaimTextCompilation =
+  | {
+      readonly kind: "compiled";
+      /** The text that the expression gives, or undefined for an error of any kind. */
+      readonly evaluate: (claims: Readonly<Record<string, unknown>>) => string | undefined;
+    }
+  | { readonly kind: "invalid"; readonly message: string };
+
+/** Compiles an expression over `claims` that gives a text: how a provider maps its subjects to other names. */
+export function compileClaimText(source: string): ClaimTextCompilation {
+  if (source.length > celBounds.sourceChars || bracketDepth(source) > celBounds.bracketDepth)
+    return { kind: "invalid", message: "is too long or nests too deep" };
+  try {
+    const { expr } = parse(source);
+    const survey = new Survey();
+    const names = new Set([...variableNames, "claims"]);
+    survey.visit(expr, { depth: 1, comprehensionDepth: 0, inRange: false, names });
+    const { reads, comprehensions } = survey;
+    if (comprehensions > 0) throw new CelRefusal("may not hold a comprehension");
+    if (reads.identity || reads.resource || reads.session || reads.command || reads.time)
+      throw new CelRefusal("may read claims alone");
+    const evaluate = plan(environment, expr);
+    return {
+      kind: "compiled",
+      evaluate: (all) => {
+        const claims = celValue(all, { left: celBounds.inputElements }, 0);
+        if (claims === undefined) return undefined;
+        const result = evaluate({ claims });
+        return typeof result === "string" ? result : undefined;
+      },
+    };
+  } catch (error) {
+    return { kind: "invalid", message: error instanceof Error ? error.message.slice(0, 300) : "is no CEL" };
+  }
+}
+
 /** Checks a regular expression of a policy with the linear engine that will run it; undefined where it is good. */
 export function regexProblem(pattern: string): string | undefined {
   if (typeof pattern !== "string" || pattern === "") return "must be a regular expression";

@@ -38,6 +38,8 @@ export interface SessionPolicy {
   masking(isLifted: boolean): SessionMasking;
   /** How sure each rule in force is, for status and records. */
   readonly ruleStatuses: readonly RuleRef[];
+  /** What the rules ask that want approval of anything. */
+  readonly approvalTerms: readonly ApprovalTerms[];
   decide(command: Command, facts: DecisionFacts): Verdict;
   explain(command: Command, facts: DecisionFacts): Explanation;
 }
@@ -66,6 +68,7 @@ class GatheredPolicy implements SessionPolicy {
   readonly mayConnect: Verdict;
   readonly limits: SessionLimits;
   readonly ruleStatuses: readonly RuleRef[];
+  readonly approvalTerms: readonly ApprovalTerms[];
   private readonly maskings: readonly PolicyMasking[];
   private readonly made: { held?: SessionMasking; lifted?: SessionMasking } = {};
   private readonly set: PolicySet;
@@ -95,6 +98,7 @@ class GatheredPolicy implements SessionPolicy {
       .filter((policy) => policy.mode === "Audit")
       .map((policy) => ({ policy: policy.name, table: new RuleTable(settle(policy)) }));
     this.ruleStatuses = applied.flatMap((policy) => policy.rules.map((rule) => rule.ref));
+    this.approvalTerms = termsOf(rules);
     this.limits = strictestLimits(enforced.map((policy) => policy.limits));
     this.maskings = enforced.flatMap((policy) => policy.maskingOn(resource) ?? []);
     this.hint = hintFor(enforced);

@@ -1,6 +1,7 @@
 /** Documents and a command in, a verdict out. No I/O, no clock, no sockets. */
 
 export { durationMs } from "@sallyport/crds/pure";
+export { type ClaimTextCompilation, compileClaimText } from "./cel.ts";
 export {
   CaseFileError,
   type CaseFileResult,
@@ -32,6 +33,7 @@ export { type PatternMatch, type PatternName, PatternScanner, patternNames } fro
 export {
   hideAll,
   type MaskDecision,
+  refusedByMasks,
   SessionMasking,
   type ValueMaskChoice,
 } from "./masking/session-masking.ts";

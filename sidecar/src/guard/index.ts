@@ -2,5 +2,12 @@
  * The guard: the only way from a command to a permit. It asks policy, writes the record, and only then permits.
  * A protocol holds a `SessionGuard` and nothing else of the gateway's inside.
  */
+export type { Holdable, HoldNotice } from "./hold.ts";
 export type { Permit } from "./permit.ts";
-export { mustBeDurable, type ReachedLimit, type Refusal, SessionGuard } from "./session-guard.ts";
+export {
+  mustBeDurable,
+  type ReachedLimit,
+  type Refusal,
+  type SessionApprovals,
+  SessionGuard,
+} from "./session-guard.ts";

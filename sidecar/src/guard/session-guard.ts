@@ -1,12 +1,27 @@
+import { randomBytes } from "node:crypto";
 import {
   type Command,
+  type Identity,
   type SessionLimits,
   SessionMasking,
   type SessionPolicy,
   type Verdict,
 } from "@sallyport/policy";
+import type { ApprovalService, CancelReason } from "../approval/index.ts";
 import type { CommandRecord, RecordedStream, ResponseRecord, SessionRecording } from "../recording/model.ts";
 import { type ErrorCode, errorTable, GatewayError } from "../wire/gateway-error.ts";
+import {
+  digestOf,
+  type Holdable,
+  noticeOf,
+  type OpenHold,
+  type Running,
+  refusal,
+  refusalAfter,
+  requesterOf,
+  shownOf,
+  voidRefusal,
+} from "./hold.ts";
 import { makePermit, type Permit } from "./permit.ts";
 import { StatementRate } from "./statement-rate.ts";
 
@@ -34,7 +49,25 @@ export interface SessionGuardOptions {
   readonly onDecision: (verdict: Verdict) => void;
   /** A limit of the policy was reached. */
   readonly onLimit?: (limit: ReachedLimit) => void;
+  /** Who is asked where a rule wants approval; absent: nobody can be. */
+  readonly approvals?: SessionApprovals;
 }
+
+/** Approvals as one session has them. */
+export interface SessionApprovals {
+  readonly service: ApprovalService;
+  readonly identity: Identity;
+  /** `namespace/name`. */
+  readonly resource: string;
+  readonly sessionId: string;
+  readonly holdInTransactionMs: number;
+  readonly noticeMs: number;
+  /** A hold has begun or ended, how, or somebody has gone past approval with a reason. */
+  readonly onEvent: (event: "asked" | "breakGlass" | HoldEnd) => void;
+}
+
+/** How a hold ended, for the metrics. */
+export type HoldEnd = "approved" | "denied" | "expired" | "cancelled" | "unavailable" | "void";
 
 const nothingMasked = new SessionMasking([]);
 
@@ -47,6 +80,21 @@ export class SessionGuard {
   private policy: SessionPolicy;
   private rate: StatementRate | undefined;
   private readonly options: SessionGuardOptions;
+  /** Why the user does what comes next, in their own words (`SET sallyport.reason`). */
+  private reason = "";
+  private open: OpenHold | undefined;
+  private readonly running = new Map<number, Running>();
+  /** Commands whose approval was taken back, or over, while they ran. */
+  private readonly ended = new Set<number>();
+  private digestKey: Buffer | undefined;
+  /** The number of the command that was recorded last. */
+  private lastNumber = 0;
+  private tellHeld: () => void = () => undefined;
+  private unlisten: () => void = () => undefined;
+  private isListening = false;
+  private isClosed = false;
+  /** Cancels what runs upstream; set by the protocol once there is something. */
+  onCancelRunning: () => void = () => undefined;
 
   constructor(options: SessionGuardOptions) {
     this.options = options;
@@ -59,15 +107,53 @@ export class SessionGuard {
   adopt(policy: SessionPolicy): void {
     this.policy = policy;
     this.rate = rateOf(policy);
+    if (this.open !== undefined && !this.isStillAsked(this.open)) this.cancelHold("void");
   }
 
-  decide(command: Command, parameters?: readonly unknown[]): Verdict {
-    const facts = { nowMs: this.options.now(), ...(parameters === undefined ? {} : { parameters }) };
-    return this.policy.decide(command, facts);
+  /** `approved`: the rules, by their text, that an approval of this very command satisfies. */
+  decide(command: Command, parameters?: readonly unknown[], approved?: ReadonlySet<string>): Verdict {
+    const nowMs = this.options.now();
+    const { approvals } = this.options;
+    if (approvals === undefined)
+      return this.policy.decide(command, { nowMs, ...(parameters === undefined ? {} : { parameters }) });
+    const windows = approvals.service.granted(approvals.identity.user, approvals.resource);
+    const satisfied = windows === undefined ? approved : new Set([...windows.keys(), ...(approved ?? [])]);
+    return this.policy.decide(command, {
+      nowMs,
+      ...(parameters === undefined ? {} : { parameters }),
+      ...(satisfied === undefined ? {} : { approved: satisfied }),
+      ...(this.reason === "" ? {} : { reason: this.reason }),
+    });
   }
 
-  /** Records a judged command and permits or refuses it. `needsDisk` is `mustBeDurable` of its command. */
-  request(record: CommandRecord, needsDisk: boolean): Permit | Refusal | Promise<Permit | Refusal> {
+  /** Takes the user's reason for what follows; break-glass and rules that want a reason read it. */
+  giveReason(reason: string): void {
+    this.reason = reason.trim().slice(0, reasonCharactersMax);
+    this.note("reason", { reason: this.reason });
+  }
+
+  /**
+   * Records a judged command and permits or refuses it. `needsDisk` is `mustBeDurable` of its command; with `holdable`
+   * a command that needs approval is held until it has one.
+   */
+  request(
+    record: CommandRecord,
+    needsDisk: boolean,
+    holdable?: Holdable,
+  ): Permit | Refusal | Promise<Permit | Refusal> {
+    const { verdict } = record;
+    if (verdict.satisfied !== undefined) return this.requestSatisfied(record, needsDisk);
+    const { approvals } = this.options;
+    const asks = verdict.action === "RequireApproval" && approvals !== undefined && !this.isObserving;
+    if (asks && holdable !== undefined && !holdable.isPointless)
+      return this.requestHeld(record, holdable, approvals);
+    return this.requestNow(record, needsDisk);
+  }
+
+  private requestNow(
+    record: CommandRecord,
+    needsDisk: boolean,
+  ): Permit | Refusal | Promise<Permit | Refusal> {
     this.options.onDecision(record.verdict);
     const limited = this.rate !== undefined && !this.rate.take(record.at);
     if (limited) {
@@ -75,6 +161,7 @@ export class SessionGuard {
       this.options.onLimit?.("statementsPerMinute");
     }
     const number = this.recording.command(record);
+    this.lastNumber = Math.max(0, number);
     if (number < 0) return this.whenRoom(record, needsDisk, limited);
     const refusal = limited ? rateRefusal : this.refusalOf(record.verdict);
     if (refusal !== undefined) return refusal;
@@ -148,18 +235,246 @@ export class SessionGuard {
   }
 
   response(number: number, record: ResponseRecord): void {
+    if (this.running.size > 0) this.ran(number);
     this.recording.response(number, record);
+  }
+
+  // ---------------------------------------------------------------- approvals
+
+  /** True while a command waits for a decision. */
+  get isHolding(): boolean {
+    return this.open !== undefined;
+  }
+
+  /** Ends the hold: what is held never runs. False where nothing is held. */
+  cancelHold(reason: CancelReason): boolean {
+    const { open } = this;
+    if (open === undefined) return false;
+    this.open = undefined;
+    open.hold.cancel(reason);
+    return true;
+  }
+
+  /** Whether what satisfied a bound command holds still, now that it is executed (again). */
+  holdsStill(number: number, { satisfied = [] }: Verdict): boolean {
+    const { approvals } = this.options;
+    if (this.isObserving || approvals === undefined) return true;
+    if (this.ended.has(number)) return false;
+    const windows = approvals.service.granted(approvals.identity.user, approvals.resource);
+    const used = new Map<string, string>();
+    for (const { terms, by } of satisfied) {
+      if (by !== "approval" || terms.grant !== "Window") continue;
+      const approval = windows?.get(terms.ruleText);
+      if (approval === undefined) return false;
+      used.set(terms.ruleText, approval);
+    }
+    if (used.size > 0 && !this.running.has(number)) this.watch(number, { windows: used });
+    return true;
+  }
+
+  /** The session is over. */
+  close(): void {
+    this.isClosed = true;
+    this.cancelHold("sessionEnded");
+    this.unlisten();
+    // What was sent may have run: it is never asked for again.
+    for (const number of [...this.running.keys()]) this.ran(number);
+  }
+
+  /** What windows or break-glass let through. */
+  private requestSatisfied(record: CommandRecord, needsDisk: boolean): ReturnType<SessionGuard["request"]> {
+    const { approvals } = this.options;
+    const satisfied = record.verdict.satisfied ?? [];
+    const windows =
+      approvals?.service.granted(approvals.identity.user, approvals.resource) ?? new Map<string, string>();
+    const used = new Map<string, string>();
+    for (const { terms, by } of satisfied) {
+      const { policy, rule, ruleText } = terms;
+      if (by === "breakGlass") {
+        this.note("breakGlass", { policy, rule, reason: this.reason });
+        approvals?.onEvent("breakGlass");
+        continue;
+      }
+      const approval = windows.get(ruleText);
+      // It ended between verdict and permit.
+      if (approval === undefined && !this.isObserving)
+        return refusal("approvalNeeded", `the approval of ${policy}/${rule} has ended`, "Ask for a new one.");
+      if (approval !== undefined) used.set(ruleText, approval);
+      this.note("approvalUsed", { policy, rule, approval: approval ?? "" });
+    }
+    const outcome = this.requestNow(record, needsDisk);
+    const watch = <T extends Permit | Refusal>(settled: T): T => {
+      if (settled.kind === "permit" && used.size > 0) this.watch(settled.number, { windows: used });
+      return settled;
+    };
+    return outcome instanceof Promise ? outcome.then(watch) : watch(outcome);
+  }
+
+  /** Holds a command until somebody has decided, and asks policy again before it may run. */
+  private async requestHeld(
+    record: CommandRecord,
+    holdable: Holdable,
+    approvals: SessionApprovals,
+  ): Promise<Permit | Refusal> {
+    const recorded = await this.requestNow(record, false);
+    // Refused either way; a failure to record says so itself, and so does the rate.
+    if (recorded.kind === "refusal" && recorded.code !== "approvalNeeded") return recorded;
+    const number = this.lastNumber;
+    if (number === 0 && this.options.recordingMode === "Required")
+      return this.withoutRecord(undefined, undefined);
+    if (this.isClosed) return refusal("holdCancelled", "the session has ended");
+    const asks = record.verdict.asks ?? [];
+    const shown = shownOf(record, holdable.explained);
+    const unfit = this.unfitToHold(record, approvals, shown === undefined);
+    if (unfit !== undefined || shown === undefined) return this.notRun(number, unfit ?? tooLong);
+    this.digestKey ??= randomBytes(32);
+    const digest = digestOf(this.digestKey, holdable.bytes);
+    const timeouts = asks.map(({ timeoutMs }) => timeoutMs);
+    if (holdable.inTransaction) timeouts.push(approvals.holdInTransactionMs);
+    const hold = approvals.service.hold({
+      ...shown,
+      resource: approvals.resource,
+      sessionId: approvals.sessionId,
+      requester: requesterOf(approvals.identity),
+      digest,
+      ...(this.reason === "" ? {} : { reason: this.reason }),
+      inTransaction: holdable.inTransaction,
+      asks,
+      timeoutMs: Math.min(...timeouts),
+    });
+    this.listen(approvals);
+    const open: OpenHold = {
+      hold,
+      command: holdable.command,
+      asks,
+      noticedMs: this.options.now(),
+    };
+    this.open = open;
+    const tell = () =>
+      holdable.tell(noticeOf(open, record.verdict.message, holdable.inTransaction, this.options.now()));
+    this.tellHeld = tell;
+    approvals.onEvent("asked");
+    this.note("approvalAsked", { approval: hold.name, command: number, digest });
+    holdable.begun();
+    tell();
+    const outcome = await hold.outcome;
+    this.open = undefined;
+    this.tellHeld = () => undefined;
+    const by =
+      outcome.kind === "approved" ? outcome.by.join(", ") : outcome.kind === "denied" ? outcome.by : "";
+    this.note("approvalDecided", { approval: hold.name, outcome: outcome.kind, by });
+    if (outcome.kind !== "approved") {
+      const isVoid = outcome.kind === "cancelled" && outcome.reason === "void";
+      approvals.onEvent(isVoid ? "void" : outcome.kind);
+      return this.notRun(number, refusalAfter(hold.name, outcome));
+    }
+    // Always on disk: what people decide about is little, and it must be known to have been decided.
+    const stored = await this.whenStored(number);
+    if (stored.kind === "refusal") {
+      hold.cancel("sessionEnded");
+      return stored;
+    }
+    const verdict = await holdable.rejudge(new Set(asks.map(({ ruleText }) => ruleText)));
+    const isSame = digestOf(this.digestKey, holdable.bytes) === digest;
+    if (verdict.action !== "Allow" || !isSame) {
+      hold.cancel("void");
+      approvals.onEvent("void");
+      const why = isSame ? verdict.message : "the command is not the one that was approved";
+      return this.notRun(number, voidRefusal(hold.name, why));
+    }
+    approvals.onEvent("approved");
+    this.note("approvalRan", { approval: hold.name, command: number });
+    this.watch(number, { approval: hold.name, windows: new Map() });
+    return makePermit(number);
+  }
+
+  private unfitToHold(
+    { verdict }: CommandRecord,
+    { identity }: SessionApprovals,
+    isTooLong: boolean,
+  ): Refusal | undefined {
+    if (isTooLong) return tooLong;
+    if (identity.kubernetesUsername === null)
+      return refusal(
+        "approvalNeeded",
+        `${verdict.message}; ApproverIdentityUnknown: your identity provider does not say who you are elsewhere`,
+      );
+    if (this.reason === "" && (verdict.asks ?? []).some(({ reasonRequired }) => reasonRequired))
+      return refusal(
+        "approvalNeeded",
+        `${verdict.message}; a reason is required`,
+        "Say why first: SET sallyport.reason = '...'",
+      );
+    return undefined;
+  }
+
+  /** The recording must not read as if it had run. */
+  private notRun(number: number, outcome: Refusal): Refusal {
+    if (number > 0) {
+      const { sqlstate } = errorTable[outcome.code];
+      this.recording.response(number, { sqlstate, rows: 0, bytes: 0, ms: 0 });
+    }
+    return outcome;
+  }
+
+  private isStillAsked({ command, asks }: OpenHold): boolean {
+    const verdict = this.decide(command);
+    if (verdict.action !== "RequireApproval") return false;
+    const now = new Set((verdict.asks ?? []).map(({ ruleText }) => ruleText));
+    return now.size === asks.length && asks.every(({ ruleText }) => now.has(ruleText));
+  }
+
+  private watch(number: number, running: Running): void {
+    const { approvals } = this.options;
+    if (approvals === undefined || number === 0) return;
+    this.running.set(number, running);
+    this.listen(approvals);
+  }
+
+  private ran(number: number): void {
+    const { approval } = this.running.get(number) ?? {};
+    this.running.delete(number);
+    if (approval !== undefined) this.options.approvals?.service.used(approval);
+  }
+
+  private listen({ service, noticeMs, identity, resource }: SessionApprovals): void {
+    if (this.isListening) return;
+    this.isListening = true;
+    this.unlisten = service.listen({
+      tick: (nowMs) => {
+        const { open } = this;
+        if (open !== undefined && nowMs - open.noticedMs >= noticeMs) {
+          open.noticedMs = nowMs;
+          this.tellHeld();
+        }
+        if (this.running.size === 0) return;
+        const windows = service.granted(identity.user, resource);
+        this.endRunning("windowOver", ({ windows: used }) =>
+          [...used.keys()].some((ruleText) => windows?.has(ruleText) !== true),
+        );
+      },
+      revoked: (name) =>
+        this.endRunning("approvalRevoked", ({ approval, windows }) =>
+          [approval, ...windows.values()].includes(name),
+        ),
+    });
+  }
+
+  /** Ends what runs on an approval that holds no longer. */
+  private endRunning(why: string, isMeant: (running: Running) => boolean): void {
+    for (const [number, running] of [...this.running]) {
+      if (!isMeant(running)) continue;
+      this.note(why, { command: number });
+      this.ended.add(number);
+      this.ran(number);
+      this.onCancelRunning();
+    }
   }
 
   private refusalOf(verdict: Verdict): Refusal | undefined {
     if (verdict.action === "Allow" || this.options.enforcement === "Audit") return undefined;
     const code = verdict.action === "Deny" ? "denied" : "approvalNeeded";
-    return {
-      kind: "refusal",
-      code,
-      message: verdict.message,
-      ...(verdict.hint ? { hint: verdict.hint } : {}),
-    };
+    return refusal(code, verdict.message, verdict.hint === "" ? undefined : verdict.hint);
   }
 
   private async whenRoom(
@@ -177,6 +492,7 @@ export class SessionGuard {
       }
       number = this.recording.command(record);
     }
+    this.lastNumber = Math.max(0, number);
     if (number < 0) return limited ? rateRefusal : this.withoutRecord(this.recording.failure, record.verdict);
     const refusal = limited ? rateRefusal : this.refusalOf(record.verdict);
     if (refusal !== undefined) return refusal;
@@ -220,6 +536,10 @@ export function mustBeDurable(command: Command): boolean {
 
 /** Each attempt waits for a block to be written; storage that fails ends the wait at once. */
 const roomAttemptsMax = 1000;
+
+const reasonCharactersMax = 1024;
+
+const tooLong = refusal("tooLarge", "a command of this length cannot be held for approval");
 
 const rateRefusal: Refusal = {
   kind: "refusal",

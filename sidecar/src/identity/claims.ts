@@ -8,6 +8,8 @@ export interface MappingRules {
   readonly prefix: string;
   readonly claims: ClaimMapping;
   readonly graceSeconds: number;
+  /** The subject's name in the cluster; undefined where it gives none for these claims. */
+  readonly kubernetesUsername?: (claims: Readonly<Record<string, unknown>>) => string | undefined;
 }
 
 export type Mapping =
@@ -39,6 +41,7 @@ export function identityFromClaims(claims: Readonly<Record<string, unknown>>, ru
       kind,
       claims,
       ...(onBehalfOf === undefined ? {} : { onBehalfOf }),
+      ...(rules.kubernetesUsername && { kubernetesUsername: usernameIn(rules.kubernetesUsername(claims)) }),
       ...(typeof claims.exp === "number" ? { expiresAt: claims.exp + rules.graceSeconds } : {}),
       ...(typeof claims.jti === "string" ? { tokenId: claims.jti } : {}),
     },
@@ -55,6 +58,11 @@ function nameIn(value: unknown, prefix: string): string | undefined {
   if (/[\p{Cc}\p{Cs}\p{Cf}\p{Zl}\p{Zp}]/u.test(value)) return undefined;
   const name = prefix + value;
   return isReserved(name) ? undefined : name;
+}
+
+/** A name without a prefix of ours; null where there is none that could be told from others. */
+function usernameIn(name: string | undefined): string | null {
+  return nameIn(name, "") ?? null;
 }
 
 /** True for names that Kubernetes keeps for itself, whichever way they came about. */

@@ -19,6 +19,8 @@ export interface IdentityProviderSpec {
   /** Certificates of these authorities authenticate as well. */
   readonly clientCertificates?: { readonly caBundle: string };
   readonly claims?: ClaimMapping;
+  /** CEL over `claims`: the subject's name in the cluster. */
+  readonly kubernetesUsername?: string;
   readonly session?: { readonly grace?: string };
   readonly revocations?: readonly Revocation[];
 }

@@ -1,6 +1,7 @@
 /** One IdentityProvider made ready: its manifest checked, its keys at hand. */
 import type { X509Certificate } from "node:crypto";
 import { durationMs } from "@sallyport/crds/pure";
+import { compileClaimText } from "@sallyport/policy";
 import { isLoopback } from "./bounded-fetch.ts";
 import { isReserved, type MappingRules } from "./claims.ts";
 import { authoritiesIn } from "./client-certificate.ts";
@@ -83,6 +84,10 @@ export function providerFrom(
     if (revocation.notBefore !== undefined && Number.isNaN(Date.parse(revocation.notBefore)))
       problem(`spec.revocations[${index}].notBefore`, "must be an RFC 3339 time");
 
+  const username =
+    spec.kubernetesUsername === undefined ? undefined : compileClaimText(spec.kubernetesUsername);
+  if (username?.kind === "invalid") problem("spec.kubernetesUsername", username.message);
+
   const bundle = spec.clientCertificates?.caBundle;
   const authorities =
     bundle === undefined ? [] : attempt("spec.clientCertificates.caBundle", () => authoritiesIn(bundle));
@@ -99,7 +104,13 @@ export function providerFrom(
     issuer: oidc?.issuer ?? local?.issuer ?? localIssuer,
     audiences: oidc?.audiences ?? [],
     authorities,
-    mapping: { provider, prefix: spec.prefix, claims: claimMapping(spec), graceSeconds: graceMs / 1000 },
+    mapping: {
+      provider,
+      prefix: spec.prefix,
+      claims: claimMapping(spec),
+      graceSeconds: graceMs / 1000,
+      ...(username?.kind === "compiled" && { kubernetesUsername: username.evaluate }),
+    },
     revocations: spec.revocations ?? [],
     keySource,
     ...(keys === undefined ? {} : { keys }),

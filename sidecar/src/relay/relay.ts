@@ -29,6 +29,10 @@ export class Relay {
   private readonly upstream: SocketEnd;
   private isHolding = false;
   private isUpstreamFull = false;
+  /** Shown what the client sends while the session holds, and kept here meanwhile. */
+  private watch: ((chunk: Buffer) => void) | undefined;
+  private ahead: Buffer[] = [];
+  private aheadBytes = 0;
   private finish: ((end: RelayEnd) => void) | undefined;
   /** Bytes through the relay since it began. */
   bytesToClient = 0;
@@ -52,6 +56,16 @@ export class Relay {
     if (this.upstream.write(bytes)) return;
     this.isUpstreamFull = true;
     this.client.pause();
+  };
+
+  /**
+   * For a session that holds for long: goes on reading the client, within a bound, so that `watch` sees what it says
+   * and the relay hears of its end. What was read is given to the session once it has resolved.
+   */
+  readonly readAhead = (watch: (chunk: Buffer) => void): void => {
+    this.watch = watch;
+    for (const chunk of this.ahead) watch(chunk);
+    if (this.isHolding && this.aheadBytes < aheadBytesMax) this.client.resume();
   };
 
   /** Relays until one side closes or the session fails; destroys neither socket. */
@@ -88,6 +102,13 @@ export class Relay {
 
   private clientData(session: RelayedSession, chunk: Buffer): void {
     this.lastClientMs = performance.now();
+    if (this.isHolding) {
+      this.ahead.push(chunk);
+      this.aheadBytes += chunk.length;
+      if (this.aheadBytes >= aheadBytesMax) this.client.pause();
+      this.watch?.(chunk);
+      return;
+    }
     let pending: Promise<void> | undefined;
     try {
       pending = session.fromClient(chunk);
@@ -97,14 +118,26 @@ export class Relay {
     }
     if (pending === undefined) return;
     this.isHolding = true;
-    this.client.pause();
+    if (this.watch === undefined) this.client.pause();
     pending.then(
       () => {
         this.isHolding = false;
-        if (!this.isUpstreamFull) this.client.resume();
+        this.watch = undefined;
+        if (this.ahead.length > 0) this.giveAhead(session);
+        if (!this.isHolding && !this.isUpstreamFull) this.client.resume();
       },
       (error: unknown) => this.stop({ kind: "failed", error }),
     );
+  }
+
+  /** What was read ahead, in order; a message of it may hold again. */
+  private giveAhead(session: RelayedSession): void {
+    this.client.pause();
+    for (let next = this.ahead.shift(); next !== undefined; next = this.ahead.shift()) {
+      this.aheadBytes -= next.length;
+      this.clientData(session, next);
+      if (this.isHolding || this.finish === undefined) return;
+    }
   }
 
   private upstreamData(session: RelayedSession, chunk: Buffer): void {
@@ -123,3 +156,6 @@ export class Relay {
   private readonly onClientClosed = () => this.stop({ kind: "clientClosed" });
   private readonly onUpstreamClosed = () => this.stop({ kind: "upstreamClosed" });
 }
+
+/** Bytes that are read ahead of a session that holds. */
+const aheadBytesMax = 256 * 1024;

@@ -4,6 +4,7 @@
 export const errorTable = {
   denied: { sqlstate: "42501", text: "the access policy does not allow this" },
   approvalNeeded: { sqlstate: "42501", text: "this needs approval" },
+  holdCancelled: { sqlstate: "57014", text: "canceling statement due to user request" },
   identityRefused: { sqlstate: "28000", text: "the identity was refused" },
   lockedOut: { sqlstate: "28000", text: "too many failed logins" },
   tlsRequired: { sqlstate: "28000", text: "connections must use TLS" },

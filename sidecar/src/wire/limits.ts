@@ -32,6 +32,10 @@ export interface Limits {
   readonly drainMs: number;
   /** Largest record of a TLS stream: libpq's asynchronous clients can stall on larger ones. */
   readonly tlsFragmentBytes: number;
+  /** Time that a command may be held for approval inside a transaction, whose locks others wait for. */
+  readonly holdInTransactionMs: number;
+  /** Time between two notices that a command is held. */
+  readonly holdNoticeMs: number;
   /** Bytes of a command's parameters or rows kept in a recording. */
   readonly recordedParameterBytesMax: number;
 }
@@ -53,5 +57,7 @@ export const defaultLimits: Limits = {
   sessionsMax: 10_000,
   drainMs: 30_000,
   tlsFragmentBytes: 8_192,
+  holdInTransactionMs: 60_000,
+  holdNoticeMs: 5_000,
   recordedParameterBytesMax: 65_536,
 };

@@ -1,5 +1,5 @@
-import type { SessionLimits } from "@sallyport/policy";
-import type { Permit, Refusal } from "../../guard/index.ts";
+import type { SessionLimits, Verdict } from "@sallyport/policy";
+import type { Holdable, Permit, Refusal } from "../../guard/index.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import { setNameStatement } from "./application-name.ts";
 import { type BindParts, type RecordedParameter, readBind, recordedParameters } from "./bind.ts";
@@ -7,6 +7,7 @@ import {
   bindFrame,
   describeFrame,
   describePortalFrame,
+  errorFrame,
   executeFrame,
   flushFrame,
   frontend,
@@ -16,6 +17,7 @@ import {
   readText,
   syncFrame,
 } from "./frames.ts";
+import { FramesAhead } from "./frames-ahead.ts";
 import { HeldBytes } from "./held-bytes.ts";
 import { largeObjectSelect } from "./large-object-call.ts";
 import { Outbox } from "./outbox.ts";
@@ -214,9 +216,15 @@ export class ClientHalf {
     const limits = this.limitsOn(judged);
     if (limits !== undefined && this.state.mustSettle)
       return this.afterSettled(() => this.admitQuery(judged, chunk, at, end));
-    const outcome = this.request(judged, undefined);
+    // Whether locks are held shows once what came before is answered.
+    if (this.mayHold(judged) && this.state.mustSettle)
+      return this.afterSettled(() => this.query(chunk, at, end));
+    const held = this.heldBy(judged, [chunk.subarray(at, end)], chunk.subarray(end));
+    const outcome = this.request(judged, undefined, held?.holdable);
     if (!(outcome instanceof Promise)) return this.sendQuery(outcome, judged, chunk, at, end);
-    return this.unlessIgnored(outcome, (later) => this.sendQuery(later, judged, chunk, at, end));
+    return this.unlessIgnored(outcome, (later) =>
+      this.sendQuery(later, held?.judged ?? judged, chunk, at, end),
+    );
   }
 
   private sendQuery(
@@ -484,9 +492,16 @@ export class ClientHalf {
     end: number,
   ): Promise<void> | undefined {
     const values = recordedParameters(message, this.options.limits.recordedParameterBytesMax);
-    const outcome = this.request(judged, values);
+    if (this.mayHold(judged) && this.state.mustSettle)
+      return this.afterSettled(() => this.bindTo(message, end));
+    const { chunk, at } = message;
+    const bytes = [Buffer.from(judged.text), chunk.subarray(at, end)];
+    const held = this.heldBy(judged, bytes, chunk.subarray(end));
+    const outcome = this.request(judged, values, held?.holdable);
     if (!(outcome instanceof Promise)) return this.sendBind(outcome, judged, entry, message, end);
-    return this.unlessIgnored(outcome, (later) => this.sendBind(later, judged, entry, message, end));
+    return this.unlessIgnored(outcome, (later) =>
+      this.sendBind(later, held?.judged ?? judged, entry, message, end),
+    );
   }
 
   private sendBind(
@@ -534,8 +549,15 @@ export class ClientHalf {
     if (portal === undefined) return this.fetch(name, chunk, at, end);
     const { judged } = portal.statement;
     const now = this.options.judge.reconsidered(judged);
-    if (now !== judged && now.verdict.action !== "Allow" && !this.options.guard.isObserving)
+    if (now !== judged && !this.options.guard.isObserving && !this.isStillAllowed(now, judged))
       return this.refuseJudged(now);
+    if (
+      judged.verdict.satisfied !== undefined &&
+      !this.options.guard.holdsStill(portal.number, judged.verdict)
+    ) {
+      this.refuseExtended({ sqlstate: "42501", message: "the approval of this has ended" });
+      return undefined;
+    }
     const limits = this.limitsOn(now);
     if (limits !== undefined) {
       const unfit = unboundable(limits, now);
@@ -631,10 +653,83 @@ export class ClientHalf {
 
   // ---------------------------------------------------------------- permits and refusals
 
+  /** True where the policy in force allows what was bound under an earlier one, by what was approved at Bind. */
+  private isStillAllowed(now: Judged, bound: Judged): boolean {
+    if (now.verdict.action !== "RequireApproval") return now.verdict.action === "Allow";
+    const approved = (bound.verdict.satisfied ?? []).map(({ terms }) => terms.ruleText);
+    return this.options.guard.decide(now.command, undefined, new Set(approved)).action === "Allow";
+  }
+
+  /** True where a command waits for people instead of being refused. */
+  private mayHold({ verdict }: Judged): boolean {
+    return verdict.action === "RequireApproval" && !this.options.guard.isObserving;
+  }
+
+  /** What the guard needs to hold a command; `rest` is what the client has sent behind it. */
+  private heldBy(judged: Judged, bytes: readonly Buffer[], rest: Buffer): Held | undefined {
+    if (!this.mayHold(judged)) return undefined;
+    const { state, options } = this;
+    const holdable: Holdable = {
+      command: judged.command,
+      inTransaction: state.transaction === "T" || state.executedIn === state.segment,
+      isPointless: state.transaction === "E",
+      bytes,
+      explained: this.explained(judged),
+      tell: (notice) => state.say(errorFrame({ severity: "NOTICE", sqlstate: "00000", ...notice })),
+      begun: () => this.watchClient(rest),
+      rejudge: async (approved) => {
+        await options.names.refresh(true);
+        const again = options.judge.judge(judged.text);
+        if (again.verdict.action === "Deny") return again.verdict;
+        const verdict = options.guard.decide(again.command, undefined, approved);
+        if (!meansTheSame(again, judged))
+          return {
+            ...verdict,
+            action: "Deny",
+            message: "what its names mean has changed since it was asked",
+          };
+        held.judged = { ...again, verdict };
+        return verdict;
+      },
+    };
+    const held: Held = { holdable, judged };
+    return held;
+  }
+
+  /** What stands behind the names of prepared statements: the approvers see what would run. */
+  private explained({ text, readsPrepared }: Judged): string {
+    if (!readsPrepared) return "";
+    const shown: string[] = [];
+    for (const [, quoted, plain] of text.matchAll(
+      /\bexecute\s+(?:"((?:[^"]|"")+)"|([\w$\u0080-\uffff]+))/gi,
+    )) {
+      const name = quoted?.replaceAll('""', '"') ?? plain?.toLowerCase() ?? "";
+      const found = this.state.statements.get(name);
+      if (found !== undefined)
+        shown.push(`-- ${name} is: ${recorded(found.judged, this.options.masks.hashOf).text}`);
+    }
+    return shown.join("\n");
+  }
+
+  /** While a command is held, the client may still say that it ends. */
+  private watchClient(rest: Buffer): void {
+    const { options, state } = this;
+    const ahead = new FramesAhead();
+    const watch = (chunk: Buffer) => {
+      if (!options.guard.isHolding || !ahead.sees(chunk)) return;
+      state.isEnded = true;
+      options.guard.cancelHold("clientGone");
+      options.onTerminate();
+    };
+    watch(rest);
+    options.readAhead?.(watch);
+  }
+
   /** Records the command and asks for its permit. */
   private request(
     judged: Judged,
     parameters: readonly RecordedParameter[] | undefined,
+    holdable?: Holdable,
   ): Permit | Refusal | Promise<Permit | Refusal> {
     const { masks, clock } = this.options;
     const { text, verdict } = recorded(judged, masks.hashOf);
@@ -643,7 +738,15 @@ export class ClientHalf {
       ? parameters?.map((value) => hashedParameter(value, masks.hashOf))
       : parameters;
     const record = values === undefined ? { text, verdict, at } : { text, verdict, at, parameters: values };
-    return this.options.guard.request(record, judged.needsDisk);
+    const outcome = this.options.guard.request(record, judged.needsDisk, holdable);
+    if (judged.command.parts[0]?.operation === "session") this.readReason(judged.text, verdict.action);
+    return outcome;
+  }
+
+  /** `SET sallyport.reason = '...'` is said to the gateway: it reads it, and the server keeps it as a setting. */
+  private readReason(text: string, action: Verdict["action"]): void {
+    const reason = action === "Allow" ? reasonIn(text) : undefined;
+    if (reason !== undefined) this.options.guard.giveReason(reason);
   }
 
   private async unlessIgnored(
@@ -691,6 +794,7 @@ export class ClientHalf {
   }
 
   private begin(owed: Owed, number: number): void {
+    if (owed.kind === "execute") this.state.executedIn = owed.segment;
     owed.number = number;
     owed.startedMs = this.options.clock.monotonicMs();
   }
@@ -698,6 +802,25 @@ export class ClientHalf {
   private namedAs(value: string): string {
     return setNameStatement(this.options.applicationPrefix, value);
   }
+}
+
+/** A command that may be held, and what judging it anew has made of it. */
+interface Held {
+  readonly holdable: Holdable;
+  judged: Judged;
+}
+
+/** True where a text touches the same things in the same way as when it was asked about. */
+function meansTheSame(again: Judged, asked: Judged): boolean {
+  return JSON.stringify(again.command.parts) === JSON.stringify(asked.command.parts);
+}
+
+/** The reason that a SET gives; only a plain literal, alone in its text. */
+function reasonIn(text: string): string | undefined {
+  const found = /^\s*set\s+(?:session\s+)?sallyport\.reason\s*(?:=|\bto\b)\s*'((?:[^']|'')*)'\s*;?\s*$/i.exec(
+    text,
+  );
+  return found?.[1]?.replaceAll("''", "'");
 }
 
 /** No bound of any message is below this. */

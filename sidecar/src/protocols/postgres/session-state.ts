@@ -18,6 +18,8 @@ export interface PostgresSessionOptions {
   readonly applicationPrefix: string;
   /** What the server and the client call this session's process. */
   readonly processIds?: { readonly upstream: number; readonly client: number };
+  /** While a command is held: reads the client on, within a bound, and shows what comes. */
+  readonly readAhead?: (watch: (chunk: Buffer) => void) => void;
   /** What the session's masks rest on. */
   readonly masks: SessionMasks;
   readonly toClient: (bytes: Uint8Array) => void;
@@ -43,6 +45,12 @@ export class SessionState {
   /** CopyInResponses of the command at the head of the queue. */
   copiesBegun = 0;
   isEnded = false;
+  /** What the server said last: idle, in a transaction, or in a failed one. */
+  transaction: "I" | "T" | "E" = "I";
+  /** The segment of the last Execute: up to its Sync there may be an implicit transaction. */
+  executedIn = -1;
+  /** Says something of the gateway's own to the client, between messages. */
+  say: (bytes: Buffer) => void = () => undefined;
   /** The statement that runs under a limit on rows; what the client sends meanwhile waits. */
   bound: RowBound | undefined = undefined;
   /** Called once such a statement is over, however it ended. */

@@ -1,4 +1,5 @@
 import type { MaskDecision } from "@sallyport/policy";
+import type { SessionGuard } from "../../guard/index.ts";
 import { ClientHalf } from "./client-half.ts";
 import type { PreparedStatements } from "./prepared.ts";
 import { ServerHalf } from "./server-half.ts";
@@ -18,11 +19,14 @@ export class PostgresSession {
   private readonly state: SessionState;
   private readonly client: ClientHalf;
   private readonly server: ServerHalf;
+  private readonly guard: SessionGuard;
 
   constructor(options: PostgresSessionOptions, statements: PreparedStatements) {
     this.state = new SessionState(statements, options.limits);
     this.client = new ClientHalf(options, this.state);
     this.server = new ServerHalf(options, this.state);
+    this.guard = options.guard;
+    this.state.say = (bytes) => this.server.interject(bytes);
   }
 
   /** Takes bytes of the client. A promise means that nothing more may be given until it resolves. */
@@ -65,6 +69,7 @@ export class PostgresSession {
   /** The session is over: whoever waits for the server is woken. */
   end(): void {
     this.state.isEnded = true;
+    this.guard.cancelHold("clientGone");
     this.state.wakeSettled();
     this.state.wakeBound();
   }
