@@ -1,7 +1,7 @@
 /** An operator in the test's own process, against an API server without a node. */
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import { Operator, type OperatorConfiguration, readConfiguration } from "@sallyport/operator";
+import { Operator, type OperatorConfiguration, Registry, readConfiguration } from "@sallyport/operator";
 import {
   type KubeClient,
   kubeClient,
@@ -10,7 +10,6 @@ import {
   type Log,
   silentLog,
 } from "@sallyport/operator/kube";
-import { Registry } from "prom-client";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
 import { freePort } from "./postgres.ts";
 

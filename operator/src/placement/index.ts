@@ -14,9 +14,9 @@ import {
   renderServiceAccount,
 } from "./shared.ts";
 
-export { comparePod, type PodComparison } from "./compare.ts";
-export { hashOf, type RenderedGateway, renderGateway } from "./gateway-container.ts";
-export { holds, type Injection, injectGateway, type PatchOperation, type PodDocument } from "./inject.ts";
+export { comparePod } from "./compare.ts";
+export { hashOf, renderGateway } from "./gateway-container.ts";
+export { holds, injectGateway, type PatchOperation, type PodDocument } from "./inject.ts";
 export type * from "./model.ts";
 export * from "./names.ts";
 

@@ -22,14 +22,14 @@ import { resourceReconciler } from "./protected-resource/controller.ts";
 import type { ProbeResult } from "./protected-resource/decide.ts";
 import { sessionReconciler } from "./session/controller.ts";
 
-export { narrowedTo, type Policy, type PolicyInForce } from "./access-policy/in-force.ts";
+export { narrowedTo, type Policy } from "./access-policy/in-force.ts";
 export { PolicyBook } from "./access-policy/policy-book.ts";
 export { labelsOfNamespace, type OperatorCaches } from "./caches.ts";
 export type * from "./gateway-reports.ts";
 export { providerProblem } from "./identity-provider/controller.ts";
 export { kinds, podDocument } from "./kinds.ts";
 export { serverPods } from "./protected-resource/decide.ts";
-export { type Watches, watches } from "./watches.ts";
+export { watches } from "./watches.ts";
 
 /** Whether a policy names or selects a resource. */
 export function speaksOf(

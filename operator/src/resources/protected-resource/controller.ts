@@ -10,7 +10,6 @@ import {
 } from "../../kube/index.ts";
 import {
   type GatewaySettings,
-  labelValue,
   namesOf,
   placeResource,
   type RenderedObject,
@@ -167,11 +166,6 @@ async function act(
 export function podKeys({ metadata }: Pod): readonly string[] {
   const label = metadata.labels?.["sallyport.dev/gateway"];
   return label === undefined ? [] : [`${metadata.namespace ?? ""}/${label}`];
-}
-
-/** The label that the objects of a resource carry. */
-export function resourceLabelOf(name: string): string {
-  return labelValue(name);
 }
 
 async function report(
