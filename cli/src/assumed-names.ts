@@ -9,7 +9,10 @@ export interface AssumedNames {
 }
 
 /** Puts assumptions under the declared names: an undeclared relation is a table without triggers, rules or cascades. */
-export function assumeTables(declared: NameResolver): AssumedNames {
+export function assumeTables(
+  declared: NameResolver,
+  columnsOf: (schema: string, name: string) => readonly string[] = () => [],
+): AssumedNames {
   const assumed = new Set<string>();
   const names: NameResolver = {
     ...declared,
@@ -24,7 +27,8 @@ export function assumeTables(declared: NameResolver): AssumedNames {
         name,
         kind: isCatalog ? "view" : "table",
         temporary: false,
-        columns: [],
+        // Those that policy speaks of; there may be more.
+        columns: columnsOf(home, name),
         reads: [],
         children: [],
         cascades: [],

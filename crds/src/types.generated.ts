@@ -516,7 +516,7 @@ export interface MaskingRule {
   /** Columns as `schema.table.column`; `*` stands for any run of characters within one part. */
   readonly columns?: readonly string[];
   /** Built-in patterns, looked for in every value. */
-  readonly patterns?: readonly ("email" | "creditCard" | "ssn" | "phone" | "ipv4")[];
+  readonly patterns?: readonly ("email" | "creditCard" | "ssn" | "phone" | "ipv4" | "ipv6" | "jwt" | "privateKey" | "awsKey")[];
   /** Regular expressions of your own, looked for in every value. */
   readonly customPatterns?: readonly CustomPattern[];
   /**

@@ -18,6 +18,8 @@
 import { compilePolicies, type PolicyFeatures, type PolicyProblem } from "./compile.ts";
 import type { AccessPolicySpec, PolicyDocument, ResourceDocument } from "./documents.ts";
 import { forSession } from "./evaluate.ts";
+import { type MaskDecision, refusedByMasks, type SessionMasking } from "./masking/session-masking.ts";
+import type { MaskedColumns } from "./masking/trace.ts";
 import type { Command, CommandPart, Identity, ResourceFacts, Verdict } from "./model.ts";
 import type { Analysis } from "./sql/analysis.ts";
 import type { NameResolver } from "./sql/names.ts";
@@ -25,7 +27,11 @@ import { staticNames } from "./static-names.ts";
 
 /** What the caller brings to a run. */
 export interface CaseRunner {
-  readonly analyse: (sql: string, names: NameResolver) => Analysis;
+  readonly analyse: (
+    sql: string,
+    names: NameResolver,
+    options?: { readonly masked?: MaskedColumns },
+  ) => Analysis;
   /** Manifests loaded from the folder that the file names; the file's own policies come on top. */
   readonly policies?: readonly PolicyDocument[];
   readonly resources?: readonly ResourceDocument[];
@@ -56,8 +62,9 @@ export function runPolicyCases(document: unknown, runner: CaseRunner): CaseFileR
   const own = list(file.policies, "policies").map((one, index) => policyDocument(one, `policies[${index}]`));
   const resources = [...(runner.resources ?? []), ...declaredResources(file, resource)];
   const features = {
-    masking: false,
+    masking: true,
     approvals: false,
+    rowLimits: true,
     ...record(file.features ?? {}, "features"),
   } as PolicyFeatures;
   const namespaces = new Map([[resource.namespace, resource.namespaceLabels]]);
@@ -94,14 +101,16 @@ export function runPolicyCases(document: unknown, runner: CaseRunner): CaseFileR
     const expect = record(given.expect, `${at}.expect`);
     known(expect, expectFields, `${at}.expect`);
     if (given.connect === true) return compared(name, expect, policy.mayConnect);
-    const command = commandOf(given, at, runner, names);
+    const masking = policy.masking(false);
+    const command = commandOf(given, at, { runner, names, masking });
     if (command.kind === "rejected") {
       const { sqlstate, message } = command;
       const isExpected = expect.sqlstate === sqlstate;
       return { name, differences: isExpected ? [] : [`rejected with ${sqlstate}: ${message}`] };
     }
     const facts = { nowMs: given.now === undefined ? nowMs : Date.parse(text(given.now, `${at}.now`)) };
-    return compared(name, expect, policy.decide(command.command, facts));
+    const verdict = refusedByMasks(policy.decide(command.command, facts), command.decisions);
+    return compared(name, expect, { ...verdict, masked: command.decisions.flatMap(methodsOf) });
   });
   const { missing, unexpected } = compareProblems(list(file.problems, "problems"), problems);
   return { title: text(file.title ?? "", "title"), results: [...results, ...missing], problems: unexpected };
@@ -130,23 +139,37 @@ const fileFields = (
   "problems"
 ).split(" ");
 const caseFields = ["name", "as", "sql", "command", "session", "connect", "now", "expect"];
-const expectFields = "action rule message hint enforcement cacheable readsText limits audit sqlstate".split(
-  " ",
-);
+const expectFields =
+  "action rule message hint enforcement cacheable readsText limits audit sqlstate masked".split(" ");
 
-function commandOf(
-  given: Fields,
-  at: string,
-  runner: CaseRunner,
-  names: NameResolver,
-): { kind: "command"; command: Command } | { kind: "rejected"; sqlstate: string; message: string } {
+interface CaseContext {
+  readonly runner: CaseRunner;
+  readonly names: NameResolver;
+  readonly masking: SessionMasking;
+}
+
+type CaseCommand =
+  | { readonly kind: "command"; readonly command: Command; readonly decisions: readonly MaskDecision[] }
+  | { readonly kind: "rejected"; readonly sqlstate: string; readonly message: string };
+
+function commandOf(given: Fields, at: string, { runner, names, masking }: CaseContext): CaseCommand {
   if (given.sql === undefined)
-    return { kind: "command", command: declaredCommand(given.command, `${at}.command`) };
+    return { kind: "command", command: declaredCommand(given.command, `${at}.command`), decisions: [] };
   const sql = text(given.sql, `${at}.sql`);
-  const analysis = runner.analyse(sql, names);
+  const analysis = runner.analyse(sql, names, { masked: masking.columns });
   if (analysis.kind === "rejected") return analysis;
   const parts = analysis.statements.flatMap((statement) => statement.parts);
-  return { kind: "command", command: { protocol: "postgres", text: sql, parts } };
+  const decisions = analysis.statements.flatMap(({ lineage }) =>
+    lineage === undefined ? [] : [masking.decide(lineage)],
+  );
+  return { kind: "command", command: { protocol: "postgres", text: sql, parts }, decisions };
+}
+
+/** How each column of a statement's rows is hidden: a method, or `-` for one that is shown. */
+function methodsOf(decision: MaskDecision): readonly string[] {
+  if (decision.kind !== "mask") return [];
+  if (decision.rest !== undefined) return [`all ${decision.rest.with}`];
+  return decision.columns.map((choice) => choice?.with ?? "-");
 }
 
 /** A command without a parser: parts with the fields that matter, objects by name. */
@@ -171,7 +194,11 @@ function declaredCommand(given: unknown, at: string): Command {
   return { protocol: "postgres", text: text(command.text ?? "", `${at}.text`), parts, ...argv };
 }
 
-function compared(name: string, expect: Fields, verdict: Verdict): CaseResult {
+function compared(
+  name: string,
+  expect: Fields,
+  verdict: Verdict & { readonly masked?: readonly string[] },
+): CaseResult {
   const rule = verdict.rule === undefined ? "none" : `${verdict.rule.policy}/${verdict.rule.rule}`;
   const audit = verdict.audit.map((one) => `${one.policy}/${one.rule?.rule ?? "none"} ${one.action}`);
   const actual: Fields = { ...verdict, rule, audit, readsText: verdict.readsText === true };

@@ -1,7 +1,6 @@
 /** Documents and a command in, a verdict out. No I/O, no clock, no sockets. */
 
 export { durationMs } from "@sallyport/crds/pure";
-export { type ClaimTextCompilation, compileClaimText } from "./cel.ts";
 export {
   CaseFileError,
   type CaseFileResult,
@@ -10,6 +9,7 @@ export {
   policyDocument,
   runPolicyCases,
 } from "./cases.ts";
+export { type ClaimTextCompilation, compileClaimText } from "./cel.ts";
 export {
   type CompiledPolicy,
   type CompileOptions,

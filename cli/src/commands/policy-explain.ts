@@ -3,8 +3,10 @@ import type {
   Analysis,
   Explanation,
   Identity,
+  MaskDecision,
   NameResolver,
   SessionFacts,
+  SessionMasking,
   SubjectKind,
 } from "@sallyport/policy";
 import { type Command, InvalidArgumentError, Option } from "commander";
@@ -89,26 +91,34 @@ async function explain(sql: string, options: ExplainOptions, terminal: Terminal)
     });
   }
   const { facts: resource, enforcement } = await findResource(folder, options.resource);
-  const { analyseSql, forSession, loadSqlParser } = await import("@sallyport/policy");
+  const { analyseSql, forSession, loadSqlParser, refusedByMasks } = await import("@sallyport/policy");
   await loadSqlParser();
-  const { names, assumed } = await namesFor(options);
-  const analysis: Analysis = analyseSql(sql, names);
-  if (analysis.kind === "rejected") {
-    if (options.output === "json") writeJson(terminal, analysis);
-    else writeRejection(analysis, terminal);
-    return exitCodes.finding;
-  }
   const session = forSession(folder.set, {
     resource,
     identity: identityOf(options),
     session: sessionOf(options),
   });
+  const masking = session.masking(false);
+  const { names, assumed } = await namesFor(options, masking);
+  const analysis: Analysis = analyseSql(sql, names, { masked: masking.columns });
+  if (analysis.kind === "rejected") {
+    if (options.output === "json") writeJson(terminal, analysis);
+    else writeRejection(analysis, terminal);
+    return exitCodes.finding;
+  }
   const parts = analysis.statements.flatMap((statement) => statement.parts);
   const command = { protocol: resource.protocol, text: sql, parts };
-  const explanation = session.explain(command, { nowMs: options.at ?? terminal.now() });
+  const decisions = analysis.statements.flatMap(({ lineage }) =>
+    lineage === undefined ? [] : [masking.decide(lineage)],
+  );
+  const explained = session.explain(command, { nowMs: options.at ?? terminal.now() });
+  const explanation = { ...explained, verdict: refusedByMasks(explained.verdict, decisions) };
   if (options.output === "json")
-    writeJson(terminal, { ...explanation, enforcement, assumedTables: [...assumed] });
-  else writeExplanation(explanation, assumed, terminal);
+    writeJson(terminal, { ...explanation, masks: decisions, enforcement, assumedTables: [...assumed] });
+  else {
+    writeExplanation(explanation, assumed, terminal);
+    writeMasks(masking, decisions, terminal);
+  }
   if (enforcement === "Audit" && options.output === "text") {
     terminal.out(
       "\nThe resource's enforcement is Audit: this verdict is recorded, and nothing is held back.\n",
@@ -117,7 +127,10 @@ async function explain(sql: string, options: ExplainOptions, terminal: Terminal)
   return explanation.verdict.action === "Allow" ? exitCodes.ok : exitCodes.finding;
 }
 
-async function namesFor({ table: tables, searchPath }: ExplainOptions): Promise<AssumedNames> {
+async function namesFor(
+  { table: tables, searchPath }: ExplainOptions,
+  masking: SessionMasking,
+): Promise<AssumedNames> {
   const { staticNames } = await import("@sallyport/policy");
   let declared: NameResolver;
   try {
@@ -128,7 +141,7 @@ async function namesFor({ table: tables, searchPath }: ExplainOptions): Promise<
       cause,
     });
   }
-  return assumeTables(declared);
+  return assumeTables(declared, (schema, name) => masking.columns.columnsNamed(schema, name));
 }
 
 function identityOf({ as, group, kind, serviceAccount, claim }: ExplainOptions): Identity {
@@ -191,6 +204,34 @@ function writeExplanation(explanation: Explanation, assumed: ReadonlySet<string>
   terminal.out(
     `\nTaken to be plain tables: ${printable([...assumed].join(", "))}; --table declares others.\n`,
   );
+}
+
+/** What the rows would show in place of values, and by which entry. */
+function writeMasks(masking: SessionMasking, decisions: readonly MaskDecision[], terminal: Terminal): void {
+  if (masking.isEmpty) return;
+  terminal.out("\nMasks\n");
+  const rows = decisions.flatMap((decision, at) => {
+    const statement = String(at + 1);
+    if (decision.kind === "plain") return [[statement, "-", "shown as it is", "", ""]];
+    if (decision.kind === "deny")
+      return [[statement, "-", "refused", nameOf(decision.ref), decision.message]];
+    const { columns, rest } = decision;
+    const shown =
+      rest === undefined
+        ? columns.map((choice, index) => [String(index + 1), choice] as const)
+        : [["all", rest] as const];
+    return shown.map(([column, choice]) =>
+      choice === undefined
+        ? [statement, column, "shown as it is", "", ""]
+        : [statement, column, choice.with, nameOf(choice.ref), choice.columns.join(", ")],
+    );
+  });
+  if (rows.length > 0)
+    terminal.out(table(["STATEMENT", "COLUMN", "MASK", "ENTRY", "BECAUSE OF"], rows, terminal.columns));
+  for (const { ref, patterns, customPatterns } of masking.patterns) {
+    const names = [...patterns, ...customPatterns.map(({ name }) => name)].join(", ");
+    terminal.out(`${printable(`In every value: ${names}, by ${nameOf(ref)}.`)}\n`);
+  }
 }
 
 const nameOf = ({ policy, rule }: { readonly policy: string; readonly rule: string }): string =>

@@ -66,16 +66,19 @@ describe("sallyport validate", () => {
     ]);
   });
 
-  test("a policy that this build cannot enforce is a problem, not ignored", async () => {
+  test("a mask of columns is accepted, and one by a tag that no column has is a problem", async () => {
     const folder = await copied();
     const path = join(folder, "policies.yaml");
     const text = await readFile(path, "utf8");
-    const masking = 'profile: ReadOnly\n  masking:\n    - {columns: ["public.customers.ssn"], with: "Null"}';
-    await writeFile(path, text.replace("profile: ReadOnly", masking));
+    const masked = (mask: string) =>
+      writeFile(path, text.replace("profile: ReadOnly", `profile: ReadOnly\n  masking:\n    - {${mask}}`));
+    await masked('columns: ["public.customers.ssn"], with: "Null"');
+    expect((await sallyport(["validate", folder])).code).toBe(0);
+    await masked("tags: [nothing], with: Redact");
     const { code, out } = await sallyport(["validate", folder]);
     expect(code).toBe(1);
-    expect(out).toContain("policies.yaml:9:7: error: spec.masking[0]: ");
-    expect(out).toContain("(NotEnforceable)");
+    expect(out).toContain("policies.yaml:9:");
+    expect(out).toContain("spec.masking[0].tags[0]");
   });
 
   test("text in a manifest cannot steer the terminal", async () => {

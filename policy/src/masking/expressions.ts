@@ -1,4 +1,5 @@
 /** Expressions: what a value depends on, and which uses of a masked value tell of it without showing it. */
+import { isReadBuiltin } from "../sql/builtin-functions.ts";
 import {
   isNode,
   listOf,
@@ -114,14 +115,18 @@ function call(trace: Trace, node: TreeNode, level: Level | undefined): Flow {
   const isBuiltin = trace.names.functions(schema, name).every((info) => info.schema === "pg_catalog");
   const isWithinGroup = node.agg_within_group === true;
   const flows: Flow[] = [reach];
+  // What it does beyond its result may keep the value: a setting, a notification, a table.
+  const keeps = !(isBuiltin ? isReadBuiltin(name) : trace.functionOnlyReads(schema, name));
   for (const [index, item] of listOf(node, "args").entries()) {
     const flow = flowOf(trace, item, level);
     if (!isBuiltin || !mayTakeMasked(name, index)) trace.infer(flow, `function ${name}`);
+    if (keeps) trace.find("store", flow, `function ${name}`);
     flows.push(flow);
   }
   const order = flowOf(trace, listOf(node, "agg_order").map(sortKey), level);
   if (isWithinGroup) {
     if (!isBuiltin || !mayTakeMasked(name, 0)) trace.infer(order, `function ${name}`);
+    if (keeps) trace.find("store", order, `function ${name}`);
     flows.push(order);
   } else trace.infer(order, "ORDER BY");
   if (node.agg_distinct === true) trace.infer(derivedFrom(flows), "DISTINCT");
@@ -148,7 +153,9 @@ function operator(trace: Trace, node: TreeNode, level: Level | undefined): Flow 
   const flow = derivedFrom([flowOf(trace, node.lexpr, level), flowOf(trace, node.rexpr, level)]);
   if (!isTainted(flow)) return clean;
   const { schema, name } = qualifiedOf(namesOf(node, "name"));
-  const isOwn = trace.names.operatorFunctions(schema, name).length > 0;
+  const behind = trace.names.operatorFunctions(schema, name);
+  const isOwn = behind.length > 0;
+  if (behind.some((info) => !trace.onlyReads(info))) trace.find("store", flow, `operator ${name}`);
   const isSafe =
     textOf(node, "kind") === "AEXPR_OP" &&
     isSafeOperator(name) &&

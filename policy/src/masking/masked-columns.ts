@@ -13,6 +13,7 @@ interface Matcher {
   readonly schema: RegExp;
   readonly table: RegExp;
   readonly column: RegExp;
+  readonly name: string;
 }
 
 /** A set of masked columns, given as `schema.table.column` with `*` for any run of characters within a part. */
@@ -45,6 +46,14 @@ export class MaskedColumnSet implements MaskedColumns {
   names(source: string): boolean {
     const last = source.lastIndexOf(".");
     return this.#matches(source.slice(0, last), source.slice(last + 1));
+  }
+
+  /** Columns that the set names for certain in a relation of that name, for readers who have no catalog. */
+  columnsNamed(schema: string, table: string): readonly string[] {
+    const columns = this.#matchers
+      .filter((matcher) => matcher.schema.test(schema) && matcher.table.test(table))
+      .flatMap(({ name }) => (name.includes("*") ? [] : [name]));
+    return [...new Set(columns)];
   }
 
   #find(relation: RelationInfo, names: NameResolver): ReadonlyMap<string, string> {
@@ -111,6 +120,7 @@ function matcher(pattern: string): Matcher {
     schema: schema.includes("*") ? ordinary(schema) : glob(schema),
     table: glob(table),
     column: glob(column),
+    name: column,
   };
 }
 

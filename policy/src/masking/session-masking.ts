@@ -2,7 +2,7 @@
  * Masks of one session: what its policies hide from it, and what that means for one statement. Pure; of several masks
  * on a value the strictest holds, and what is computed from a masked value is never shown in part.
  */
-import type { RuleRef } from "../model.ts";
+import type { RuleRef, Verdict } from "../model.ts";
 import { type Flow, isTainted } from "./flow.ts";
 import { anyColumn } from "./lineage.ts";
 import { MaskedColumnSet } from "./masked-columns.ts";
@@ -71,6 +71,14 @@ export type MaskDecision =
     };
 
 const plain: MaskDecision = { kind: "plain" };
+
+/** The verdict, or a refusal by the masks where policy would let the command through. */
+export function refusedByMasks(verdict: Verdict, decisions: readonly MaskDecision[]): Verdict {
+  const denied = decisions.find((decision) => decision.kind === "deny");
+  if (denied === undefined || verdict.action === "Deny") return verdict;
+  const { message, hint, ref } = denied;
+  return { ...verdict, action: "Deny", rule: ref, message, hint };
+}
 
 /** Everything that is hidden from one session. */
 export class SessionMasking {

@@ -1,6 +1,8 @@
 /** What one lineage analysis carries: names, what is masked, the range table of each level, and what it found. */
 
-import type { NameResolver, RelationInfo } from "../sql/names.ts";
+import { isReadBuiltin } from "../sql/builtin-functions.ts";
+import { functionParts } from "../sql/function-parts.ts";
+import type { FunctionInfo, NameResolver, RelationInfo } from "../sql/names.ts";
 import { tooComplex } from "../sql/parser.ts";
 import type { TreeNode } from "../sql/tree.ts";
 import { relationName } from "../sql/walk.ts";
@@ -69,6 +71,19 @@ export class Trace {
     this.masked = parts.masked;
     this.query = parts.query;
     this.functionReach = parts.functionReach;
+  }
+
+  /** True where no function of that name does more than read. */
+  functionOnlyReads(schema: string | undefined, name: string): boolean {
+    return this.names.functions(schema, name).every((info) => this.onlyReads(info));
+  }
+
+  /** True for a function that changes nothing, as far as its text tells for certain. */
+  onlyReads(info: FunctionInfo): boolean {
+    if (info.schema === "pg_catalog") return isReadBuiltin(info.name);
+    if (info.body === undefined) return false;
+    const parts = functionParts(this.names, info);
+    return parts.every((part) => part.operation === "read" && part.enforcement === "authoritative");
   }
 
   spend(): void {

@@ -8,6 +8,7 @@ import {
   type MaskedColumns,
   type NameResolver,
   type RelationInfo,
+  refusedByMasks,
   type SessionEffect,
   type SessionMasking,
   type SqlRejection,
@@ -219,7 +220,7 @@ export class StatementJudge {
     const applicationName = change.kind === "set" ? change.value : undefined;
     const found = masking.isEmpty ? unmasked : hiddenBy(masking, analysis.statements);
     const decided = command.parts.length === 0 ? emptyVerdict : this.guard.decide(command);
-    const verdict = refusedBy(found.denied, decided);
+    const verdict = found.denied === undefined ? decided : refusedByMasks(decided, [found.denied]);
     const effects = analysis.statements.map((statement) => statement.effects);
     const judged = {
       ...this.made(text, command, verdict, undefined, effects),
@@ -321,13 +322,6 @@ function hiddenBy(masking: SessionMasking, statements: readonly StatementAnalysi
     };
   });
   return { masks: isWatched ? masks : undefined, hidesErrors, hidesLiterals, denied };
-}
-
-/** The verdict, or a refusal by the masks where policy would let the command through. */
-function refusedBy(denied: Hidden["denied"], verdict: Verdict): Verdict {
-  if (denied === undefined || verdict.action === "Deny") return verdict;
-  const { message, hint, ref } = denied;
-  return { ...verdict, action: "Deny", rule: ref, message, hint };
 }
 
 function commandOf(text: string, statements: readonly StatementAnalysis[]): Command {
