@@ -77,6 +77,9 @@ async function observe(
   // Once the authorities are there, every resource is looked at anew.
   if (resource === undefined || isGoing(resource) || controlCa === undefined) return undefined;
   const namespace = resource.metadata.namespace ?? "default";
+  const home = caches.namespaces.get({ name: namespace });
+  // What goes with its namespace cannot be made again there.
+  if (home !== undefined && isGoing(home)) return undefined;
   const label = namesOf(resource).label;
   const { serviceRef } = resource.spec.endpoint;
   const service = serviceRef && caches.services.get({ namespace, name: serviceRef.name });
