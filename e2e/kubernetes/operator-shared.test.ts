@@ -58,6 +58,24 @@ test("nobody steps into the gateway's pods or the database's", async () => {
   }
 });
 
+test("a refusal gives the session an object, and deleting that ends the connection", async () => {
+  const argv = ["-c", "DELETE FROM orders", "-c", "\\! sleep 15", "-c", "SELECT 'still here'"];
+  const session = scenario.exec("client", "psql", through("ana"), "-X", "-At", ...argv);
+  const name = await scenario.eventually("the Session", async () => {
+    const query = "jsonpath={.items[?(@.status.state=='Active')].metadata.name}";
+    const [found] = (await scenario.kubectl("get", "sessions", "-o", query)).split(" ");
+    return found || undefined;
+  });
+  const { spec } = await scenario.kubectl.json<{ spec: { subject: object; resource: string } }>(
+    "session",
+    name,
+  );
+  expect(spec).toMatchObject({ resource: "orders", subject: { user: "operator-shared:ana", kind: "Human" } });
+  await scenario.kubectl("delete", "session", name);
+  const { stdout } = await session;
+  expect(stdout).not.toContain("still here");
+});
+
 test("a changed policy counts within seconds, for everybody", async () => {
   await scenario.apply(
     accessPolicy("readers", {
