@@ -174,21 +174,14 @@ function toolsWork(version: PostgresVersion): void {
     expect(await output(bin, "through", "pg_dumpall", "-l", "postgres", ...args)).toBe(direct);
   });
 
-  // They RESET search_path, which servers before 18 do not report: see docs/limitations.md.
-  if (version >= 18) {
-    testWith(
-      "vacuumdb, reindexdb, clusterdb and pg_amcheck do their work",
-      tools,
-      async ({ folder: bin }) => {
-        await output(bin, "through", "vacuumdb", "--analyze", "--jobs=2", "rich");
-        await output(bin, "through", "reindexdb", "rich");
-        await output(bin, "through", "clusterdb", "rich");
-        await output(bin, "through", "pg_amcheck", "--install-missing", "rich");
-        await output(bin, "through", "createdb", "--maintenance-db=postgres", "made");
-        await output(bin, "through", "dropdb", "--maintenance-db=postgres", "made");
-      },
-    );
-  }
+  testWith("vacuumdb, reindexdb, clusterdb and pg_amcheck do their work", tools, async ({ folder: bin }) => {
+    await output(bin, "through", "vacuumdb", "--analyze", "--jobs=2", "rich");
+    await output(bin, "through", "reindexdb", "rich");
+    await output(bin, "through", "clusterdb", "rich");
+    await output(bin, "through", "pg_amcheck", "--install-missing", "rich");
+    await output(bin, "through", "createdb", "--maintenance-db=postgres", "made");
+    await output(bin, "through", "dropdb", "--maintenance-db=postgres", "made");
+  });
 
   testWith(
     "pgbench fills its tables from both sides and runs in every mode",

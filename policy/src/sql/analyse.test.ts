@@ -241,6 +241,22 @@ describe("effects", () => {
     ]);
   });
 
+  test.each([
+    ["RESET search_path", false],
+    ["RESET ALL", false],
+    ["SET search_path TO DEFAULT", false],
+    ["SET LOCAL search_path TO DEFAULT", true],
+  ])("%s leads back to the path that the session began with", (sql, local) => {
+    expect(effectsOf(sql)).toEqual([{ kind: "setSearchPath", isReset: true, local }]);
+  });
+
+  test("a RESET inside a body tells only that the path is unknown", () => {
+    const effects = effectsOf("DO $$ BEGIN RESET search_path; END $$");
+    expect(effects.filter(({ kind }) => kind === "setSearchPath")).toEqual([
+      { kind: "setSearchPath", local: false },
+    ]);
+  });
+
   test("a temporary table says what becomes of it", () => {
     expect(effectsOf("CREATE TEMP TABLE t (a int, b int) ON COMMIT DROP")[0]).toEqual({
       kind: "createRelation",

@@ -14,7 +14,14 @@ export type SessionEffect =
   /** `name` absent: all. */
   | { readonly kind: "deallocate"; readonly name?: string }
   | { readonly kind: "discardAll" }
-  | { readonly kind: "setSearchPath"; readonly path?: readonly string[]; readonly local: boolean }
+  | {
+      readonly kind: "setSearchPath";
+      /** Absent: unknown, but for a reset. */
+      readonly path?: readonly string[];
+      readonly local: boolean;
+      /** True where it goes back to what it was when the session began. */
+      readonly isReset?: true;
+    }
   | {
       readonly kind: "transaction";
       readonly action: "begin" | "commit" | "rollback" | "savepoint" | "release" | "rollbackTo";

@@ -49,7 +49,7 @@ export function variableSet(walk: Walk, node: TreeNode): string {
   const word = isReset ? "RESET" : "SET";
   if (change.kind === "VAR_RESET_ALL") {
     walk.add("session", "RESET", [walk.object("setting", "all")]);
-    walk.effects.push({ kind: "setSearchPath", local: false });
+    walk.effects.push({ kind: "setSearchPath", local: false, isReset: true });
     return word;
   }
   if (change.kind === "VAR_SET_MULTI") {
@@ -63,8 +63,10 @@ export function variableSet(walk: Walk, node: TreeNode): string {
   }
   walk.add("session", word, [walk.object("setting", change.name)]);
   if (change.name === "search_path") {
+    const isReset = change.kind === "VAR_RESET" || change.kind === "VAR_SET_DEFAULT";
     const path = change.values === undefined ? {} : { path: change.values };
-    walk.effects.push({ kind: "setSearchPath", ...path, local: change.local });
+    const reset = isReset ? ({ isReset } as const) : {};
+    walk.effects.push({ kind: "setSearchPath", ...path, ...reset, local: change.local });
   }
   return word;
 }

@@ -43,6 +43,27 @@ test("without reports a change that is no literal makes the path unknown until i
   expect(path.current).toEqual(["public"]);
 });
 
+test("a server that reports nothing goes back to the first path at a reset, and a rollback takes that back", () => {
+  const path = new TrackedPath(["public"]);
+  path.set(["shop"], false);
+  path.savepoint("a");
+  path.setInitial(true);
+  expect(path.current).toEqual(["public"]);
+  path.rollbackTo("a");
+  expect(path.current).toEqual(["shop"]);
+  path.setInitial(false);
+  path.end(true);
+  expect(path.current).toEqual(["public"]);
+});
+
+test("a server that reports is believed alone on where a reset leads", () => {
+  const path = new ReportedPath(["public"]);
+  path.setInitial();
+  expect(path.current).toBeUndefined();
+  path.report(["other"]);
+  expect(path.current).toEqual(["other"]);
+});
+
 test("a report outranks what effects said, and nothing is known between a rollback and its report", () => {
   const path = new ReportedPath(["public"]);
   path.set(["shop"]);

@@ -34,6 +34,8 @@ export function samePath(a: readonly string[] | undefined, b: readonly string[] 
 export interface PathTracker {
   readonly current: readonly string[] | undefined;
   set(path: readonly string[] | undefined, local: boolean): void;
+  /** RESET, or SET … TO DEFAULT: to what the session began with. */
+  setInitial(local: boolean): void;
   /** DISCARD ALL. */
   reset(): void;
   savepoint(name: string): void;
@@ -65,6 +67,11 @@ export class TrackedPath implements PathTracker {
   set(path: readonly string[] | undefined, local: boolean): void {
     this.values.set(local ? "local" : "session", { path });
     if (!local && this.values.get("local") !== undefined) this.values.set("local", undefined);
+  }
+
+  // What a session begins with is the server's to change by a reload alone, which no session is told of here.
+  setInitial(local: boolean): void {
+    this.set(this.initial, local);
   }
 
   reset(): void {
@@ -120,6 +127,11 @@ export class ReportedPath implements PathTracker {
   set(path: readonly string[] | undefined): void {
     this.expected = { path };
     this.isTouched = true;
+  }
+
+  // The server says in a moment what it is, and may have been told to begin with another by then.
+  setInitial(): void {
+    this.set(undefined);
   }
 
   reset(): void {

@@ -190,7 +190,8 @@ export class SessionNames implements LiveNames {
         this.applyTransaction(effect);
         return;
       case "setSearchPath":
-        this.path.set(effect.path, effect.local);
+        if (effect.isReset === true) this.path.setInitial(effect.local);
+        else this.path.set(effect.path, effect.local);
         break;
       case "catalogChanged":
         this.catalogHasChanged = true;
