@@ -37,6 +37,10 @@ export function compareOutputs(root: string): Outputs {
       join(root, "charts/sallyport/templates/crds", basename(file)),
       chartTemplate(readFileSync(join(root, "crds", basename(file)), "utf8")),
     ]),
+    ...crds.map(({ file }): [string, string] => [
+      join(root, "charts/kustomize/crds", basename(file)),
+      readFileSync(join(root, "crds", basename(file)), "utf8"),
+    ]),
   ]);
   const stale = new Map([...wanted].filter(([file, text]) => currentText(file) !== text));
   // Pages of other sources carry no generated header and are left alone.
