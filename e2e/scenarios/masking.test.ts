@@ -1,5 +1,5 @@
 /** Masks against a real PostgreSQL: the values of masked columns reach nobody who is not to see them, in any format. */
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { frame, int32s, query, type ServerMessage, WireClient } from "../targets/wire-client.ts";
@@ -20,7 +20,7 @@ ${rest}
 
 const masks = `  masking:
     - {columns: [public.cust.ssn], with: Partial, format: "***-**-{last4}"}
-    - {columns: [public.cust.email, public.cust.born, public.cust.score, public.cust.extra], with: Redact}`;
+    - {columns: [public.moving.card, public.kin.card, public.cust.email, public.cust.born, public.cust.score, public.cust.extra], with: Redact}`;
 
 beforeAll(async () => {
   server = await startPostgres({
@@ -35,6 +35,12 @@ beforeAll(async () => {
         (3, 'cy', NULL, NULL, NULL, NULL, NULL);
       ALTER TABLE cust ADD CONSTRAINT one_email UNIQUE (email);
       CREATE VIEW v AS SELECT id, ssn AS s, name FROM cust;
+      CREATE SCHEMA other;
+      CREATE TABLE other.cust (ssn text);
+      INSERT INTO other.cust VALUES ('open');
+      CREATE TABLE kin (id int, card text);
+      CREATE TABLE kid () INHERITS (kin);
+      INSERT INTO kid VALUES (1, '4111');
       CREATE TABLE ord (id int PRIMARY KEY, cust int, note text);
       INSERT INTO ord VALUES (1, 1, 'mail carl@example.org today'), (2, 2, 'plain');
       CREATE FUNCTION loud() RETURNS SETOF cust LANGUAGE sql AS 'SELECT * FROM cust';`,
@@ -45,6 +51,9 @@ beforeAll(async () => {
       policy("analyst", masks),
       policy("admin", ""),
       policy("writer", `${masks}\n  maskedWrites: Allow\n  inference: Allow`),
+      policy("changing", "  limits: {idle: 1h}"),
+      policy("bounded", `${masks}\n  limits: {rows: 2}`),
+      policy("architect", "  schemaOnlyReads: MaskAll").replace("profile: Admin", "profile: SchemaOnly"),
       policy("scanned", "  masking: [{patterns: [email], with: Redact}]"),
     ].join(""),
   });
@@ -143,6 +152,257 @@ describe("rows", () => {
     expect(await ask(client, "SELECT ssn, loud FROM cust WHERE id = 1")).toEqual([
       "123-45-6789|ANN@EXAMPLE.COM",
     ]);
+    client.close();
+  });
+});
+
+describe("cases of section F", () => {
+  const masked = "***-**-6789";
+  const shows = async (client: WireClient, sql: string) => (await ask(client, sql))[0];
+
+  test.each([
+    ["F1 alias", "SELECT ssn AS x FROM cust WHERE id = 1", masked],
+    ["F1 two schemas of one name", "SELECT ssn FROM other.cust", "open"],
+    ["F2 view", "SELECT s FROM v WHERE id = 1", masked],
+    ["F3 star", "SELECT c.* FROM cust c WHERE id = 1", `1|ann|${masked}|***|1970-01-01|0|"***"|***`],
+    ["F3 TABLE", "TABLE cust LIMIT 1", `1|ann|${masked}|***|1970-01-01|0|"***"|***`],
+    ["F3 whole row", "SELECT c FROM cust c WHERE id = 1", "∅"],
+    ["F3 whole row as text", "SELECT c::text FROM cust c WHERE id = 1", "***"],
+    ["F3 field of a row", "SELECT (c).ssn FROM cust c WHERE id = 1", masked],
+    ["F3 row_to_json", "SELECT row_to_json(c) FROM cust c WHERE id = 1", '"***"'],
+    ["F3 a field of jsonb", "SELECT to_jsonb(c) ->> 'ssn' FROM cust c WHERE id = 1", "***"],
+    ["F3 string_agg", "SELECT string_agg(ssn, ',') FROM cust", "***"],
+    ["F3 array_agg", "SELECT array_agg(ssn) FROM cust", "{}"],
+    ["F3 max", "SELECT max(score) FROM cust", "0"],
+    ["F3 window", "SELECT lag(ssn) OVER () FROM cust OFFSET 1 LIMIT 1", "***"],
+    ["F3 CASE", "SELECT CASE WHEN id = 1 THEN ssn ELSE name END FROM cust WHERE id = 1", "***"],
+    ["F3 substr", "SELECT substr(ssn, 1, 3) FROM cust WHERE id = 1", "***"],
+    ["F3 length", "SELECT length(ssn) FROM cust WHERE id = 1", "0"],
+    ["F3 COALESCE", "SELECT COALESCE(ssn, 'none') FROM cust WHERE id = 3", "***"],
+    ["F3 UNION ALL", "SELECT name FROM cust WHERE id = 1 UNION ALL SELECT ssn FROM cust WHERE id = 2", "***"],
+    ["F3 UNION", "SELECT ssn FROM cust UNION SELECT 'x'", "E42501"],
+    ["F3 CTE", "WITH x AS (SELECT ssn AS y FROM cust WHERE id = 1) SELECT y FROM x", masked],
+    ["F3 LATERAL", "SELECT l.x FROM cust c, LATERAL (SELECT c.ssn AS x) l WHERE c.id = 1", masked],
+    ["F3 VALUES", "VALUES ((SELECT ssn FROM cust WHERE id = 1))", masked],
+    ["F3 scalar subquery", "SELECT (SELECT ssn FROM cust WHERE id = 1)", masked],
+    ["F3 EXISTS", "SELECT EXISTS (SELECT ssn FROM cust WHERE id = 1)", "t"],
+    ["F3 function in FROM", "SELECT ssn FROM loud()", "E42501"],
+    ["F3 format", "SELECT format('%s', ssn) FROM cust WHERE id = 1", "***"],
+    ["F3 generated column", "SELECT loud FROM cust WHERE id = 1", "***"],
+    ["F3 RETURNING", "UPDATE cust SET name = name WHERE id = 1 RETURNING ssn", masked],
+    ["F4 WHERE", "SELECT count(*) FROM cust WHERE ssn LIKE '1%'", "E42501"],
+    ["F4 ORDER BY", "SELECT id FROM cust ORDER BY ssn", "E42501"],
+    ["F4 ORDER BY its place", "SELECT ssn FROM cust ORDER BY 1", "E42501"],
+    ["F4 GROUP BY", "SELECT count(*) FROM cust GROUP BY ssn", "E42501"],
+    ["F4 JOIN", "SELECT 1 FROM cust a JOIN cust b ON a.ssn = b.ssn", "E42501"],
+    ["F4 division by zero", "SELECT 1 / (CASE WHEN ssn LIKE '1%' THEN 0 ELSE 1 END) FROM cust", "E42501"],
+    ["F9 EXECUTE", "PREPARE q AS SELECT ssn FROM cust WHERE id = 1; EXECUTE q", masked],
+    ["F11 EXPLAIN ANALYZE", "EXPLAIN (ANALYZE, VERBOSE) SELECT id FROM cust WHERE ssn = 'x'", "E42501"],
+    ["E12 pg_stats", "SELECT histogram_bounds FROM pg_stats WHERE tablename = 'cust'", "E42501"],
+    ["E12 queries of others", "SELECT query FROM pg_stat_activity WHERE pid = pg_backend_pid()", "***"],
+    ["E11 pg_notify", "SELECT pg_notify('c', ssn) FROM cust", "E42501"],
+    ["laundering by CREATE TABLE AS", "CREATE TABLE t AS SELECT ssn FROM cust", "E42501"],
+    ["laundering by UPDATE", "UPDATE cust SET name = ssn", "E42501"],
+    ["writing what is masked", "UPDATE cust SET ssn = 'x' WHERE id = 1", "E42501"],
+  ])("%s", async (_name, sql, expected) => {
+    const client = await as("analyst");
+    expect(await shows(client, sql)).toBe(expected);
+    client.close();
+  });
+
+  test("F5: errors keep SQLSTATE and names, and lose every word that may hold a value", async () => {
+    const client = await as("writer");
+    const failed = async (sql: string) => {
+      client.send(query(sql));
+      return (await client.until("Z")).find(({ type }) => type === "E")?.fields ?? {};
+    };
+    const duplicate = await failed("INSERT INTO cust (id, email) VALUES (50, 'ann@example.com')");
+    expect(duplicate).toMatchObject({ C: "23505", n: "one_email", t: "cust", s: "public" });
+    expect(JSON.stringify(duplicate)).not.toContain("ann@");
+    const cast = await failed("SELECT ssn::int FROM cust WHERE id = 1");
+    expect(cast).toMatchObject({ C: "22P02" });
+    expect(JSON.stringify(cast)).not.toContain("6789");
+    const row = await failed("INSERT INTO cust (id, name) VALUES (NULL, 'x')");
+    expect(row).toMatchObject({ C: "23502", c: "id" });
+    expect(JSON.stringify(row)).not.toContain("Failing row");
+    // Words that name objects alone are as the server's, so that people find their mistakes.
+    expect(await failed("SELECT nothing FROM cust")).toMatchObject({
+      C: "42703",
+      M: 'column "nothing" does not exist',
+    });
+    expect(await failed("SELECT 1 / 0")).toMatchObject({ C: "22012", M: "division by zero" });
+    client.close();
+  });
+
+  test("F6: binary results keep their types, mixed formats too", async () => {
+    const client = await as("analyst");
+    client.send(
+      parse("SELECT ssn, score, born, extra FROM cust WHERE id = 1"),
+      frame("B", "\0\0", Buffer.from([0, 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 1, 0, 1])),
+      ...[frame("D", "P\0"), execute(), sync],
+    );
+    const messages = await client.until("Z");
+    const row = messages.find(({ type }) => type === "D")?.body ?? Buffer.alloc(0);
+    const born = Buffer.alloc(4);
+    born.writeInt32BE(-10_957);
+    const field = (bytes: Buffer | string) =>
+      Buffer.concat([int32s(bytes.length), Buffer.from(bytes as string)]);
+    expect(row).toEqual(
+      Buffer.concat([
+        Buffer.from([0, 4]),
+        ...[field(masked), field(Buffer.alloc(4)), field(born), field('\x01"***"')],
+      ]),
+    );
+    client.close();
+  });
+
+  test.each([
+    ["COPY (SELECT id, ssn FROM cust ORDER BY id) TO STDOUT", ["1\t***-**-6789", "2\t***-**-4321", "3\t\\N"]],
+    [
+      "COPY (SELECT id, ssn, score FROM cust ORDER BY id) TO STDOUT (FORMAT csv, HEADER, DELIMITER ';', FORCE_QUOTE *, NULL 'nil')",
+      ["id;ssn;score", '"1";"***-**-6789";"0"', '"2";"***-**-4321";"0"', '"3";nil;nil'],
+    ],
+    ["COPY (SELECT length(ssn), name FROM cust WHERE id = 1) TO STDOUT", ["\\N\tann"]],
+    ["COPY other.cust TO STDOUT CSV", ["open"]],
+    ["COPY v (s) TO STDOUT", ["E42809"]],
+    ["COPY kid (card, id) TO STDOUT (DELIMITER '*')", ["\\*\\*\\**1"]],
+  ])("F7: %s", async (sql, expected) => {
+    const client = await as("analyst");
+    expect(await ask(client, sql)).toEqual(expected);
+    client.close();
+  });
+
+  test("F7: COPY in binary is masked field by field, and another encoding ends the session unseen", async () => {
+    const client = await as("analyst");
+    client.send(query("COPY (SELECT ssn, score FROM cust WHERE id = 1) TO STDOUT (FORMAT binary)"));
+    const data = (await client.until("Z")).filter(({ type }) => type === "d").map(({ body }) => body);
+    const bytes = Buffer.concat(data);
+    expect(bytes.includes(masked)).toBe(true);
+    expect(bytes.includes("123-45")).toBe(false);
+    expect(bytes.subarray(0, 6).toString()).toBe("PGCOPY");
+    expect(bytes.subarray(-2)).toEqual(Buffer.from([255, 255]));
+    client.send(query("COPY cust TO STDOUT (ENCODING 'UTF16')"));
+    expect((await client.until("Z")).filter(({ type }) => type === "d")).toEqual([]);
+    client.close();
+  });
+
+  test("cursors keep the mask of what they were declared for", async () => {
+    const client = await as("analyst");
+    expect(
+      await ask(
+        client,
+        "BEGIN; DECLARE c CURSOR FOR SELECT ssn, id FROM cust ORDER BY id; FETCH 1 FROM c; MOVE 1 IN c",
+      ),
+    ).toEqual(["***-**-6789|1"]);
+    expect(await run(client, bind(0, "x", "nothing"), sync)).toEqual(["E26000"]);
+    expect(await ask(client, "ROLLBACK")).toEqual([]);
+    expect(
+      await ask(client, "DECLARE h CURSOR WITH HOLD FOR SELECT length(ssn) AS l, name FROM cust ORDER BY id"),
+    ).toEqual([]);
+    expect(await ask(client, "FETCH 1 FROM h")).toEqual(["0|ann"]);
+    expect(await run(client, parse("FETCH 1 FROM h"), bind(), execute(), sync)).toEqual(["0|bob"]);
+    expect(
+      await ask(
+        client,
+        "BEGIN; DECLARE b BINARY CURSOR FOR SELECT score FROM cust WHERE id < 3; FETCH 1 FROM b",
+      ),
+    ).toEqual(["\0\0\0\0"]);
+    // Execute sends text of a BINARY cursor, as PostgreSQL does.
+    expect(await run(client, execute(1, "b"), sync)).toEqual(["0"]);
+    expect(await ask(client, "COMMIT; CLOSE h")).toEqual([]);
+    client.close();
+  });
+
+  test("a portal of the protocol is masked where SQL fetches from it", async () => {
+    const client = await as("analyst");
+    client.send(query("BEGIN"));
+    await client.until("Z");
+    client.send(parse("SELECT length(ssn), id FROM cust ORDER BY id", "s"), bind(0, "p", "s"), sync);
+    await client.until("Z");
+    expect(await ask(client, "FETCH 2 FROM p")).toEqual(["0|1", "0|2"]);
+    client.close();
+  });
+
+  test("F9: a renamed column and a new one of its name are followed while a session lives", async () => {
+    await server.query("CREATE TABLE moving (id int, card text); INSERT INTO moving VALUES (1, '4111')");
+    const client = await as("analyst");
+    expect(await ask(client, "SELECT card FROM moving")).toEqual(["***"]);
+    await server.query("ALTER TABLE moving DROP card; ALTER TABLE moving ADD card text DEFAULT '5500'");
+    await vi.waitFor(async () => expect(await ask(client, "SELECT card, id FROM moving")).toEqual(["***|1"]));
+    await server.query("CREATE VIEW of_moving AS SELECT card || '!' AS c FROM moving");
+    await vi.waitFor(async () => expect(await ask(client, "SELECT c FROM of_moving")).toEqual(["***"]));
+    client.close();
+  });
+
+  test("E11: patterns are found in values, COPY and notifications, and what is around them stays", async () => {
+    const client = await as("scanned");
+    expect(await ask(client, "SELECT id, note FROM ord ORDER BY id")).toEqual([
+      "1|mail *** today",
+      "2|plain",
+    ]);
+    expect(await ask(client, "COPY ord (note) TO STDOUT")).toEqual(["mail *** today", "plain"]);
+    expect(await ask(client, "SELECT 'a@example.org ' || id FROM ord WHERE id = 1")).toEqual(["*** 1"]);
+    await ask(client, "LISTEN news");
+    client.send(query("SELECT pg_notify('news', 'write to carl@example.org')"));
+    const news = (await client.until("Z")).find(({ type }) => type === "A");
+    expect(news?.body.toString("latin1")).toContain("news\0write to ***\0");
+    client.close();
+    const metrics = await (await fetch(`${gateway.adminUrl}/metrics`)).text();
+    expect(metrics).toMatch(
+      /sallyport_patterns_found_total\{resource="default\/shop",pattern="email"\} [1-9]/,
+    );
+    expect(metrics).toMatch(/sallyport_masked_values_total\{resource="default\/shop"\} [1-9]/);
+  });
+
+  test("a policy that is replaced masks from the next statement on, prepared ones and open portals too", async () => {
+    const client = await as("changing");
+    expect(await ask(client, "SELECT name FROM cust WHERE id = 1")).toEqual(["ann"]);
+    client.send(query("BEGIN"));
+    await client.until("Z");
+    const first = [parse("SELECT name FROM cust ORDER BY id", "s"), bind(0, "p", "s"), execute(1, "p"), sync];
+    expect(await run(client, ...first)).toEqual(["ann"]);
+    await gateway.write(
+      "changing.yaml",
+      policy("changed", "  masking: [{columns: [public.cust.name], with: Redact}]").replace(
+        "local:changed",
+        "local:changing",
+      ),
+    );
+    const other = await as("changing");
+    await vi.waitFor(
+      async () => expect(await ask(other, "SELECT name FROM cust WHERE id = 1")).toEqual(["***"]),
+      { timeout: 20_000, interval: 200 },
+    );
+    expect(await run(client, execute(1, "p"), sync)).toEqual(["***"]);
+    expect(await run(client, bind(0, "q", "s"), execute(1, "q"), sync)).toEqual(["***"]);
+    client.close();
+    other.close();
+  });
+
+  test("limits on rows and masks hold together", async () => {
+    const client = await as("bounded");
+    expect(await ask(client, "SELECT ssn FROM cust ORDER BY id")).toEqual([
+      "***-**-6789",
+      "***-**-4321",
+      "E54G01",
+    ]);
+    expect(await ask(client, "COPY (SELECT ssn FROM cust ORDER BY id) TO STDOUT")).toEqual([
+      "***-**-6789",
+      "***-**-4321",
+      "E54G01",
+    ]);
+    const described = [parse("SELECT ssn FROM cust ORDER BY id"), bind(), execute(), sync];
+    expect(await run(client, ...described)).toEqual(["***-**-6789", "***-**-4321", "E54G01"]);
+    client.close();
+  });
+
+  test("SchemaOnly with masked reads shows structure and no value", async () => {
+    const client = await as("architect");
+    expect(await ask(client, "SELECT id, name, ssn FROM cust LIMIT 1")).toEqual(["0|***|***"]);
+    expect(await ask(client, "SELECT relname FROM pg_class WHERE oid = 'public.cust'::regclass")).toEqual([
+      "cust",
+    ]);
+    expect(await ask(client, "SELECT count(*) FROM cust")).toEqual(["3"]);
     client.close();
   });
 });
