@@ -13,4 +13,4 @@ export {
 } from "./board.ts";
 export * from "./model.ts";
 export { ApprovalRecord } from "./record-file.ts";
-export { BoardService, LocalApprovals, type RemoteBoard } from "./service.ts";
+export { approvalName, BoardService, LocalApprovals, type RemoteBoard } from "./service.ts";

@@ -136,6 +136,8 @@ export class LocalApprovals {
 
   constructor(record: ApprovalRecord, approvers: readonly ApproverRule[], nowMs: () => number = Date.now) {
     this.record = record;
+    // What was held before is gone with the process that held it.
+    record.write("started", { cancels: "everything that was open before" }, nowMs());
     const everybody = (tell: (listener: BoardListener) => void) => {
       tell(this.service);
       for (const listener of this.others) tell(listener);

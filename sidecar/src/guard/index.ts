@@ -2,7 +2,7 @@
  * The guard: the only way from a command to a permit. It asks policy, writes the record, and only then permits.
  * A protocol holds a `SessionGuard` and nothing else of the gateway's inside.
  */
-export type { Holdable, HoldNotice } from "./hold.ts";
+export { type Holdable, type HoldNotice, requesterOf } from "./hold.ts";
 export type { Permit } from "./permit.ts";
 export {
   mustBeDurable,

@@ -1,4 +1,5 @@
 import { cleanEnv, num, str } from "envalid";
+import type { ApproverRule } from "../approval/index.ts";
 
 /** One setting of the gateway process: a flag and an environment variable of the same name. */
 export interface GatewayOption {
@@ -56,6 +57,12 @@ export const gatewayOptions: readonly GatewayOption[] = [
   ),
   option("peer-listen", "HOST:PORT", "address at which other replicas hand cancel requests over", ""),
   option(
+    "approvers",
+    "LIST",
+    "groups that may approve: GROUP, or POLICY=GROUP for the rules of one policy; without, nobody can be asked",
+    "",
+  ),
+  option(
     "failed-logins",
     "COUNT",
     "failed logins of a user from one address until a lock-out; 0: never",
@@ -108,6 +115,8 @@ export interface GatewayConfiguration {
   /** Path of the file of peers; empty without. */
   readonly peers: string;
   readonly peerListen: { readonly host: string; readonly port: number } | undefined;
+  /** Who may approve; empty: a rule that asks for approval denies. */
+  readonly approvers: readonly ApproverRule[];
   readonly failedLoginsMax: number;
   readonly failedLoginsByAddressMax: number;
   readonly lockOutMs: number;
@@ -170,6 +179,7 @@ export function readConfiguration(
       SALLYPORT_REPLICA: num({ default: 0 }),
       SALLYPORT_PEERS: str({ default: "" }),
       SALLYPORT_PEER_LISTEN: str({ default: "" }),
+      SALLYPORT_APPROVERS: str({ default: "" }),
       SALLYPORT_FAILED_LOGINS: num({ default: 20 }),
       SALLYPORT_FAILED_LOGINS_BY_ADDRESS: num({ default: 200 }),
       SALLYPORT_LOCKOUT: num({ default: 60 }),
@@ -233,6 +243,12 @@ export function readConfiguration(
     },
     problems,
   );
+  const approvers = env.SALLYPORT_APPROVERS.split(",").flatMap((entry) => {
+    const [, policy, group] = /^(?:([a-z0-9][a-z0-9.-]*)=)?(.+)$/.exec(entry.trim()) ?? [];
+    return group === undefined ? [] : [{ group, ...(policy === undefined ? {} : { policy }) }];
+  });
+  if (approvers.length > 0 && env.SALLYPORT_CONTROL !== "")
+    problems.push("SALLYPORT_APPROVERS: has no meaning with --control; the cluster says who may approve");
   if (problems.length > 0) throw new Error(`the gateway cannot start:\n  ${problems.join("\n  ")}`);
   const manifests = env.SALLYPORT_MANIFESTS;
   return {
@@ -249,6 +265,7 @@ export function readConfiguration(
     drainMs: env.SALLYPORT_DRAIN * 1000,
     logLevel: env.SALLYPORT_LOG_LEVEL,
     ...bounds,
+    approvers,
     peers: env.SALLYPORT_PEERS,
     peerListen: peerListen === null ? undefined : { host: peerListen[1] ?? "", port: Number(peerListen[2]) },
     control,

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { durationMs } from "@sallyport/crds";
 import { loadSqlParser } from "@sallyport/policy";
 import type { Logger } from "pino";
+import type { ApprovalService } from "../approval/index.ts";
 import { createAuthenticator, type ReloadableAuthenticator } from "../identity/authenticator.ts";
 import { protocols } from "../protocols/index.ts";
 import { chainFolder } from "../recording/chains.ts";
@@ -19,6 +20,8 @@ import { loadSigningKey } from "../recording/signing-key.ts";
 import { type ErrorCode, errorTable, GatewayError } from "../wire/gateway-error.ts";
 import { defaultLimits, type Limits } from "../wire/limits.ts";
 import { serveAdmin } from "./admin.ts";
+import { ApprovalHost } from "./approval-host.ts";
+import type { Identified } from "./approval-server.ts";
 import type { ControlConfiguration, GatewayConfiguration } from "./configuration.ts";
 import { ControlPlane } from "./control-plane.ts";
 import type { LiveSession } from "./live-session.ts";
@@ -32,7 +35,7 @@ import {
 import { loadMaskingKey } from "./masking-key.ts";
 import { Metrics } from "./metrics.ts";
 import { type Peers, peersOf } from "./peers.ts";
-import { ResourceHost, serverContext } from "./resource-host.ts";
+import { type ApprovalEvent, ResourceHost, serverContext } from "./resource-host.ts";
 import { Secrets } from "./secrets.ts";
 import { issueServingCertificate, type ServingCertificate } from "./serving-certificate.ts";
 import { type CancelOrder, LocalState, network, type SharedState } from "./shared-state.ts";
@@ -55,6 +58,8 @@ export interface ProcessPart {
   /** Has the first process vouch for this one's recordings. */
   readonly announceChain: (chain: number) => Promise<void>;
   readonly publishHead: (head: PublishedHead) => Promise<void>;
+  /** What sessions hold by; absent where nobody can be asked. */
+  readonly approvals?: ApprovalService;
 }
 
 /** How long what is recorded may take to reach the recorder when the gateway stops. */
@@ -90,6 +95,7 @@ export class Gateway {
   private authenticator: ReloadableAuthenticator | undefined;
   private recorder: (Recorder & Partial<FirstRecorder>) | undefined;
   private plane: ControlPlane | undefined;
+  private approvalHost: ApprovalHost | undefined;
   private admin: import("node:http").Server | undefined;
   private timer: NodeJS.Timeout | undefined;
   private isReloading = false;
@@ -135,7 +141,8 @@ export class Gateway {
     await loadSqlParser();
     this.fingerprint = await this.currentFingerprint();
     const { control } = this.configuration;
-    const loaded = control === undefined ? await loadManifestSet(manifests, undefined) : nothingYet;
+    const loaded =
+      control === undefined ? await loadManifestSet(manifests, undefined, this.abilities) : nothingYet;
     if (loaded.kind === "broken")
       throw new Error(`the manifests are not accepted:\n  ${loaded.problems.join("\n  ")}`);
     for (const problem of loaded.problems) this.log.warn({ problem }, "a manifest has a problem");
@@ -158,6 +165,10 @@ export class Gateway {
     });
     for (const problem of this.authenticator.problems)
       this.log.warn({ problem }, "an identity provider has a problem");
+    if (part === undefined && this.abilities.approvals)
+      this.approvalHost = await ApprovalHost.open(this.configuration, (token, resource) =>
+        this.identify(token, resource),
+      );
     for (const [name, served] of loaded.set.resources) await this.open(name, served, loaded.set);
     // The port answers before there is policy, so that nobody waits for the operator.
     if (control !== undefined && control.listenPort > 0) {
@@ -190,6 +201,17 @@ export class Gateway {
     this.log.info({ listeners: this.listening, admin }, "the gateway is ready");
   }
 
+  private get abilities() {
+    return { approvals: this.configuration.approvers.length > 0 };
+  }
+
+  /** Who a token speaks for on one resource of this gateway. */
+  async identify(token: string, resource: string): Promise<Identified> {
+    const found = this.hosts.get(resource);
+    if (found === undefined) return { kind: "refused", message: "there is no such resource" };
+    return found.host.identify(token);
+  }
+
   /** Tells sessions, waits for them up to the deadline, ends the rest, and closes the recordings. */
   async stop(): Promise<void> {
     if (this.isDraining) return;
@@ -212,6 +234,7 @@ export class Gateway {
     for (const socket of this.sockets) socket.destroy();
     this.authenticator?.close();
     this.peers?.close();
+    this.approvalHost?.close();
     this.admin?.close();
     this.admin?.closeAllConnections();
     await this.recorder?.close();
@@ -281,6 +304,7 @@ export class Gateway {
       onDecision: (_resource, { action }) => {
         decisions[action] += 1;
       },
+      ...this.approvals(),
       onLogin: (resource, error, id) => this.loginFailed(resource, error, id),
       ...(this.plane !== undefined && this.controlled(this.plane)),
       onSession: (resource, change, reason) => {
@@ -391,6 +415,20 @@ export class Gateway {
 
   private *allSessions() {
     for (const { host } of this.hosts.values()) yield* host.sessions;
+  }
+
+  private approvals() {
+    const approvals = this.part?.approvals ?? this.approvalHost?.service;
+    if (approvals === undefined) return {};
+    return {
+      approvals,
+      onApproval: (resource: string, event: ApprovalEvent) => {
+        this.metrics.approvals.inc({ resource, event });
+        if (event !== "breakGlass") return;
+        this.metrics.breakGlass.inc({ resource });
+        this.log.warn({ resource }, "a command went past approval by break-glass");
+      },
+    };
   }
 
   private controlled(plane: ControlPlane) {
@@ -506,7 +544,7 @@ export class Gateway {
       if (this.set !== undefined) await this.adopt(this.set);
       return;
     }
-    const loaded = await loadManifestSet(this.configuration.manifests, this.set);
+    const loaded = await loadManifestSet(this.configuration.manifests, this.set, this.abilities);
     for (const problem of loaded.problems) this.log.warn({ problem }, "a manifest has a problem");
     if (loaded.kind === "broken") {
       this.metrics.reloads.inc({ result: "refused" });

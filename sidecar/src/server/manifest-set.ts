@@ -27,12 +27,22 @@ export interface ManifestSet {
   readonly secrets: ReadonlyMap<string, ReadonlyMap<string, string>>;
 }
 
+/** What this gateway can do that another cannot. */
+export interface SetAbilities {
+  /** Somebody can be asked where a rule wants approval. */
+  readonly approvals?: boolean;
+}
+
 export type LoadedSet =
   | { readonly kind: "loaded"; readonly set: ManifestSet; readonly problems: readonly string[] }
   | { readonly kind: "broken"; readonly problems: readonly string[] };
 
 /** Reads a folder of manifests. Schema errors break the whole set; a broken policy keeps its last accepted form. */
-export async function loadManifestSet(folder: string, previous: ManifestSet | undefined): Promise<LoadedSet> {
+export async function loadManifestSet(
+  folder: string,
+  previous: ManifestSet | undefined,
+  abilities: SetAbilities = {},
+): Promise<LoadedSet> {
   const loaded = await loadManifests(folder);
   const problems = loaded.problems.map(formatProblem);
   if (hasErrors(loaded)) return { kind: "broken", problems };
@@ -40,6 +50,7 @@ export async function loadManifestSet(folder: string, previous: ManifestSet | un
   const built = manifestSetOf(
     documents.map(({ object }) => object),
     previous,
+    abilities,
   );
   return { kind: "loaded", set: built.set, problems: [...problems, ...built.problems] };
 }
@@ -48,6 +59,7 @@ export async function loadManifestSet(folder: string, previous: ManifestSet | un
 export function manifestSetOf(
   objects: readonly Manifest[],
   previous: ManifestSet | undefined,
+  abilities: SetAbilities = {},
 ): { readonly set: ManifestSet; readonly problems: readonly string[] } {
   const problems: string[] = [];
   const resources = new Map<string, ServedResource>();
@@ -75,6 +87,9 @@ export function manifestSetOf(
   const described = [...resources.values()].map(({ facts, spec }) => ({ ...facts, spec }));
   const compiled = compilePolicies(policies, described, {
     ...(previous === undefined ? {} : { previous: previous.policies }),
+    ...(abilities.approvals === true && {
+      features: { masking: true, approvals: true, rowLimits: true },
+    }),
   });
   for (const problem of compiled.problems) {
     problems.push(

@@ -35,6 +35,16 @@ export class Metrics {
     "resource",
     "pattern",
   ]);
+  readonly approvals = this.counter(
+    "sallyport_approvals_total",
+    "Commands that were held for approval, by what became of them",
+    ["resource", "event"],
+  );
+  readonly breakGlass = this.counter(
+    "sallyport_break_glass_total",
+    "Commands that went past approval with a reason",
+    ["resource"],
+  );
   readonly reloads = this.counter("sallyport_manifest_reloads_total", "Reloads by result", ["result"]);
   readonly manifestsAccepted = this.gauge(
     "sallyport_manifests_accepted",

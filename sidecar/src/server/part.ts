@@ -1,5 +1,6 @@
 /** One of several processes: a gateway that asks the first process for what all of them know together. */
 import type { Logger } from "pino";
+import { BoardService, type RemoteBoard } from "../approval/index.ts";
 import type { GatewayConfiguration } from "./configuration.ts";
 import { Gateway } from "./gateway.ts";
 import { Link } from "./link.ts";
@@ -27,13 +28,19 @@ export async function runPart(
     receiveCancel: (order) => started().receiveCancel(order),
     announceChain: (chain) => started().announceChain(chain),
     stop: () => stop(),
+    holdSettled: ({ name, outcome }) => approvals.settled(name, outcome),
+    approvalRevoked: (name) => approvals.revoked(name),
+    grantsChanged: (grants) => approvals.grantsChanged(grants),
+    identify: ({ token, resource }) => started().identify(token, resource),
   };
   const end = { send: (message: object) => void (process.connected && process.send?.(message)) };
-  const first = new Link<FirstAnswers>(end, answers);
+  const first: Link<FirstAnswers> = new Link<FirstAnswers>(end, answers);
+  const approvals = new BoardService(boardBehind(first), Date.now);
   process.on("message", (message) => first.receive(message));
   // Without the first process nothing is counted any longer: the sessions are drained as at a SIGTERM.
   process.once("disconnect", () => {
     first.close();
+    approvals.close();
     stop();
   });
   // A terminal's Ctrl-C reaches every process of the group; the first one says when to stop.
@@ -46,6 +53,7 @@ export async function runPart(
     isFirst,
     announceChain: (chain) => first.ask("announceChain", chain),
     publishHead: (head) => first.ask("publishHead", head),
+    ...(configuration.approvers.length > 0 && { approvals }),
   });
   await gateway.start();
   first.tell("ready", gateway.listening);
@@ -57,6 +65,14 @@ export async function runPart(
 
 /** The first to listen is waited for, and it reads the manifests before. */
 const startMs = 60_000;
+
+function boardBehind(first: Link<FirstAnswers>): RemoteBoard {
+  return {
+    open: async (name, request) => (await first.ask("openHold", { name, request })) ?? undefined,
+    cancel: (name, reason) => first.tell("cancelHold", { name, reason }),
+    used: (name) => first.tell("usedHold", name),
+  };
+}
 
 function sharedBy(first: Link<FirstAnswers>): SharedState {
   return {

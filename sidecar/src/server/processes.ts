@@ -9,9 +9,12 @@ import type { Server } from "node:http";
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { AggregatorRegistry, type MetricObjectWithValues, type MetricValue } from "prom-client";
+import type { CancelReason, Grant, HoldOutcome, HoldRequest } from "../approval/index.ts";
 import type { PublishedHead } from "../recording/model.ts";
 import { loadSigningKey } from "../recording/signing-key.ts";
 import { serveAdmin } from "./admin.ts";
+import { ApprovalHost } from "./approval-host.ts";
+import type { Identified } from "./approval-server.ts";
 import type { GatewayConfiguration } from "./configuration.ts";
 import type { Listening } from "./gateway.ts";
 import { Link } from "./link.ts";
@@ -36,6 +39,12 @@ export type FirstAnswers = {
   readonly forwardCancel: (order: CancelOrder) => Promise<boolean>;
   readonly announceChain: (chain: number) => Promise<void>;
   readonly publishHead: (head: PublishedHead) => Promise<void>;
+  readonly openHold: (hold: {
+    readonly name: string;
+    readonly request: HoldRequest;
+  }) => Promise<string | null>;
+  readonly cancelHold: (hold: { readonly name: string; readonly reason: CancelReason }) => void;
+  readonly usedHold: (name: string) => void;
 };
 
 /** What each of the others answers the first. */
@@ -45,6 +54,10 @@ export type PartAnswers = {
   readonly receiveCancel: (order: CancelOrder) => Promise<boolean>;
   readonly announceChain: (chain: number) => Promise<void>;
   readonly stop: (none: null) => void;
+  readonly holdSettled: (hold: { readonly name: string; readonly outcome: HoldOutcome }) => void;
+  readonly approvalRevoked: (name: string) => void;
+  readonly grantsChanged: (grants: readonly Grant[]) => void;
+  readonly identify: (who: { readonly token: string; readonly resource: string }) => Promise<Identified>;
 };
 
 /** Tells a forked process which one it is. */
@@ -74,6 +87,7 @@ export class Processes {
   private certificate: ServingCertificate | undefined;
   private readonly peers: Peers | undefined;
   private admin: Server | undefined;
+  private approvals: ApprovalHost | undefined;
   private notReady: string | undefined = "starting";
   private listening: readonly Listening[] = [];
   private firstReady: Promise<void> = Promise.resolve();
@@ -98,6 +112,10 @@ export class Processes {
     await loadSigningKey(join(state, "recording.key.pem"), { create: true });
     this.certificate = await issueServingCertificate(state, [listen, ...tlsNames]);
     await this.readHeads();
+    if (this.configuration.approvers.length > 0)
+      this.approvals = await ApprovalHost.open(this.configuration, (token, resource) =>
+        this.identify(token, resource),
+      );
     this.firstReady = this.fork(0);
     const others = Array.from({ length: processes - 1 }, (_, index) => this.fork(index + 1));
     await Promise.all([this.firstReady, ...others]);
@@ -135,6 +153,7 @@ export class Processes {
       return whenEnded(child).finally(() => clearTimeout(deadline));
     });
     await Promise.all(ended);
+    this.approvals?.close();
     this.peers?.close();
     this.admin?.close();
     this.admin?.closeAllConnections();
@@ -151,15 +170,27 @@ export class Processes {
       const end = {
         send: (message: object) => void (child.connected && child.send(message, () => undefined)),
       };
-      const answers = this.answersTo(number, sessions, resolve);
+      const holds = new Set<string>();
+      const answers = this.answersTo(number, sessions, holds, resolve);
       const link = new Link<PartAnswers>(end, answers);
       const part: Part = { child, link, sessions, isReady: false };
       this.parts.set(number, part);
+      const untell = this.approvals?.tell({
+        settled: (name, outcome) => {
+          if (!holds.has(name)) return;
+          if (outcome.kind !== "approved") holds.delete(name);
+          link.tell("holdSettled", { name, outcome });
+        },
+        revoked: (name) => link.tell("approvalRevoked", name),
+        grantsChanged: (grants) => link.tell("grantsChanged", grants),
+      });
       child.on("message", (message) => link.receive(message));
       child.on("error", () => undefined);
       child.once("exit", (code, signal) => {
         link.close();
         this.parts.delete(number);
+        untell?.();
+        for (const name of holds) this.approvals?.remote.cancel(name, "gatewayEnded");
         for (const [user, count] of sessions)
           for (let left = count; left > 0; left -= 1) this.state.leave(user);
         reject(new Error(`process ${number} of the gateway could not start`));
@@ -183,7 +214,12 @@ export class Processes {
     this.timers.add(timer);
   }
 
-  private answersTo(number: number, sessions: Map<string, number>, onReady: () => void): FirstAnswers {
+  private answersTo(
+    number: number,
+    sessions: Map<string, number>,
+    holds: Set<string>,
+    onReady: () => void,
+  ): FirstAnswers {
     const { state } = this;
     return {
       hello: async () => {
@@ -216,6 +252,19 @@ export class Processes {
       mayCancel: (address) => state.mayCancel(address),
       cancelMissed: (address) => state.cancelMissed(address),
       forwardCancel: (order) => this.forwardCancel(order),
+      openHold: async ({ name, request }) => {
+        if (this.approvals === undefined) return "nobody can be asked";
+        // Noted before: it may be settled before the answer is there.
+        holds.add(name);
+        return (await this.approvals.remote.open(name, request)) ?? null;
+      },
+      cancelHold: ({ name, reason }) => {
+        if (holds.delete(name)) this.approvals?.remote.cancel(name, reason);
+      },
+      usedHold: (name) => {
+        if (!holds.delete(name)) return;
+        this.approvals?.remote.used(name);
+      },
       announceChain: async (chain) => {
         const first = this.parts.get(0);
         if (first === undefined || chain === 0) throw new Error("the first recorder is not there");
@@ -232,6 +281,13 @@ export class Processes {
     if (order.replica !== this.configuration.replica) return this.peers?.send(order) ?? false;
     const part = this.parts.get(order.process);
     return part === undefined ? false : part.link.ask("receiveCancel", order);
+  }
+
+  /** Tokens are checked where the manifests are followed: in a process that serves. */
+  private async identify(token: string, resource: string): Promise<Identified> {
+    const part = [...this.parts.values()].find(({ isReady }) => isReady);
+    const failed = { kind: "refused", message: "the token cannot be checked now" } as const;
+    return part?.link.ask("identify", { token, resource }).catch(() => failed) ?? failed;
   }
 
   private readiness(): string | undefined | Promise<string | undefined> {

@@ -22,6 +22,7 @@ import type { SocketChannel, TlsServerOptions } from "../wire/channel.ts";
 import type { UpstreamTarget } from "../wire/dial.ts";
 import { GatewayError } from "../wire/gateway-error.ts";
 import type { Limits } from "../wire/limits.ts";
+import type { Identified } from "./approval-server.ts";
 import { LiveSession } from "./live-session.ts";
 import type { ManifestSet, ServedResource } from "./manifest-set.ts";
 import type { Secrets } from "./secrets.ts";
@@ -200,6 +201,17 @@ export class ResourceHost implements ProtocolHost {
       hint: "Use a token of this resource's identity provider as the password (see `sallyport token`).",
       cause: found.cause,
     });
+  }
+
+  /** Who a token speaks for, outside of a login: for approvals. */
+  async identify(token: string): Promise<Identified> {
+    const { providers } = this.served.spec.identity;
+    const request = { audience: this.served.audience, providers };
+    const found = await this.services.authenticator.authenticate({ kind: "token", token }, request);
+    if (found.kind !== "authenticated") return { kind: "refused", message: found.publicReason };
+    const { identity } = found;
+    const facts = { database: "", account: "", applicationName: "", clientAddress: "" };
+    return { kind: "identified", identity, terms: this.policyFor(identity, facts).approvalTerms };
   }
 
   account(identity: Identity, asked: string): UpstreamAccount {

@@ -52,6 +52,8 @@ export class ClientHalf {
   private streaming = 0;
   /** Whether the frame that streams is dropped: decided at its start, for half a frame would shift all behind it. */
   private isDroppingFrame = false;
+  /** When names were last read anew for a command that was to be held. */
+  private preparedMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: PostgresSessionOptions, state: SessionState) {
     this.options = options;
@@ -216,9 +218,7 @@ export class ClientHalf {
     const limits = this.limitsOn(judged);
     if (limits !== undefined && this.state.mustSettle)
       return this.afterSettled(() => this.admitQuery(judged, chunk, at, end));
-    // Whether locks are held shows once what came before is answered.
-    if (this.mayHold(judged) && this.state.mustSettle)
-      return this.afterSettled(() => this.query(chunk, at, end));
+    if (this.mustPrepareHold(judged)) return this.prepareHold(() => this.query(chunk, at, end));
     const held = this.heldBy(judged, [chunk.subarray(at, end)], chunk.subarray(end));
     const outcome = this.request(judged, undefined, held?.holdable);
     if (!(outcome instanceof Promise)) return this.sendQuery(outcome, judged, chunk, at, end);
@@ -492,8 +492,7 @@ export class ClientHalf {
     end: number,
   ): Promise<void> | undefined {
     const values = recordedParameters(message, this.options.limits.recordedParameterBytesMax);
-    if (this.mayHold(judged) && this.state.mustSettle)
-      return this.afterSettled(() => this.bindTo(message, end));
+    if (this.mustPrepareHold(judged)) return this.prepareHold(() => this.bindTo(message, end));
     const { chunk, at } = message;
     const bytes = [Buffer.from(judged.text), chunk.subarray(at, end)];
     const held = this.heldBy(judged, bytes, chunk.subarray(end));
@@ -665,6 +664,20 @@ export class ClientHalf {
     return verdict.action === "RequireApproval" && !this.options.guard.isObserving;
   }
 
+  /** What people are asked about rests on no old names, and whether locks are held is known. */
+  private mustPrepareHold(judged: Judged): boolean {
+    if (!this.mayHold(judged)) return false;
+    return this.state.mustSettle || this.options.clock.monotonicMs() - this.preparedMs > preparedForMs;
+  }
+
+  private async prepareHold(then: () => Promise<void> | undefined): Promise<void> {
+    await this.judge.settled();
+    // Where the catalog cannot be read now, judging the text again says so.
+    await this.options.names.refresh(true).catch(() => undefined);
+    this.preparedMs = this.options.clock.monotonicMs();
+    if (!this.state.isIgnored) await then();
+  }
+
   /** What the guard needs to hold a command; `rest` is what the client has sent behind it. */
   private heldBy(judged: Judged, bytes: readonly Buffer[], rest: Buffer): Held | undefined {
     if (!this.mayHold(judged)) return undefined;
@@ -678,7 +691,9 @@ export class ClientHalf {
       tell: (notice) => state.say(errorFrame({ severity: "NOTICE", sqlstate: "00000", ...notice })),
       begun: () => this.watchClient(rest),
       rejudge: async (approved) => {
-        await options.names.refresh(true);
+        await options.names.refresh(true).catch(() => undefined);
+        if (!options.names.isFresh)
+          return { ...judged.verdict, action: "Deny", message: "the catalog cannot be read" };
         const again = options.judge.judge(judged.text);
         if (again.verdict.action === "Deny") return again.verdict;
         const verdict = options.guard.decide(again.command, undefined, approved);
@@ -803,6 +818,9 @@ export class ClientHalf {
     return setNameStatement(this.options.applicationPrefix, value);
   }
 }
+
+/** Names that are this new are good enough to ask people about. */
+const preparedForMs = 1_000;
 
 /** A command that may be held, and what judging it anew has made of it. */
 interface Held {
