@@ -1,6 +1,6 @@
 /** SELECT, INSERT, UPDATE, DELETE and MERGE: where each column of what they return comes from. */
 import { listOf, nodeOf, stringOf, stringsOf, type TreeNode, tagOf, textOf } from "../sql/tree.ts";
-import { entryOf } from "./columns.ts";
+import { columnOf, entryOf } from "./columns.ts";
 import { condition, flowOf, sortKey, window } from "./expressions.ts";
 import { clean, derivedFrom, either, type Flow, type FlowColumn, isTainted } from "./flow.ts";
 import { addFrom, rangeVar, renamed } from "./from.ts";
@@ -219,9 +219,18 @@ function sortFlow(trace: Trace, value: unknown, output: Output): Flow {
   const name = fields.length === 1 ? stringOf(fields[0]) : undefined;
   const named = output.rows.columns.filter((column) => column.name === name).map((column) => column.flow);
   if (named.length === 0) return flowOf(trace, value, output.level);
-  // The result's column or the table's of the same name: which of both it is depends on the clause.
-  const inner = output.level.items.length === 0 ? clean : flowOf(trace, value, output.level);
-  return derivedFrom([...named, inner]);
+  // GROUP BY means the table's column where both have one of the name, ORDER BY the result's; either is counted.
+  const isInner = output.rows.open !== undefined || mayHave(output.level, name ?? "");
+  return derivedFrom(isInner ? [...named, flowOf(trace, value, output.level)] : named);
+}
+
+/** True where something in FROM has a column of that name, or may have one. */
+function mayHave(level: Level, name: string): boolean {
+  return level.items.some(
+    (item) =>
+      item.merged.some((column) => column.name === name) ||
+      item.entries.some((entry) => entry.alias === name || columnOf(entry, name) !== undefined),
+  );
 }
 
 /** The columns of a result list, `*` spelled out. */
