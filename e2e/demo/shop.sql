@@ -2,10 +2,12 @@
 CREATE TABLE customers (
   id int PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
   name text NOT NULL,
+  email text NOT NULL UNIQUE,
   city text NOT NULL
 );
-INSERT INTO customers (name, city)
+INSERT INTO customers (name, email, city)
 SELECT (ARRAY['Ada', 'Grace', 'Edsger', 'Barbara', 'Alan', 'Radia', 'Donald', 'Frances'])[1 + n % 8] || ' ' || n,
+       lower((ARRAY['Ada', 'Grace', 'Edsger', 'Barbara', 'Alan', 'Radia', 'Donald', 'Frances'])[1 + n % 8]) || n || '@example.com',
        (ARRAY['Brno', 'Lyon', 'Porto', 'Graz', 'Turku'])[1 + n % 5]
 FROM generate_series(1, 200) AS n;
 

@@ -58,6 +58,22 @@ const steps: readonly Step[] = [
       }),
   ],
   [
+    "the analyst sees masked e-mails where the administrator sees them, and cannot search for one",
+    async (scene) => {
+      const sql = "SELECT name, email FROM customers WHERE id = 1";
+      const read = (person: Person) => as(scene, person, async (client) => (await client.query(sql)).rows);
+      const [hidden, shown] = [await read(analyst), await read(admin)];
+      expect(JSON.stringify(shown).includes("@example.com"), "the administrator sees the address");
+      expect(
+        JSON.stringify(hidden) === '[{"name":"Grace 1","email":"g***@***"}]',
+        "the analyst sees its mask",
+      );
+      const search = "SELECT id FROM customers WHERE email LIKE 'g%'";
+      const told = await as(scene, analyst, (client) => refusal(client, search));
+      return `${sql}\nanalyst: ${JSON.stringify(hidden)}\nadministrator: ${JSON.stringify(shown)}\n${search}\n${told}`;
+    },
+  ],
+  [
     "the administrator's DELETE without WHERE is refused, and no row is gone",
     async (scene) => {
       const before = await orderCount(scene);
