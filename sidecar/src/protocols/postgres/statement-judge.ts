@@ -306,6 +306,7 @@ function hiddenBy(masking: SessionMasking, statements: readonly StatementAnalysi
   const masks = statements.map(({ text, lineage, copyOut, effects, parts }): StatementMasks => {
     const decision = lineage === undefined ? plain : masking.decide(lineage);
     if (decision.kind === "deny") denied ??= decision;
+    else if (copyOut?.isUtf8 === false) denied ??= otherEncoding(decision, masking);
     const { declares, fetches } = lineage ?? {};
     isWatched ||= lineage?.touches === true || declares !== undefined || fetches !== undefined;
     // Checks that were put off until now fail now, with the values of statements before.
@@ -322,6 +323,18 @@ function hiddenBy(masking: SessionMasking, statements: readonly StatementAnalysi
     };
   });
   return { masks: isWatched ? masks : undefined, hidesErrors, hidesLiterals, denied };
+}
+
+/** COPY data in another encoding cannot be read, and what cannot be read cannot be masked. */
+function otherEncoding(decision: MaskDecision, masking: SessionMasking): Hidden["denied"] {
+  const choice =
+    decision.kind === "mask"
+      ? (decision.rest ?? decision.columns.find((one) => one !== undefined))
+      : undefined;
+  const ref = choice?.ref ?? masking.patterns[0]?.ref;
+  if (ref === undefined) return undefined;
+  const message = "COPY in another encoding than UTF8 cannot be masked for you";
+  return { kind: "deny", message, hint: "Leave ENCODING out.", ref };
 }
 
 function commandOf(text: string, statements: readonly StatementAnalysis[]): Command {
