@@ -43,6 +43,8 @@ export interface SessionGuardOptions {
   readonly durability: "Accepted" | "Durable";
   /** True where the rows that the client sees are recorded too. */
   readonly recordsRows: boolean;
+  /** True where what is typed into a running command is recorded too; absent: it is not. */
+  readonly recordsInput?: boolean;
   /** Audit: decide and record, but let everything through. */
   readonly enforcement: "Enforce" | "Audit";
   readonly now: () => number;
@@ -190,6 +192,11 @@ export class SessionGuard {
   rowLimitReached(limit: "rows" | "affectedRows"): void {
     this.note("rowLimitReached", { limit });
     this.options.onLimit?.(limit);
+  }
+
+  /** True where what is typed into a command is recorded too. */
+  get recordsInput(): boolean {
+    return this.options.recordsInput ?? false;
   }
 
   get recordsRows(): boolean {

@@ -369,6 +369,7 @@ export class ResourceHost implements ProtocolHost {
       durability: spec.recording.durability,
       enforcement: spec.enforcement,
       recordsRows: spec.recording.content.includes("responses"),
+      recordsInput: spec.recording.content.includes("input"),
       now: () => this.clock.nowMs(),
       ...this.approvalsOf(identity, id),
       onLimit: (limit) => this.services.onLimit(this.key, limit),
