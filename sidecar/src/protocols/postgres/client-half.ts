@@ -671,7 +671,8 @@ export class ClientHalf {
   }
 
   private async prepareHold(then: () => Promise<void> | undefined): Promise<void> {
-    await this.judge.settled();
+    // A Flush that nothing needs would stop the server's own clock of idle transactions.
+    if (this.state.mustSettle) await this.judge.settled();
     // Where the catalog cannot be read now, judging the text again says so.
     await this.options.names.refresh(true).catch(() => undefined);
     this.preparedMs = this.options.clock.monotonicMs();
