@@ -4,6 +4,7 @@ import type pg from "pg";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
+import { type Shop, startShop } from "../targets/shop.ts";
 import { LocalIssuer } from "../targets/tokens.ts";
 import {
   frame,
@@ -27,6 +28,7 @@ spec:
 `;
 const staff = { user: "ann", groups: ["staff"] };
 
+let shop: Shop;
 let server: PostgresServer;
 let gateway: Gateway;
 let bystander: pg.Client;
@@ -34,12 +36,8 @@ let bystander: pg.Client;
 let halfWay: { readonly name: string; readonly closed: Promise<unknown> }[];
 
 beforeAll(async () => {
-  server = await startPostgres({
-    tls: true,
-    database: "shop",
-    initSql: "CREATE TABLE item (id int PRIMARY KEY, name text)",
-  });
-  gateway = await startGateway({ server, policies });
+  shop = await startShop({ initSql: "CREATE TABLE item (id int PRIMARY KEY, name text)", policies });
+  ({ server, gateway } = shop);
   bystander = await gateway.connect(staff);
   const silent = await WireClient.connect(gateway.port);
   const afterRequest = await WireClient.connect(gateway.port);
@@ -54,8 +52,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await bystander?.end();
-  await gateway?.stop();
-  await server?.stop();
+  await shop?.stop();
 });
 
 /** After each case: the same process, the same other session, and no secret in anything that was written. */
@@ -66,21 +63,8 @@ afterEach(async () => {
   expect(gateway.logs()).not.toContain("eyJ");
 });
 
-async function raw(): Promise<WireClient> {
-  const client = await WireClient.connect(gateway.port);
-  await client.startTls(gateway.caPem);
-  return client;
-}
-
-function loggedIn(): Promise<WireClient> {
-  return WireClient.logIn({
-    port: gateway.port,
-    ca: gateway.caPem,
-    user: "shop",
-    database: "shop",
-    password: gateway.issuer.token(staff),
-  });
-}
+const raw = () => shop.secured();
+const loggedIn = () => shop.logIn(staff);
 
 function errorIn(messages: readonly ServerMessage[]): Readonly<Record<string, string>> {
   const error = messages.find(({ type }) => type === "E");

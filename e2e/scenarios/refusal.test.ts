@@ -4,29 +4,20 @@
  */
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type Gateway, startGateway } from "../targets/gateway.ts";
-import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
-import { frame, query, WireClient } from "../targets/wire-client.ts";
+import { type Shop, startShop } from "../targets/shop.ts";
+import { bind, execute, frame, parse, query, type WireClient } from "../targets/wire-client.ts";
 
-let server: PostgresServer;
-let gateway: Gateway;
+let shop: Shop;
 /** Keeps the gateway's catalog in use, so that scripts of milliseconds do not open and close it. */
 let keeper: WireClient;
 
 beforeAll(async () => {
-  server = await startPostgres({
-    tls: true,
-    database: "shop",
-    hba: ["hostssl all direct 127.0.0.1/32 password"],
+  shop = await startShop({
     initSql: `
-      CREATE ROLE direct LOGIN PASSWORD 'direct';
       CREATE TABLE note_direct (n int, word text);
       CREATE TABLE note_gateway (n int, word text);
       CREATE TABLE payroll (n int);
       GRANT ALL ON note_direct, note_gateway TO direct;`,
-  });
-  gateway = await startGateway({
-    server,
     policies: `
 apiVersion: sallyport.dev/v1alpha1
 kind: AccessPolicy
@@ -42,8 +33,7 @@ spec:
 });
 afterAll(async () => {
   keeper?.close();
-  await gateway?.stop();
-  await server?.stop();
+  await shop?.stop();
 });
 
 /** What differs between the two sides: the table written to, and what is refused (there: a name that is not). */
@@ -60,13 +50,6 @@ type Action = (side: Side) => Uint8Array[];
 const simple =
   (sql: (side: Side) => string): Action =>
   (side) => [query(sql(side))];
-const parse = (name: string, sql: string) => frame("P", `${name}\0${sql}\0`, Buffer.alloc(2));
-const bind = (portal: string, name: string) => frame("B", `${portal}\0${name}\0`, Buffer.alloc(6));
-const execute = (portal: string, rows = 0) => {
-  const limit = Buffer.alloc(4);
-  limit.writeInt32BE(rows);
-  return frame("E", `${portal}\0`, limit);
-};
 const sync = frame("S");
 const whole =
   (name: string, sql: (side: Side) => string): Action =>
@@ -136,35 +119,17 @@ async function play(client: WireClient, names: readonly string[], side: Side): P
   }
 }
 
-function throughGateway(): Promise<WireClient> {
-  const password = gateway.issuer.token({ user: "ann" });
-  return WireClient.logIn({
-    port: gateway.port,
-    ca: gateway.caPem,
-    user: "shop",
-    database: "shop",
-    password,
-  });
-}
+const throughGateway = () => shop.logIn({ user: "ann" });
 
 const codeOf = (code = "") => (code === "42P01" || code === "42501" ? "refused" : code);
 
 async function bothPlay(names: readonly string[]): Promise<{ direct: string[]; gateway: string[] }> {
-  await server.query("TRUNCATE note_direct, note_gateway");
-  const [direct, through] = await Promise.all([
-    WireClient.logIn({
-      port: server.port,
-      ca: server.caPem,
-      user: "direct",
-      database: "shop",
-      password: "direct",
-    }),
-    throughGateway(),
-  ]);
+  await shop.server.query("TRUNCATE note_direct, note_gateway");
+  const [direct, through] = await Promise.all([shop.logInDirect(), throughGateway()]);
   try {
     const seen = await Promise.all([play(direct, names, sides.direct), play(through, names, sides.gateway)]);
     const kept = async (table: string) =>
-      (await server.query(`SELECT n, word FROM ${table} ORDER BY n`)).map(
+      (await shop.server.query(`SELECT n, word FROM ${table} ORDER BY n`)).map(
         (row) => `kept ${row.n} ${row.word}`,
       );
     return {

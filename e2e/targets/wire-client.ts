@@ -157,6 +157,27 @@ export const sslRequest = int32s(8, 80877103);
 export const query = (sql: string | Uint8Array): Buffer => frame("Q", sql, "\0");
 export const password = (text: string): Buffer => frame("p", text, "\0");
 
+/** Parse, without or with the oids of parameter types. */
+export const parse = (name: string, sql: string, types: readonly number[] = []): Buffer =>
+  frame("P", `${name}\0${sql}\0`, int16s(types.length), int32s(...types));
+/** Bind of text parameters, all results in text. */
+export const bind = (portal: string, name: string, ...values: readonly string[]): Buffer =>
+  frame(
+    ...(["B", `${portal}\0${name}\0`, int16s(0), int16s(values.length)] as const),
+    ...values.flatMap((value) => [int32s(Buffer.byteLength(value)), value]),
+    int16s(0),
+  );
+export const execute = (portal = "", rows = 0): Buffer => frame("E", `${portal}\0`, int32s(rows));
+
+/** Small numbers as the protocol writes them. */
+export function int16s(...values: number[]): Buffer {
+  const bytes = Buffer.alloc(values.length * 2);
+  values.forEach((value, index) => {
+    bytes.writeInt16BE(value, index * 2);
+  });
+  return bytes;
+}
+
 /** Numbers as the protocol writes them. */
 export function int32s(...values: number[]): Buffer {
   const bytes = Buffer.alloc(values.length * 4);
