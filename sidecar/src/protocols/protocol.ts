@@ -20,6 +20,8 @@ export interface UpstreamAccount {
   readonly password?: string;
   readonly certificate?: string;
   readonly key?: string;
+  /** A private key for protocols that log in with one. */
+  readonly sshKey?: string;
 }
 
 /** What carries a session's bytes, as whoever must end it sees it; a relay is one. */
@@ -103,6 +105,12 @@ export interface ProtocolHost {
   target(account: UpstreamAccount): UpstreamTarget;
   /** `names` are the protocols that ALPN may choose, the first that the client speaks wins. */
   startTls(channel: SocketChannel, alpn: "required" | "optional", names?: readonly string[]): Promise<void>;
+  /** A value of a secret in the resource's namespace; undefined where there is none. */
+  secret(name: string, key: string): string | undefined;
+  /** Another resource of the same protocol, by `name` (of the same namespace) or `namespace/name`; also this one. */
+  sibling(resource: string): ProtocolHost | undefined;
+  /** Whether an identity that was proven before may still be used here: its provider is named, nothing is revoked. */
+  stillAccepts(identity: Identity): boolean;
   /** State that all connections of this resource share, made at first use. */
   shared<T>(key: string, make: () => T): T;
   /** A login that failed, or another failure of one connection: counted and logged without secrets. */
@@ -113,6 +121,8 @@ export interface Protocol {
   readonly name: string;
   /** Where its servers listen, and its gateways where the resource does not say. */
   readonly defaultPort: number;
+  /** What clients must know before they connect, by name; logged, and written beside the listeners. */
+  announce?(host: ProtocolHost): Readonly<Record<string, string>>;
   /** Serves one client connection from its first byte to its end; never throws. Says when policy has let it in. */
   serve(socket: Socket, host: ProtocolHost, onLoggedIn: () => void): Promise<void>;
 }

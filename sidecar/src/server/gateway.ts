@@ -46,6 +46,9 @@ export interface Listening {
   readonly resource: string;
   readonly host: string;
   readonly port: number;
+  /** What an SSH client puts into known_hosts, behind the name that it uses. */
+  readonly knownHosts?: string;
+  readonly fingerprint?: string;
 }
 
 /** One of several processes that serve the same listeners; see processes.ts. */
@@ -295,6 +298,7 @@ export class Gateway {
       place: { replica: this.configuration.replica, process: this.part?.process ?? 0 },
       limits: this.limits,
       defaultPort: protocol.defaultPort,
+      sibling: (key) => this.hosts.get(key)?.host,
       clock: { monotonicMs: () => performance.now(), nowMs: Date.now },
       servingTls: (resource, clientCa) => this.servingTls(resource, clientCa),
       maskingKey: this.maskingKey,
@@ -346,7 +350,9 @@ export class Gateway {
       await listen(local, { path });
       servers.push(local);
     }
-    this.listening.push({ resource: name, host: this.configuration.listen, port: bound });
+    const announced = protocol.announce?.(host);
+    if (announced !== undefined) this.log.info({ resource: name, ...announced }, "clients should know this");
+    this.listening.push({ resource: name, host: this.configuration.listen, port: bound, ...announced });
     this.hosts.set(name, { host, servers });
   }
 

@@ -56,6 +56,8 @@ export interface HostServices {
   readonly onLockOut: (resource: string, by: "user" | "address") => void;
   /** Where policy comes from elsewhere: whether there is none, or none that is new enough, to let anybody in. */
   readonly isPolicyUnavailable?: () => boolean;
+  /** Another resource that this process serves, by its key. */
+  readonly sibling?: (key: string) => ProtocolHost | undefined;
   /** A session's recording is closed, or could not be. */
   readonly onRecorded?: (session: LiveSession, reason: string) => void;
   /** Who is asked where a rule wants approval. */
@@ -326,6 +328,24 @@ export class ResourceHost implements ProtocolHost {
       fragmentBytes: this.limits.tlsFragmentBytes,
     };
     await channel.upgrade(this.tls, alpn, names);
+  }
+
+  secret(name: string, key: string): string | undefined {
+    return this.services.secrets.read(this.resource.namespace, name, key);
+  }
+
+  sibling(resource: string): ProtocolHost | undefined {
+    const key = resource.includes("/") ? resource : `${this.resource.namespace}/${resource}`;
+    if (key === this.key) return this;
+    const found = this.services.sibling?.(key);
+    return found?.resource.protocol === this.resource.protocol ? found : undefined;
+  }
+
+  stillAccepts(identity: Identity): boolean {
+    const isKnown = this.served.spec.identity.providers.includes(identity.provider);
+    const nowSeconds = this.clock.nowMs() / 1000;
+    const isCurrent = identity.expiresAt === undefined || identity.expiresAt > nowSeconds;
+    return isKnown && isCurrent && !this.services.authenticator.isRevoked(identity);
   }
 
   shared<T>(key: string, make: () => T): T {

@@ -39,9 +39,12 @@ export class Secrets {
     const password = value("password")?.replace(/\r?\n$/, "");
     const certificate = value("tls.crt");
     const key = value("tls.key");
-    if (username === undefined || username === "" || (password === undefined && certificate === undefined)) {
+    // The name that Kubernetes gives it in secrets of the type kubernetes.io/ssh-auth.
+    const sshKey = value("ssh-privatekey");
+    const hasProof = password !== undefined || certificate !== undefined || sshKey !== undefined;
+    if (username === undefined || username === "" || !hasProof) {
       throw new GatewayError("credentialMissing", {
-        hint: `The secret ${name} needs the keys username and password (or tls.crt and tls.key).`,
+        hint: `The secret ${name} needs the keys username and password (or tls.crt and tls.key, or ssh-privatekey).`,
       });
     }
     return {
@@ -50,6 +53,7 @@ export class Secrets {
       ...(password === undefined ? {} : { password }),
       ...(certificate === undefined ? {} : { certificate }),
       ...(key === undefined ? {} : { key }),
+      ...(sshKey === undefined ? {} : { sshKey }),
     };
   }
 }

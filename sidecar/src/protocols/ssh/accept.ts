@@ -1,0 +1,255 @@
+import type { Identity } from "@sallyport/policy";
+import { GatewayError } from "../../wire/gateway-error.ts";
+import type { ProtocolHost } from "../protocol.ts";
+import {
+  type Certificate,
+  certifiedIdentity,
+  certifiedType,
+  isInForce,
+  readCertificate,
+  signatureAlgorithm,
+} from "./certificates.ts";
+import { isSignedBy, type PublicKey, type SigningKey } from "./keys.ts";
+import { encoded, type Field, MalformedMessage, made, message, Reader } from "./messages.ts";
+import { signatureAlgorithms, type Transport } from "./transport.ts";
+
+/** A client whose identity is proven, and what it wants to reach as whom. */
+export interface AcceptedClient {
+  readonly identity: Identity;
+  readonly host: ProtocolHost;
+  /** The account that it names upstream. */
+  readonly account: string;
+}
+
+export interface AcceptOptions {
+  readonly transport: Transport;
+  readonly host: ProtocolHost;
+  readonly authority: SigningKey;
+  readonly address: string;
+  readonly signal: AbortSignal;
+}
+
+const methods = "publickey,keyboard-interactive,password";
+/** Attempts with a credential; offers of keys count too, because an agent may hold many. */
+const attemptsMax = 20;
+/** Messages of a login that wait while one is checked. */
+const waitingMax = 8;
+
+/**
+ * Leads a client through user authentication (RFC 4252): a certificate of this gateway, or a token as the password or
+ * typed at a prompt. Resolves before the client is told of its success, so that whoever goes on may still refuse.
+ */
+export function acceptClient(options: AcceptOptions): Promise<AcceptedClient> {
+  return new Promise((resolve, reject) => {
+    const { transport, signal } = options;
+    const login = new Login(options);
+    const waiting: Buffer[] = [];
+    let isBusy = false;
+    const settle = (error: unknown, client?: AcceptedClient) => {
+      signal.removeEventListener("abort", onAbort);
+      transport.receiver = {
+        message: () => undefined,
+        ended: () => undefined,
+      };
+      if (client === undefined) reject(error);
+      else resolve(client);
+    };
+    const onAbort = () => settle(new GatewayError("identityRefused", { detail: "the login took too long" }));
+    const next = async (): Promise<void> => {
+      if (isBusy) return;
+      isBusy = true;
+      try {
+        for (let payload = waiting.shift(); payload !== undefined; payload = waiting.shift()) {
+          const client = await login.take(payload);
+          if (client !== undefined) {
+            settle(undefined, client);
+            return;
+          }
+        }
+        isBusy = false;
+      } catch (error) {
+        settle(error);
+      }
+    };
+    transport.receiver = {
+      message: (payload) => {
+        waiting.push(payload);
+        if (waiting.length > waitingMax) settle(new GatewayError("protocolViolation"));
+        else void next();
+      },
+      ended: (error) =>
+        settle(new GatewayError("identityRefused", { detail: "the client left", cause: error })),
+    };
+    if (transport.isOver) settle(new GatewayError("identityRefused", { detail: "the client left" }));
+    else if (signal.aborted) onAbort();
+    else signal.addEventListener("abort", onAbort, { once: true });
+  });
+}
+
+/** What a user name says: `account%resource`, or the account alone where the port names the resource. */
+export function namedBy(
+  user: string,
+  host: ProtocolHost,
+): { readonly account: string; readonly host: ProtocolHost } | undefined {
+  const at = user.lastIndexOf("%");
+  if (at < 0) return accountName.test(user) ? { account: user, host } : undefined;
+  const account = user.slice(0, at);
+  const resource = user.slice(at + 1);
+  if (!accountName.test(account) || !resourceName.test(resource)) return undefined;
+  const found = host.sibling(resource);
+  return found === undefined ? undefined : { account, host: found };
+}
+
+/** An identity's own name may stand for the account, so `:` and `@` may be in it; `%`, blanks and controls may not. */
+const accountName = /^[A-Za-z0-9._@:+/-]{1,256}$/;
+const resourceName = /^[a-z0-9](?:[a-z0-9.-]{0,251})(?:\/[a-z0-9][a-z0-9.-]{0,251})?$/;
+
+class Login {
+  readonly #options: AcceptOptions;
+  #attempts = 0;
+  #isServiceAccepted = false;
+  /** Who is asked for a token now. */
+  #asked: string | undefined;
+
+  constructor(options: AcceptOptions) {
+    this.#options = options;
+  }
+
+  async take(payload: Buffer): Promise<AcceptedClient | undefined> {
+    const reader = new Reader(payload);
+    const type = reader.byte();
+    if (type === message.serviceRequest) {
+      if (reader.text() !== "ssh-userauth") throw new GatewayError("protocolViolation");
+      this.#isServiceAccepted = true;
+      this.#send(message.serviceAccept, "ssh-userauth");
+      return undefined;
+    }
+    if (!this.#isServiceAccepted) throw new GatewayError("protocolViolation");
+    if (type === message.userauthRequest) {
+      this.#asked = undefined;
+      return this.#request(reader);
+    }
+    if (type === message.userauthInfoResponse && this.#asked !== undefined) {
+      const user = this.#asked;
+      this.#asked = undefined;
+      if (reader.uint32() !== 1) return this.#failed();
+      return this.#byToken(user, reader.string());
+    }
+    throw new GatewayError("protocolViolation");
+  }
+
+  async #request(reader: Reader): Promise<AcceptedClient | undefined> {
+    const user = reader.text();
+    if (reader.text() !== "ssh-connection") throw new GatewayError("protocolViolation");
+    const method = reader.text();
+    if (method !== "none") this.#attempts += 1;
+    if (this.#attempts > attemptsMax) {
+      throw new GatewayError("identityRefused", { detail: "too many attempts to log in" });
+    }
+    switch (method) {
+      case "publickey":
+        return this.#byKey(user, reader);
+      case "password": {
+        // True asks to change a password: there is none here.
+        if (reader.boolean()) return this.#failed();
+        return this.#byToken(user, reader.string());
+      }
+      case "keyboard-interactive":
+        return this.#ask(user);
+      default:
+        return this.#failed();
+    }
+  }
+
+  #ask(user: string): undefined {
+    this.#asked = user;
+    const named = namedBy(user, this.#options.host);
+    const issuer = (named?.host ?? this.#options.host).tokenIssuer.issuer;
+    const from = issuer === undefined ? "" : ` Tokens come from ${issuer}.`;
+    const instruction = `Paste a token for this resource (see \`sallyport token\`).${from}`;
+    this.#send(message.userauthInfoRequest, "Sallyport", instruction, "", 1, "Token: ", false);
+    return undefined;
+  }
+
+  async #byToken(user: string, secret: Buffer): Promise<AcceptedClient | undefined> {
+    const named = namedBy(user, this.#options.host);
+    const token = secret.toString("utf8").trim();
+    // Whoever names nothing that exists learns no more than whoever shows a bad token.
+    if (named === undefined) return this.#refused("no resource of this gateway goes by that user name");
+    if (token === "" || secret.length > named.host.limits.passwordBytesMax) return this.#failed();
+    const claim = { user: named.account, address: this.#options.address };
+    try {
+      await named.host.mayLogIn(claim);
+      const identity = await named.host.authenticate({ token }, claim);
+      return { ...named, identity };
+    } catch (error) {
+      if (!(error instanceof GatewayError) || error.code !== "identityRefused") throw error;
+      named.host.report(error, "");
+      return this.#refused(error.message);
+    }
+  }
+
+  /**
+   * `boolean has signature, string algorithm, string key[, string signature]`. Keys alone prove nobody: only
+   * certificates that this gateway has issued do.
+   */
+  async #byKey(user: string, reader: Reader): Promise<AcceptedClient | undefined> {
+    const { authority, transport, host } = this.#options;
+    const hasSignature = reader.boolean();
+    const algorithm = reader.text();
+    const blob = reader.string();
+    const named = namedBy(user, host);
+    const plain = signatureAlgorithm(algorithm);
+    if (named === undefined || certifiedType(algorithm) === undefined || !usable.has(plain))
+      return this.#failed();
+    let certificate: Certificate;
+    try {
+      certificate = readCertificate(blob, authority);
+    } catch (error) {
+      if (error instanceof MalformedMessage || error instanceof Error) return this.#failed();
+      throw error;
+    }
+    const { namespace, name } = named.host.resource;
+    const identity = certifiedIdentity(certificate);
+    if (identity === undefined || !isInForce(certificate, `${namespace}/${name}`, named.host.clock.nowMs())) {
+      return this.#refused(
+        "the certificate has expired or is meant for another resource; run `sallyport login`",
+      );
+    }
+    if (!named.host.stillAccepts(identity)) return this.#refused("the identity has been revoked");
+    if (!hasSignature) {
+      this.#send(message.userauthPkOk, algorithm, blob);
+      return undefined;
+    }
+    const signature = reader.string();
+    if (!reader.isAtEnd) throw new GatewayError("protocolViolation");
+    const key: PublicKey = { ...certificate.key, blob };
+    const signedData = Buffer.concat([
+      encoded(transport.sessionId),
+      made(message.userauthRequest, user, "ssh-connection", "publickey", true, algorithm, blob),
+    ]);
+    if (!isSignedBy(key, plain, signedData, signature)) return this.#failed();
+    await named.host.mayLogIn({ user: named.account, address: this.#options.address });
+    return { ...named, identity };
+  }
+
+  #refused(reason: string): undefined {
+    this.#send(message.userauthBanner, `sallyport: ${reason}\r\n`, "");
+    return this.#failed();
+  }
+
+  #failed(): undefined {
+    this.#send(message.userauthFailure, methods, false);
+    return undefined;
+  }
+
+  #send(type: number, ...fields: readonly Field[]): void {
+    this.#options.transport.send(made(type, ...fields));
+  }
+}
+
+const usable: ReadonlySet<string> = new Set([
+  ...signatureAlgorithms,
+  "sk-ssh-ed25519@openssh.com",
+  "sk-ecdsa-sha2-nistp256@openssh.com",
+]);

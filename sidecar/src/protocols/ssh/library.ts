@@ -1,0 +1,83 @@
+/**
+ * The parts of ssh2 that the gateway uses: packet framing, ciphers and key exchange. Its channels and its server are
+ * not used, because a gateway hands messages on as they came: windows, terminal modes and exit signals then need no
+ * translation. The version is pinned exactly; these are inner modules.
+ */
+import { createRequire } from "node:module";
+
+/** A host key as ssh2's key exchange asks for it. */
+export interface LibraryHostKey {
+  readonly type: string;
+  getPublicSSH(): Buffer;
+  /** In the form that Node's `sign` gives. */
+  sign(data: Buffer, hash: string | undefined): Buffer;
+}
+
+/** ssh2's `Protocol`: one side of one connection. */
+export interface LibraryProtocol {
+  start(): void;
+  parse(chunk: Buffer, start: number, end: number): void;
+  rekey(): void;
+  disconnect(reason: number): void;
+  _onPayload: (payload: Buffer) => unknown;
+  _onPacket: () => void;
+  _onHandshakeComplete: (...all: unknown[]) => void;
+  readonly _kex?: { sessionID: Buffer; remoteExtInfoEnabled: boolean };
+  readonly _kexinit?: unknown;
+  readonly _queue?: readonly unknown[];
+  readonly _strictMode?: boolean;
+  readonly _decipher?: { readonly inSeqno: number };
+  readonly _packetRW: {
+    readonly write: {
+      readonly allocStart: number;
+      alloc(size: number): Buffer;
+      finalize(packet: Buffer): Buffer;
+    };
+  };
+}
+
+/** What is offered in the key exchange. */
+interface Algorithms {
+  readonly kex: readonly string[];
+  readonly serverHostKey: readonly string[];
+  readonly cs: Direction;
+  readonly sc: Direction;
+}
+interface Direction {
+  readonly cipher: readonly string[];
+  readonly mac: readonly string[];
+  readonly compress: readonly string[];
+  readonly lang: readonly string[];
+}
+
+/** How a `LibraryProtocol` is made. */
+export interface LibraryOptions {
+  readonly server?: boolean;
+  readonly hostKeys?: Readonly<Record<string, LibraryHostKey>>;
+  readonly offer: Algorithms;
+  readonly ident: string;
+  readonly onWrite: (packet: Buffer) => void;
+  readonly onError: (error: Error) => void;
+  readonly onHeader: (header: { readonly identRaw: string; readonly greeting: string }) => void;
+  readonly hostVerifier?: (key: Buffer) => boolean;
+  readonly messageHandlers: Readonly<Record<string, (...all: never[]) => void>>;
+}
+
+/** A private key in a form of OpenSSH's, as ssh2 reads it. */
+export interface ParsedKey {
+  getPrivatePEM(): string;
+}
+
+const load = createRequire(import.meta.url);
+
+export const Protocol = load("ssh2/lib/protocol/Protocol.js") as new (
+  options: LibraryOptions,
+) => LibraryProtocol;
+
+export const { sendPacket } = load("ssh2/lib/protocol/utils.js") as {
+  readonly sendPacket: (protocol: LibraryProtocol, packet: Buffer) => boolean;
+};
+
+export const { parseKey } = load("ssh2/lib/protocol/keyParser.js") as {
+  readonly parseKey: (text: string) => ParsedKey | ParsedKey[] | Error;
+};

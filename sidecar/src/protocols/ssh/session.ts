@@ -1,0 +1,948 @@
+import type { Command } from "@sallyport/policy";
+import { mustBeDurable, type Permit, type Refusal, type SessionGuard } from "../../guard/index.ts";
+import type { RelayEnd } from "../../relay/relay.ts";
+import { OutputMask } from "../../terminal/index.ts";
+import { GatewayError } from "../../wire/gateway-error.ts";
+import { resolveAddresses } from "../../wire/resolve.ts";
+import { type Running, SessionChannel, standardError } from "./channel.ts";
+import { command, execCommand, file, isTransfer, lexicalPath, shellCommand, thing } from "./commands.ts";
+import { type Destination, destinationOf, type Forwarding, isLoopbackName } from "./forwarding.ts";
+import { globMatcher } from "./glob.ts";
+import { encoded, MalformedMessage, made, message, Reader } from "./messages.ts";
+import { packetBytesMax, windowBytes } from "./pipe.ts";
+import { SftpGate } from "./sftp-gate.ts";
+import { mayBeSet, terminalOf } from "./terminal-request.ts";
+import type { Transport } from "./transport.ts";
+
+export interface SshSessionOptions {
+  readonly client: Transport;
+  readonly upstream: Transport;
+  readonly guard: SessionGuard;
+  readonly forwarding: Forwarding;
+  /** Names of variables that the resource lets clients set, beside the usual ones. */
+  readonly environment: readonly string[];
+  /** The host's own SSH port: nothing is forwarded to it. */
+  readonly ownPort: number;
+  readonly onPattern: (pattern: string) => void;
+  readonly nowMs: () => number;
+  readonly resolve?: typeof resolveAddresses;
+}
+
+const channelsMax = 64;
+/** Messages of one channel that wait while one is judged; their data is bounded by the window. */
+const waitingMax = 2048;
+/** Global requests that wait for an answer. */
+const globalMax = 32;
+const resolveMs = 5_000;
+/** How long the end of a chunk that may begin a masked value is held back. */
+const maskHoldMs = 40;
+
+const openFailure = { prohibited: 1, connectFailed: 2, unknownType: 3, shortage: 4 } as const;
+/** Of a shell that finds a command and may not run it. */
+const refusedStatus = 126;
+
+/**
+ * Carries the channels of one client to one host. Every request that makes the host do something is judged by itself,
+ * whatever else goes through the same connection; data flows only in channels in which something was permitted.
+ */
+export class SshSession {
+  readonly #options: SshSessionOptions;
+  readonly #client: Transport;
+  readonly #upstream: Transport;
+  readonly #guard: SessionGuard;
+  readonly #channels = new Map<number, SessionChannel>();
+  /** Opens that a side has not answered; each side answers its own only. */
+  readonly #asksUpstream = new Map<number, Answered>();
+  readonly #asksClient = new Map<number, Answered>();
+  /** Places of opens that are being decided. */
+  #deciding = 0;
+  /** The client's global requests that are not answered. */
+  #globalCount = 0;
+  #globalTurn: Promise<void> = Promise.resolve();
+  #awaited: ((answer: Reader | undefined) => void) | undefined;
+  readonly #listeners = new Set<string>();
+  #mayOpenSessions = true;
+  #next = 0;
+  #holding: Promise<unknown> = Promise.resolve();
+  #finish: ((end: RelayEnd) => void) | undefined;
+  #isPermittedAgent = false;
+  #isPermittedX11 = false;
+
+  constructor(options: SshSessionOptions) {
+    this.#options = options;
+    this.#client = options.client;
+    this.#upstream = options.upstream;
+    this.#guard = options.guard;
+  }
+
+  /** When the client last sent something. */
+  get lastClientMs(): number {
+    return this.#client.lastMs;
+  }
+
+  /** Carries until one side ends, or `stop`. */
+  run(): Promise<RelayEnd> {
+    return new Promise((resolve) => {
+      this.#finish = (end) => {
+        this.#finish = undefined;
+        this.#close();
+        resolve(end);
+      };
+      this.#listen(this.#client, this.#upstream, (payload) => this.#fromClient(payload), "clientClosed");
+      this.#listen(this.#upstream, this.#client, (payload) => this.#fromUpstream(payload), "upstreamClosed");
+      this.#guard.onCancelRunning = () =>
+        this.stop({
+          kind: "failed",
+          error: new GatewayError("sessionRevoked", { detail: "an approval was taken back" }),
+        });
+      if (this.#client.isOver) this.stop({ kind: "clientClosed" });
+      else if (this.#upstream.isOver) this.stop({ kind: "upstreamClosed" });
+    });
+  }
+
+  stop(end: RelayEnd): void {
+    this.#finish?.(end);
+  }
+
+  /** Tells everybody who looks at a terminal or waits for a command. */
+  say(text: string): void {
+    for (const channel of this.#channels.values()) {
+      if (channel.running !== undefined && !isTransfer(channel.running.command)) channel.tell(text);
+    }
+  }
+
+  policyChanged(): void {
+    for (const channel of this.#channels.values()) {
+      const { running } = channel;
+      running?.sftp?.policyChanged();
+      if (running === undefined || running.sftp !== undefined || isTransfer(running.command)) continue;
+      channel.fromUpstream.push(async () => {
+        await this.#flushMasks(channel);
+        running.masks = this.#masks();
+      });
+    }
+  }
+
+  #masks(): Running["masks"] {
+    const rules = this.#guard.masking.patterns;
+    const mask = () => new OutputMask(rules, this.#options.onPattern);
+    return new Map(rules.length > 0 ? [["o", mask()] as const, ["e", mask()] as const] : []);
+  }
+
+  #listen(
+    from: Transport,
+    to: Transport,
+    take: (payload: Buffer) => void,
+    ended: "clientClosed" | "upstreamClosed",
+  ) {
+    const resume = () => from.socket.resume();
+    from.receiver = {
+      message: (payload) => {
+        try {
+          take(payload);
+        } catch (error) {
+          this.#failed(error);
+        }
+        if (to.isFull && !from.socket.isPaused()) {
+          from.socket.pause();
+          to.socket.once("drain", resume);
+        }
+      },
+      ended: (error) =>
+        this.stop(error === undefined ? { kind: ended } : { kind: "failed", error: broken(ended, error) }),
+    };
+  }
+
+  readonly #failed = (error: unknown): void =>
+    this.stop({
+      kind: "failed",
+      error: error instanceof GatewayError ? error : new GatewayError("protocolViolation", { cause: error }),
+    });
+
+  #close(): void {
+    for (const channel of [...this.#channels.values()]) {
+      channel.fromClient.close();
+      channel.fromUpstream.close();
+      this.#ended(channel);
+    }
+    this.#channels.clear();
+  }
+
+  // ------------------------------------------------------------ from the client
+
+  #fromClient(payload: Buffer): undefined {
+    const reader = new Reader(payload);
+    const type = reader.byte();
+    switch (type) {
+      case message.globalRequest:
+        return this.#globalFromClient(reader);
+      case message.requestSuccess:
+      case message.requestFailure:
+        return;
+      case message.channelOpen:
+        return this.#openFromClient(reader);
+      case message.channelOpenConfirmation:
+      case message.channelOpenFailure: {
+        const isConfirmed = type === message.channelOpenConfirmation;
+        if (!answerOpen(this.#asksClient, isConfirmed, reader)) throw new MalformedMessage("no such channel");
+        return;
+      }
+      case message.channelWindowAdjust:
+      case message.channelData:
+      case message.channelExtendedData:
+      case message.channelEof:
+      case message.channelClose:
+      case message.channelRequest:
+      case message.channelSuccess:
+      case message.channelFailure:
+        return this.#channelFromClient(type, reader);
+      default:
+        // Authentication is over, and nothing else is known.
+        this.#client.send(made(message.unimplemented, 0));
+    }
+  }
+
+  #channelFromClient(type: number, reader: Reader): undefined {
+    const number = reader.uint32();
+    const channel = this.#channels.get(number);
+    if (channel === undefined) {
+      if (this.#wasOpen(number)) return;
+      throw new MalformedMessage("no such channel");
+    }
+    if (channel.isClientClosed || channel.toUpstream === undefined) return;
+    if (channel.fromClient.length > waitingMax) throw new MalformedMessage("too many messages wait");
+    switch (type) {
+      case message.channelWindowAdjust:
+        channel.toClient?.grant(reader.uint32());
+        return;
+      case message.channelData: {
+        const data = reader.string();
+        if (channel.clientAllowance?.take(data.length) !== true)
+          throw new MalformedMessage("beyond the window");
+        channel.fromClient.push(() => this.#dataFromClient(channel, data));
+        return;
+      }
+      case message.channelExtendedData:
+        throw new MalformedMessage("clients have no standard error");
+      case message.channelEof:
+        channel.fromClient.push(() => this.#relay(channel, message.channelEof));
+        return;
+      case message.channelRequest: {
+        const name = reader.text();
+        const wantsReply = reader.boolean();
+        const { rest } = reader;
+        channel.fromClient.push(() => this.#request(channel, name, wantsReply, rest));
+        return;
+      }
+      case message.channelClose:
+        if (channel.isHeld) {
+          this.#guard.cancelHold("clientGone");
+          channel.fromClient.close();
+          this.#clientClosed(channel);
+        } else
+          channel.fromClient.push(() => {
+            this.#clientClosed(channel);
+            return undefined;
+          });
+        return;
+      default:
+        // The client's answer to a request of the host, which wanted none that we hand on.
+        return;
+    }
+  }
+
+  #clientClosed(channel: SessionChannel): undefined {
+    channel.isClientClosed = true;
+    channel.toClient?.clear();
+    if (!channel.isRefused) channel.toUpstream?.message(this.#toUpstream(channel, message.channelClose));
+    this.#forgetIfClosed(channel);
+  }
+
+  #dataFromClient(channel: SessionChannel, data: Buffer): Promise<void> | undefined {
+    const { running } = channel;
+    if (channel.isRefused || channel.isUpstreamClosed) {
+      channel.clientAllowance?.giveBack(data.length);
+      return undefined;
+    }
+    if (channel.kind === "session" && running === undefined) {
+      throw new MalformedMessage("data before anything runs");
+    }
+    if (running?.sftp !== undefined) return running.sftp.fromClient(data);
+    channel.toUpstream?.data(data);
+    return undefined;
+  }
+
+  #relay(channel: SessionChannel, type: number): undefined {
+    if (!channel.isRefused) channel.toUpstream?.message(this.#toUpstream(channel, type));
+    return undefined;
+  }
+
+  #request(
+    channel: SessionChannel,
+    name: string,
+    wantsReply: boolean,
+    rest: Buffer,
+  ): Promise<void> | undefined {
+    if (channel.isRefused) return undefined;
+    const pass = (): undefined => {
+      if (wantsReply) channel.owesHost();
+      channel.toUpstream?.message(
+        made(message.channelRequest, channel.toUpstream.remote, name, wantsReply, { raw: rest }),
+      );
+      return undefined;
+    };
+    const refuse = (why?: string): undefined => {
+      if (why !== undefined) this.#guard.note("requestRefused", { request: name, why });
+      if (wantsReply) channel.answer(false);
+      return undefined;
+    };
+    if (channel.kind !== "session") return refuse("no session");
+    const reader = new Reader(rest);
+    switch (name) {
+      case "pty-req":
+        if (channel.isAsked) return refuse("something runs already");
+        channel.terminal = terminalOf(reader);
+        return pass();
+      case "window-change":
+        return channel.terminal === undefined ? refuse() : this.#resized(channel, reader, pass);
+      case "signal":
+      case "break":
+        return channel.running === undefined ? refuse() : pass();
+      case "eow@openssh.com":
+        return pass();
+      case "env":
+        return this.#environment(channel, reader, pass, refuse);
+      case "shell":
+        return this.#start(channel, shellCommand(), pass, refuse, rest);
+      case "exec":
+        return this.#start(channel, execCommand(reader.text()), pass, refuse, rest);
+      case "subsystem": {
+        const subsystem = reader.text();
+        if (subsystem !== "sftp") return refuse(`subsystem ${subsystem.slice(0, 64)}`);
+        const open = command("subsystem sftp", "read", ["subsystem"], []);
+        return this.#start(channel, open, pass, refuse, rest);
+      }
+      case "auth-agent-req@openssh.com":
+        if (!this.#options.forwarding.agent) return refuse("agent forwarding is not offered");
+        return this.#permitted(
+          command("forward agent", "session", ["forward.agent"], [thing("agent")]),
+          (isAllowed) => {
+            this.#isPermittedAgent ||= isAllowed;
+            return isAllowed ? pass() : refuse();
+          },
+        );
+      case "x11-req":
+        if (!this.#options.forwarding.x11) return refuse("X11 forwarding is not offered");
+        return this.#permitted(
+          command("forward x11", "session", ["forward.x11"], [thing("x11")]),
+          (isAllowed) => {
+            this.#isPermittedX11 ||= isAllowed;
+            return isAllowed ? pass() : refuse();
+          },
+        );
+      default:
+        return refuse("unknown request");
+    }
+  }
+
+  #resized(channel: SessionChannel, reader: Reader, pass: () => undefined): undefined {
+    const { terminal, running } = channel;
+    if (terminal === undefined) return undefined;
+    const [width, height] = [reader.uint32(), reader.uint32()];
+    channel.terminal = { ...terminal, width: Math.min(width, 10_000), height: Math.min(height, 10_000) };
+    if (running?.isRecorded === true) {
+      this.#guard.note("resized", { command: running.number, width, height });
+    }
+    return pass();
+  }
+
+  #environment(
+    channel: SessionChannel,
+    reader: Reader,
+    pass: () => undefined,
+    refuse: (why?: string) => undefined,
+  ): undefined {
+    const name = reader.text();
+    reader.string();
+    if (channel.isAsked) return refuse("something runs already");
+    return mayBeSet(name, this.#options.environment) ? pass() : refuse(`variable ${name.slice(0, 64)}`);
+  }
+
+  // ------------------------------------------------------------ what runs
+
+  /** Judges what a session channel is asked to run; the channel runs one thing in its life (RFC 4254, 6.5). */
+  async #start(
+    channel: SessionChannel,
+    asked: Command,
+    pass: () => undefined,
+    refuse: (why?: string) => undefined,
+    bytes: Buffer,
+  ): Promise<void> {
+    if (channel.isAsked) {
+      refuse("something runs already");
+      return;
+    }
+    channel.isAsked = true;
+    const answer = await this.#judge(asked, bytes, channel);
+    if (channel.isClientClosed) return;
+    if (answer.kind === "refusal") {
+      this.#refused(channel, answer);
+      return;
+    }
+    channel.running = this.#running(channel, asked, answer);
+    pass();
+  }
+
+  #running(channel: SessionChannel, asked: Command, { number }: Permit): Running {
+    const isSftp = asked.parts[0]?.words[0] === "subsystem";
+    const isText = !isSftp && !isTransfer(asked);
+    const { terminal } = channel;
+    if (terminal !== undefined && isText) {
+      const { term, width, height } = terminal;
+      this.#guard.note("terminal", { command: number, term, width, height });
+    }
+    return {
+      number,
+      command: asked,
+      startedMs: this.#options.nowMs(),
+      isRecorded: isText && this.#guard.recordsRows,
+      masks: isText ? this.#masks() : new Map(),
+      ...(isSftp ? { sftp: this.#gate(channel) } : {}),
+      bytes: 0,
+    };
+  }
+
+  #gate(channel: SessionChannel): SftpGate {
+    return new SftpGate({
+      judge: (asked) => this.#judge(asked, Buffer.from(asked.text), undefined),
+      isStillAllowed: (asked) => this.#guard.isObserving || this.#guard.decide(asked).action === "Allow",
+      toUpstream: (bytes, credit) => channel.toUpstream?.data(bytes, undefined, credit),
+      toClient: (bytes, credit) => channel.toClient?.data(bytes, undefined, credit),
+      dropped: (bytes) => channel.clientAllowance?.giveBack(bytes),
+      nowMs: this.#options.nowMs,
+      transferred: (number, { path, readBytes, writtenBytes, sha256 }, ms) => {
+        const bytes = readBytes + writtenBytes;
+        this.#guard.response(number, { tag: writtenBytes > 0 ? "put" : "get", rows: 0, bytes, ms });
+        this.#guard.note("sftpTransfer", {
+          command: number,
+          path,
+          readBytes,
+          writtenBytes,
+          ...(sha256 === undefined ? {} : { sha256 }),
+        });
+      },
+    });
+  }
+
+  /** A decision, recorded; held where somebody must be asked, one at a time for a connection. */
+  #judge(asked: Command, bytes: Buffer, channel: SessionChannel | undefined): Promise<Permit | Refusal> {
+    const verdict = this.#guard.decide(asked);
+    const needsHold = verdict.action === "RequireApproval";
+    const request = async (): Promise<Permit | Refusal> => {
+      const record = { text: asked.text, verdict, at: this.#options.nowMs() };
+      if (channel !== undefined) channel.isHeld = needsHold;
+      const answer = await this.#guard.request(record, mustBeDurable(asked), {
+        command: asked,
+        inTransaction: false,
+        isPointless: channel?.isClientClosed === true,
+        bytes: [bytes],
+        explained: "",
+        tell: ({ message: text, detail, hint }) => channel?.tell(`${text}\r\n${detail}\r\n${hint}`),
+        begun: () => undefined,
+        rejudge: async (approved) => this.#guard.decide(asked, undefined, approved),
+      });
+      if (channel !== undefined) channel.isHeld = false;
+      return answer;
+    };
+    if (!needsHold) return request();
+    // The guard keeps one hold open: those of other channels wait for their turn.
+    const turn = this.#holding.then(request, request);
+    this.#holding = turn.catch(() => undefined);
+    return turn;
+  }
+
+  #permitted(asked: Command, then: (isAllowed: boolean) => undefined): Promise<void> {
+    return this.#judge(asked, Buffer.from(asked.text), undefined).then((answer) => {
+      then(answer.kind === "permit");
+    });
+  }
+
+  /**
+   * The client is told why on its standard error, and gets an exit status: a bare failure would close OpenSSH's
+   * connection with all its other channels.
+   */
+  #refused(channel: SessionChannel, { message: text, hint }: Refusal): void {
+    channel.isRefused = true;
+    const { toClient, toUpstream } = channel;
+    if (toClient === undefined || toUpstream === undefined) return;
+    channel.answer(true);
+    channel.tell(hint === undefined ? text : `${text}\r\n${hint}`);
+    toClient.message(made(message.channelRequest, toClient.remote, "exit-status", false, refusedStatus));
+    toClient.message(this.#toClient(channel, message.channelEof));
+    toClient.message(this.#toClient(channel, message.channelClose));
+    toUpstream.clear();
+    toUpstream.message(this.#toUpstream(channel, message.channelClose));
+  }
+
+  // ------------------------------------------------------------ opening channels
+
+  #openFromClient(reader: Reader): undefined {
+    const type = reader.text();
+    const remote = reader.uint32();
+    const window = reader.uint32();
+    const packetMax = Math.min(reader.uint32(), packetBytesMax);
+    const refuse = (code: number, text: string): undefined => {
+      this.#client.send(made(message.channelOpenFailure, remote, code, text, ""));
+    };
+    // A maximum of 0 could never be sent anything.
+    if (packetMax === 0) return refuse(openFailure.shortage, "a packet size of 0");
+    if (this.#places() >= channelsMax) return refuse(openFailure.shortage, "too many channels");
+    const end = { transport: this.#client, remote, window, packetMax };
+    switch (type) {
+      case "session":
+        if (!this.#mayOpenSessions) return refuse(openFailure.prohibited, "no more sessions were asked for");
+        this.#openUpstream("session", type, Buffer.alloc(0), end);
+        return;
+      case "direct-tcpip": {
+        const host = reader.text();
+        const port = reader.uint32();
+        const origin = reader.rest;
+        this.#reserve(async () => {
+          const found = await this.#destination(host, port);
+          if (found === undefined) return refuse(openFailure.prohibited, "forwarding there is not offered");
+          const asked = this.#forwardCommand("forward.local", found);
+          const answer = await this.#judge(asked, Buffer.from(asked.text), undefined);
+          if (answer.kind === "refusal") return refuse(openFailure.prohibited, answer.message);
+          const extra = Buffer.concat([encoded(found.address, port), origin]);
+          this.#openUpstream("forwarded", type, extra, end);
+        });
+        return;
+      }
+      case "direct-streamlocal@openssh.com": {
+        const path = reader.text();
+        const extra = reader.rest;
+        this.#reserve(async () => {
+          const isOffered = path === lexicalPath(path) && this.#options.forwarding.sockets.includes(path);
+          if (!isOffered) return refuse(openFailure.prohibited, "forwarding there is not offered");
+          const asked = command(`forward.socket ${path}`, "session", ["forward.socket"], [file(path)]);
+          const answer = await this.#judge(asked, Buffer.from(asked.text), undefined);
+          if (answer.kind === "refusal") return refuse(openFailure.prohibited, answer.message);
+          this.#openUpstream("forwarded", type, Buffer.concat([encoded(path), extra]), end);
+        });
+        return;
+      }
+      default:
+        this.#guard.note("openRefused", { type: type.slice(0, 64) });
+        return refuse(openFailure.prohibited, "not offered");
+    }
+  }
+
+  /** A place among the channels while it is decided whether there will be one. */
+  #reserve(decide: () => Promise<void>): void {
+    this.#deciding += 1;
+    decide().then(
+      () => {
+        this.#deciding -= 1;
+      },
+      (error: unknown) => this.#failed(error),
+    );
+  }
+
+  #places(): number {
+    return this.#channels.size + this.#asksUpstream.size + this.#asksClient.size + this.#deciding;
+  }
+
+  async #destination(host: string, port: number): Promise<Destination | undefined> {
+    if (host.length > 255 || port < 1 || port > 65_535) return undefined;
+    const { resolve = resolveAddresses, forwarding, ownPort } = this.#options;
+    const addresses = isLoopbackName(host) ? ["127.0.0.1"] : await resolve(host, resolveMs);
+    const found = destinationOf({ host, port, addresses }, forwarding.local, ownPort);
+    if (found === undefined) this.#guard.note("forwardingRefused", { host: host.slice(0, 255), port });
+    return found;
+  }
+
+  #forwardCommand(word: string, { name, alias }: Destination): Command {
+    const other = alias === undefined ? [] : [{ ...thing(alias), direct: false }];
+    return command(`${word} ${name}`, "session", [word], [thing(name), ...other]);
+  }
+
+  #openUpstream(
+    kind: SessionChannel["kind"],
+    type: string,
+    extra: Buffer,
+    client: {
+      readonly transport: Transport;
+      readonly remote: number;
+      readonly window: number;
+      readonly packetMax: number;
+    },
+  ): void {
+    if (this.#finish === undefined) return;
+    const number = this.#number();
+    this.#asksUpstream.set(number, (confirmed, failure) => {
+      if (confirmed === undefined) {
+        this.#client.send(
+          made(message.channelOpenFailure, client.remote, { raw: failure ?? Buffer.alloc(0) }),
+        );
+        return;
+      }
+      const channel = new SessionChannel(kind, number, this.#failed);
+      this.#channels.set(number, channel);
+      channel.open(client, endOf(this.#upstream, confirmed));
+      const { rest } = confirmed;
+      this.#client.send(
+        made(message.channelOpenConfirmation, client.remote, number, windowBytes, packetBytesMax, {
+          raw: rest,
+        }),
+      );
+    });
+    this.#upstream.send(made(message.channelOpen, type, number, windowBytes, packetBytesMax, { raw: extra }));
+  }
+
+  #number(): number {
+    do this.#next = (this.#next + 1) % 0x7fff_ffff;
+    while (
+      this.#channels.has(this.#next) ||
+      this.#asksUpstream.has(this.#next) ||
+      this.#asksClient.has(this.#next)
+    );
+    return this.#next;
+  }
+
+  #wasOpen(number: number): boolean {
+    return number > 0 && number <= this.#next;
+  }
+
+  /** The host opens channels only for what was permitted before. */
+  #openFromUpstream(reader: Reader): undefined {
+    const type = reader.text();
+    const remote = reader.uint32();
+    const window = reader.uint32();
+    const packetMax = Math.min(reader.uint32(), packetBytesMax);
+    const extra = reader.rest;
+    const isPermitted =
+      packetMax > 0 &&
+      this.#places() < channelsMax &&
+      ((type === "auth-agent@openssh.com" && this.#isPermittedAgent) ||
+        (type === "x11" && this.#isPermittedX11) ||
+        (type === "forwarded-tcpip" && this.#isListened(new Reader(extra))));
+    if (!isPermitted) {
+      this.#guard.note("openRefused", { type: type.slice(0, 64) });
+      this.#upstream.send(
+        made(message.channelOpenFailure, remote, openFailure.prohibited, "not permitted", ""),
+      );
+      return;
+    }
+    const number = this.#number();
+    this.#asksClient.set(number, (confirmed, failure) => {
+      if (confirmed === undefined) {
+        this.#upstream.send(made(message.channelOpenFailure, remote, { raw: failure ?? Buffer.alloc(0) }));
+        return;
+      }
+      const channel = new SessionChannel("forwarded", number, this.#failed);
+      this.#channels.set(number, channel);
+      const end = endOf(this.#client, confirmed);
+      channel.open(end, { transport: this.#upstream, remote, window, packetMax });
+      this.#upstream.send(
+        made(message.channelOpenConfirmation, remote, number, windowBytes, packetBytesMax, {
+          raw: confirmed.rest,
+        }),
+      );
+    });
+    this.#client.send(made(message.channelOpen, type, number, windowBytes, packetBytesMax, { raw: extra }));
+  }
+
+  #isListened(reader: Reader): boolean {
+    const address = reader.text();
+    return this.#listeners.has(`${address}:${reader.uint32()}`);
+  }
+
+  // ------------------------------------------------------------ global requests
+
+  #globalFromClient(reader: Reader): undefined {
+    const name = reader.text();
+    const wantsReply = reader.boolean();
+    if (name === "no-more-sessions@openssh.com") {
+      this.#mayOpenSessions = false;
+      if (wantsReply) this.#answerGlobal(true);
+      return;
+    }
+    if (name !== "tcpip-forward" && name !== "cancel-tcpip-forward") {
+      if (wantsReply) this.#answerGlobal(false);
+      return;
+    }
+    const address = reader.text();
+    const port = reader.uint32();
+    this.#inTurn(() => this.#forwardRemote(name, address, port, wantsReply));
+  }
+
+  /** One after the other: answers carry no number. */
+  #inTurn(task: () => Promise<void> | void): undefined {
+    if (this.#globalCount >= globalMax) throw new MalformedMessage("too many global requests");
+    this.#globalCount += 1;
+    this.#globalTurn = this.#globalTurn.then(task).catch(this.#failed);
+    this.#globalTurn = this.#globalTurn.then(() => {
+      this.#globalCount -= 1;
+    });
+  }
+
+  async #forwardRemote(name: string, address: string, port: number, wantsReply: boolean): Promise<void> {
+    const reply = (payload: Buffer) => {
+      if (wantsReply) this.#client.send(payload);
+    };
+    const listener = `${address === "" ? "*" : address}:${port}`;
+    const isOffered = this.#options.forwarding.remote.some((pattern) => globMatcher(pattern)(listener));
+    const asked = command(`forward.remote ${listener}`, "session", ["forward.remote"], [thing(listener)]);
+    const isAllowed =
+      name === "cancel-tcpip-forward"
+        ? this.#listeners.has(`${address}:${port}`)
+        : isOffered && (await this.#judge(asked, Buffer.from(asked.text), undefined)).kind === "permit";
+    if (!isAllowed) {
+      this.#guard.note("forwardingRefused", { host: address.slice(0, 255), port });
+      return reply(made(message.requestFailure));
+    }
+    const answer = await new Promise<Reader | undefined>((resolve) => {
+      this.#awaited = resolve;
+      this.#upstream.send(made(message.globalRequest, name, true, address, port));
+    });
+    this.#awaited = undefined;
+    if (answer === undefined) return reply(made(message.requestFailure));
+    const bound = port === 0 && answer.rest.length >= 4 ? new Reader(answer.rest).uint32() : port;
+    if (name === "tcpip-forward") this.#listeners.add(`${address}:${bound}`);
+    else this.#listeners.delete(`${address}:${port}`);
+    reply(made(message.requestSuccess, { raw: answer.rest }));
+  }
+
+  #answerGlobal(isSuccess: boolean): undefined {
+    this.#inTurn(() => this.#client.send(made(isSuccess ? message.requestSuccess : message.requestFailure)));
+  }
+
+  // ------------------------------------------------------------ from the host
+
+  #fromUpstream(payload: Buffer): undefined {
+    const reader = new Reader(payload);
+    const type = reader.byte();
+    switch (type) {
+      case message.globalRequest: {
+        reader.text();
+        // Host keys and questions whether somebody is there: the gateway answers for itself.
+        if (reader.boolean()) this.#upstream.send(made(message.requestFailure));
+        return;
+      }
+      case message.requestSuccess:
+        this.#awaited?.(reader);
+        return;
+      case message.requestFailure:
+        this.#awaited?.(undefined);
+        return;
+      case message.channelOpen:
+        return this.#openFromUpstream(reader);
+      case message.channelOpenConfirmation:
+      case message.channelOpenFailure: {
+        const isConfirmed = type === message.channelOpenConfirmation;
+        if (!answerOpen(this.#asksUpstream, isConfirmed, reader)) throw new GatewayError("upstreamProtocol");
+        return;
+      }
+      case message.userauthBanner:
+        return;
+      default:
+        if (type >= message.channelWindowAdjust && type <= message.channelFailure)
+          this.#channelFromUpstream(type, reader);
+    }
+  }
+
+  #channelFromUpstream(type: number, reader: Reader): undefined {
+    const number = reader.uint32();
+    const channel = this.#channels.get(number);
+    if (channel === undefined) {
+      if (this.#wasOpen(number)) return;
+      throw new GatewayError("upstreamProtocol");
+    }
+    if (type === message.channelClose) {
+      channel.fromUpstream.push(() => this.#upstreamClosed(channel));
+      return;
+    }
+    if (channel.isRefused || channel.toClient === undefined) return;
+    switch (type) {
+      case message.channelWindowAdjust:
+        channel.toUpstream?.grant(reader.uint32());
+        return;
+      case message.channelData:
+      case message.channelExtendedData: {
+        const stream = type === message.channelData ? undefined : reader.uint32();
+        const data = reader.string();
+        if (channel.upstreamAllowance?.take(data.length) !== true) throw new GatewayError("upstreamProtocol");
+        channel.fromUpstream.push(() => this.#dataFromUpstream(channel, data, stream));
+        return;
+      }
+      case message.channelEof:
+        channel.fromUpstream.push(async () => {
+          await this.#flushMasks(channel);
+          channel.toClient?.message(this.#toClient(channel, message.channelEof));
+        });
+        return;
+      case message.channelRequest: {
+        const name = reader.text();
+        const wantsReply = reader.boolean();
+        const { rest } = reader;
+        channel.fromUpstream.push(() => this.#requestFromUpstream(channel, name, wantsReply, rest));
+        return;
+      }
+      default: {
+        const isSuccess = type === message.channelSuccess;
+        channel.fromUpstream.push(() => {
+          if (!channel.answered(isSuccess)) throw new GatewayError("upstreamProtocol");
+          return undefined;
+        });
+      }
+    }
+  }
+
+  #dataFromUpstream(
+    channel: SessionChannel,
+    data: Buffer,
+    stream: number | undefined,
+  ): Promise<void> | undefined {
+    const { running } = channel;
+    if (channel.isRefused || channel.isClientClosed) {
+      channel.upstreamAllowance?.giveBack(data.length);
+      return undefined;
+    }
+    if (running === undefined) {
+      if (channel.kind === "session") throw new GatewayError("upstreamProtocol");
+      channel.toClient?.data(data, stream);
+      return undefined;
+    }
+    running.bytes += data.length;
+    if (running.sftp !== undefined) {
+      if (stream === undefined) running.sftp.fromUpstream(data);
+      else channel.toClient?.data(data, stream);
+      return undefined;
+    }
+    const mask = running.masks.get(stream === undefined ? "o" : "e");
+    if (mask === undefined) return this.#show(channel, running, data, stream, data.length);
+    const shown = mask.push(data);
+    if (mask.heldBytes > 0 && running.flushTimer === undefined) {
+      running.flushTimer = setTimeout(() => {
+        delete running.flushTimer;
+        channel.fromUpstream.push(() => this.#flushMasks(channel));
+      }, maskHoldMs);
+    }
+    // Held bytes are paid for at once: they are few, and never more than one end of a chunk.
+    return this.#show(channel, running, shown, stream, data.length);
+  }
+
+  /** Recorded first, as the client sees it; then shown. */
+  #show(
+    channel: SessionChannel,
+    running: Running,
+    bytes: Buffer,
+    stream: number | undefined,
+    credit: number,
+  ): Promise<void> | undefined {
+    const pending =
+      running.isRecorded && bytes.length > 0
+        ? this.#guard.stream(running.number, stream === standardError ? "e" : "o", bytes)
+        : undefined;
+    if (pending === undefined) {
+      channel.toClient?.data(bytes, stream, credit);
+      return undefined;
+    }
+    return pending.then(() => channel.toClient?.data(bytes, stream, credit));
+  }
+
+  async #flushMasks(channel: SessionChannel): Promise<void> {
+    const { running } = channel;
+    if (running === undefined) return;
+    for (const [kind, mask] of running.masks) {
+      const rest = mask.flush();
+      if (rest.length > 0)
+        await this.#show(channel, running, rest, kind === "e" ? standardError : undefined, 0);
+    }
+  }
+
+  async #requestFromUpstream(
+    channel: SessionChannel,
+    name: string,
+    wantsReply: boolean,
+    rest: Buffer,
+  ): Promise<void> {
+    const { running, toClient } = channel;
+    if (running !== undefined && (name === "exit-status" || name === "exit-signal")) {
+      const reader = new Reader(rest);
+      running.exit =
+        name === "exit-status" ? `exit ${reader.uint32()}` : `signal ${reader.text().slice(0, 32)}`;
+      await this.#flushMasks(channel);
+    }
+    if (wantsReply && channel.toUpstream !== undefined) {
+      channel.toUpstream.message(made(message.channelFailure, channel.toUpstream.remote));
+    }
+    if (!fromHost.has(name) || toClient === undefined) return;
+    toClient.message(made(message.channelRequest, toClient.remote, name, false, { raw: rest }));
+  }
+
+  async #upstreamClosed(channel: SessionChannel): Promise<void> {
+    await this.#flushMasks(channel);
+    channel.isUpstreamClosed = true;
+    channel.toUpstream?.clear();
+    // Each side's close goes to the other, which is also how the first one gets its answer.
+    if (!channel.isRefused) channel.toClient?.message(this.#toClient(channel, message.channelClose));
+    this.#ended(channel);
+    this.#forgetIfClosed(channel);
+  }
+
+  #forgetIfClosed(channel: SessionChannel): void {
+    if (channel.isClientClosed && channel.isUpstreamClosed) this.#channels.delete(channel.number);
+  }
+
+  /** Accounts for what ran in it, once. */
+  #ended(channel: SessionChannel): void {
+    const { running } = channel;
+    if (running === undefined) return;
+    channel.running = undefined;
+    clearTimeout(running.flushTimer);
+    running.sftp?.end();
+    this.#guard.response(running.number, {
+      tag: running.exit ?? "closed",
+      rows: 0,
+      bytes: running.bytes,
+      ms: this.#options.nowMs() - running.startedMs,
+    });
+  }
+
+  #toClient({ toClient }: SessionChannel, type: number): Buffer {
+    return made(type, toClient?.remote ?? 0);
+  }
+
+  #toUpstream({ toUpstream }: SessionChannel, type: number): Buffer {
+    return made(type, toUpstream?.remote ?? 0);
+  }
+}
+
+/** Told of the answer to an open: what the other side confirmed, or its failure. */
+type Answered = (confirmed: Reader | undefined, failure: Buffer | undefined) => void;
+
+/** Hands an answer to whoever asked for the channel; false where nobody did. */
+function answerOpen(asks: Map<number, Answered>, isConfirmed: boolean, reader: Reader): boolean {
+  const number = reader.uint32();
+  const answered = asks.get(number);
+  asks.delete(number);
+  if (isConfirmed) answered?.(reader, undefined);
+  else answered?.(undefined, reader.rest);
+  return answered !== undefined;
+}
+
+/** What a host tells of its own accord. */
+const fromHost: ReadonlySet<string> = new Set(["exit-status", "exit-signal", "eow@openssh.com", "xon-xoff"]);
+
+function endOf(transport: Transport, confirmed: Reader) {
+  const remote = confirmed.uint32();
+  const window = confirmed.uint32();
+  const packetMax = Math.min(confirmed.uint32(), packetBytesMax);
+  if (packetMax === 0) throw new MalformedMessage("a packet size of 0");
+  return { transport, remote, window, packetMax };
+}
+
+function broken(which: "clientClosed" | "upstreamClosed", cause: Error): GatewayError {
+  return new GatewayError(which === "clientClosed" ? "protocolViolation" : "upstreamProtocol", { cause });
+}

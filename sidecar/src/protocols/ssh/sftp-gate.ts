@@ -1,0 +1,497 @@
+import { createHash, type Hash } from "node:crypto";
+import type { Command, CommandPart, Operation } from "@sallyport/policy";
+import type { Permit, Refusal } from "../../guard/index.ts";
+import { file, lexicalPath } from "./commands.ts";
+import { type Field, Reader } from "./messages.ts";
+import { openFlags, SftpSplitter, sftp, sftpPacket, sftpStatus } from "./sftp-packets.ts";
+
+/** What the gate is given to do its work. */
+export interface SftpGateOptions {
+  readonly judge: (command: Command) => Promise<Permit | Refusal>;
+  /** Whether policy would let it pass now, without a record. */
+  readonly isStillAllowed: (command: Command) => boolean;
+  /** `credit`: bytes of the sender that these stand for. */
+  readonly toUpstream: (bytes: Buffer, credit: number) => void;
+  readonly toClient: (bytes: Buffer, credit: number) => void;
+  /** Bytes of the client that go nowhere. */
+  readonly dropped: (bytes: number) => void;
+  /** A file was closed: what went through it. */
+  readonly transferred: (number: number, transfer: Transfer, ms: number) => void;
+  readonly nowMs: () => number;
+}
+
+/** What went through one open file. */
+export interface Transfer {
+  readonly path: string;
+  readonly readBytes: number;
+  readonly writtenBytes: number;
+  /** Of all bytes in order; absent where they were not moved in order, from the start to the end. */
+  readonly sha256?: string;
+}
+
+interface OpenFile {
+  readonly path: string;
+  readonly number: number;
+  readonly command: Command;
+  readonly openedMs: number;
+  readonly hash: Hash;
+  isInOrder: boolean;
+  nextRead: number;
+  nextWrite: number;
+  readBytes: number;
+  writtenBytes: number;
+  isWithdrawn: boolean;
+}
+
+/** A request that the host has not answered. */
+type Owed =
+  | { readonly kind: "plain" }
+  | { readonly kind: "open"; readonly opening: OpenFile }
+  | { readonly kind: "read"; readonly of: OpenFile; readonly offset: number }
+  | { readonly kind: "close"; readonly handle: string };
+
+const owedMax = 4096;
+const filesMax = 1024;
+const resolveMs = 10_000;
+
+/**
+ * Judges the operations of an SFTP session by the path that they reach: the host itself resolves it first, links and
+ * `..` included, and is then given the path that was judged. Reads and writes go by the handle that an open gave.
+ */
+export class SftpGate {
+  readonly #options: SftpGateOptions;
+  readonly #client = new SftpSplitter();
+  readonly #upstream = new SftpSplitter();
+  readonly #owed = new Map<number, Owed>();
+  readonly #files = new Map<string, OpenFile>();
+  /** The gateway's own questions to the host. */
+  readonly #asked = new Map<number, (path: string | undefined) => void>();
+  #nextAsked = 0xf000_0000;
+  #isBegun = false;
+
+  constructor(options: SftpGateOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves when every whole packet has been judged; they are taken in order. */
+  fromClient(chunk: Buffer): Promise<void> | undefined {
+    const packets = this.#client.push(chunk);
+    for (let index = 0; index < packets.length; index += 1) {
+      const pending = this.#request(packets[index] as Buffer);
+      if (pending !== undefined) return this.#rest(pending, packets.slice(index + 1));
+    }
+    return undefined;
+  }
+
+  async #rest(first: Promise<void>, packets: readonly Buffer[]): Promise<void> {
+    await first;
+    for (const packet of packets) await this.#request(packet);
+  }
+
+  fromUpstream(chunk: Buffer): void {
+    for (const packet of this.#upstream.push(chunk)) this.#reply(packet);
+  }
+
+  /** Policy has changed: files that it would no longer let open are closed to the client. */
+  policyChanged(): void {
+    for (const one of this.#files.values()) one.isWithdrawn ||= !this.#options.isStillAllowed(one.command);
+  }
+
+  /** The channel is over: what is still open is accounted for. */
+  end(): void {
+    for (const handle of [...this.#files.keys()]) this.#closed(handle);
+    for (const answer of this.#asked.values()) answer(undefined);
+    this.#asked.clear();
+  }
+
+  #request(packet: Buffer): Promise<void> | undefined {
+    const reader = new Reader(packet, 4);
+    const type = reader.byte();
+    if (type === sftp.init) {
+      // Whatever the client speaks beyond, three is what hosts and this gate speak.
+      if (this.#isBegun) throw new Error("a second start of SFTP");
+      this.#isBegun = true;
+      this.#options.toUpstream(sftpPacket(sftp.init, 3), packet.length);
+      return undefined;
+    }
+    const id = reader.uint32();
+    if (!this.#isBegun || this.#owed.has(id) || this.#owed.size >= owedMax) {
+      this.#refuse(packet, id, sftpStatus.failure, "too many requests, or one number twice");
+      return undefined;
+    }
+    switch (type) {
+      case sftp.read:
+      case sftp.write:
+      case sftp.readdir:
+      case sftp.fstat:
+      case sftp.fsetstat:
+      case sftp.close:
+        this.#byHandle(type, id, reader, packet);
+        return undefined;
+      case sftp.realpath:
+        this.#pass(id, packet);
+        return undefined;
+      case sftp.extended:
+        return this.#extended(id, reader, packet);
+      default:
+        return this.#byPath(type, id, reader, packet);
+    }
+  }
+
+  #byHandle(type: number, id: number, reader: Reader, packet: Buffer): undefined {
+    const handle = reader.string().toString("latin1");
+    const open = this.#files.get(handle);
+    if (open === undefined) return this.#refuse(packet, id, sftpStatus.failure, "no such handle");
+    if (open.isWithdrawn && type !== sftp.close) {
+      return this.#refuse(packet, id, sftpStatus.permissionDenied, "the access policy has changed");
+    }
+    if (type === sftp.fsetstat && !isWriting(open.command)) {
+      return this.#refuse(packet, id, sftpStatus.permissionDenied, "the file is open for reading");
+    }
+    if (type === sftp.close) return this.#pass(id, packet, { kind: "close", handle });
+    if (type === sftp.read) {
+      return this.#pass(id, packet, { kind: "read", of: open, offset: Number(reader.uint64()) });
+    }
+    if (type === sftp.write) {
+      if (!isWriting(open.command)) {
+        return this.#refuse(packet, id, sftpStatus.permissionDenied, "the file is open for reading");
+      }
+      const offset = Number(reader.uint64());
+      const data = reader.string();
+      if (offset === open.nextWrite && open.readBytes === 0) open.hash.update(data);
+      else open.isInOrder = false;
+      open.nextWrite = offset + data.length;
+      open.writtenBytes += data.length;
+    }
+    this.#pass(id, packet);
+  }
+
+  async #byPath(type: number, id: number, reader: Reader, packet: Buffer): Promise<void> {
+    const rule = byPath.get(type);
+    if (rule === undefined) return this.#refuse(packet, id, sftpStatus.unsupported, "not supported");
+    const path = reader.text();
+    if (type === sftp.open) return this.#open(id, path, reader, packet);
+    if (type === sftp.rename || type === sftp.symlink) {
+      return this.#pair({ type, id, first: path, second: reader.text(), packet, ...rule });
+    }
+    const resolved = await this.#resolve(path, rule.follows);
+    if (resolved === undefined) return this.#missing(packet, id, path);
+    const asked = sftpCommand(rule.operation, rule.word, [resolved]);
+    if ((await this.#judged(asked, packet, id)) === undefined) return;
+    const fields: readonly Field[] = [id, type === sftp.readlink ? path : resolved, { raw: reader.rest }];
+    const owed: Owed =
+      type === sftp.opendir
+        ? { kind: "open", opening: this.#opening(resolved, 0, asked) }
+        : { kind: "plain" };
+    this.#pass(id, sftpPacket(type, ...fields), owed, packet.length);
+  }
+
+  async #open(id: number, path: string, reader: Reader, packet: Buffer): Promise<void> {
+    const flags = reader.uint32();
+    if (this.#files.size >= filesMax)
+      return this.#refuse(packet, id, sftpStatus.failure, "too many open files");
+    const resolved = await this.#resolve(path, true);
+    if (resolved === undefined) return this.#missing(packet, id, path);
+    const writes =
+      (flags & (openFlags.write | openFlags.append | openFlags.create | openFlags.truncate)) !== 0;
+    const reads = !writes || (flags & openFlags.read) !== 0;
+    const asked: Command = {
+      protocol: "ssh",
+      text: `${reads ? "sftp.get" : ""}${reads && writes ? " " : ""}${writes ? "sftp.put" : ""} ${resolved}`,
+      parts: [
+        ...(reads ? [part("read", "sftp.get", [resolved])] : []),
+        ...(writes ? [part("write", "sftp.put", [resolved])] : []),
+      ],
+    };
+    const permit = await this.#judged(asked, packet, id);
+    if (permit === undefined) return;
+    const opening = this.#opening(resolved, permit.number, asked);
+    const rewritten = sftpPacket(sftp.open, id, resolved, flags, { raw: reader.rest });
+    this.#pass(id, rewritten, { kind: "open", opening }, packet.length);
+  }
+
+  #opening(path: string, number: number, command: Command): OpenFile {
+    return {
+      path,
+      number,
+      command,
+      openedMs: this.#options.nowMs(),
+      hash: createHash("sha256"),
+      isInOrder: true,
+      nextRead: 0,
+      nextWrite: 0,
+      readBytes: 0,
+      writtenBytes: 0,
+      isWithdrawn: false,
+    };
+  }
+
+  /** Renames and links touch two paths, and both must be allowed; a link also reaches what it points to. */
+  async #pair(asked: {
+    readonly type: number;
+    readonly id: number;
+    readonly first: string;
+    readonly second: string;
+    readonly packet: Buffer;
+    readonly operation: Operation;
+    readonly word: string;
+    /** Of an extension, before its fields. */
+    readonly name?: string;
+  }): Promise<void> {
+    const { type, id, packet, operation, word } = asked;
+    const isLink = type === sftp.symlink;
+    const second = await this.#resolve(asked.second, false);
+    if (second === undefined) return this.#missing(packet, id, asked.second);
+    // A link's text counts from where the link is.
+    const from = isLink && !asked.first.startsWith("/") ? `${parentOf(second)}/${asked.first}` : asked.first;
+    const first = (await this.#resolve(from, isLink)) ?? (isLink ? lexicalPath(from) : undefined);
+    if (first === undefined) return this.#missing(packet, id, asked.first);
+    if ((await this.#judged(sftpCommand(operation, word, [first, second]), packet, id)) === undefined) return;
+    const name = asked.name === undefined ? [] : [asked.name];
+    const rewritten = sftpPacket(type, id, ...name, isLink ? asked.first : first, second);
+    this.#pass(id, rewritten, { kind: "plain" }, packet.length);
+  }
+
+  #extended(id: number, reader: Reader, packet: Buffer): Promise<void> | undefined {
+    const name = reader.text();
+    switch (name) {
+      case "posix-rename@openssh.com":
+      case "hardlink@openssh.com": {
+        const word = name.startsWith("hard") ? "sftp.link" : "sftp.rename";
+        const pair = { first: reader.text(), second: reader.text() };
+        return this.#pair({ type: sftp.extended, id, ...pair, packet, operation: "write", word, name });
+      }
+      case "lsetstat@openssh.com":
+        return this.#extendedPath(id, name, reader, packet, "write", "sftp.setstat", false);
+      case "statvfs@openssh.com":
+        return this.#extendedPath(id, name, reader, packet, "read", "sftp.stat", true);
+      case "fsync@openssh.com":
+      case "fstatvfs@openssh.com":
+        if (this.#files.has(reader.string().toString("latin1"))) this.#pass(id, packet);
+        else this.#refuse(packet, id, sftpStatus.failure, "no such handle");
+        return undefined;
+      case "copy-data":
+        this.#copy(id, reader, packet);
+        return undefined;
+      case "limits@openssh.com":
+      case "expand-path@openssh.com":
+      case "home-directory":
+      case "users-groups-by-id@openssh.com":
+        this.#pass(id, packet);
+        return undefined;
+      default:
+        this.#refuse(packet, id, sftpStatus.unsupported, "not supported");
+        return undefined;
+    }
+  }
+
+  async #extendedPath(
+    id: number,
+    name: string,
+    reader: Reader,
+    packet: Buffer,
+    operation: Operation,
+    word: string,
+    follows: boolean,
+  ): Promise<void> {
+    const path = reader.text();
+    const resolved = await this.#resolve(path, follows);
+    if (resolved === undefined) return this.#missing(packet, id, path);
+    if ((await this.#judged(sftpCommand(operation, word, [resolved]), packet, id)) === undefined) return;
+    const rewritten = sftpPacket(sftp.extended, id, name, resolved, { raw: reader.rest });
+    this.#pass(id, rewritten, { kind: "plain" }, packet.length);
+  }
+
+  /** Both files were judged when they were opened: one for reading, one for writing. */
+  #copy(id: number, reader: Reader, packet: Buffer): undefined {
+    const from = this.#files.get(reader.string().toString("latin1"));
+    reader.uint64();
+    reader.uint64();
+    const to = this.#files.get(reader.string().toString("latin1"));
+    if (
+      from === undefined ||
+      to === undefined ||
+      !isWriting(to.command) ||
+      from.isWithdrawn ||
+      to.isWithdrawn
+    ) {
+      return this.#refuse(packet, id, sftpStatus.permissionDenied, "not open for that");
+    }
+    to.isInOrder = false;
+    this.#pass(id, packet);
+  }
+
+  #pass(id: number, packet: Buffer, owed: Owed = { kind: "plain" }, credit = packet.length): undefined {
+    this.#owed.set(id, owed);
+    this.#options.toUpstream(packet, credit);
+  }
+
+  async #judged(asked: Command, packet: Buffer, id: number): Promise<Permit | undefined> {
+    const answer = await this.#options.judge(asked);
+    if (answer.kind === "permit") return answer;
+    this.#refuse(packet, id, sftpStatus.permissionDenied, answer.message);
+    return undefined;
+  }
+
+  #missing(packet: Buffer, id: number, _path: string): undefined {
+    this.#refuse(packet, id, sftpStatus.noSuchFile, "No such file");
+  }
+
+  #refuse(packet: Buffer, id: number, code: number, text: string): undefined {
+    this.#options.dropped(packet.length);
+    this.#options.toClient(sftpPacket(sftp.status, id, code, text, "en"), 0);
+  }
+
+  /** The path as the host sees it: links followed, the last one only where the operation follows it. */
+  async #resolve(path: string, follows: boolean): Promise<string | undefined> {
+    if (path.length > 4096) return undefined;
+    const last = path.slice(path.lastIndexOf("/") + 1);
+    const hasName = last !== "" && last !== "." && last !== "..";
+    if (follows || !hasName) {
+      const found = await this.#askFor(path === "" ? "." : path);
+      if (found !== undefined || !hasName) return found;
+    }
+    const parent = await this.#askFor(parentOf(path));
+    return parent === undefined ? undefined : `${parent === "/" ? "" : parent}/${last}`;
+  }
+
+  #askFor(path: string): Promise<string | undefined> {
+    while (this.#owed.has(this.#nextAsked) || this.#asked.has(this.#nextAsked)) {
+      this.#nextAsked = this.#nextAsked >= 0xffff_fffe ? 0xf000_0000 : this.#nextAsked + 1;
+    }
+    const id = this.#nextAsked;
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => settle(undefined), resolveMs);
+      const settle = (found: string | undefined) => {
+        clearTimeout(timer);
+        this.#asked.delete(id);
+        resolve(found);
+      };
+      this.#asked.set(id, settle);
+      this.#options.toUpstream(sftpPacket(sftp.realpath, id, path), 0);
+    });
+  }
+
+  #reply(packet: Buffer): void {
+    const reader = new Reader(packet, 4);
+    const type = reader.byte();
+    const id = reader.uint32();
+    if (type === sftp.version) {
+      this.#options.toClient(versionPacket(reader), packet.length);
+      return;
+    }
+    const answer = this.#asked.get(id);
+    if (answer !== undefined) {
+      const found = type === sftp.name && reader.uint32() > 0 ? reader.text() : undefined;
+      // What is no absolute path says nothing about where the operation would go.
+      answer(found?.startsWith("/") ? found : undefined);
+      this.#options.toClient(Buffer.alloc(0), packet.length);
+      return;
+    }
+    const owed = this.#owed.get(id);
+    if (owed === undefined) throw new Error("an answer to no request");
+    this.#owed.delete(id);
+    this.#settle(owed, type, reader);
+    this.#options.toClient(packet, packet.length);
+  }
+
+  #settle(owed: Owed, type: number, reader: Reader): void {
+    switch (owed.kind) {
+      case "plain":
+        return;
+      case "open":
+        if (type === sftp.handle) this.#files.set(reader.string().toString("latin1"), owed.opening);
+        return;
+      case "close":
+        this.#closed(owed.handle);
+        return;
+      case "read": {
+        if (type !== sftp.data) return;
+        const { of, offset } = owed;
+        const data = reader.string();
+        if (offset === of.nextRead && of.writtenBytes === 0) of.hash.update(data);
+        else of.isInOrder = false;
+        of.nextRead = offset + data.length;
+        of.readBytes += data.length;
+      }
+    }
+  }
+
+  #closed(handle: string): void {
+    const open = this.#files.get(handle);
+    this.#files.delete(handle);
+    if (open === undefined || open.number === 0) return;
+    const { path, readBytes, writtenBytes, number, openedMs } = open;
+    const sha256 = open.isInOrder ? { sha256: open.hash.digest("hex") } : {};
+    const ms = this.#options.nowMs() - openedMs;
+    this.#options.transferred(number, { path, readBytes, writtenBytes, ...sha256 }, ms);
+  }
+}
+
+interface PathRule {
+  readonly operation: Operation;
+  readonly word: string;
+  readonly follows: boolean;
+}
+
+const byPath: ReadonlyMap<number, PathRule> = new Map([
+  [sftp.open, { operation: "read", word: "sftp.get", follows: true }],
+  [sftp.lstat, { operation: "read", word: "sftp.stat", follows: false }],
+  [sftp.stat, { operation: "read", word: "sftp.stat", follows: true }],
+  [sftp.setstat, { operation: "write", word: "sftp.setstat", follows: true }],
+  [sftp.opendir, { operation: "read", word: "sftp.list", follows: true }],
+  [sftp.remove, { operation: "write", word: "sftp.remove", follows: false }],
+  [sftp.mkdir, { operation: "write", word: "sftp.mkdir", follows: false }],
+  [sftp.rmdir, { operation: "write", word: "sftp.rmdir", follows: false }],
+  [sftp.rename, { operation: "write", word: "sftp.rename", follows: false }],
+  [sftp.readlink, { operation: "read", word: "sftp.stat", follows: false }],
+  [sftp.symlink, { operation: "write", word: "sftp.symlink", follows: false }],
+]);
+
+/** Extensions that the gate reads; a host's others are not told to clients. */
+const knownExtensions: ReadonlySet<string> = new Set([
+  "posix-rename@openssh.com",
+  "statvfs@openssh.com",
+  "fstatvfs@openssh.com",
+  "hardlink@openssh.com",
+  "fsync@openssh.com",
+  "lsetstat@openssh.com",
+  "limits@openssh.com",
+  "expand-path@openssh.com",
+  "copy-data",
+  "home-directory",
+  "users-groups-by-id@openssh.com",
+]);
+
+function versionPacket(reader: Reader): Buffer {
+  const pairs: Buffer[] = [];
+  while (!reader.isAtEnd) {
+    const name = reader.text();
+    const value = reader.string();
+    if (knownExtensions.has(name)) pairs.push(Buffer.from(name), value);
+  }
+  return sftpPacket(sftp.version, 3, ...pairs);
+}
+
+function part(operation: Operation, word: string, paths: readonly string[]): CommandPart {
+  return {
+    operation,
+    words: [word],
+    objects: paths.map(file),
+    unbounded: false,
+    enforcement: "authoritative",
+  };
+}
+
+function sftpCommand(operation: Operation, word: string, paths: readonly string[]): Command {
+  return { protocol: "ssh", text: `${word} ${paths.join(" ")}`, parts: [part(operation, word, paths)] };
+}
+
+const isWriting = (asked: Command) => asked.parts.some(({ operation }) => operation === "write");
+
+function parentOf(path: string): string {
+  const plain = path.replace(/\/+$/, "");
+  const at = plain.lastIndexOf("/");
+  if (at < 0) return ".";
+  return at === 0 ? "/" : plain.slice(0, at);
+}

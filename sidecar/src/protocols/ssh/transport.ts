@@ -1,0 +1,219 @@
+import type { Socket } from "node:net";
+import { GatewayError } from "../../wire/gateway-error.ts";
+import { type LibraryHostKey, type LibraryProtocol, Protocol, sendPacket } from "./library.ts";
+import { made, message } from "./messages.ts";
+
+/** Modern algorithms only; no SHA-1, no CBC. ChaCha20 is left out because ssh2's is WASM that must be loaded first. */
+const ciphers = ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr", "aes128-ctr"];
+const macs = ["hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256"];
+const kex = [
+  "curve25519-sha256",
+  "curve25519-sha256@libssh.org",
+  "ecdh-sha2-nistp256",
+  "ecdh-sha2-nistp384",
+  "ecdh-sha2-nistp521",
+  "diffie-hellman-group16-sha512",
+  "diffie-hellman-group14-sha256",
+];
+const direction = { cipher: ciphers, mac: macs, compress: ["none"], lang: [] };
+
+/** Signatures that are verified, from clients and for hosts. `ssh-rsa` (SHA-1) and DSA are not here. */
+export const signatureAlgorithms = [
+  "ssh-ed25519",
+  "ecdsa-sha2-nistp256",
+  "ecdsa-sha2-nistp384",
+  "ecdsa-sha2-nistp521",
+  "rsa-sha2-512",
+  "rsa-sha2-256",
+] as const;
+
+/** Bytes after which keys are exchanged anew (RFC 4253, section 9). */
+const rekeyBytes = 1024 ** 3;
+/** Bytes that one side may owe the system before the other side is not read any more. */
+const owedBytesMax = 1024 * 1024;
+/** Messages that wait for a key exchange to end. */
+const queuedMessagesMax = 4096;
+
+/** Who takes what arrives; it changes when a login is over. */
+export interface Receiver {
+  /** Every message but those of the transport itself. The buffer is the receiver's to keep. */
+  readonly message: (payload: Buffer) => void;
+  /** Key exchange is done for the first time. */
+  readonly ready?: () => void;
+  /** The connection is over; undefined: the peer ended it. Said once. */
+  readonly ended: (error: Error | undefined) => void;
+}
+
+export interface TransportOptions {
+  readonly socket: Socket;
+  /** Server: our host keys by algorithm. Client: whether the server's key is the expected one, and its algorithms. */
+  readonly role:
+    | { readonly kind: "server"; readonly hostKeys: Readonly<Record<string, LibraryHostKey>> }
+    | {
+        readonly kind: "client";
+        readonly isExpectedKey: (key: Buffer) => boolean;
+        readonly keyAlgorithms: readonly string[];
+      };
+  readonly receiver: Receiver;
+}
+
+/** One encrypted connection: packets in, packets out, keys exchanged anew when it is time. */
+export class Transport {
+  readonly socket: Socket;
+  readonly #protocol: LibraryProtocol;
+  /** Replaced by whoever goes on with the connection. */
+  receiver: Receiver;
+  #isOver = false;
+  #isReady = false;
+  #bytesSinceKeys = 0;
+  /** What the peer said of itself: `SSH-2.0-OpenSSH_9.2`. */
+  peerVersion = "";
+  bytesIn = 0;
+  /** When the peer last sent something, on the monotonic clock. */
+  lastMs = performance.now();
+
+  constructor(options: TransportOptions) {
+    const { socket, role } = options;
+    this.socket = socket;
+    this.receiver = options.receiver;
+    const common = {
+      ident: "Sallyport",
+      onWrite: (packet: Buffer) => void (socket.writable && socket.write(packet)),
+      onError: (error: Error) => this.#over(error),
+      onHeader: ({ identRaw }: { readonly identRaw: string }) => {
+        this.peerVersion = identRaw.slice(0, 255);
+      },
+      messageHandlers: { DISCONNECT: () => this.#over(undefined) },
+    };
+    const offer = (keys: readonly string[]) => ({
+      // The library adds markers of strict key exchange to this very list.
+      kex: [...kex],
+      serverHostKey: keys,
+      cs: direction,
+      sc: direction,
+    });
+    this.#protocol =
+      role.kind === "server"
+        ? new Protocol({
+            ...common,
+            server: true,
+            hostKeys: role.hostKeys,
+            offer: offer(Object.keys(role.hostKeys)),
+          })
+        : new Protocol({ ...common, hostVerifier: role.isExpectedKey, offer: offer(role.keyAlgorithms) });
+    this.#tapInto(this.#protocol, role.kind === "server");
+    socket.on("data", (chunk: Buffer) => this.#read(chunk));
+    socket.on("close", () => this.#over(undefined));
+    socket.on("error", () => this.#over(undefined));
+    this.#protocol.start();
+  }
+
+  /** What signatures of this connection are bound to. */
+  get sessionId(): Buffer {
+    return this.#protocol._kex?.sessionID ?? Buffer.alloc(0);
+  }
+
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  /** True where the other side should not be read until `drain`. */
+  get isFull(): boolean {
+    return (
+      this.socket.writableLength > owedBytesMax || (this.#protocol._queue?.length ?? 0) > queuedMessagesMax
+    );
+  }
+
+  send(payload: Uint8Array): void {
+    if (this.#isOver || !this.socket.writable) return;
+    const { write } = this.#protocol._packetRW;
+    const start = write.allocStart;
+    const packet = write.alloc(payload.length);
+    packet.set(payload, start);
+    sendPacket(this.#protocol, write.finalize(packet));
+    this.#count(payload.length);
+  }
+
+  /** Says why and closes; what was written still arrives. */
+  disconnect(reason: number, text: string): void {
+    if (this.#isOver) return;
+    this.send(made(message.disconnect, reason, text, ""));
+    this.#over(undefined);
+  }
+
+  /** Ends without a word. */
+  destroy(): void {
+    this.#over(undefined);
+    this.socket.destroy();
+  }
+
+  /** The library hands over what it would dispatch itself: everything beyond the transport layer's own messages. */
+  #tapInto(protocol: LibraryProtocol, isServer: boolean): void {
+    const own = protocol._onPayload;
+    protocol._onPayload = (payload) => {
+      const type = payload[0] ?? 0;
+      if (
+        type === message.serviceRequest ||
+        type === message.serviceAccept ||
+        type >= message.userauthRequest
+      ) {
+        if (!this.#isOver) this.receiver.message(Buffer.from(payload));
+        return undefined;
+      }
+      if (type === message.extInfo) return undefined;
+      return own(payload);
+    };
+    const completed = protocol._onHandshakeComplete;
+    protocol._onHandshakeComplete = (...all) => {
+      const wantsExtInfo = isServer && !this.#isReady && protocol._kex?.remoteExtInfoEnabled === true;
+      // The library's own list misses a comma, so that rsa-sha2-512 is no entry of it.
+      if (wantsExtInfo && protocol._kex !== undefined) protocol._kex.remoteExtInfoEnabled = false;
+      completed(...all);
+      this.#bytesSinceKeys = 0;
+      if (wantsExtInfo) this.send(made(message.extInfo, 1, "server-sig-algs", serverSignatureAlgorithms));
+      if (this.#isReady) return;
+      this.#isReady = true;
+      this.receiver.ready?.();
+    };
+  }
+
+  #read(chunk: Buffer): void {
+    if (this.#isOver) return;
+    this.lastMs = performance.now();
+    this.bytesIn += chunk.length;
+    try {
+      this.socket.cork();
+      this.#protocol.parse(chunk, 0, chunk.length);
+      this.#count(chunk.length);
+    } catch (cause) {
+      this.#over(cause instanceof Error ? cause : new Error("protocol violation", { cause }));
+    } finally {
+      this.socket.uncork();
+    }
+  }
+
+  #count(bytes: number): void {
+    this.#bytesSinceKeys += bytes;
+    if (this.#bytesSinceKeys < rekeyBytes || this.#isOver || !this.#isReady) return;
+    this.#bytesSinceKeys = 0;
+    this.#protocol.rekey();
+  }
+
+  #over(error: Error | undefined): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.receiver.ended(error);
+  }
+}
+
+/** Certificates of the same keys, and keys that live in security devices. */
+const serverSignatureAlgorithms = [
+  ...signatureAlgorithms,
+  "sk-ssh-ed25519@openssh.com",
+  "sk-ecdsa-sha2-nistp256@openssh.com",
+].join(",");
+
+/** A failure of the peer's making, for reports. */
+export function violation(cause: unknown): GatewayError {
+  return cause instanceof GatewayError ? cause : new GatewayError("protocolViolation", { cause });
+}
