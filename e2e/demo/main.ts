@@ -7,7 +7,7 @@ import { join, relative } from "node:path";
 import { spawnGateway } from "../targets/gateway.ts";
 import { freePort, startPostgres } from "../targets/postgres.ts";
 import { LocalIssuer } from "../targets/tokens.ts";
-import { demoFolder, people, psqlLine, shopSql, writeConfiguration } from "./setting.ts";
+import { approvers, demoFolder, lead, people, psqlLine, shopSql, writeConfiguration } from "./setting.ts";
 import { runTour } from "./tour.ts";
 
 const tourOnly = process.argv.includes("--tour");
@@ -34,14 +34,15 @@ async function main(): Promise<number> {
   const issuer = new LocalIssuer("sallyport-demo", "sallyport:demo/shop");
   const port = await freePort();
   const configDir = await writeConfiguration(server, issuer, port);
-  const gateway = await spawnGateway({ configDir, stateDir: join(demoFolder, "state"), port });
+  const stateDir = join(demoFolder, "state");
+  const gateway = await spawnGateway({ configDir, stateDir, port, args: ["--approvers", approvers] });
   closers.push(() => gateway.stop());
   const seconds = ((performance.now() - begun) / 1000).toFixed(1);
   console.log(
     `PostgreSQL ${server.version} on port ${server.port}, gateway on port ${gateway.port}, up in ${seconds} s.\n`,
   );
 
-  const tour = runTour({ server, gateway, issuer, configDir });
+  const tour = runTour({ server, gateway, issuer, configDir, stateDir });
   const failed = await Promise.race([tour, interrupted.then(() => undefined)]);
   if (failed === undefined) return 130;
   console.log(
@@ -52,6 +53,9 @@ async function main(): Promise<number> {
 
   console.log("\nTry it yourself (the tokens hold for eight hours; what you do is recorded):\n");
   for (const person of people) console.log(`# ${person.what}\n${psqlLine(person, gateway, issuer)}\n`);
+  console.log("# a change of the schema by the administrator waits until the lead says:");
+  const leadToken = issuer.token({ ...lead, lifetimeSeconds: 8 * 3600 });
+  console.log(`SALLYPORT_TOKEN=${leadToken} npx sallyport approvals --state ${relative(".", stateDir)}\n`);
   const [recordings, key] = [gateway.recordingDir, gateway.publicKeyFile].map((path) => relative(".", path));
   console.log("# then, in this folder:");
   console.log(`npx sallyport sessions ${recordings}`);

@@ -32,6 +32,10 @@ export const admin: Person = {
   user: "adam",
   groups: ["admins"],
 };
+/** May approve, and is let in nowhere. */
+export const lead: Person = { what: "lead: approves", user: "lena", groups: ["leads"] };
+/** The gateway's own word for who may approve. */
+export const approvers = "local:leads";
 export const people: readonly Person[] = [analyst, migrationJob, admin];
 
 /** The shop's tables and rows. */

@@ -7,7 +7,7 @@ import pg from "pg";
 import { type GatewayProcess, sallyportCommand } from "../targets/gateway.ts";
 import type { PostgresServer } from "../targets/postgres.ts";
 import type { LocalIssuer } from "../targets/tokens.ts";
-import { admin, analyst, demoFolder, migrationJob, type Person } from "./setting.ts";
+import { admin, analyst, demoFolder, lead, migrationJob, type Person } from "./setting.ts";
 
 /** What the tour walks through. */
 export interface Scene {
@@ -15,6 +15,7 @@ export interface Scene {
   readonly gateway: GatewayProcess;
   readonly issuer: LocalIssuer;
   readonly configDir: string;
+  readonly stateDir: string;
 }
 
 /** Runs every step, tells what happened, and resolves to how many did not do what they say. */
@@ -123,6 +124,10 @@ const steps: readonly Step[] = [
       }),
   ],
   [
+    "a change of the schema waits in the administrator's own client until a second person approves it",
+    approved,
+  ],
+  [
     "a token that somebody else signed is worth nothing",
     async (scene) => {
       const { LocalIssuer } = await import("../targets/tokens.ts");
@@ -138,6 +143,39 @@ const steps: readonly Step[] = [
   ["the recording plays back what was done, and verifies", replayed],
   ["a recording that somebody changed does not verify", tampered],
 ];
+
+async function approved(scene: Scene): Promise<string> {
+  const sql = "ALTER TABLE customers ADD COLUMN loyalty int";
+  const hasColumn = async () => {
+    const column = "SELECT 1 FROM information_schema.columns WHERE column_name = 'loyalty'";
+    return (await scene.server.query(column)).length > 0;
+  };
+  return as(scene, admin, async (client) => {
+    const notice = new Promise<string>((resolve) =>
+      client.once("notice", ({ message = "" }) => resolve(message)),
+    );
+    const altered = client.query(sql);
+    // Awaited below; whoever denies it meanwhile must not end the demo.
+    altered.catch(() => undefined);
+    const held = await notice;
+    const name = /^held for approval (\S+):/.exec(held)?.[1] ?? "";
+    // As somebody who may approve: it is still the requester's own.
+    const own = { ...admin, groups: ["admins", "leads"] };
+    const refused = await approve(scene, own, name).catch((error: { code: number; stderr: string }) => error);
+    expect("code" in refused && refused.code === 1, "the administrator's own approval is refused");
+    expect(!(await hasColumn()), "the table has not changed");
+    const { stdout } = await approve(scene, lead, name);
+    await altered;
+    expect(await hasColumn(), "the table has changed once it was approved");
+    return `${sql}\nNOTICE: ${held}\nadministrator: ${refused.stderr.trim()}\nlead: ${stdout.trim()}\nALTER TABLE`;
+  });
+}
+
+function approve({ stateDir, issuer }: Scene, person: Person, name: string) {
+  return run(process.execPath, [...sallyportCommand, "approve", name, "--state", stateDir], {
+    env: { PATH: process.env.PATH, SALLYPORT_TOKEN: issuer.token(person) },
+  });
+}
 
 async function psqlReads(scene: Scene): Promise<string> {
   const { gateway, issuer } = scene;

@@ -32,7 +32,7 @@ test("the tour ends by itself, and every step did what it says", async () => {
   const { ended, output } = demo("--tour");
   expect(await ended, output()).toBe(0);
   expect(output()).not.toContain("✗");
-  expect(output().match(/^✓/gm)).toHaveLength(10);
+  expect(output().match(/^✓/gm)).toHaveLength(12);
 }, 90_000);
 
 test("the demo stays up with a psql line for each identity, and Ctrl-C leaves nothing running", async () => {
