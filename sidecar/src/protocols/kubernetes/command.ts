@@ -1,0 +1,169 @@
+/** A request as policy judges it: its operation, its object, and every fact that rules may read. */
+import type { Command, CommandPart, FactValue, ObjectRef, Operation } from "@sallyport/policy";
+import { type PodSecurity, plainPod } from "./facts.ts";
+import { type ApiRequest, isTrue, resourceName } from "./request.ts";
+import { readArgv } from "./shell.ts";
+
+/** What was looked up or read beside the request's target. */
+export interface RequestFacts {
+  readonly security: PodSecurity;
+  /** Labels of the pod that the request is about. */
+  readonly labels: Readonly<Record<string, string>>;
+  /** The port that a tunnel forwards; 0 where it is only being opened. */
+  readonly port: number;
+  /** Of an ephemeral container: the container whose processes it sees. */
+  readonly target: string;
+  /** The `type` of a Secret that is written. */
+  readonly secretType: string;
+}
+
+/** Nothing was looked up. */
+export const noFacts: RequestFacts = { security: plainPod, labels: {}, port: 0, target: "", secretType: "" };
+
+/** What every client asks before anything else, and what an API server tells anybody that it knows. */
+const discovery =
+  /^\/(api|apis|version|healthz|livez|readyz|api\/[a-z0-9]+|apis\/[a-z0-9.-]+(\/[a-z0-9]+)?|openapi\/v[23](\/.*)?|\.well-known\/openid-configuration|openid\/v1\/jwks)?$/;
+
+const selfReviews = new Set([
+  "selfsubjectaccessreviews.authorization.k8s.io",
+  "selfsubjectrulesreviews.authorization.k8s.io",
+  "selfsubjectreviews.authentication.k8s.io",
+]);
+const reviews = new Set([
+  "subjectaccessreviews.authorization.k8s.io",
+  "localsubjectaccessreviews.authorization.k8s.io",
+  "tokenreviews.authentication.k8s.io",
+]);
+const shaping = new Set([
+  "customresourcedefinitions.apiextensions.k8s.io",
+  "apiservices.apiregistration.k8s.io",
+  "namespaces",
+]);
+const shapingGroups = new Set(["admissionregistration.k8s.io"]);
+const privilegeGroups = new Set(["rbac.authorization.k8s.io", "certificates.k8s.io"]);
+const executing = new Set(["exec", "attach", "portforward", "proxy", "ephemeralcontainers"]);
+const reading = new Set(["get", "list", "watch"]);
+/** Kinds of Secret that let whoever holds them act as another. */
+const tokenSecrets = new Set(["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"]);
+
+/** The request as a command; one without parts asks for nothing that a policy could withhold. */
+export function commandOf(request: ApiRequest, facts: RequestFacts = noFacts): Command {
+  const { query } = request;
+  const isExec = request.subresource === "exec";
+  const argv = isExec ? query.getAll("command") : undefined;
+  const shell = readArgv(argv ?? []);
+  const { security } = facts;
+  const all: Record<string, FactValue> = {
+    verb: request.verb,
+    group: request.group,
+    version: request.version,
+    resource: request.resource,
+    subresource: request.subresource,
+    namespace: request.namespace,
+    name: request.name,
+    path: request.path,
+    dryRun: query.getAll("dryRun").includes("All"),
+    container: query.get("container") ?? "",
+    tty: isTrue(query.get("tty")),
+    stdin: isTrue(query.get("stdin")),
+    shell: shell.kind,
+    programs: shell.programs,
+    labels: facts.labels,
+    port: facts.port,
+    target: facts.target,
+    privileged: security.privileged,
+    hostNetwork: security.hostNetwork,
+    hostPID: security.hostPID,
+    hostIPC: security.hostIPC,
+    hostPath: security.hostPath,
+    hostAccess: security.hostAccess,
+    capabilities: security.capabilities,
+    images: security.images,
+    opaque: security.opaque,
+  };
+  const part = partOf(request, facts, shell.kind === "opaque");
+  return {
+    protocol: "kubernetes",
+    text: textOf(request, argv, facts),
+    parts: part === undefined ? [] : [part],
+    ...(argv === undefined ? {} : { argv }),
+    facts: all,
+  };
+}
+
+function partOf(request: ApiRequest, facts: RequestFacts, isOpaque: boolean): CommandPart | undefined {
+  if (!request.isResource) {
+    if (discovery.test(request.path) && request.verb === "get") return undefined;
+    return part("read", request.verb, request.path, { isSecret: true, unbounded: false, isOpaque: false });
+  }
+  const resource = resourceName(request);
+  if (selfReviews.has(resource) && request.verb === "create") return undefined;
+  const { query } = request;
+  const isSelected = query.has("labelSelector") || query.has("fieldSelector");
+  return part(operationOf(request, resource, facts), request.verb, resource, {
+    isSecret: showsSecrets(request),
+    unbounded: request.verb === "deletecollection" && !isSelected,
+    isOpaque,
+  });
+}
+
+function part(
+  operation: Operation,
+  verb: string,
+  name: string,
+  { isSecret, unbounded, isOpaque }: { isSecret: boolean; unbounded: boolean; isOpaque: boolean },
+): CommandPart {
+  const object: ObjectRef = {
+    name: `${verb}:${name}`,
+    kind: "resource",
+    direct: true,
+    ...(isSecret ? { isSecret: true } : {}),
+  };
+  const enforcement = isOpaque ? "heuristic" : "authoritative";
+  return { operation, words: [verb, name], objects: [object], unbounded, enforcement };
+}
+
+function operationOf(request: ApiRequest, resource: string, facts: RequestFacts): Operation {
+  const { group, subresource, verb } = request;
+  if (resource === "nodes/proxy" || resource === "serviceaccounts/token") return "privilege";
+  if (executing.has(subresource)) return "execute";
+  if (reading.has(verb) || (reviews.has(resource) && verb === "create")) return "read";
+  if (privilegeGroups.has(group) || tokenSecrets.has(facts.secretType)) return "privilege";
+  if (shaping.has(request.group === "" ? request.resource : `${request.resource}.${group}`)) return "define";
+  if (shapingGroups.has(group)) return "define";
+  if (request.resource === "nodes" || ["eviction", "binding"].includes(subresource)) return "control";
+  return request.resource === "bindings" ? "control" : "write";
+}
+
+/** Secrets, and what reads the files and the memory of a node. */
+function showsSecrets({ group, resource, subresource }: ApiRequest): boolean {
+  return (
+    (group === "" && resource === "secrets") ||
+    (resource === "nodes" && subresource !== "" && subresource !== "status")
+  );
+}
+
+const queryTextMax = 1_000;
+
+/** A request in a line, for messages, recordings and rules. */
+function textOf(request: ApiRequest, argv: readonly string[] | undefined, facts: RequestFacts): string {
+  if (!request.isResource) return `${request.verb} ${request.path}`;
+  const place = [request.namespace, request.name].filter((part) => part !== "").join("/");
+  const words = [request.verb, resourceName(request), ...(place === "" ? [] : [place])];
+  if (request.subresource === "exec" || request.subresource === "attach") {
+    const container = request.query.get("container");
+    if (container !== null && container !== "") words.push("-c", container);
+    if (isTrue(request.query.get("stdin"))) words.push("-i");
+    if (isTrue(request.query.get("tty"))) words.push("-t");
+    if (argv !== undefined) words.push("--", ...argv.map(quoted));
+    return words.join(" ");
+  }
+  if (request.subresource === "portforward") return [...words, `port ${facts.port}`].join(" ");
+  const query = request.subresource === "proxy" ? "" : request.query.toString();
+  if (request.subresource === "proxy") words.push(request.path.slice(0, queryTextMax));
+  return query === "" ? words.join(" ") : `${words.join(" ")} ?${query.slice(0, queryTextMax)}`;
+}
+
+function quoted(word: string): string {
+  return /^[A-Za-z0-9_./:@%+,=-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}

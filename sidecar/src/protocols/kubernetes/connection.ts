@@ -1,0 +1,152 @@
+/** One client connection: who speaks on it, and the session that policy lets it have. */
+import { createHash, randomBytes } from "node:crypto";
+import type { TLSSocket } from "node:tls";
+import type { Identity } from "@sallyport/policy";
+import { errorTable, GatewayError } from "../../wire/gateway-error.ts";
+import type { HttpHead } from "../../wire/http-server.ts";
+import type { AdmittedSession, EndCode, ProtocolHost, UpstreamAccount } from "../protocol.ts";
+import type { ApiServers } from "./upstream.ts";
+
+/** A session as requests use it. */
+export interface OpenSession {
+  readonly identity: Identity;
+  readonly account: UpstreamAccount;
+  readonly admitted: AdmittedSession;
+  /** What runs in it now: told to end, with the reason, when the session is. */
+  readonly running: Set<(why: string) => void>;
+  /** Notes that the client has sent something. */
+  touch(): void;
+  readonly isOver: boolean;
+}
+
+const sessionsMax = 8;
+
+/** The sessions of one connection: one for each credential that is shown on it. */
+export class ClientConnection {
+  readonly #tls: TLSSocket;
+  readonly #host: ProtocolHost;
+  readonly #servers: ApiServers;
+  readonly #onLoggedIn: () => void;
+  readonly #sessions = new Map<string, Promise<OpenSession>>();
+  readonly address: string;
+
+  constructor(tls: TLSSocket, host: ProtocolHost, servers: ApiServers, onLoggedIn: () => void) {
+    this.#tls = tls;
+    this.#host = host;
+    this.#servers = servers;
+    this.#onLoggedIn = onLoggedIn;
+    this.address = tls.remoteAddress ?? "local";
+  }
+
+  /** The session of whoever sent a request; throws `identityRefused`, `denied` and others. */
+  async session(head: HttpHead): Promise<OpenSession> {
+    const token = bearerOf(head);
+    const key = token === undefined ? "" : createHash("sha256").update(token).digest("hex");
+    const known = this.#sessions.get(key);
+    if (known !== undefined) {
+      const session = await known;
+      if (session.isOver) throw new GatewayError("sessionExpired");
+      // Deadlines are looked at every now and then; a request must not slip through in between.
+      const { expiresAt } = session.identity;
+      if (expiresAt !== undefined && this.#host.clock.nowMs() >= expiresAt * 1000)
+        throw new GatewayError("sessionExpired");
+      return session;
+    }
+    if (this.#sessions.size >= sessionsMax) throw new GatewayError("tooManySessions");
+    const opening = this.#open(head, token);
+    this.#sessions.set(key, opening);
+    opening.catch(() => this.#sessions.delete(key));
+    return opening;
+  }
+
+  /** Ends everything of a connection that is over. */
+  async close(): Promise<void> {
+    const sessions = await Promise.allSettled(this.#sessions.values());
+    for (const session of sessions) {
+      if (session.status === "rejected") continue;
+      for (const end of session.value.running) end("the connection is closed");
+      await session.value.admitted.close("clientClosed").catch(() => undefined);
+    }
+  }
+
+  async #open(head: HttpHead, token: string | undefined): Promise<OpenSession> {
+    const host = this.#host;
+    const claim = { user: "", address: this.address };
+    await host.mayLogIn(claim);
+    const hasCertificate = host.acceptsCertificates && this.#tls.getPeerX509Certificate() !== undefined;
+    if (token === undefined && !hasCertificate)
+      throw new GatewayError("identityRefused", { detail: "no token and no client certificate was given" });
+    const shown = token === undefined ? { certificate: this.#tls } : { token };
+    const identity = await host.authenticate(shown, claim);
+    if ([identity.user, ...identity.groups].some((name) => /^system:/i.test(name)))
+      throw new GatewayError("identityRefused", {
+        detail: "names that begin with system: are not impersonated",
+      });
+    const account = this.#servers.account(identity);
+    const agent = head.headers["user-agent"] ?? "";
+    const admitted = await host.admit(identity, {
+      database: "",
+      account: account.username,
+      applicationName: printableText(agent),
+      clientAddress: this.address,
+    });
+    this.#onLoggedIn();
+    return this.#started(identity, account, admitted);
+  }
+
+  #started(identity: Identity, account: UpstreamAccount, admitted: AdmittedSession): OpenSession {
+    const running = new Set<(why: string) => void>();
+    let lastMs = performance.now();
+    let isOver = false;
+    let why: EndCode = "sessionRevoked";
+    const tls = this.#tls;
+    const link = {
+      // What runs is not idle; sessions of streams say themselves when something was typed.
+      get lastClientMs() {
+        return lastMs;
+      },
+      stop: () => {
+        if (isOver) return;
+        isOver = true;
+        for (const end of running) end(errorTable[why].text);
+        // Streams get a moment to tell their client why; then nothing of the connection is left.
+        setTimeout(() => tls.destroy(), lastWordsMs).unref();
+      },
+    };
+    admitted.attach(link, (kind, code) => {
+      if (kind === "fatal") why = code;
+    });
+    return {
+      identity,
+      account,
+      admitted,
+      running,
+      touch: () => {
+        lastMs = performance.now();
+      },
+      get isOver() {
+        return isOver;
+      },
+    };
+  }
+}
+
+const lastWordsMs = 2_000;
+
+/** A short name for one decision, in messages and recordings alike. */
+export function correlationId(): string {
+  return randomBytes(6).toString("hex");
+}
+
+function bearerOf({ headers }: HttpHead): string | undefined {
+  const match = /^Bearer +([^\s]+)$/i.exec(headers.authorization ?? "");
+  if (match?.[1] !== undefined) return match[1];
+  // A credential of another kind is refused, not passed over: whoever shows it means to be known by it.
+  if (headers.authorization !== undefined)
+    throw new GatewayError("identityRefused", { detail: "send a bearer token" });
+  return undefined;
+}
+
+function printableText(text: string): string {
+  return text.replaceAll(/[^\x20-\x7e]/g, "?").slice(0, 200);
+}

@@ -1,0 +1,88 @@
+/** The way of every request through the guard: judged, recorded, held where a rule wants approval, permitted. */
+import type { Command } from "@sallyport/policy";
+import {
+  type Holdable,
+  type HoldNotice,
+  mustBeDurable,
+  type Permit,
+  type Refusal,
+} from "../../guard/index.ts";
+import type { ProtocolHost } from "../protocol.ts";
+import { correlationId, type OpenSession } from "./connection.ts";
+
+/** What became of a request: it may go on, or what its client is told. */
+export type Judged =
+  | { readonly kind: "permit"; readonly permit: Permit }
+  | { readonly kind: "refused"; readonly refusal: Refusal; readonly id: string };
+
+/** How a request is judged. */
+export interface Asked {
+  readonly session: OpenSession;
+  readonly host: ProtocolHost;
+  readonly command: Command;
+  /** Exactly what goes to the server: what an approval is bound to. */
+  readonly bytes: readonly Uint8Array[];
+  /** The same request with what is looked up as it is now: what was held is judged by that. */
+  readonly again?: () => Promise<Command>;
+  /** A digest of what the text does not show, for recordings. */
+  readonly parameters?: readonly string[];
+  /** Tells the client that it waits. */
+  readonly tell?: (notice: HoldNotice) => void;
+  /** Aborted when the client is gone: what is held then never runs. */
+  readonly closed: AbortSignal;
+  /** A denial that the same client was just given over another protocol; see `denials.ts`. */
+  readonly known?: (refusal: { readonly message: string }) => string | undefined;
+}
+
+/** Judges a request and waits for whatever it must wait for. */
+export async function ask(asked: Asked): Promise<Judged> {
+  const { session, host, command } = asked;
+  const { guard } = session.admitted;
+  const verdict = guard.decide(command);
+  if (verdict.action === "Deny" && !guard.isObserving) {
+    const id = asked.known?.(verdict);
+    if (id !== undefined) {
+      const { message, hint } = verdict;
+      const refusal: Refusal = {
+        kind: "refusal",
+        code: "denied",
+        message,
+        ...(hint === undefined ? {} : { hint }),
+      };
+      return { kind: "refused", refusal, id };
+    }
+  }
+  const record = {
+    text: command.text,
+    verdict,
+    at: host.clock.nowMs(),
+    ...(asked.parameters === undefined ? {} : { parameters: asked.parameters }),
+  };
+  // A guard holds one command at a time; a second one of the same connection is told so at once.
+  const holdable = guard.isHolding ? undefined : holdableOf(asked);
+  const onClosed = () => void guard.cancelHold("clientGone");
+  if (verdict.action === "RequireApproval") asked.closed.addEventListener("abort", onClosed, { once: true });
+  try {
+    const outcome = await guard.request(record, mustBeDurable(command), holdable);
+    if (outcome.kind === "permit") return { kind: "permit", permit: outcome };
+    const id = correlationId();
+    guard.note("refused", { id, code: outcome.code, request: command.text.slice(0, 200) });
+    return { kind: "refused", refusal: outcome, id };
+  } finally {
+    asked.closed.removeEventListener("abort", onClosed);
+  }
+}
+
+function holdableOf({ session, command, bytes, tell, again }: Asked): Holdable {
+  return {
+    command,
+    inTransaction: false,
+    isPointless: false,
+    bytes,
+    explained: "",
+    tell: tell ?? (() => undefined),
+    begun: () => undefined,
+    rejudge: async (approved) =>
+      session.admitted.guard.decide((await again?.()) ?? command, undefined, approved),
+  };
+}

@@ -1,0 +1,337 @@
+/** Requests that are answered with a body: everything but exec, attach and port-forward. */
+import { createHash } from "node:crypto";
+import type { IncomingMessage } from "node:http";
+import { pipeline, type Readable, type Writable } from "node:stream";
+import type { Command } from "@sallyport/policy";
+import type { Permit } from "../../guard/index.ts";
+import { GatewayError } from "../../wire/gateway-error.ts";
+import type { HttpExchange } from "../../wire/http-server.ts";
+import type { ProtocolHost } from "../protocol.ts";
+import { sendStatus, statusOfError, statusOfRefusal } from "./answer.ts";
+import { commandOf, noFacts, type RequestFacts } from "./command.ts";
+import { type ClientConnection, correlationId, type OpenSession } from "./connection.ts";
+import { isRecord, opaquePod, plainPod, securityOf, writtenBy } from "./facts.ts";
+import { clientHeaders, upstreamHeaders } from "./headers.ts";
+import { marksOf } from "./impersonation.ts";
+import { ask } from "./judge.ts";
+import { maskingTransform } from "./masking-answer.ts";
+import { type HiddenFields, hiddenFields, maskableAccept } from "./object-mask.ts";
+import { type ApiRequest, readRequest, resourceName, targetOf } from "./request.ts";
+import { failure } from "./status.ts";
+import { StreamMask, TextPatterns } from "./stream-mask.ts";
+import { type ApiServers, parsed, readAll } from "./upstream.ts";
+
+/** The API server itself takes no more than 3 MiB. */
+const bodyBytesMax = 4 * 1024 * 1024;
+const writing = new Set(["create", "update", "patch"]);
+const streaming = new Set(["exec", "attach", "portforward"]);
+
+/** What serving a request needs. */
+export interface Serving {
+  readonly host: ProtocolHost;
+  readonly servers: ApiServers;
+  readonly connection: ClientConnection;
+}
+
+/** Answers one request; never throws. */
+export async function answerRequest(exchange: HttpExchange, serving: Serving): Promise<void> {
+  let isAnswered = false;
+  try {
+    const session = await serving.connection.session(exchange);
+    const request = readRequest(exchange.method, exchange.url);
+    if ("refused" in request) {
+      isAnswered = true;
+      sendStatus(exchange, failure(400, request.refused));
+      return;
+    }
+    if (streaming.has(request.subresource)) {
+      isAnswered = true;
+      sendStatus(exchange, failure(400, `${request.subresource} needs an upgrade of an HTTP/1.1 connection`));
+      return;
+    }
+    session.touch();
+    exchange.continue();
+    await serve(exchange, serving, session, request, () => {
+      isAnswered = true;
+    });
+  } catch (error) {
+    const id = correlationId();
+    serving.host.report(error, id);
+    if (isAnswered || exchange.closed.aborted) exchange.abort();
+    else sendStatus(exchange, statusOfError(error, id));
+  }
+}
+
+async function serve(
+  exchange: HttpExchange,
+  { host, servers }: Serving,
+  session: OpenSession,
+  request: ApiRequest,
+  answering: () => void,
+): Promise<void> {
+  const { guard } = session.admitted;
+  const isWrite = writing.has(request.verb) && request.subresource !== "proxy";
+  const isRead = exchange.method === "GET" || exchange.method === "HEAD";
+  let body: Buffer | undefined;
+  if (!isRead && request.subresource !== "proxy") {
+    body = await readAll(exchange.body, bodyBytesMax);
+    if (body === undefined) throw new GatewayError("tooLarge", { detail: "the body is larger than 4 MiB" });
+  }
+  const hidden = hiddenFields(guard.masking, request);
+  const facts = isWrite ? factsOfBody(request, exchange, body ?? Buffer.alloc(0)) : noFacts;
+  const command = commandOf(request, facts);
+  const review = selfReview(request, body);
+  const judged = await ask({
+    session,
+    host,
+    command,
+    bytes: [Buffer.from(`${request.method} ${targetOf(request)}`), body ?? Buffer.alloc(0)],
+    ...(body === undefined || body.length === 0 || command.parts[0]?.objects[0]?.isSecret === true
+      ? {}
+      : { parameters: [`sha256:${createHash("sha256").update(body).digest("hex")}`] }),
+    closed: exchange.closed,
+  });
+  if (exchange.closed.aborted) return;
+  answering();
+  if (judged.kind === "refused") {
+    sendStatus(exchange, statusOfRefusal(judged.refusal, request, judged.id));
+    return;
+  }
+  const { permit } = judged;
+  const local =
+    refusedLocally(exchange, request, hidden) ?? denialOfReview(review, guard.isObserving, session);
+  if (local !== undefined) {
+    if ("code" in local && local.kind === "Status") sendStatus(exchange, local as ReturnType<typeof failure>);
+    else sendJson(exchange, local);
+    guard.response(permit.number, { tag: "answered by the gateway", rows: 0, bytes: 0, ms: 0 });
+    return;
+  }
+  await forward(exchange, { host, servers, session, request, permit, hidden, body });
+}
+
+interface Forwarded {
+  readonly host: ProtocolHost;
+  readonly servers: ApiServers;
+  readonly session: OpenSession;
+  readonly request: ApiRequest;
+  readonly permit: Permit;
+  readonly hidden: HiddenFields | undefined;
+  readonly body: Buffer | undefined;
+}
+
+async function forward(exchange: HttpExchange, to: Forwarded): Promise<void> {
+  const { host, servers, session, request, permit, hidden, body } = to;
+  const begun = host.clock.monotonicMs();
+  const { guard } = session.admitted;
+  const ended = new AbortController();
+  const end = () => ended.abort();
+  session.running.add(end);
+  exchange.closed.addEventListener("abort", end, { once: true });
+  let bytes = 0;
+  let tag = "failed";
+  try {
+    const { account, identity, admitted } = session;
+    const headers = {
+      ...upstreamHeaders(exchange.headers, account, identity, marksOf(host, identity, admitted.id)),
+    };
+    if (hidden !== undefined) {
+      headers.accept = maskableAccept(exchange.headers.accept) ?? "application/json";
+      headers["accept-encoding"] = "identity";
+    }
+    const patterns = request.subresource === "log" ? new TextPatterns(guard.masking) : undefined;
+    if (patterns?.isEmpty === false) headers["accept-encoding"] = "identity";
+    if (body !== undefined) headers["content-length"] = String(body.length);
+    const isStreamed = body === undefined && exchange.method !== "GET" && exchange.method !== "HEAD";
+    const response = await servers.of(account).request({
+      method: request.method,
+      path: targetOf(request),
+      headers,
+      signal: ended.signal,
+      ...(body === undefined ? (isStreamed ? { body: exchange.body } : {}) : { body }),
+    });
+    tag = String(response.statusCode);
+    bytes = await answerWith(exchange, response, { request, hidden, patterns, session });
+  } finally {
+    session.running.delete(end);
+    guard.response(permit.number, { tag, rows: 0, bytes, ms: host.clock.monotonicMs() - begun });
+  }
+}
+
+async function answerWith(
+  exchange: HttpExchange,
+  response: IncomingMessage,
+  by: {
+    readonly request: ApiRequest;
+    readonly hidden: HiddenFields | undefined;
+    readonly patterns: TextPatterns | undefined;
+    readonly session: OpenSession;
+  },
+): Promise<number> {
+  const headers = clientHeaders(response.headers);
+  const masks = by.hidden !== undefined || by.patterns?.isEmpty === false;
+  if (masks) {
+    delete headers["content-length"];
+    delete headers.etag;
+    if (response.headers["content-encoding"] !== undefined)
+      throw new GatewayError("upstreamProtocol", {
+        detail: "the answer came in a form that cannot be masked",
+      });
+  }
+  let bytes = 0;
+  response.on("data", (chunk: Buffer) => {
+    bytes += chunk.length;
+    by.session.touch();
+  });
+  response.pause();
+  const isJson = /^application\/json\b/.test(response.headers["content-type"] ?? "");
+  if (by.hidden !== undefined && !isJson && response.statusCode !== 304) {
+    response.destroy();
+    sendStatus(
+      exchange,
+      failure(406, `${resourceName(by.request)} can be shown as JSON only, since parts are masked`),
+    );
+    return 0;
+  }
+  const out = exchange.respond(response.statusCode ?? 502, headers);
+  await new Promise<void>((resolve, reject) => {
+    const done = (error?: Error | null) => (error ? reject(error) : resolve());
+    if (by.hidden !== undefined)
+      pipeline(response, maskingTransform(by.hidden, by.request.verb === "watch"), out, done);
+    else if (by.patterns?.isEmpty === false) maskText(response, out, by.patterns, done);
+    else pipeline(response, out, done);
+  });
+  return bytes;
+}
+
+/** Logs through the same mask as terminals: what is held back is shown 20 ms later at the latest. */
+function maskText(
+  source: Readable,
+  out: Writable,
+  patterns: TextPatterns,
+  done: (error?: Error | null) => void,
+): void {
+  let isOver = false;
+  const mask = new StreamMask(patterns, (bytes) => {
+    if (!isOver && !out.write(bytes)) {
+      source.pause();
+      out.once("drain", () => source.resume());
+    }
+  });
+  const finish = (error?: Error) => {
+    if (isOver) return;
+    if (error === undefined) mask.flush();
+    isOver = true;
+    if (error === undefined) out.end();
+    else out.destroy(error);
+    done(error);
+  };
+  source.on("data", (chunk: Buffer) => mask.push(chunk));
+  source.once("end", () => finish());
+  source.once("error", finish);
+  source.once("close", () => finish(source.readableEnded ? undefined : new Error("the answer was cut")));
+  out.once("close", () => {
+    source.destroy();
+    finish(isOver ? undefined : new Error("the client is gone"));
+  });
+  source.resume();
+}
+
+const jsonTypes =
+  /^application\/(json|json-patch\+json|merge-patch\+json|strategic-merge-patch\+json|apply-patch\+yaml)$/;
+
+/** What rules may know of a body. A body that cannot be read says the worst of itself. */
+function factsOfBody(request: ApiRequest, { headers }: HttpExchange, body: Buffer): RequestFacts {
+  if (body.length === 0) return noFacts;
+  const type = (headers["content-type"] ?? "application/json").split(";")[0]?.trim().toLowerCase() ?? "";
+  const value = jsonTypes.test(type) && headers["content-encoding"] === undefined ? parsed(body) : undefined;
+  const written = type === "application/json-patch+json" ? writtenBy(value) : value;
+  if (written === undefined) return { ...noFacts, security: opaquePod };
+  const holdsPods = !(request.group === "" && ["secrets", "configmaps", "events"].includes(request.resource));
+  const security = holdsPods ? securityOf(written) : plainPod;
+  const secretType =
+    request.group === "" &&
+    request.resource === "secrets" &&
+    isRecord(written) &&
+    typeof written.type === "string"
+      ? written.type
+      : "";
+  return { ...noFacts, security, secretType, target: targetContainer(request, written) };
+}
+
+function targetContainer(request: ApiRequest, written: unknown): string {
+  if (request.subresource !== "ephemeralcontainers") return "";
+  const spec = isRecord(written) && isRecord(written.spec) ? written.spec : {};
+  const list = Array.isArray(spec.ephemeralContainers) ? spec.ephemeralContainers.filter(isRecord) : [];
+  const target = list.at(-1)?.targetContainerName;
+  return typeof target === "string" ? target : "";
+}
+
+/** Who sees a field masked does not write it, and forms that cannot be masked are not shown. */
+function refusedLocally(exchange: HttpExchange, request: ApiRequest, hidden: HiddenFields | undefined) {
+  if (hidden === undefined) return undefined;
+  const what = resourceName(request);
+  if (hidden.deniesWrites && (request.verb === "update" || request.verb === "patch"))
+    return failure(
+      403,
+      `${what} is forbidden: parts of it are masked for you, so that writing it could save the mask`,
+    );
+  if (request.subresource === "proxy" || maskableAccept(exchange.headers.accept) === undefined)
+    return failure(406, `${what} can be shown as JSON only, since parts of it are masked for you`);
+  return undefined;
+}
+
+/** The command that a SelfSubjectAccessReview asks about; undefined where the request is none that can be read. */
+function selfReview(request: ApiRequest, body: Buffer | undefined) {
+  const isReview =
+    request.isResource &&
+    request.verb === "create" &&
+    resourceName(request) === "selfsubjectaccessreviews.authorization.k8s.io";
+  const value = isReview && body !== undefined ? parsed(body) : undefined;
+  const spec = isRecord(value) && isRecord(value.spec) ? value.spec : undefined;
+  if (spec === undefined) return undefined;
+  const text = (from: Readonly<Record<string, unknown>>, key: string) =>
+    typeof from[key] === "string" ? (from[key] as string) : "";
+  const asked = isRecord(spec.resourceAttributes) ? spec.resourceAttributes : undefined;
+  const path = isRecord(spec.nonResourceAttributes) ? spec.nonResourceAttributes : {};
+  const about: ApiRequest = {
+    ...request,
+    query: new URLSearchParams(),
+    isResource: asked !== undefined,
+    path: text(path, "path"),
+    verb: text(asked ?? path, "verb"),
+    group: asked === undefined ? "" : text(asked, "group"),
+    version: asked === undefined ? "" : text(asked, "version"),
+    resource: asked === undefined ? "" : text(asked, "resource"),
+    subresource: asked === undefined ? "" : text(asked, "subresource"),
+    namespace: asked === undefined ? "" : text(asked, "namespace"),
+    name: asked === undefined ? "" : text(asked, "name"),
+  };
+  return { spec, command: commandOf(about) };
+}
+
+/** `kubectl auth can-i` hears of the gateway's policy first; what it allows is for the API server to say. */
+function denialOfReview(
+  review: { readonly spec: unknown; readonly command: Command } | undefined,
+  isObserving: boolean,
+  session: OpenSession,
+): Readonly<Record<string, unknown>> | undefined {
+  if (review === undefined || isObserving) return undefined;
+  const verdict = session.admitted.guard.decide(review.command);
+  if (verdict.action !== "Deny") return undefined;
+  return {
+    kind: "SelfSubjectAccessReview",
+    apiVersion: "authorization.k8s.io/v1",
+    metadata: { creationTimestamp: null },
+    spec: review.spec,
+    status: { allowed: false, denied: true, reason: verdict.message },
+  };
+}
+
+function sendJson(exchange: HttpExchange, value: unknown): void {
+  const body = Buffer.from(JSON.stringify(value));
+  const out = exchange.respond(201, {
+    "content-type": "application/json",
+    "content-length": String(body.length),
+  });
+  out.end(body);
+}

@@ -1,0 +1,262 @@
+/** exec, attach and port-forward over SPDY/3.1: every frame is read, and headers are written anew on both ways. */
+import type { Status } from "../status.ts";
+import { messageMax, type StreamBridge } from "./bridge.ts";
+import { inOrder } from "./pump.ts";
+import {
+  type ControlFrame,
+  controlFrame,
+  type DataSlice,
+  dataFrame,
+  finFlag,
+  frameTypes,
+  HeaderInflater,
+  HeaderStorer,
+  headersAt,
+  readHeaders,
+  SpdyReader,
+} from "./spdy-frames.ts";
+import { FrameError } from "./websocket-frames.ts";
+
+/** Where the bytes of both sides go. */
+export interface SpdyEnds {
+  toClient(pieces: readonly Buffer[]): void;
+  toUpstream(pieces: readonly Buffer[]): void;
+}
+
+/** A stream that the client wants to open. */
+export interface WantedStream {
+  readonly id: number;
+  /** error, data, stdin, stdout, stderr, resize. */
+  readonly type: string;
+  readonly headers: ReadonlyMap<string, string>;
+}
+
+/** Who reads what passes. */
+export interface StreamReader {
+  /** Whether a stream may be opened; a text: what the client is told instead. */
+  opening(wanted: WantedStream): Promise<string | undefined>;
+  fromClient(type: string, id: number, bytes: Buffer): Promise<void> | undefined;
+  /** Bytes of the server's: a command's reader shows them itself, later; undefined: they pass as they are. */
+  fromServer(
+    type: string,
+    id: number,
+    bytes: Buffer,
+  ): { readonly waits: Promise<void> | undefined } | undefined;
+  /** The server has ended its half of a stream: what is held back of it is shown first. */
+  serverEnded(type: string, id: number): Promise<void> | undefined;
+  /** What the server says at the end of an error stream. */
+  status(message: Buffer): Promise<void> | undefined;
+  closed(id: number): void;
+}
+
+const streamsMax = 4_096;
+const emptyHeaders = Buffer.alloc(4);
+
+export class SpdyBridge implements StreamBridge {
+  readonly #ends: SpdyEnds;
+  readonly #reader: StreamReader;
+  readonly #isJsonStatus: boolean;
+  readonly #onEnd: (why?: string) => void;
+  readonly #up = { frames: new SpdyReader(), inflate: new HeaderInflater(), store: new HeaderStorer() };
+  readonly #down = { frames: new SpdyReader(), inflate: new HeaderInflater(), store: new HeaderStorer() };
+  readonly #types = new Map<number, string>();
+  /** Streams that only the client believes in. */
+  readonly #refused = new Set<number>();
+  readonly #halves = new Map<number, number>();
+  readonly #errors = new Map<number, Buffer[]>();
+  #isCut = false;
+
+  /** `isJsonStatus`: the error stream holds a Status, as from v4.channel.k8s.io on; before it is a text. */
+  constructor(ends: SpdyEnds, reader: StreamReader, isJsonStatus: boolean, onEnd: (why?: string) => void) {
+    this.#ends = ends;
+    this.#reader = reader;
+    this.#isJsonStatus = isJsonStatus;
+    this.#onEnd = onEnd;
+  }
+
+  fromClient(chunk: Buffer): Promise<void> | undefined {
+    return inOrder(this.#up.frames.read(chunk), (item) =>
+      item.kind === "data" ? this.#clientData(item) : this.#clientControl(item),
+    );
+  }
+
+  fromUpstream(chunk: Buffer): Promise<void> | undefined {
+    return inOrder(this.#down.frames.read(chunk), (item) =>
+      item.kind === "data" ? this.#serverData(item) : this.#serverControl(item),
+    );
+  }
+
+  upstreamEnded(): Promise<void> | undefined {
+    return inOrder([...this.#types].values(), ([id, type]) => this.#reader.serverEnded(type, id));
+  }
+
+  /** Output that may be shown now. */
+  show(type: string, bytes: Buffer): void {
+    if (this.#isCut) return;
+    const id = this.#idOf(type);
+    if (id !== undefined) this.#ends.toClient(dataFrame(id, bytes, false));
+  }
+
+  cut(status: Status): void {
+    if (this.#isCut) return;
+    void this.upstreamEnded();
+    this.#isCut = true;
+    const text = this.#isJsonStatus ? JSON.stringify(status) : status.message;
+    for (const [id, type] of this.#types) {
+      const bytes = type === "error" ? Buffer.from(text) : Buffer.alloc(0);
+      this.#ends.toClient(dataFrame(id, bytes, true));
+    }
+    this.#ends.toClient(controlFrame(frameTypes.goAway, 0, Buffer.alloc(8)));
+  }
+
+  close(why?: string): void {
+    this.#up.inflate.close();
+    this.#down.inflate.close();
+    for (const id of this.#types.keys()) this.#reader.closed(id);
+    this.#types.clear();
+    this.#onEnd(why);
+  }
+
+  #clientControl(frame: ControlFrame): Promise<void> | undefined {
+    const at = headersAt(frame.type);
+    if (at !== undefined) return this.#clientHeaders(frame, at);
+    const stream = frame.body.length >= 4 ? frame.body.readUInt32BE(0) & 0x7fff_ffff : 0;
+    if (frame.type === frameTypes.rstStream) {
+      if (this.#refused.delete(stream)) return undefined;
+      this.#forget(stream);
+    }
+    this.#ends.toUpstream(controlFrame(frame.type, frame.flags, frame.body));
+    return undefined;
+  }
+
+  async #clientHeaders(frame: ControlFrame, at: number): Promise<void> {
+    if (frame.body.length < at) throw new FrameError("a frame is too short");
+    const plain = await this.#up.inflate.read(frame.body.subarray(at));
+    const id = frame.body.readUInt32BE(0) & 0x7fff_ffff;
+    if (frame.type === frameTypes.synStream) {
+      if (this.#types.has(id) || this.#refused.has(id)) throw new FrameError("a stream is opened twice");
+      if (this.#types.size + this.#refused.size >= streamsMax) throw new FrameError("too many streams");
+      const headers = readHeaders(plain);
+      const type = headers.get("streamtype") ?? "";
+      const refusal = await this.#reader.opening({ id, type, headers });
+      if (refusal !== undefined) {
+        this.#refuse(id, type, refusal);
+        return;
+      }
+      this.#types.set(id, type);
+      if ((frame.flags & finFlag) !== 0) this.#half(id);
+    } else if (this.#refused.has(id)) return;
+    const body = Buffer.concat([frame.body.subarray(0, at), this.#up.store.write(plain)]);
+    this.#ends.toUpstream(controlFrame(frame.type, frame.flags, body));
+  }
+
+  /** The client gets the stream that it wants, and on it nothing but why. */
+  #refuse(id: number, type: string, refusal: string): void {
+    this.#refused.add(id);
+    const stream = Buffer.alloc(4);
+    stream.writeUInt32BE(id);
+    const reply = Buffer.concat([stream, this.#down.store.write(emptyHeaders)]);
+    this.#ends.toClient(controlFrame(frameTypes.synReply, 0, reply));
+    this.#ends.toClient(dataFrame(id, Buffer.from(type === "error" ? refusal : ""), true));
+  }
+
+  #clientData({ stream, bytes, isFin }: DataSlice): Promise<void> | undefined {
+    if (this.#refused.has(stream)) {
+      if (isFin) this.#refused.delete(stream);
+      return undefined;
+    }
+    const type = this.#types.get(stream);
+    // A stream that is over on both sides may still get what was on its way.
+    if (type === undefined) return undefined;
+    const send = () => {
+      this.#ends.toUpstream(dataFrame(stream, bytes, isFin));
+      if (isFin) this.#half(stream);
+    };
+    const waits = this.#reader.fromClient(type, stream, bytes);
+    if (waits !== undefined) return waits.then(send);
+    send();
+    return undefined;
+  }
+
+  #serverControl(frame: ControlFrame): Promise<void> | undefined {
+    if (this.#isCut) return undefined;
+    const at = headersAt(frame.type);
+    if (at !== undefined) return this.#serverHeaders(frame, at);
+    if (frame.type === frameTypes.rstStream && frame.body.length >= 4) {
+      this.#forget(frame.body.readUInt32BE(0) & 0x7fff_ffff);
+    }
+    const waits = frame.type === frameTypes.goAway ? this.upstreamEnded() : undefined;
+    const pass = () => this.#ends.toClient(controlFrame(frame.type, frame.flags, frame.body));
+    if (waits !== undefined) return waits.then(pass);
+    pass();
+    return undefined;
+  }
+
+  async #serverHeaders(frame: ControlFrame, at: number): Promise<void> {
+    if (frame.body.length < at) throw new FrameError("a frame is too short");
+    const plain = await this.#down.inflate.read(frame.body.subarray(at));
+    const body = Buffer.concat([frame.body.subarray(0, at), this.#down.store.write(plain)]);
+    this.#ends.toClient(controlFrame(frame.type, frame.flags, body));
+  }
+
+  #serverData({ stream, bytes, isFin }: DataSlice): Promise<void> | undefined {
+    const type = this.#types.get(stream);
+    if (this.#isCut || type === undefined) return undefined;
+    if (type === "error") return this.#errorData(stream, bytes, isFin);
+    const read = bytes.length === 0 ? undefined : this.#reader.fromServer(type, stream, bytes);
+    if (read === undefined) {
+      if (isFin) return this.#finish(stream, type, bytes);
+      this.#ends.toClient(dataFrame(stream, bytes, false));
+      return undefined;
+    }
+    if (!isFin) return read.waits;
+    return (read.waits ?? Promise.resolve()).then(() => this.#finish(stream, type, Buffer.alloc(0)));
+  }
+
+  #finish(stream: number, type: string, bytes: Buffer): Promise<void> | undefined {
+    const end = () => {
+      this.#ends.toClient(dataFrame(stream, bytes, true));
+      this.#half(stream);
+    };
+    const waits = this.#reader.serverEnded(type, stream);
+    if (waits !== undefined) return waits.then(end);
+    end();
+    return undefined;
+  }
+
+  #errorData(stream: number, bytes: Buffer, isFin: boolean): Promise<void> | undefined {
+    const parts = this.#errors.get(stream) ?? [];
+    this.#errors.set(stream, parts);
+    parts.push(Buffer.from(bytes));
+    if (parts.reduce((sum, part) => sum + part.length, 0) > messageMax)
+      throw new FrameError("a status is too long");
+    // It passes as it comes, and is read once more once it is whole.
+    const pass = () => {
+      this.#ends.toClient(dataFrame(stream, bytes, isFin));
+      if (isFin) this.#half(stream);
+    };
+    const waits = this.#reader.status(Buffer.concat(parts));
+    if (isFin) this.#errors.delete(stream);
+    if (waits !== undefined) return waits.then(pass);
+    pass();
+    return undefined;
+  }
+
+  #half(stream: number): void {
+    const halves = (this.#halves.get(stream) ?? 0) + 1;
+    this.#halves.set(stream, halves);
+    if (halves >= 2) this.#forget(stream);
+  }
+
+  #forget(stream: number): void {
+    if (!this.#types.delete(stream)) return;
+    this.#halves.delete(stream);
+    this.#errors.delete(stream);
+    this.#reader.closed(stream);
+  }
+
+  #idOf(type: string): number | undefined {
+    for (const [id, each] of this.#types) if (each === type) return id;
+    return undefined;
+  }
+}

@@ -1,0 +1,135 @@
+/** What one exec or attach shows and is given: recorded as it passes, masked before, and summed up at its end. */
+import { createHash } from "node:crypto";
+import type { SessionGuard } from "../../../guard/index.ts";
+import { isRecord } from "../facts.ts";
+import { StreamMask, type TextPatterns } from "../stream-mask.ts";
+import { parsed } from "../upstream.ts";
+import type { CopyReader } from "./copy.ts";
+
+/** Whose output it is. */
+export type OutputStream = "stdout" | "stderr";
+
+const marks = { stdout: "o", stderr: "e" } as const;
+
+/** Records and masks the streams of one command. */
+export class Terminal {
+  readonly #guard: SessionGuard;
+  readonly #number: number;
+  readonly #recordsInput: boolean;
+  readonly #listing: CopyReader | undefined;
+  readonly #masks: Readonly<Record<OutputStream, StreamMask>>;
+  readonly #digests = {
+    stdin: createHash("sha256"),
+    stdout: createHash("sha256"),
+    stderr: createHash("sha256"),
+  };
+  readonly counts = { stdin: 0, stdout: 0, stderr: 0 };
+  #waiting: Promise<void> | undefined;
+  #exit: string | undefined;
+  #isEnded = false;
+
+  constructor(
+    guard: SessionGuard,
+    number: number,
+    options: {
+      readonly recordsInput: boolean;
+      readonly patterns: TextPatterns;
+      /** Lists the files where the command copies some. */
+      readonly listing: CopyReader | undefined;
+    },
+    show: (stream: OutputStream, bytes: Buffer) => void,
+  ) {
+    this.#guard = guard;
+    this.#number = number;
+    this.#recordsInput = options.recordsInput;
+    this.#listing = options.listing;
+    const masked = (stream: OutputStream) =>
+      new StreamMask(options.patterns, (bytes) => this.#shown(stream, bytes, show));
+    this.#masks = { stdout: masked("stdout"), stderr: masked("stderr") };
+  }
+
+  /** Bytes that the command is given. */
+  input(bytes: Buffer): Promise<void> | undefined {
+    this.counts.stdin += bytes.length;
+    this.#digests.stdin.update(bytes);
+    if (this.#listing?.direction === "in") this.#listing.push(bytes);
+    return this.#recordsInput ? this.#guard.stream(this.#number, "i", bytes) : undefined;
+  }
+
+  /** Bytes that the command prints; a promise: read no more before it resolves. */
+  output(stream: OutputStream, bytes: Buffer): Promise<void> | undefined {
+    this.#masks[stream].push(bytes);
+    return this.#waiting;
+  }
+
+  resized(payload: Buffer): void {
+    const size = parsed(payload);
+    if (!isRecord(size)) return;
+    const { Width: width, Height: height } = size;
+    if (typeof width !== "number" || typeof height !== "number") return;
+    this.#guard.note("resize", { command: this.#number, width, height });
+  }
+
+  /** The status with which the command ended. */
+  ended(payload: Buffer): Promise<void> | undefined {
+    this.#exit ??= exitOf(parsed(payload));
+    return this.flush();
+  }
+
+  /** Shows what is held back; a promise: it waits for its record. */
+  flush(): Promise<void> | undefined {
+    this.#masks.stdout.flush();
+    this.#masks.stderr.flush();
+    return this.#waiting;
+  }
+
+  /** Says in the recording how it ended; once. */
+  close(ms: number, why?: string): void {
+    if (this.#isEnded) return;
+    this.flush();
+    this.#isEnded = true;
+    const { stdin, stdout, stderr } = this.counts;
+    this.#guard.note("streams", {
+      command: this.#number,
+      stdin,
+      stdoutSha256: this.#digests.stdout.digest("hex"),
+      stdout,
+      stderr,
+      stdinSha256: this.#digests.stdin.digest("hex"),
+      stderrSha256: this.#digests.stderr.digest("hex"),
+    });
+    const tag = why ?? this.#exit ?? "ended";
+    this.#guard.response(this.#number, { tag, rows: 0, bytes: stdin + stdout + stderr, ms });
+  }
+
+  #shown(stream: OutputStream, bytes: Buffer, show: (stream: OutputStream, bytes: Buffer) => void): void {
+    this.counts[stream] += bytes.length;
+    this.#digests[stream].update(bytes);
+    if (stream === "stdout" && this.#listing?.direction === "out") this.#listing.push(bytes);
+    const recorded = this.#guard.stream(this.#number, marks[stream], bytes);
+    if (recorded === undefined && this.#waiting === undefined) {
+      show(stream, bytes);
+      return;
+    }
+    // Recorded first, then shown, in order.
+    const before = this.#waiting ?? Promise.resolve();
+    const waiting: Promise<void> = before
+      .then(() => recorded)
+      .then(() => {
+        show(stream, bytes);
+        if (this.#waiting === waiting) this.#waiting = undefined;
+      });
+    // A failure stays, and ends the stream at whatever passes next.
+    waiting.catch(() => undefined);
+    this.#waiting = waiting;
+  }
+}
+
+function exitOf(status: unknown): string | undefined {
+  if (!isRecord(status)) return undefined;
+  if (status.status === "Success") return "exit 0";
+  const causes =
+    isRecord(status.details) && Array.isArray(status.details.causes) ? status.details.causes : [];
+  const code = causes.filter(isRecord).find(({ reason }) => reason === "ExitCode")?.message;
+  return typeof code === "string" && /^\d{1,3}$/.test(code) ? `exit ${code}` : "failed";
+}

@@ -1,0 +1,102 @@
+/** The API server behind the gateway: one set of connections an account, and what the gateway itself looks up. */
+import { createHash } from "node:crypto";
+import type { IncomingMessage } from "node:http";
+import type { Readable } from "node:stream";
+import type { Identity } from "@sallyport/policy";
+import { GatewayError } from "../../wire/gateway-error.ts";
+import { HttpUpstream } from "../../wire/http-upstream.ts";
+import type { ProtocolHost, UpstreamAccount } from "../protocol.ts";
+import { isRecord } from "./facts.ts";
+
+const lookupMs = 5_000;
+const lookupBytesMax = 2 * 1024 * 1024;
+const upstreamsMax = 16;
+
+/** What the API server says of a pod; `missing` with its own words where there is none. */
+export type PodLookup =
+  | { readonly kind: "found"; readonly labels: Readonly<Record<string, string>>; readonly spec: unknown }
+  | { readonly kind: "missing"; readonly body: Buffer };
+
+/** All connections of a resource to its API server. */
+export class ApiServers {
+  readonly #host: ProtocolHost;
+  readonly #upstreams = new Map<string, HttpUpstream>();
+
+  constructor(host: ProtocolHost) {
+    this.#host = host;
+  }
+
+  /** The connections that an account uses; others once its secret or the target has changed. */
+  of(account: UpstreamAccount): HttpUpstream {
+    const target = this.#host.target(account);
+    const key = createHash("sha256").update(JSON.stringify(target)).digest("hex");
+    const known = this.#upstreams.get(key);
+    if (known !== undefined) return known;
+    for (const [old, upstream] of this.#upstreams) {
+      if (this.#upstreams.size < upstreamsMax) break;
+      this.#upstreams.delete(old);
+      upstream.close();
+    }
+    const made = new HttpUpstream(target, this.#host.limits.upstreamLoginMs);
+    this.#upstreams.set(key, made);
+    return made;
+  }
+
+  /** The account that serves an identity: with one that serves it, nobody needs to name it. */
+  account(identity: Identity): UpstreamAccount {
+    const { credential } = this.#host.options;
+    return this.#host.account(identity, typeof credential === "string" ? credential : identity.user);
+  }
+
+  /** Looks a pod up with the gateway's own rights: what it is decides what may be done with it. */
+  async pod(account: UpstreamAccount, namespace: string, name: string): Promise<PodLookup> {
+    const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(name)}`;
+    const headers = {
+      accept: "application/json",
+      ...(account.password === undefined ? {} : { authorization: `Bearer ${account.password.trim()}` }),
+    };
+    const signal = AbortSignal.timeout(lookupMs);
+    const response = await this.of(account).request({ method: "GET", path, headers, signal });
+    const body = await readAll(response, lookupBytesMax);
+    if (response.statusCode === 404) return { kind: "missing", body: body ?? Buffer.alloc(0) };
+    const pod: unknown = response.statusCode === 200 && body !== undefined ? parsed(body) : undefined;
+    if (!isRecord(pod) || !isRecord(pod.metadata)) {
+      const cause = new Error(`the pod could not be looked up: status ${response.statusCode}`);
+      throw new GatewayError("catalogUnavailable", { detail: "the pod could not be looked up", cause });
+    }
+    return { kind: "found", labels: textMembers(pod.metadata.labels), spec: pod.spec };
+  }
+}
+
+/** Reads a stream whole; undefined where it is longer than `max`. */
+export async function readAll(stream: Readable | IncomingMessage, max: number): Promise<Buffer | undefined> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    length += chunk.length;
+    if (length > max) {
+      stream.destroy();
+      return undefined;
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+/** JSON as a value; undefined where it is none. */
+export function parsed(body: Buffer): unknown {
+  try {
+    return JSON.parse(body.toString("utf8"));
+  } catch {
+    // Not JSON: the caller treats it as what it cannot read.
+    return undefined;
+  }
+}
+
+function textMembers(value: unknown): Readonly<Record<string, string>> {
+  if (!isRecord(value)) return {};
+  const texts = Object.entries(value).filter(
+    (entry): entry is [string, string] => typeof entry[1] === "string",
+  );
+  return Object.fromEntries(texts);
+}
