@@ -16,9 +16,11 @@ export interface NativeHandle {
   reading: boolean;
 }
 
-/** Stands for one write while the system has not taken all of it; keeps the bytes alive. */
+/** Stands for one write while the system has not taken all of it. */
 export interface WriteRequest {
   oncomplete: (this: WriteRequest, status: number) => void;
+  /** The bytes of a write that lasts: the system reads them later, and the handle does not keep them in memory. */
+  buffer?: Uint8Array;
 }
 
 interface StreamBinding {

@@ -2,6 +2,8 @@ import "reflect-metadata";
 import { webcrypto } from "node:crypto";
 import { connect, createServer, type Socket } from "node:net";
 import { createSecureContext, connect as secure, TLSSocket } from "node:tls";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import * as x509 from "@peculiar/x509";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { nativeHandle } from "./native-stream.ts";
@@ -11,6 +13,15 @@ const open: Socket[] = [];
 afterEach(() => {
   for (const socket of open.splice(0)) socket.destroy();
 });
+
+/** A collection as V8 may make it at any time. */
+function collectGarbage(): void {
+  setFlagsFromString("--expose-gc");
+  const gc: unknown = runInNewContext("globalThis.gc");
+  setFlagsFromString("--no-expose-gc");
+  if (typeof gc !== "function") throw new Error("V8 gives no gc");
+  gc();
+}
 
 interface Pair {
   readonly near: Socket;
@@ -124,6 +135,29 @@ describe.each([
     near.end("last");
     await new Promise((resolve) => far.once("end", resolve));
     expect(Buffer.concat(received).equals(Buffer.concat([sent, Buffer.from("last")]))).toBe(true);
+  });
+
+  it("writes what it was given, though nobody else holds it and the other side takes it late", async () => {
+    const { near, far } = await connected();
+    const { end } = listening(endOf(near));
+    const size = 256 * 1024;
+    const count = 64;
+    for (let at = 0; at < count; at++) end.write(Buffer.alloc(size, at));
+    collectGarbage();
+    // Memory that was given back is used again.
+    const others = Array.from({ length: count }, () => Buffer.alloc(size, 0xff));
+    const received: Buffer[] = [];
+    let length = 0;
+    far.on("data", (chunk: Buffer) => {
+      received.push(chunk);
+      length += chunk.length;
+    });
+    await vi.waitFor(() => expect(length).toBe(count * size), { timeout: 20_000 });
+    const all = Buffer.concat(received);
+    const changed = Array.from({ length: count }, (_, at) => at).filter(
+      (at) => !all.subarray(at * size, (at + 1) * size).every((byte) => byte === at),
+    );
+    expect([changed, others.length]).toEqual([[], count]);
   });
 
   it("gives nothing while it is paused, stops the other side, and loses nothing", async () => {

@@ -132,6 +132,7 @@ class NativeEnd extends ListeningEnd implements SocketEnd {
     }
     if (!isWriteLasting()) return true;
     this.request = undefined;
+    request.buffer = bytes;
     return this.lasting(request, bytes.length);
   }
 
