@@ -198,6 +198,7 @@ function functionReach(
       flows.push(builtinReach(call.name));
       continue;
     }
+    if (info.language === "c" && readsAnything.test(info.name)) flows.push(exactly(anyColumn));
     for (const part of functionParts(names, info)) {
       // What is assembled at run time may read anything; compiled code is the administrator's own.
       if (part.enforcement === "heuristic" && info.language !== "c") flows.push(exactly(anyColumn));
@@ -211,6 +212,10 @@ function functionReach(
   }
   return derivedFrom(flows);
 }
+
+/** Functions of known extensions that run a text, ask another server, or show pages of tables and other people's statements. */
+const readsAnything =
+  /^(dblink|crosstab|connectby$|xpath_table$|get_raw_page|heap_page_item|tuple_data_split$|\w+_page_items|gin_leafpage_items|pg_stat_(statements|monitor)$|plv8_|postgres_fdw_|pg_file_|pg_logdir_ls)/;
 
 /** Functions of pg_catalog that run a text, read a table by its name, files, or what replication decodes. */
 function builtinReach(name: string): Flow {
@@ -238,6 +243,13 @@ const harmless = new Set(
 /** Statements that do not tell of its values unless they name a masked column. */
 const harmlessUnlessNamed = new Set(["CreateStmt", "IndexStmt", "AlterTableStmt"]);
 
+/** What opens a way over another server, which may be this one: names there have no masks. */
+const elsewhere = new Set(
+  `CreateForeignServerStmt AlterForeignServerStmt CreateUserMappingStmt AlterUserMappingStmt
+  CreateForeignTableStmt ImportForeignSchemaStmt CreateSubscriptionStmt AlterSubscriptionStmt CreateExtensionStmt
+  CreateFdwStmt AlterFdwStmt`.split(/\s+/),
+);
+
 /** Kinds of ALTER TABLE that leave masks where they are. */
 const harmlessAlterations = new Set(
   `AT_AddColumn AT_DropColumn AT_ColumnDefault AT_SetNotNull AT_DropNotNull AT_SetStatistics AT_SetStorage
@@ -250,6 +262,7 @@ const harmlessAlterations = new Set(
 function definition(trace: Trace, { tag, node, parts }: Definition): void {
   if (harmless.has(tag)) return;
   const where = parts[0]?.words[0] ?? tag;
+  if (elsewhere.has(tag)) trace.find("define", exactly(anyColumn), where);
   for (const name of relationsOf(parts)) {
     const relation = relationNamed(trace.names, name);
     const columns = relation === undefined ? undefined : trace.masked.of(relation, trace.names);

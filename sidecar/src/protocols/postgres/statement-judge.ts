@@ -282,6 +282,8 @@ export interface StatementMasks {
   readonly decision: MaskDecision;
   /** DECLARE: the cursor that the decision is for. */
   readonly declares?: string;
+  /** How many columns the text says that the rows have; absent: it does not matter. */
+  readonly width?: number;
   /** True where that cursor may outlive its transaction. */
   readonly isHeld?: boolean;
   /** FETCH: the cursor whose decision holds for the rows. */
@@ -295,6 +297,8 @@ interface Hidden extends Pick<Judged, "masks" | "hidesErrors" | "hidesLiterals">
 }
 
 const plain: MaskDecision = { kind: "plain" };
+/** Statements whose rows are the server's own words, and never values of a table. */
+const widthless: ReadonlySet<string> = new Set(["EXPLAIN", "SHOW"]);
 const unmasked: Hidden = { masks: undefined, hidesErrors: false, hidesLiterals: false, denied: undefined };
 
 /** What the session's masks make of a text, statement by statement. */
@@ -303,7 +307,7 @@ function hiddenBy(masking: SessionMasking, statements: readonly StatementAnalysi
   let isWatched = masking.patterns.length > 0;
   let hidesErrors = false;
   let hidesLiterals = false;
-  const masks = statements.map(({ text, lineage, copyOut, effects, parts }): StatementMasks => {
+  const masks = statements.map(({ text, tag, lineage, copyOut, effects, parts }): StatementMasks => {
     const decision = lineage === undefined ? plain : masking.decide(lineage);
     if (decision.kind === "deny") denied ??= decision;
     else if (copyOut?.isUtf8 === false) denied ??= otherEncoding(decision, masking);
@@ -312,11 +316,17 @@ function hiddenBy(masking: SessionMasking, statements: readonly StatementAnalysi
     // Checks that were put off until now fail now, with the values of statements before.
     const runsDeferred =
       effects.some((effect) => effect.kind === "transaction" && effect.action === "commit") ||
-      parts.some(({ words }) => words.some((word) => word.includes("CONSTRAINTS")));
+      parts.some(({ words }) => words.some((word) => /CONSTRAINTS|TRANSACTION/.test(word)));
     hidesErrors ||= lineage?.touches === true || fetches !== undefined || runsDeferred;
     hidesLiterals ||= (lineage?.findings.length ?? 0) > 0;
     return {
       decision,
+      ...(lineage?.touches === true &&
+      lineage.rows.open === undefined &&
+      !widthless.has(tag) &&
+      fetches === undefined
+        ? { width: lineage.rows.columns.length }
+        : {}),
       ...(declares === undefined ? {} : { declares, isHeld: /\bhold\b/i.test(text) }),
       ...(fetches === undefined ? {} : { fetches }),
       ...(copyOut === undefined ? {} : { copyOut }),

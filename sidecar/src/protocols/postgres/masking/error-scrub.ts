@@ -4,10 +4,14 @@
  */
 import { frame, readErrorFields } from "../frames.ts";
 
-/** Classes whose words name objects and states alone, as long as no code of a function has raised them. */
-const plainClasses: ReadonlySet<string> = new Set(
-  "00 03 08 0A 24 25 26 2B 2D 34 3B 3D 3F 40 42 53 54 55 57 58".split(" "),
-);
+/** Classes whose words tell of states alone, as long as no code of a function has raised them. */
+const stateClasses: ReadonlySet<string> = new Set("00 03 08 25 40 53 54 57".split(" "));
+
+/**
+ * Classes whose words name objects: of the statement's text where its analysis has raised them, which the position tells.
+ * While it runs, a value may be taken for a name: `ssn::regclass`.
+ */
+const nameClasses: ReadonlySet<string> = new Set("0A 42".split(" "));
 
 /** Fields that say nothing of values: severity, SQLSTATE, position, names, and where in the server's source it was raised. */
 const kept: readonly string[] = ["S", "V", "C", "P", "s", "t", "c", "d", "n", "F", "L", "R"];
@@ -35,12 +39,12 @@ export function scrubbed(message: Buffer): Buffer {
   const sqlstate = fields.get("C") ?? "XX000";
   const isNotice = message[0] === 0x4e;
   const isRaised = fields.has("W") || fields.has("q");
-  const isPlain = !isNotice && !isRaised && plainClasses.has(sqlstate.slice(0, 2));
+  const level = sqlstate.slice(0, 2);
+  const isNamed = fields.has("P") && nameClasses.has(level);
+  const isPlain = !isNotice && !isRaised && (isNamed || stateClasses.has(level) || sqlstate === "55P03");
   const name = fields.get("n");
   const general =
-    words.get(sqlstate) ??
-    words.get(sqlstate.slice(0, 2)) ??
-    (isNotice ? "a notice" : "the statement has failed");
+    words.get(sqlstate) ?? words.get(level) ?? (isNotice ? "a notice" : "the statement has failed");
   const text = `${general}${name === undefined ? "" : ` "${name}"`} (details are hidden: masked columns take part)`;
   const parts = kept.flatMap((letter) => {
     const value = fields.get(letter);

@@ -59,13 +59,14 @@ export class SessionMasks {
 
   /** What hides the rows of a result with these columns. */
   rows(columns: readonly DescribedColumn[], masks: StatementMasks | undefined): RowMask {
-    return new RowMask(columns, this.#decision(masks), this.#current());
+    const context = this.#current();
+    return new RowMask(columns, this.#decision(masks, columns.length), context);
   }
 
   /** What hides the data of a COPY that has so many columns; undefined: it may pass as it is. */
   copy(count: number, isBinary: boolean, masks: StatementMasks | undefined): CopyMask | undefined {
     const context = this.#current();
-    const decision = this.#decision(masks);
+    const decision = this.#decision(masks, count);
     if (decision.kind !== "mask" && context.patterns.isEmpty) return undefined;
     const options = masks?.copyOut;
     if (options === undefined || (options.kind === "binary") !== isBinary || !options.isUtf8) {
@@ -81,6 +82,7 @@ export class SessionMasks {
 
   /** A cursor was declared; its rows are hidden by that decision. */
   declared(name: string, decision: MaskDecision, isHeld: boolean): void {
+    this.#current();
     // Beyond the bound a cursor is one that nobody knows: everything of it is hidden.
     if (this.#cursors.size < cursorsMax || this.#cursors.has(name))
       this.#cursors.set(name, { decision, isHeld });
@@ -92,8 +94,10 @@ export class SessionMasks {
     for (const [name, { isHeld }] of this.#cursors) if (!isHeld) this.#cursors.delete(name);
   }
 
-  #decision(masks: StatementMasks | undefined): MaskDecision {
+  #decision(masks: StatementMasks | undefined, count: number): MaskDecision {
     if (masks === undefined) return hideAll;
+    // More or fewer columns than the text says, and none of them masked: one of both is not what it seems.
+    if (masks.width !== undefined && masks.width !== count && masks.decision.kind === "plain") return hideAll;
     if (masks.fetches === undefined) return masks.decision;
     return this.#cursors.get(masks.fetches)?.decision ?? this.#options.portal?.(masks.fetches) ?? hideAll;
   }
@@ -108,6 +112,8 @@ export class SessionMasks {
   #current(): MaskingContext {
     const masking = this.#options.masking();
     if (this.#context?.masking === masking) return this.#context;
+    // Decided under masks that hold no longer: nobody knows what to hide of these.
+    this.#cursors.clear();
     const rules = masking.patterns.map(({ patterns, customPatterns, ...method }) => ({
       patterns,
       customPatterns,
