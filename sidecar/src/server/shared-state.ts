@@ -53,7 +53,7 @@ export interface LoginBounds {
 }
 
 const keysMax = 20_000;
-/** A key that has just ended is cancelled by honest clients too; a guesser needs 2^49 of them. */
+/** A key that has just ended is cancelled by honest clients too; a guesser needs 2^48 of them. */
 const missedCancelsMax = 100;
 const cancelWindowMs = 60_000;
 

@@ -30,19 +30,22 @@ describe("cancel keys", () => {
     [0, 0],
     [255, 63],
     [3, 1],
-  ])("lead from anywhere to replica %i, process %i, and are positive", async (replica, process) => {
-    const { keys } = keysAt(replica, process);
-    const elsewhere = keysAt(7, 7);
-    for (let count = 0; count < 100; count += 1) {
-      const { processId, key } = keys.issue(4, () => Promise.resolve());
-      expect(processId).toBeGreaterThan(0);
-      expect(processId).toBeLessThanOrEqual(0x7fffffff);
-      await elsewhere.keys.cancel(processId, key, "10.0.0.1");
-    }
-    expect(new Set(elsewhere.calls.forwarded.map((to) => JSON.stringify(to)))).toEqual(
-      new Set([JSON.stringify({ replica, process })]),
-    );
-  });
+  ])(
+    "lead from anywhere to replica %i, process %i, positive and larger than any process number",
+    async (replica, process) => {
+      const { keys } = keysAt(replica, process);
+      const elsewhere = keysAt(7, 7);
+      for (let count = 0; count < 100; count += 1) {
+        const { processId, key } = keys.issue(4, () => Promise.resolve());
+        expect(processId).toBeGreaterThan(2 ** 22);
+        expect(processId).toBeLessThanOrEqual(0x7fffffff);
+        await elsewhere.keys.cancel(processId, key, "10.0.0.1");
+      }
+      expect(new Set(elsewhere.calls.forwarded.map((to) => JSON.stringify(to)))).toEqual(
+        new Set([JSON.stringify({ replica, process })]),
+      );
+    },
+  );
 
   it("cancel their own session, once at a time, and nothing after it has ended", async () => {
     const { keys, calls } = keysAt(1, 2);

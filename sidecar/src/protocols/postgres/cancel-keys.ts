@@ -1,10 +1,11 @@
 /**
  * Keys of live sessions. The process id that a client sees is ours, and says where the session is:
  *
- *     0 | replica (8 bits) | process (6 bits) | random (17 bits)
+ *     0 | 1 | replica (8 bits) | process (6 bits) | random (16 bits)
  *
- * so that a CancelRequest that arrives anywhere finds its way. The key proper is random alone, 4 bytes for protocol 3.0
- * and 32 for 3.2: with the random part of the process id a guess meets one of n sessions with n in 2^49.
+ * so that a CancelRequest that arrives anywhere finds its way. No operating system has processes with numbers as large
+ * (Linux ends at 2^22): a client that passes its own to pg_terminate_backend must not end somebody else's session. The key proper is random alone, 4 bytes for protocol 3.0
+ * and 32 for 3.2: with the random part of the process id a guess meets one of n sessions with n in 2^48.
  */
 import { randomBytes, timingSafeEqual } from "node:crypto";
 import type { CancelRoutes } from "../protocol.ts";
@@ -22,10 +23,11 @@ interface LiveKey {
   pending: Promise<void> | undefined;
 }
 
-const randomBits = 17;
+const randomBits = 16;
 const processBits = 6;
 
 const processMax = 2 ** processBits - 1;
+const ownMark = 2 ** 30;
 
 /** Keys of the live sessions of one resource in this process: what a CancelRequest names, and what to do then. */
 export class CancelKeys {
@@ -41,7 +43,7 @@ export class CancelKeys {
   issue(length: 4 | 32, cancel: () => Promise<void>): CancelKey {
     if (this.live.size >= 2 ** (randomBits - 1)) throw new Error("too many live cancel keys");
     let processId = this.freshId();
-    while (processId === 0 || this.live.has(processId)) processId = this.freshId();
+    while (this.live.has(processId)) processId = this.freshId();
     const key = randomBytes(length);
     this.live.set(processId, { key, cancel, pending: undefined });
     return { processId, key };
@@ -81,13 +83,13 @@ export class CancelKeys {
   private freshId(): number {
     const random = randomBytes(4).readUInt32BE(0) >>> (32 - randomBits);
     const { replica, process } = this.routes;
-    return (((replica << processBits) | process) << randomBits) | random;
+    return ownMark | (((replica << processBits) | process) << randomBits) | random;
   }
 }
 
 /** Where a process id leads; undefined where it cannot be one of ours. */
 function placeIn(processId: number): { readonly replica: number; readonly process: number } | undefined {
-  if (processId > 0x7fffffff) return undefined;
-  const place = processId >>> randomBits;
+  if (processId < ownMark || processId >= 2 * ownMark) return undefined;
+  const place = (processId - ownMark) >>> randomBits;
   return { replica: place >>> processBits, process: place & processMax };
 }
