@@ -320,6 +320,35 @@ describe("A: start-up, TLS, authentication", () => {
     }
   });
 
+  it("A10: a setting that the server does not take is answered in its own words, which name no account", async () => {
+    const answered = async (
+      client: WireClient,
+      user: string,
+      secret: string,
+      extra: Record<string, string>,
+    ) => {
+      client.send(startup({ user, database: "shop", ...extra }));
+      await client.until("R");
+      client.send(password(secret));
+      const { S, C, M } = errorOf(await client.untilClosed()) ?? {};
+      return { S, C, M };
+    };
+    for (const extra of [
+      { nosuch: "1" },
+      { options: "-c no_such_setting=on" },
+      { work_mem: "much" },
+      { options: "-c extra_float_digits=900" },
+      { TimeZone: "Nowhere/At_All" },
+      { server_version: "1" },
+      { shared_buffers: "1MB" },
+    ] as Record<string, string>[]) {
+      const direct = await WireClient.connect(server.port);
+      await direct.startTls(server.caPem);
+      const wanted = await answered(direct, "direct", "direct", extra);
+      expect(await answered(await secured(), "shop", token(), extra), JSON.stringify(extra)).toEqual(wanted);
+    }
+  });
+
   it("A11: a replication session is refused, and the commands of its grammar are syntax errors", async () => {
     const refused = await secured();
     refused.send(startup({ ...asShop, replication: "database" }), password(token()));
@@ -827,6 +856,29 @@ describe("C: extended protocol, pipelines, transactions", () => {
     for (const text of ["START_REPLICATION 0/0", "START_REPLICATION SLOT s LOGICAL 0/0", "BASE_BACKUP"]) {
       expect(brief(await sql(client, text)), text).toBe("E42601 ZI");
     }
+    client.close();
+  });
+
+  it("C21: a client tells its own notifications by the process id that its login gave it, and others' by theirs", async () => {
+    const { client, greeting } = await greeted();
+    const own = keyOf(greeting).readUInt32BE(0);
+    await sql(client, "LISTEN echo");
+    const senders = async (...texts: string[]) =>
+      (await ask(client, ...texts.map(query)))
+        .filter(({ type }) => type === "A")
+        .map(({ body }) => body.readUInt32BE(0));
+    expect(await senders("NOTIFY echo")).toEqual([own]);
+    expect(await senders("SELECT pg_notify('echo', 'once more')")).toEqual([own]);
+    const [row] = await server.query("SELECT pg_notify('echo', ''), pg_backend_pid() AS pid");
+    const foreign = await client.message();
+    expect(foreign?.type).toBe("A");
+    expect(foreign?.body.readUInt32BE(0)).toBe(row?.pid);
+    expect(row?.pid).not.toBe(own);
+    // No process of any server has such a number: who passes it to pg_terminate_backend reaches nobody.
+    expect(own).toBeGreaterThan(2 ** 22);
+    expect(brief(await sql(client, `SELECT pg_cancel_backend(${own}), 'still here'`))).toMatch(
+      /C\(SELECT 1\) ZI$/,
+    );
     client.close();
   });
 

@@ -13,6 +13,7 @@ export const errorTable = {
   protocolViolation: { sqlstate: "08P01", text: "protocol violation" },
   invalidEncoding: { sqlstate: "22021", text: 'invalid byte sequence for encoding "UTF8"' },
   unsupported: { sqlstate: "0A000", text: "not supported by the gateway" },
+  settingRefused: { sqlstate: "22023", text: "the server does not take a start-up setting" },
   tooLarge: { sqlstate: "54000", text: "the message is larger than the gateway accepts" },
   tooManySessions: { sqlstate: "53300", text: "too many connections" },
   rateExceeded: { sqlstate: "53400", text: "the statement rate that the access policy sets is exceeded" },
@@ -38,15 +39,17 @@ export type ErrorCode = keyof typeof errorTable;
 export class GatewayError extends Error {
   readonly code: ErrorCode;
   readonly hint: string | undefined;
+  /** The table's, but where a server has said which. */
+  readonly sqlstate: string;
 
-  constructor(code: ErrorCode, options: { detail?: string; hint?: string; cause?: unknown } = {}) {
+  constructor(
+    code: ErrorCode,
+    options: { detail?: string; hint?: string; sqlstate?: string; cause?: unknown } = {},
+  ) {
     super(options.detail ?? errorTable[code].text, { cause: options.cause });
     this.name = "GatewayError";
     this.code = code;
     this.hint = options.hint;
-  }
-
-  get sqlstate(): string {
-    return errorTable[this.code].sqlstate;
+    this.sqlstate = options.sqlstate ?? errorTable[code].sqlstate;
   }
 }

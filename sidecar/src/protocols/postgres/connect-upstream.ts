@@ -84,7 +84,7 @@ async function login(socket: Socket, options: ConnectOptions): Promise<UpstreamS
       const message = await reader.next();
       const step: UpstreamLoginStep = await exchange.receive(message.type, message.body);
       if (step.kind === "continue") for (const bytes of step.send) socket.write(bytes);
-      else if (step.kind === "failed") throw loginFailure(step);
+      else if (step.kind === "failed") throw loginFailure(step, options.settings);
       else {
         const { session } = step;
         refuseUnsafe(session.parameters);
@@ -132,9 +132,23 @@ function refuseUnsafe(parameters: ReadonlyMap<string, string>): void {
   }
 }
 
-function loginFailure(step: Extract<UpstreamLoginStep, { kind: "failed" }>): GatewayError {
+function loginFailure(
+  step: Extract<UpstreamLoginStep, { kind: "failed" }>,
+  settings: ReadonlyMap<string, string>,
+): GatewayError {
   const cause = new Error(step.logText);
   const state = step.serverSqlstate;
+  const isAsked = [...settings.keys()].some((name) => name.toLowerCase() === step.setting?.toLowerCase());
+  // About a setting that the client has chosen the server says nothing but the name and the value that it was given.
+  if (state !== undefined && isAsked) {
+    const { logText: detail, hint } = step;
+    return new GatewayError("settingRefused", {
+      detail,
+      sqlstate: state,
+      cause,
+      ...(hint === undefined ? {} : { hint }),
+    });
+  }
   if (state === "3D000") return new GatewayError("unknownDatabase", { cause });
   if (state === "53300") return new GatewayError("tooManySessions", { cause });
   if (state === "57P03" || state === "57P01") return new GatewayError("upstreamUnreachable", { cause });

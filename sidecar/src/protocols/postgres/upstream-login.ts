@@ -47,6 +47,9 @@ export interface UpstreamLoginFailure {
   /** For the log: the server's own words where it refused. */
   readonly logText: string;
   readonly serverSqlstate?: string;
+  /** The setting that the server would not take, as it writes the name. */
+  readonly setting?: string;
+  readonly hint?: string;
 }
 
 export type UpstreamLoginStep =
@@ -325,12 +328,16 @@ export class UpstreamLogin {
     const fields = readErrorFields(body);
     const serverSqlstate = /^[0-9A-Z]{5}$/.exec(fields.get("C") ?? "")?.[0] ?? "XX000";
     const known = publicTexts.get(serverSqlstate);
+    const setting = aboutSetting.exec(fields.get("M") ?? "")?.[1];
+    const hint = fields.get("H");
     return {
       kind: "failed",
       sqlstate: known === undefined ? "08006" : serverSqlstate,
       publicText: known ?? defaultPublicText,
       logText: fields.get("M")?.slice(0, 1000) ?? "the server gave no message",
       serverSqlstate,
+      ...(setting === undefined ? {} : { setting }),
+      ...(hint === undefined ? {} : { hint }),
     };
   }
 
@@ -339,6 +346,9 @@ export class UpstreamLogin {
     return { kind: "failed", sqlstate: "08006", publicText: defaultPublicText, logText };
   }
 }
+
+/** `unrecognized configuration parameter "x"`, `invalid value for parameter "x": "y"` and their like. */
+const aboutSetting = /\bparameter "([^"]+)"/;
 
 const defaultPublicText = "the gateway could not log in to the database server";
 
