@@ -1,7 +1,13 @@
-/** The protocols that this build speaks, one line each. */
-import { kubernetes } from "./kubernetes/index.ts";
-import { postgres } from "./postgres/index.ts";
+/** The protocols that this build speaks, one line each; each is loaded when a resource speaks it. */
 import type { Protocol } from "./protocol.ts";
-import { ssh } from "./ssh/index.ts";
 
-export const protocols: readonly Protocol[] = [postgres, ssh, kubernetes];
+const loaders: ReadonlyMap<string, () => Promise<Protocol>> = new Map([
+  ["postgres", async () => (await import("./postgres/index.ts")).postgres],
+  ["kubernetes", async () => (await import("./kubernetes/index.ts")).kubernetes],
+  ["ssh", async () => (await import("./ssh/index.ts")).ssh],
+]);
+
+/** The protocol of that name; undefined where this build does not speak it. */
+export async function loadProtocol(name: string): Promise<Protocol | undefined> {
+  return loaders.get(name)?.();
+}

@@ -11,7 +11,7 @@ import { loadSqlParser } from "@sallyport/policy";
 import type { Logger } from "pino";
 import type { ApprovalService } from "../approval/index.ts";
 import { createAuthenticator, type ReloadableAuthenticator } from "../identity/authenticator.ts";
-import { protocols } from "../protocols/index.ts";
+import { loadProtocol } from "../protocols/index.ts";
 import { chainFolder } from "../recording/chains.ts";
 import type { PublishedHead, Recorder } from "../recording/model.ts";
 import { openNull } from "../recording/null-recorder.ts";
@@ -23,7 +23,7 @@ import { serveAdmin } from "./admin.ts";
 import { ApprovalHost } from "./approval-host.ts";
 import type { Identified } from "./approval-server.ts";
 import type { ControlConfiguration, GatewayConfiguration } from "./configuration.ts";
-import { ControlPlane } from "./control-plane.ts";
+import type { ControlPlane } from "./control-plane.ts";
 import type { LiveSession } from "./live-session.ts";
 import {
   fingerprintOf,
@@ -39,7 +39,7 @@ import { type ApprovalEvent, ResourceHost, serverContext } from "./resource-host
 import { Secrets } from "./secrets.ts";
 import { issueServingCertificate, type ServingCertificate } from "./serving-certificate.ts";
 import { type CancelOrder, LocalState, network, type SharedState } from "./shared-state.ts";
-import { giveBackStartupMemory } from "./startup-memory.ts";
+import { giveBackStartupMemory, LoginGarbage } from "./startup-memory.ts";
 
 /** Where a resource can be reached. */
 export interface Listening {
@@ -91,6 +91,7 @@ export class Gateway {
   >();
   private readonly sockets = new Set<Socket>();
   private connections = 0;
+  private readonly loginGarbage = new LoginGarbage();
   private set: ManifestSet | undefined;
   private fingerprint = "";
   private certificate: ServingCertificate | undefined;
@@ -141,6 +142,7 @@ export class Gateway {
     const issued =
       part === undefined ? issueServingCertificate(state, names) : Promise.resolve(part.certificate);
     issued.catch(() => undefined);
+    spareOptimisingMemory(process.constrainedMemory());
     await loadSqlParser();
     this.fingerprint = await this.currentFingerprint();
     const { control } = this.configuration;
@@ -155,7 +157,7 @@ export class Gateway {
     const key = await loadSigningKey(join(state, "recording.key.pem"), { create: true });
     this.maskingKey = await loadMaskingKey(this.configuration.maskingKey, state);
     const chain = part === undefined || part.process === 0 ? {} : { chain: part.process };
-    if (control !== undefined) this.plane = this.controlPlane(control, key);
+    if (control !== undefined) this.plane = await this.controlPlane(control, key);
     const folder = chainFolder(recordings, chain.chain ?? 0);
     this.recorder = (await this.plane?.recorder()) ?? (await createRecorder({ folder, key, ...chain }));
     // Nobody is served before the first process has noted that there are recordings here, too.
@@ -221,6 +223,7 @@ export class Gateway {
     this.isDraining = true;
     this.notReady = "draining";
     clearInterval(this.timer);
+    this.loginGarbage.close();
     for (const { host, servers } of this.hosts.values()) {
       for (const server of servers) server.close();
       host.drain();
@@ -278,7 +281,7 @@ export class Gateway {
   }
 
   private async open(name: string, served: ServedResource, set: ManifestSet): Promise<void> {
-    const protocol = protocols.find((each) => each.name === served.spec.protocol);
+    const protocol = await loadProtocol(served.spec.protocol);
     if (protocol === undefined) {
       this.log.warn(
         { resource: name, protocol: served.spec.protocol },
@@ -377,6 +380,7 @@ export class Gateway {
     const hasLoggedIn = () => {
       if (!isPending) return;
       isPending = false;
+      this.loginGarbage.loggedIn();
       this.pendingCount -= 1;
       const left = (this.pending.get(address) ?? 1) - 1;
       if (left > 0) this.pending.set(address, left);
@@ -404,7 +408,9 @@ export class Gateway {
     return serverContext(certificate, key, clientCa);
   }
 
-  private controlPlane(control: ControlConfiguration, recordingKey: KeyObject): ControlPlane {
+  /** Loads what a gateway without an operator never needs. */
+  private async controlPlane(control: ControlConfiguration, recordingKey: KeyObject): Promise<ControlPlane> {
+    const { ControlPlane } = await import("./control-plane.ts");
     return new ControlPlane({
       configuration: control,
       version: gatewayVersion,

@@ -16,6 +16,7 @@ import type { Socket } from "node:net";
 import { analyseSql, type Identity, shapeOf } from "@sallyport/policy";
 import { Relay, type RelayEnd } from "../../relay/relay.ts";
 import { SocketChannel } from "../../wire/channel.ts";
+import { Deadline } from "../../wire/deadline.ts";
 import { errorTable, GatewayError } from "../../wire/gateway-error.ts";
 import type { AdmittedSession, EndCode, Protocol, ProtocolHost, UpstreamAccount } from "../protocol.ts";
 import { acceptClient, askForToken, fatalFrame, type Greeting } from "./accept.ts";
@@ -47,8 +48,8 @@ const analyserFor = ({ role }: UpstreamAccount) => (role === undefined ? analyse
 
 async function serve(socket: Socket, host: ProtocolHost, onLoggedIn: () => void): Promise<void> {
   const id = randomBytes(6).toString("hex");
-  const login = AbortSignal.timeout(host.limits.loginMs);
-  const channel = new SocketChannel(socket, login);
+  const login = new Deadline(host.limits.loginMs);
+  const channel = new SocketChannel(socket, login.signal);
   try {
     const keys = host.shared("cancelKeys", () => new CancelKeys(host.cancels));
     const startTls = (alpn: "required" | "optional") => host.startTls(channel, alpn);
@@ -59,13 +60,18 @@ async function serve(socket: Socket, host: ProtocolHost, onLoggedIn: () => void)
         host.report(new GatewayError("protocolViolation"), id);
       return;
     }
-    await serveClient(channel, host, accepted, { keys, onLoggedIn });
+    const hasLoggedIn = () => {
+      login.met();
+      onLoggedIn();
+    };
+    await serveClient(channel, host, accepted, { keys, onLoggedIn: hasLoggedIn });
   } catch (error) {
     host.report(error, id);
     const shown =
       error instanceof GatewayError ? error : new GatewayError("protocolViolation", { cause: error });
     if (channel.socket.writable) channel.socket.write(fatalFrame(shown, id));
   } finally {
+    login.met();
     end(channel.socket);
   }
 }
@@ -98,7 +104,7 @@ async function serveClient(
   if (account.role !== undefined) session.guard.note("role", { role: account.role });
   let closing = "failed";
   try {
-    const signal = AbortSignal.timeout(host.limits.upstreamLoginMs);
+    const dialling = new Deadline(host.limits.upstreamLoginMs);
     const target = host.target(account);
     const catalogs = host.shared("catalogs", () => new Catalogs(host));
     const catalog = await catalogs.open(database, account);
@@ -118,8 +124,8 @@ async function serveClient(
           `${identity.user}/${session.id}`,
           hello.parameters.get("application_name"),
         ),
-        signal,
-      });
+        signal: dialling.signal,
+      }).finally(() => dialling.met());
       try {
         closing = await converse(channel, host, hello, session, upstream, account, keys, catalog.names);
       } finally {
