@@ -34,6 +34,7 @@ import {
 } from "./manifest-set.ts";
 import { loadMaskingKey } from "./masking-key.ts";
 import { Metrics } from "./metrics.ts";
+import { spareOptimisingMemory } from "./parser-memory.ts";
 import { type Peers, peersOf } from "./peers.ts";
 import { type ApprovalEvent, ResourceHost, serverContext } from "./resource-host.ts";
 import { Secrets } from "./secrets.ts";
