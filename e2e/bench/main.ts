@@ -8,7 +8,16 @@ import { controlStream } from "./control.ts";
 import { idleConnections, memory, timeToReady } from "./footprint.ts";
 import { profiles } from "./profile.ts";
 import { describeMachine, keepInDocument, keepResults, type Row, table } from "./report.ts";
-import { addedLatency, bulk, durableSelects, nameOfWork, type Pace, selects, selectWorks } from "./speed.ts";
+import {
+  addedLatency,
+  bulk,
+  durableSelects,
+  nameOfWork,
+  type Pace,
+  selects,
+  selectWorks,
+  severalProcesses,
+} from "./speed.ts";
 import { startWays, type Ways } from "./ways.ts";
 
 interface Work {
@@ -22,6 +31,7 @@ const works: readonly Work[] = [
     measure: (ways: Ways, pace: Pace) => selects(ways, work, pace),
   })),
   { name: "Durable", measure: durableSelects },
+  { name: "processes", measure: severalProcesses },
   { name: "latency", measure: addedLatency },
   { name: "COPY and SELECT", measure: bulk },
   { name: "control stream", measure: controlStream },

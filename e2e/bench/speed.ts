@@ -79,6 +79,25 @@ export async function durableSelects(ways: Ways, pace: Pace): Promise<Row[]> {
   return rows;
 }
 
+/** Two processes beside one. A Unix domain socket is served by the first alone, so nothing is to be won there. */
+export async function severalProcesses(ways: Ways, pace: Pace): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (const transport of transports) {
+    for (const clients of [8, 64]) {
+      const work = { protocol: "extended", clients, transport } as const;
+      const measured = await inTurns([ways.gateway, ways.twoProcesses], pace.rounds, (way) =>
+        run(way, work, pace.seconds),
+      );
+      const rates = (way: Way) => (measured.get(way) ?? []).map(({ rate }) => rate);
+      rows.push({
+        ...compare(`${nameOfWork(work)}, 2 processes`, ways.twoProcesses, ways.gateway, rates),
+        detail: `${perSecond(rates(ways.twoProcesses))} to ${perSecond(rates(ways.gateway))} a second`,
+      });
+    }
+  }
+  return rows;
+}
+
 /** What each of the two adds to the median time of one client's transaction. */
 export async function addedLatency(ways: Ways, pace: Pace): Promise<Row[]> {
   const rows: Row[] = [];

@@ -1,5 +1,5 @@
 /** The three ways to the same server that are measured side by side: direct, PgBouncer, and the gateway. */
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startGateway } from "../targets/gateway.ts";
@@ -15,7 +15,7 @@ export const transports = ["TLS", "socket"] as const;
 
 /** One way to the server. */
 export interface Way {
-  readonly name: "direct" | "pgbouncer" | "gateway" | "gateway, Durable";
+  readonly name: "direct" | "pgbouncer" | "gateway" | "gateway, Durable" | "gateway, 2 processes";
   /** The process in between. */
   readonly pid: number | undefined;
   to(transport: Transport): LibpqEnvironment;
@@ -28,6 +28,7 @@ export interface Ways {
   readonly pgbouncer: Way;
   readonly gateway: Way;
   readonly durable: Way;
+  readonly twoProcesses: Way;
   stop(): Promise<void>;
 }
 
@@ -63,9 +64,12 @@ export async function startWays(): Promise<Ways> {
       ...{ port: bouncer.port, socketDir: bouncer.socketDir, caFile: bouncer.caFile },
       ...{ user: server.superuser, password: server.password, database: server.database },
     });
-    const gateway = await gatewayWay(server, closers, { durability: "Accepted", home });
-    const durable = await gatewayWay(server, closers, { durability: "Durable", home });
-    return { server, direct, pgbouncer, gateway, durable, stop };
+    const start = (name: GatewayWay["name"], durability: GatewayWay["durability"], args: string[] = []) =>
+      gatewayWay(server, closers, { name, durability, home, args });
+    const gateway = await start("gateway", "Accepted");
+    const durable = await start("gateway, Durable", "Durable");
+    const twoProcesses = await start("gateway, 2 processes", "Accepted", ["--processes", "2"]);
+    return { server, direct, pgbouncer, gateway, durable, twoProcesses, stop };
   } catch (error) {
     await stop();
     throw error;
@@ -85,20 +89,26 @@ export const gatewaySetting = (durability: "Accepted" | "Durable") => ({
 /** Whom the ten policies speak of. */
 export const reader = { user: "bench", groups: ["bench"], lifetimeSeconds: 4 * 3600 };
 
+interface GatewayWay {
+  readonly name: Way["name"];
+  readonly durability: "Accepted" | "Durable";
+  readonly home: string;
+  readonly args: readonly string[];
+}
+
 async function gatewayWay(
   server: PostgresServer,
   closers: (() => Promise<unknown>)[],
-  { durability, home }: { readonly durability: "Accepted" | "Durable"; readonly home: string },
+  { name, durability, home, args }: GatewayWay,
 ): Promise<Way> {
-  const socketDir = join(home, `socket-${durability}`);
-  await mkdir(socketDir);
+  const socketDir = await mkdtemp(join(home, "socket-"));
   const gateway = await startGateway({
     server,
     ...gatewaySetting(durability),
-    args: ["--listen-unix", socketDir, "--log-level", "warn"],
+    args: ["--listen-unix", socketDir, "--log-level", "warn", ...args],
   });
   closers.push(() => gateway.stop());
-  return reached(durability === "Durable" ? "gateway, Durable" : "gateway", gateway.pid, {
+  return reached(name, gateway.pid, {
     ...{ port: gateway.port, socketDir, caFile: gateway.caFile },
     ...{ user: gateway.user, password: await gateway.token(reader), database: server.database },
   });
