@@ -107,6 +107,8 @@ export function serveHttp(socket: TLSSocket, handler: HttpHandler): Promise<void
   return new Promise((resolve) => {
     if (socket.destroyed) return resolve();
     socket.once("close", () => resolve());
+    // Node clears this only for sockets of its own TLS server, and HTTP/2 waits for it.
+    Reflect.set(socket, "secureConnecting", false);
     connecting = handler;
     (socket.alpnProtocol === "h2" ? http2 : http1).emit("connection", socket);
     connecting = undefined;

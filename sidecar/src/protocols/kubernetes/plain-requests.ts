@@ -16,6 +16,7 @@ import { marksOf } from "./impersonation.ts";
 import { ask } from "./judge.ts";
 import { maskingTransform } from "./masking-answer.ts";
 import { type HiddenFields, hiddenFields, maskableAccept } from "./object-mask.ts";
+import { readProtobuf } from "./protobuf.ts";
 import { type ApiRequest, readRequest, resourceName, targetOf } from "./request.ts";
 import { failure } from "./status.ts";
 import { StreamMask, TextPatterns } from "./stream-mask.ts";
@@ -236,14 +237,20 @@ function maskText(
   source.resume();
 }
 
+const protobufType = "application/vnd.kubernetes.protobuf";
 const jsonTypes =
   /^application\/(json|json-patch\+json|merge-patch\+json|strategic-merge-patch\+json|apply-patch\+yaml)$/;
+
+function valueOf(type: string, body: Buffer): unknown {
+  if (type === protobufType) return readProtobuf(body);
+  return jsonTypes.test(type) ? parsed(body) : undefined;
+}
 
 /** What rules may know of a body. A body that cannot be read says the worst of itself. */
 function factsOfBody(request: ApiRequest, { headers }: HttpExchange, body: Buffer): RequestFacts {
   if (body.length === 0) return noFacts;
   const type = (headers["content-type"] ?? "application/json").split(";")[0]?.trim().toLowerCase() ?? "";
-  const value = jsonTypes.test(type) && headers["content-encoding"] === undefined ? parsed(body) : undefined;
+  const value = headers["content-encoding"] === undefined ? valueOf(type, body) : undefined;
   const written = type === "application/json-patch+json" ? writtenBy(value) : value;
   if (written === undefined) return { ...noFacts, security: opaquePod };
   const holdsPods = !(request.group === "" && ["secrets", "configmaps", "events"].includes(request.resource));
@@ -286,7 +293,7 @@ function selfReview(request: ApiRequest, body: Buffer | undefined) {
     request.isResource &&
     request.verb === "create" &&
     resourceName(request) === "selfsubjectaccessreviews.authorization.k8s.io";
-  const value = isReview && body !== undefined ? parsed(body) : undefined;
+  const value = isReview && body !== undefined ? (readProtobuf(body) ?? parsed(body)) : undefined;
   const spec = isRecord(value) && isRecord(value.spec) ? value.spec : undefined;
   if (spec === undefined) return undefined;
   const text = (from: Readonly<Record<string, unknown>>, key: string) =>

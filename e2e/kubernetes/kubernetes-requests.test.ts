@@ -1,0 +1,358 @@
+/** What of the Kubernetes gateway needs no node: requests, watches, patches and secrets, against a real API server. */
+import { request } from "node:https";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
+import type { Kubectl } from "../cluster/kubectl.ts";
+import { type KubernetesGateway, startKubernetesGateway } from "../targets/kubernetes-gateway.ts";
+
+const policies = `
+apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: admins, namespace: default}
+spec:
+  resources: {names: [cluster]}
+  subjects: [{user: "local:ana"}]
+  profile: Admin
+  rules:
+  - name: no-host-access
+    match: {cel: 'command.facts.verb in ["create","update","patch"] && command.facts.hostAccess'}
+    action: Deny
+    message: pods may not reach the node
+  - name: keep-kube-system
+    match: {operations: [write], cel: 'command.facts.namespace == "kube-system"'}
+    action: Deny
+---
+apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: readers, namespace: default}
+spec:
+  resources: {names: [cluster]}
+  subjects: [{user: "local:bob"}]
+  profile: ReadOnly
+---
+apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: masked, namespace: default}
+spec:
+  resources: {names: [cluster]}
+  subjects: [{user: "local:mia"}]
+  profile: Admin
+  masking:
+  - {columns: ["core.secrets.data"], with: Redact}
+`;
+
+let api: ApiServer;
+let gateway: KubernetesGateway;
+let ana: Kubectl;
+let bob: Kubectl;
+let mia: Kubectl;
+
+beforeAll(async () => {
+  api = await startApiServer();
+  await api.kubectl.apply(
+    ["ana", "bob", "mia"].map((name) => ({
+      apiVersion: "rbac.authorization.k8s.io/v1",
+      kind: "ClusterRoleBinding",
+      metadata: { name },
+      roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "cluster-admin" },
+      subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "User", name: `local:${name}` }],
+    })),
+  );
+  gateway = await startKubernetesGateway(api, { policies });
+  [ana, bob, mia] = [await gateway.user("ana"), await gateway.user("bob"), await gateway.user("mia")];
+});
+afterAll(async () => {
+  await gateway?.stop();
+  await api?.close();
+});
+
+/** A request of no client that we know: exactly these headers. */
+function raw(
+  path: string,
+  options: {
+    readonly method?: string;
+    readonly user?: string;
+    readonly headers?: Readonly<Record<string, string | readonly string[]>>;
+    readonly body?: string;
+  } = {},
+): Promise<{
+  readonly status: number;
+  readonly headers: Readonly<Record<string, unknown>>;
+  readonly body: string;
+}> {
+  return new Promise((resolve, reject) => {
+    const authorization = { authorization: `Bearer ${gateway.token(options.user ?? "ana")}` };
+    const sent = request(
+      {
+        host: "localhost",
+        port: gateway.port,
+        // As it is: a URL would be put in order first.
+        path,
+        method: options.method ?? "GET",
+        ca: gateway.caPem,
+        headers: { ...authorization, ...(options.headers as Record<string, string>) },
+        agent: false,
+      },
+      (response) => {
+        let body = "";
+        response.setEncoding("utf8").on("data", (text: string) => {
+          body += text;
+        });
+        response.on("end", () =>
+          resolve({ status: response.statusCode ?? 0, headers: response.headers, body }),
+        );
+      },
+    );
+    sent.on("error", reject);
+    sent.end(options.body);
+  });
+}
+
+test("K24: the API server sees the user whom the gateway speaks for, whatever the client claims", async () => {
+  const review = JSON.stringify({ apiVersion: "authentication.k8s.io/v1", kind: "SelfSubjectReview" });
+  const { status, body } = await raw("/apis/authentication.k8s.io/v1/selfsubjectreviews", {
+    method: "POST",
+    headers: {
+      "content-type": "application/json",
+      "impersonate-user": "system:admin",
+      "Impersonate-Group": ["system:masters", "system:nodes"],
+      "IMPERSONATE-UID": "0",
+      "Impersonate-Extra-Scopes": "all",
+      "x-remote-user": "root",
+      "X-Remote-Group": "system:masters",
+      cookie: "session=stolen",
+    },
+    body: review,
+  });
+  expect(status).toBe(201);
+  const { userInfo } = JSON.parse(body).status;
+  expect(userInfo.username).toBe("local:ana");
+  expect(userInfo.groups).toEqual(["system:authenticated"]);
+  expect(userInfo.uid).toBe("ana");
+  expect(Object.keys(userInfo.extra)).toEqual(["sallyport.dev/session"]);
+});
+
+test("kubectl applies, reads, patches and deletes through the gateway", async () => {
+  const map = { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "m" }, data: { a: "1" } };
+  await ana.withInput(JSON.stringify(map), "apply", "-f", "-");
+  await ana.withInput(
+    JSON.stringify({ ...map, data: { a: "2" } }),
+    "apply",
+    "--server-side",
+    "--force-conflicts",
+    "-f",
+    "-",
+  );
+  expect(await ana("get", "configmap", "m", "-o", "jsonpath={.data.a}")).toBe("2");
+  expect(await ana("get", "configmap")).toContain("NAME");
+  await ana("patch", "configmap", "m", "--type=json", "-p", '[{"op":"add","path":"/data/b","value":"3"}]');
+  expect(await ana("get", "--raw", "/api/v1/namespaces/default/configmaps/m")).toContain('"b":"3"');
+  expect(await ana("api-resources", "--api-group=apps")).toContain("deployments");
+  await ana("delete", "configmap", "m");
+});
+
+test("a reader reads, and is told in the API server's words what nobody allows", async () => {
+  expect(await bob("get", "namespaces")).toContain("kube-system");
+  const refused = await bob.try(undefined, "create", "configmap", "n");
+  expect(refused.code).toBe(1);
+  expect(refused.stderr).toMatch(/configmaps is forbidden: no policy allows create on create:configmaps/);
+  const secrets = await bob.try(undefined, "get", "secrets", "-A");
+  expect(secrets.stderr).toContain("no policy allows list on list:secrets");
+});
+
+test("K6: side doors to a command are governed like the command", async () => {
+  const doors: readonly (readonly [string, string])[] = [
+    ["POST", "/api/v1/nodes/n/proxy/exec/default/p/c"],
+    ["GET", "/api/v1/nodes/n/proxy/run/default/p/c"],
+    ["GET", "/api/v1/namespaces/default/pods/p/proxy/"],
+    ["GET", "/api/v1/namespaces/default/services/s/proxy/x"],
+    ["PATCH", "/api/v1/namespaces/default/pods/p/ephemeralcontainers"],
+    ["POST", "/api/v1/namespaces/default/serviceaccounts/default/token"],
+    ["POST", "/apis/certificates.k8s.io/v1/certificatesigningrequests"],
+    ["POST", "/api/v1/namespaces/default/pods/p/eviction"],
+    ["POST", "/apis/batch/v1/namespaces/default/jobs"],
+    ["GET", "/metrics"],
+    ["GET", "/logs/"],
+    ["GET", "/debug/pprof/heap"],
+  ];
+  for (const [method, path] of doors) {
+    const { status, body } = await raw(path, {
+      method,
+      user: "bob",
+      headers: { "content-type": "application/json" },
+    });
+    expect([path, status, JSON.parse(body).reason]).toEqual([path, 403, "Forbidden"]);
+  }
+});
+
+test("K30: a path that can be read in two ways is not read at all", async () => {
+  for (const path of [
+    "/api/v1/namespaces/default/../kube-system/secrets",
+    "/api/v1/namespaces/default%2f..%2fkube-system/configmaps",
+    "/api/v1//secrets",
+    "/api/v1/namespaces/%2e%2e/secrets",
+    "/api/v1/proxy/nodes/n/metrics",
+    "/api/v1/namespaces/default/pods/p/exec/extra",
+  ]) {
+    const { status } = await raw(path, { user: "bob" });
+    expect([path, status]).toEqual([path, 400]);
+  }
+});
+
+test("K25: what makes a pod privileged is a fact, in a pod, a template, a patch and a form that cannot be read", async () => {
+  const pod = { containers: [{ name: "c", image: "i", securityContext: { privileged: true } }] };
+  const send = (path: string, body: unknown, type = "application/json", method = "POST") =>
+    raw(path, {
+      method,
+      headers: { "content-type": type },
+      body: typeof body === "string" ? body : JSON.stringify(body),
+    });
+  const pods = "/api/v1/namespaces/default/pods";
+  const tries = [
+    send(pods, { kind: "Pod", apiVersion: "v1", metadata: { name: "p" }, spec: pod }),
+    send("/apis/apps/v1/namespaces/default/deployments", {
+      kind: "Deployment",
+      spec: { template: { spec: pod } },
+    }),
+    send(
+      "/apis/apps/v1/namespaces/default/deployments/d",
+      [{ op: "add", path: "/spec/template/spec/hostPID", value: true }],
+      "application/json-patch+json",
+      "PATCH",
+    ),
+    send(
+      "/apis/apps/v1/namespaces/default/deployments/d",
+      [{ op: "copy", from: "/a", path: "/b" }],
+      "application/json-patch+json",
+      "PATCH",
+    ),
+    send(pods, "k8s\u0000binary", "application/vnd.kubernetes.protobuf"),
+    send(pods, "apiVersion: v1\nkind: Pod\nspec: {hostNetwork: true}", "application/yaml"),
+    send(
+      `${pods}/p/ephemeralcontainers`,
+      {
+        spec: {
+          ephemeralContainers: [{ name: "d", securityContext: { capabilities: { add: ["SYS_PTRACE"] } } }],
+        },
+      },
+      "application/strategic-merge-patch+json",
+      "PATCH",
+    ),
+  ];
+  for (const { status, body } of await Promise.all(tries)) {
+    expect([status, JSON.parse(body).message]).toEqual([
+      403,
+      expect.stringContaining("pods may not reach the node"),
+    ]);
+  }
+  const plain = {
+    kind: "Pod",
+    apiVersion: "v1",
+    metadata: { name: "plain" },
+    spec: { containers: [{ name: "c", image: "i" }] },
+  };
+  const { status } = await send(`${pods}?dryRun=All`, plain);
+  expect([201, 403]).toContain(status);
+});
+
+test("K26: a watch shows each change as it happens, and an old resource version is gone", async () => {
+  await ana("create", "configmap", "seen", "--from-literal=n=0");
+  const path = "/api/v1/namespaces/default/configmaps?watch=1&fieldSelector=metadata.name%3Dseen";
+  const seen = await new Promise<string[]>((resolve, reject) => {
+    const found: string[] = [];
+    const sent = request(
+      `${gateway.url}${path}`,
+      { ca: gateway.caPem, agent: false, headers: { authorization: `Bearer ${gateway.token("ana")}` } },
+      (response) => {
+        let held = "";
+        response.setEncoding("utf8").on("data", (text: string) => {
+          held += text;
+          for (let at = held.indexOf("\n"); at >= 0; at = held.indexOf("\n")) {
+            const event = JSON.parse(held.slice(0, at));
+            held = held.slice(at + 1);
+            found.push(`${event.type} ${event.object.data.n}`);
+            const next = Number(event.object.data.n) + 1;
+            if (found.length === 3) {
+              sent.destroy();
+              resolve(found);
+            } else void ana("patch", "configmap", "seen", "-p", `{"data":{"n":"${next}"}}`).catch(reject);
+          }
+        });
+      },
+    );
+    sent.on("error", (error) => (found.length === 3 ? undefined : reject(error)));
+    sent.end();
+  });
+  expect(seen).toEqual(["ADDED 0", "MODIFIED 1", "MODIFIED 2"]);
+  const gone = await raw("/api/v1/configmaps?watch=1&resourceVersion=1&timeoutSeconds=2");
+  expect([200, 410]).toContain(gone.status);
+});
+
+test("K27: masked secrets are masked in every form, and nobody saves the mask over them", async () => {
+  const secret = {
+    apiVersion: "v1",
+    kind: "Secret",
+    metadata: { name: "s" },
+    stringData: { password: "hunter2secret" },
+  };
+  await ana.withInput(JSON.stringify(secret), "apply", "-f", "-");
+  const encoded = Buffer.from("hunter2secret").toString("base64");
+  const accepts = [
+    "application/json",
+    "application/vnd.kubernetes.protobuf,application/json",
+    "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+    "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
+    "*/*",
+  ];
+  const base = "/api/v1/namespaces/default/secrets";
+  const watch = `${base}?watch=1&timeoutSeconds=1`;
+  const lists = (path: string, accept: string) =>
+    path === `${base}/s` ? accept : accept.replace("PartialObjectMetadata", "PartialObjectMetadataList");
+  for (const path of [
+    `${base}/s`,
+    base,
+    `${base}?includeObject=Object`,
+    watch,
+    "/api/v1/watch/secrets?timeoutSeconds=1",
+  ]) {
+    for (const accept of accepts) {
+      const { status, body } = await raw(path, {
+        user: "mia",
+        headers: { accept: path.includes("watch") ? accept : lists(path, accept), "accept-encoding": "gzip" },
+      });
+      expect([path, accept, status]).toEqual([path, accept, 200]);
+      expect(body).not.toContain(encoded);
+      expect(body).not.toContain("hunter2secret");
+      expect(body.length).toBeGreaterThan(50);
+    }
+  }
+  const binary = await raw(`${base}/s`, {
+    user: "mia",
+    headers: { accept: "application/vnd.kubernetes.protobuf" },
+  });
+  expect(binary.status).toBe(406);
+  expect(await mia("get", "secret", "s", "-o", "jsonpath={.data.password}")).toBe(
+    Buffer.from("***").toString("base64"),
+  );
+  const saved = await mia.try(JSON.stringify(secret), "replace", "-f", "-");
+  expect(saved.stderr).toContain("parts of it are masked for you");
+  expect((await mia.try(undefined, "annotate", "secret", "s", "x=y")).code).toBe(1);
+  expect(await ana("get", "secret", "s", "-o", "jsonpath={.data.password}")).toBe(encoded);
+});
+
+test("K28: can-i speaks of the gateway's policy, and cached discovery stays cached", async () => {
+  expect((await bob.try(undefined, "auth", "can-i", "get", "pods")).stdout.trim()).toBe("yes");
+  expect((await bob.try(undefined, "auth", "can-i", "create", "pods/exec")).stdout.trim()).toBe("no");
+  expect((await bob.try(undefined, "auth", "can-i", "get", "secrets")).stdout.trim()).toBe("no");
+  const first = await raw("/openapi/v2", { headers: { accept: "application/json" } });
+  const etag = String(first.headers.etag);
+  const again = await raw("/openapi/v2", { headers: { accept: "application/json", "if-none-match": etag } });
+  expect([first.status, again.status]).toEqual([200, 304]);
+});
+
+test("who shows no credential, a wrong one, or one of another kind gets a Status 401", async () => {
+  for (const authorization of ["", "Bearer x.y.z", "Basic YTpi"]) {
+    const { status, body } = await raw("/api", { headers: { authorization } });
+    expect([status, JSON.parse(body).reason]).toEqual([401, "Unauthorized"]);
+  }
+});
