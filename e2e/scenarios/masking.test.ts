@@ -1,6 +1,8 @@
 /** Masks against a real PostgreSQL: the values of masked columns reach nobody who is not to see them, in any format. */
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { type Gateway, startGateway } from "../targets/gateway.ts";
+import { type Gateway, sallyportCommand, startGateway } from "../targets/gateway.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { frame, int32s, query, type ServerMessage, WireClient } from "../targets/wire-client.ts";
 
@@ -38,6 +40,9 @@ beforeAll(async () => {
       CREATE SCHEMA other;
       CREATE TABLE other.cust (ssn text);
       INSERT INTO other.cust VALUES ('open');
+      CREATE TABLE people (id int, contact text, "birthDate" date);
+      INSERT INTO people SELECT n, CASE WHEN n < 5 THEN 'p' || n || '@example.com' ELSE 'none' END
+        FROM generate_series(1, 5) n;
       CREATE TABLE kin (id int, card text);
       CREATE TABLE kid () INHERITS (kin);
       INSERT INTO kid VALUES (1, '4111');
@@ -154,6 +159,20 @@ describe("rows", () => {
     ]);
     client.close();
   });
+});
+
+test("sallyport classify proposes tags by names and by what is in columns, and prints no value", async () => {
+  const [program = "", ...args] = [process.execPath, ...sallyportCommand, "classify"];
+  const where = ["--host", server.host, "--port", String(server.port), "--user", server.superuser];
+  const { stdout } = await promisify(execFile)(
+    program,
+    [...args, ...where, "--database", "shop", "--tls", "require"],
+    { env: { ...process.env, PGPASSWORD: server.password } },
+  );
+  expect(stdout).toContain('- "public.people.contact" # in 4 of 5 sampled values');
+  expect(stdout).toMatch(/- tag: birth-date\n {4}columns:\n {6}- "public.people.birthDate" # by its name/);
+  expect(stdout).toContain('- "public.cust.ssn"');
+  expect(stdout).not.toMatch(/example\.com|123-45|public\.people\.id"/);
 });
 
 describe("cases of section F", () => {

@@ -24,11 +24,21 @@ export const commands: readonly CommandEntry[] = [
   },
   { name: "token", summary: "issue a short-lived token, or make a key", load: () => import("./token.ts") },
   {
+    name: "login",
+    summary: "get a short-lived certificate for ssh",
+    load: () => import("./login.ts"),
+  },
+  {
     name: "validate",
     summary: "find every problem in a folder of manifests",
     load: () => import("./validate.ts"),
   },
   { name: "policy", summary: "test and explain policies", load: () => import("./policy.ts") },
+  {
+    name: "classify",
+    summary: "propose tags for the columns of a live database",
+    load: () => import("./classify.ts"),
+  },
   {
     name: "approvals",
     summary: "list requests that wait for approval",

@@ -3,6 +3,7 @@ import type { SessionEffect } from "@sallyport/policy";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import { backend, errorFrame, frame, lengthAt, readErrorFields } from "./frames.ts";
 import { HeldBytes } from "./held-bytes.ts";
+import { ByteSink } from "./masking/byte-sink.ts";
 import { CopyMask } from "./masking/copy-mask.ts";
 import { scrubbed } from "./masking/error-scrub.ts";
 import { describedColumns, type RowMask } from "./masking/row-mask.ts";
@@ -133,8 +134,7 @@ export class ServerHalf {
     if (!this.isRowOwed(type)) throw unexpected(type);
     const first = this.state.owed.first();
     const mask = first?.masks === undefined ? undefined : this.maskOf(first, type);
-    if (first !== undefined && mask !== undefined)
-      return this.passMaskedRow(first, mask, chunk, at, firstSize);
+    if (first !== undefined && mask !== undefined) return this.passMaskedRows(first, mask, chunk, at);
     const bound = first?.bound;
     if (bound !== undefined) return this.passBoundedRow(bound, chunk, at, firstSize);
     this.isDropping = false;
@@ -173,38 +173,76 @@ export class ServerHalf {
     return owed.rowMask.isIdle ? undefined : owed.rowMask;
   }
 
-  /** One whole row, or message of a COPY, with what is hidden of it; -1 where its end has not come yet. */
-  private passMaskedRow(
-    owed: Owed,
+  /** A run of rows, or of messages of a COPY, with what is hidden of them; -1 where the first has not come whole yet. */
+  private passMaskedRows(owed: Owed, mask: RowMask | CopyMask, chunk: Buffer, at: number): number {
+    const { length } = chunk;
+    const type = chunk[at] ?? 0;
+    const sink = new ByteSink(length - at + 256);
+    const { bound } = owed;
+    let next = at;
+    let rows = 0;
+    // Rows that no mask has changed leave as a slice of the chunk.
+    let plainFrom = at;
+    let isPlain = true;
+    while (next + 5 <= length && chunk[next] === type) {
+      const size = lengthAt(chunk, next) + 1;
+      if (size < 5) throw invalidLength();
+      if (size > maskedBytesMax)
+        throw new GatewayError("tooLarge", { detail: "a row is too large to be masked" });
+      const end = next + size;
+      if (end > length) break;
+      const isTrailer = type === backend.copyData && size === 7;
+      const isLeft = bound !== undefined && (isTrailer ? bound.exceeded !== undefined : !bound.takeRow());
+      rows += isTrailer || isLeft ? 0 : 1;
+      const begin = sink.length;
+      const isChanged = isLeft || this.maskInto(mask, chunk, next, end, sink);
+      if (isChanged && isPlain) {
+        // What was plain so far stands in front.
+        const changed = sink.length > begin ? Buffer.from(sink.since(begin)) : undefined;
+        sink.cutTo(0);
+        sink.range(chunk, plainFrom, next);
+        if (changed !== undefined) sink.bytes(changed);
+        isPlain = false;
+      } else if (!isChanged && !isPlain) sink.range(chunk, next, end);
+      next = end;
+    }
+    if (next === at) {
+      this.held.hold(chunk, at, lengthAt(chunk, at) + 1);
+      return -1;
+    }
+    plainFrom = at;
+    const masked = isPlain ? chunk.subarray(plainFrom, next) : sink.since(0);
+    if (isPlain) this.down.pass(chunk, plainFrom, next);
+    else if (masked.length > 0) this.down.own(masked);
+    owed.rows += rows;
+    owed.bytes += masked.length;
+    if (mask.maskedColumns > 0) this.options.masks.onMasked(mask.maskedColumns * rows);
+    this.recordRows(masked, 0, masked.length);
+    return next;
+  }
+
+  /** Adds one message to the sink, masked; false where it is to pass as it is. */
+  private maskInto(
     mask: RowMask | CopyMask,
     chunk: Buffer,
     at: number,
-    size: number,
-  ): number {
-    if (size > maskedBytesMax)
-      throw new GatewayError("tooLarge", { detail: "a row is too large to be masked" });
-    const end = at + size;
-    if (end > chunk.length) {
-      this.held.hold(chunk, at, size);
-      return -1;
+    end: number,
+    sink: ByteSink,
+  ): boolean {
+    if (!(mask instanceof CopyMask)) return mask.rewrite(chunk, at, end, sink);
+    const begin = sink.length;
+    sink.byte(backend.copyData);
+    sink.int32(0);
+    if (!mask.pushRow(chunk, at + 5, end, sink)) {
+      const data = mask.push(chunk.subarray(at + 5, end));
+      if (data === undefined) {
+        sink.cutTo(begin);
+        return true;
+      }
+      sink.bytes(data);
     }
-    const { bound } = owed;
-    const isTrailer = chunk[at] === backend.copyData && size === 7;
-    if (bound !== undefined && (isTrailer ? bound.exceeded !== undefined : !bound.takeRow())) return end;
-    const message = chunk.subarray(at, end);
-    let masked: Buffer | undefined;
-    if (mask instanceof CopyMask) {
-      const data = mask.push(message.subarray(5));
-      masked = data === undefined ? undefined : frame(backend.copyData, data);
-    } else masked = mask.apply(message);
-    this.options.masks.onMasked(mask.maskedColumns);
-    owed.rows += isTrailer ? 0 : 1;
-    if (masked === undefined) return end;
-    owed.bytes += masked.length;
-    if (masked === message) this.down.pass(chunk, at, end);
-    else this.down.own(masked);
-    this.recordRows(masked, 0, masked.length);
-    return end;
+    sink.setInt32(begin + 1, sink.length - begin - 1);
+    return true;
   }
 
   /** Announcements that masks must read before rows come. */

@@ -1,4 +1,6 @@
+import fc from "fast-check";
 import { expect, test } from "vitest";
+import { ByteSink } from "./byte-sink.ts";
 import { type CopyColumn, type CopyFormat, CopyMask } from "./copy-mask.ts";
 import { PatternMask } from "./pattern-mask.ts";
 
@@ -132,4 +134,26 @@ test.each([
   ["data behind the end", binary, Buffer.concat([binaryCopy([]), Buffer.from([0, 0])])],
 ])("a stream that is not what the statement says is refused: %s", (_name, format, input) => {
   expect(() => masked(format, input, 1000)).toThrow();
+});
+
+test("a row on its own is masked as it is in a stream, whatever is in it", () => {
+  const partly: CopyColumn = { oid: 25, mask: { with: "Partial", format: "{last1}" } };
+  const three = [plain, redacted, partly];
+  const parts = { patterns: noPatterns, key };
+  const field = fc.stringMatching(/^([a-z]|\\[\\ntN]){0,6}$/);
+  fc.assert(
+    fc.property(field, field, field, (...fields) => {
+      const row = Buffer.from(`${fields.join("\t")}\n`);
+      const sink = new ByteSink(8);
+      expect(new CopyMask(text, three, parts).pushRow(row, 0, row.length, sink)).toBe(true);
+      expect(sink.since(0)).toEqual(new CopyMask(text, three, parts).push(row));
+    }),
+  );
+  const sink = new ByteSink(8);
+  const mask = new CopyMask(text, three, parts);
+  for (const part of ["a\tb", "a\tb\tc\na\tb\tc\n", "a\tb\tc\\\n"]) {
+    const bytes = Buffer.from(part);
+    expect(mask.pushRow(bytes, 0, bytes.length, sink), part).toBe(false);
+    expect(sink.length).toBe(0);
+  }
 });

@@ -4,6 +4,7 @@
  * https://www.postgresql.org/docs/18/sql-copy.html
  */
 import { GatewayError } from "../../../wire/gateway-error.ts";
+import type { ByteSink } from "./byte-sink.ts";
 import type { PatternMask } from "./pattern-mask.ts";
 import { type ColumnType, type MaskMethod, type ValueMask, valueMask } from "./value-mask.ts";
 
@@ -33,7 +34,7 @@ const backslash = 0x5c;
 /** Rewrites the payloads of CopyData messages. */
 export class CopyMask {
   readonly #cutter: (bytes: Buffer, from: number) => number;
-  readonly #rewrite: (row: Buffer) => Buffer;
+  readonly #rows: CopyRows;
   readonly #format: CopyFormat;
   #rest: Buffer[] = [];
   #restLength = 0;
@@ -50,11 +51,19 @@ export class CopyMask {
     this.#format = format;
     this.maskedColumns = columns.filter(({ mask }) => mask !== undefined).length;
     this.#isHeaderDue = format.kind === "binary" || format.header;
-    const rows = new CopyRows(format, columns, parts);
-    this.#rewrite = (row) => rows.rewrite(row);
+    this.#rows = new CopyRows(format, columns, parts);
     if (format.kind === "text") this.#cutter = textEnd;
     else if (format.kind === "csv") this.#cutter = csvCutter(format);
     else this.#cutter = binaryEnd;
+  }
+
+  /**
+   * Adds a payload that is one whole row of text to the sink, masked; false where it is anything else, which `push` takes.
+   * The server sends each row in a message of its own.
+   */
+  pushRow(chunk: Buffer, start: number, end: number, sink: ByteSink): boolean {
+    if (this.#format.kind !== "text" || this.#isHeaderDue || this.#restLength > 0) return false;
+    return this.#rows.textInto(chunk, start, end, sink);
   }
 
   /** What may be sent on of this payload and what was kept before; undefined: nothing yet. */
@@ -103,7 +112,7 @@ export class CopyMask {
       this.#isTrailerSeen = true;
       return row;
     }
-    return this.#rewrite(row);
+    return this.#rows.rewrite(row);
   }
 }
 
@@ -171,6 +180,8 @@ class CopyRows {
   readonly #delimiter: number;
   readonly #quote: number;
   readonly #escape: number;
+  /** Masked fields of the text format, where they are the same in every row. */
+  readonly #constants: readonly (Buffer | undefined)[];
 
   constructor(
     format: CopyFormat,
@@ -190,6 +201,10 @@ class CopyRows {
     this.#delimiter = format.delimiter.charCodeAt(0);
     this.#quote = format.quote.charCodeAt(0);
     this.#escape = format.escape.charCodeAt(0);
+    this.#constants = this.#masks.map((mask) => {
+      if (mask?.constant === undefined) return undefined;
+      return mask.constant === null ? this.#null : this.#escaped(mask.constant);
+    });
   }
 
   rewrite(row: Buffer): Buffer {
@@ -205,6 +220,56 @@ class CopyRows {
     if (type === undefined || this.#patterns.isEmpty) return value;
     // What the catalog did not name is looked at as text.
     return this.#patterns.apply(value, type.oid === 0 ? { ...type, oid: type.format === 0 ? 25 : 0 } : type);
+  }
+
+  /** Adds the row between `start` and `end` to the sink; false, and nothing added, where that is not one whole row. */
+  textInto(chunk: Buffer, start: number, end: number, sink: ByteSink): boolean {
+    const begin = sink.length;
+    const count = this.#columns.length;
+    const delimiter = this.#delimiter;
+    const last = end - 1;
+    if (chunk[last] !== newline) return false;
+    let done = start;
+    let from = start;
+    let index = 0;
+    for (let at = start; ; at += 1) {
+      const byte = chunk[at];
+      if (at < last) {
+        if (byte === backslash) {
+          at += 1;
+          continue;
+        }
+        if (byte === newline) {
+          sink.cutTo(begin);
+          return false;
+        }
+        if (byte !== delimiter) continue;
+      } else if (at > last) {
+        // The newline itself was escaped: the row goes on.
+        sink.cutTo(begin);
+        return false;
+      }
+      if (index >= count) throw broken("a row of the copy with more columns than it has");
+      if (this.#needs(index) && !isSame(chunk, from, at, this.#null)) {
+        let field = this.#constants[index];
+        if (field === undefined) {
+          const plain = unescaped(chunk.subarray(from, at));
+          const masked = this.#value(index, plain);
+          if (masked !== plain) field = masked === null ? this.#null : this.#escaped(masked);
+        }
+        if (field !== undefined) {
+          sink.range(chunk, done, from);
+          sink.bytes(field);
+          done = at;
+        }
+      }
+      index += 1;
+      from = at + 1;
+      if (at >= last) break;
+    }
+    this.#counted(index);
+    sink.range(chunk, done, end);
+    return true;
   }
 
   #needs(index: number): boolean {
@@ -349,6 +414,13 @@ class CopyRows {
     pieces.push(row.subarray(done));
     return Buffer.concat(pieces);
   }
+}
+
+function isSame(chunk: Buffer, from: number, end: number, other: Buffer): boolean {
+  if (end - from !== other.length) return false;
+  for (let index = 0; index < other.length; index += 1)
+    if (chunk[from + index] !== other[index]) return false;
+  return true;
 }
 
 const endMark = Buffer.from("\\.");

@@ -5,6 +5,7 @@
  */
 import type { MaskDecision, SessionMasking, ValueMaskChoice } from "@sallyport/policy";
 import { GatewayError } from "../../../wire/gateway-error.ts";
+import { ByteSink } from "./byte-sink.ts";
 import type { PatternMask } from "./pattern-mask.ts";
 import { type ColumnType, type ValueMask, valueMask } from "./value-mask.ts";
 
@@ -67,6 +68,10 @@ export class RowMask {
   readonly #columns: readonly DescribedColumn[];
   readonly #masks: readonly (ValueMask | undefined)[];
   readonly #patterns: PatternMask;
+  /** Masked fields, their lengths in front, where they are the same in every row. */
+  readonly #constants: readonly (Buffer | undefined)[];
+  /** True where values that no mask is for are searched. */
+  readonly #isRead: boolean;
   /** True where no value of the result is looked at, so that rows may pass unread. */
   readonly isIdle: boolean;
   /** How many columns are masked as a whole. */
@@ -82,41 +87,60 @@ export class RowMask {
       const choice = this.choices[index];
       return choice === undefined ? undefined : valueMask(choice, column, context.key);
     });
+    this.#constants = this.#masks.map((mask) =>
+      mask?.constant === undefined ? undefined : withLength(mask.constant),
+    );
+    this.#isRead = !this.#patterns.isEmpty;
     this.maskedColumns = this.#masks.filter((mask) => mask !== undefined).length;
     this.isIdle = this.#patterns.isEmpty && this.#masks.every((mask) => mask === undefined);
   }
 
   /** One whole DataRow message, masked; throws for one that does not fit its description. */
   apply(message: Buffer): Buffer {
-    const end = message.length;
-    if (end < 7 || message.readUInt16BE(5) !== this.#columns.length) throw malformed("DataRow");
-    const pieces: Buffer[] = [];
-    let done = 0;
-    let at = 7;
-    let size = end;
-    for (let index = 0; index < this.#columns.length; index += 1) {
-      if (at + 4 > end) throw malformed("DataRow");
-      const length = message.readInt32BE(at);
-      const start = at + 4;
-      if (length < -1 || start + Math.max(length, 0) > end) throw malformed("DataRow");
-      at = start + Math.max(length, 0);
-      if (length < 0) continue;
-      const value = message.subarray(start, at);
-      const masked = this.#value(index, value);
-      if (masked === value) continue;
-      const header = Buffer.allocUnsafe(4);
-      header.writeInt32BE(masked === null ? -1 : masked.length);
-      pieces.push(message.subarray(done, start - 4), header);
-      if (masked !== null) pieces.push(masked);
-      size += (masked === null ? 0 : masked.length) - length;
-      done = at;
+    const sink = new ByteSink(message.length + 64);
+    return this.rewrite(message, 0, message.length, sink) ? sink.since(0) : message;
+  }
+
+  /** Adds the message between `at` and `end` to the sink, masked; false where nothing is changed, and nothing added. */
+  rewrite(chunk: Buffer, at: number, end: number, sink: ByteSink): boolean {
+    const constants = this.#constants;
+    const count = constants.length;
+    if (end - at < 7 || (((chunk[at + 5] ?? 0) << 8) | (chunk[at + 6] ?? 0)) !== count)
+      throw malformed("DataRow");
+    const begin = sink.length;
+    let done = at;
+    let next = at + 7;
+    for (let index = 0; index < count; index += 1) {
+      if (next + 4 > end) throw malformed("DataRow");
+      const length =
+        ((chunk[next] ?? 0) << 24) |
+        ((chunk[next + 1] ?? 0) << 16) |
+        ((chunk[next + 2] ?? 0) << 8) |
+        (chunk[next + 3] ?? 0);
+      const start = next + 4;
+      if (length < -1 || start + length > end) throw malformed("DataRow");
+      if (length < 0) {
+        next = start;
+        continue;
+      }
+      next = start + length;
+      let field = constants[index];
+      if (field === undefined) {
+        if (!this.#isRead && this.#masks[index] === undefined) continue;
+        const value = chunk.subarray(start, next);
+        const masked = this.#value(index, value);
+        if (masked === value) continue;
+        field = withLength(masked);
+      }
+      sink.range(chunk, done, start - 4);
+      sink.bytes(field);
+      done = next;
     }
-    if (at !== end) throw malformed("DataRow");
-    if (pieces.length === 0) return message;
-    pieces.push(message.subarray(done));
-    const row = Buffer.concat(pieces, size);
-    row.writeInt32BE(size - 1, 1);
-    return row;
+    if (next !== end) throw malformed("DataRow");
+    if (done === at) return false;
+    sink.range(chunk, done, end);
+    sink.setInt32(begin + 1, sink.length - begin - 1);
+    return true;
   }
 
   #value(index: number, value: Buffer): Buffer | null {
@@ -125,6 +149,13 @@ export class RowMask {
     const column = this.#columns[index];
     return column === undefined || this.#patterns.isEmpty ? value : this.#patterns.apply(value, column);
   }
+}
+
+/** A field of a row: its length and its bytes. */
+function withLength(value: Buffer | null): Buffer {
+  const header = Buffer.alloc(4);
+  header.writeInt32BE(value === null ? -1 : value.length);
+  return value === null ? header : Buffer.concat([header, value]);
 }
 
 interface Witnesses {

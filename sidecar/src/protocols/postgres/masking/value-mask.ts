@@ -20,9 +20,17 @@ export interface ColumnType {
 }
 
 /** Masks one value that is not NULL; null makes it NULL. */
-export type ValueMask = (value: Buffer) => Buffer | null;
+export interface ValueMask {
+  (value: Buffer): Buffer | null;
+  /** What every value becomes, where that is always the same. */
+  readonly constant?: Buffer | null;
+}
 
-const toNull: ValueMask = () => null;
+function always(constant: Buffer | null): ValueMask {
+  return Object.assign(() => constant, { constant });
+}
+
+const toNull = always(null);
 
 /** The mask of a column; `key` makes hashes that nobody without it can test guesses against. */
 export function valueMask(method: MaskMethod, type: ColumnType, key: Buffer): ValueMask {
@@ -42,11 +50,9 @@ export function valueMask(method: MaskMethod, type: ColumnType, key: Buffer): Va
     return (value) => encode(partial(format, value.toString("utf8")));
   }
   if (method.with === "Replace" && method.format !== undefined && codec.accepts(method.format)) {
-    const constant = encode(method.format);
-    return () => constant;
+    return always(encode(method.format));
   }
-  const constant = encode(codec.redacted);
-  return () => constant;
+  return always(encode(codec.redacted));
 }
 
 /** The same value hashes alike in text and in binary: hashes go over the text form where both are known. */
