@@ -96,11 +96,9 @@ export async function startSshGateway(request: {
     await rm(home, { recursive: true, force: true });
     throw error;
   });
-  const described = JSON.parse(await readFile(join(stateDir, "listening.json"), "utf8")) as {
-    readonly listeners: readonly { readonly knownHosts: string }[];
-  };
+  const described = await listeners(join(stateDir, "listening.json"));
   const knownHosts = join(home, "known_hosts");
-  await writeFile(knownHosts, `[127.0.0.1]:${port} ${described.listeners[0]?.knownHosts}\n`);
+  await writeFile(knownHosts, `[127.0.0.1]:${port} ${described[0]?.knownHosts}\n`);
   const options = [
     ...["-F", "none", "-o", `Port=${port}`, "-o", `UserKnownHostsFile=${knownHosts}`],
     ...["-o", "StrictHostKeyChecking=yes", "-o", "NumberOfPasswordPrompts=1"],
@@ -161,4 +159,16 @@ export async function startSshGateway(request: {
       return code;
     },
   };
+}
+
+/** The file is written just after the gateway says that it is ready. */
+async function listeners(file: string): Promise<readonly { readonly knownHosts: string }[]> {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      return JSON.parse(await readFile(file, "utf8")).listeners;
+    } catch (error) {
+      if (attempt >= 200) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
 }
