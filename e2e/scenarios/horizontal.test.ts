@@ -314,6 +314,28 @@ describe("two processes", () => {
     await gateway?.stop();
   });
 
+  it("neither lets in whom the other has already shut out", async () => {
+    const mayEnter = async () => {
+      try {
+        await (await gateway.connect(staff("ann"))).end();
+        return true;
+      } catch {
+        return false;
+      }
+    };
+    for (let round = 0; round < 4; round += 1) {
+      const withdrawn = policies().replace("local:staff", "local:nobody");
+      await gateway.write("policies.yaml", `${withdrawn}# ${round}\n`);
+      await vi.waitUntil(async () => !(await mayEnter()), { timeout: 10_000, interval: 1 });
+      // From the first refusal on, whichever process they reach.
+      const later = await Promise.all(Array.from({ length: 12 }, mayEnter));
+      expect(later).toEqual(Array.from({ length: 12 }, () => false));
+      await gateway.write("policies.yaml", `${policies()}# ${round}\n`);
+      await vi.waitUntil(mayEnter, { timeout: 10_000, interval: 1 });
+      expect(await Promise.all(Array.from({ length: 6 }, mayEnter))).not.toContain(false);
+    }
+  });
+
   it("one that is killed is replaced, and gives its users their places back", async () => {
     const clients: pg.Client[] = [];
     for (let count = 0; count < 3; count += 1) clients.push(await gateway.connect(staff("few")));

@@ -93,10 +93,13 @@ const whole = (sql: string, rows = 0) => [parse(sql), bind(), frame("D", "P\0"),
 const count = async (where = "true") =>
   (await server.query(`SELECT count(*)::int AS n FROM note WHERE ${where}`))[0]?.n;
 
-async function metric(name: string): Promise<number> {
+/** Over all processes of the gateway; where there are several, each adds a label of its own. */
+async function metric(wanted: string): Promise<number> {
   const text = await (await fetch(`${gateway.adminUrl}/metrics`)).text();
-  const line = text.split("\n").find((each) => each.startsWith(name));
-  return Number(line?.split(" ").at(-1) ?? 0);
+  const [name = "", labels = ""] = wanted.replace("}", "").split("{");
+  const lines = text.split("\n").filter((line) => line.startsWith(`${name}{`));
+  const counted = lines.filter((line) => labels.split(",").every((label) => line.includes(label)));
+  return counted.reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0);
 }
 
 describe("rows", () => {

@@ -103,7 +103,9 @@ export class Gateway {
   private approvalHost: ApprovalHost | undefined;
   private admin: import("node:http").Server | undefined;
   private timer: NodeJS.Timeout | undefined;
-  private isReloading = false;
+  /** The look at the manifests that is under way, and the one that whoever asks meanwhile waits for. */
+  private looking: Promise<void> | undefined;
+  private lookingNext: Promise<void> | undefined;
   private headPublishedMs = performance.now();
   private headPublished = "";
   private prunedMs = Number.NEGATIVE_INFINITY;
@@ -315,6 +317,8 @@ export class Gateway {
       ...this.approvals(),
       onLogin: (resource, error, id) => this.loginFailed(resource, error, id),
       ...(this.plane !== undefined && this.controlled(this.plane)),
+      // Of several processes each looks for itself: none lets in whom another has already shut out.
+      ...(this.part !== undefined && { newestPolicy: () => this.lookAgain() }),
       onSession: (resource, change, reason) => {
         if (change === 1) {
           this.metrics.sessions.inc({ resource });
@@ -431,7 +435,7 @@ export class Gateway {
   }
 
   private approvals() {
-    const approvals = this.part?.approvals ?? this.approvalHost?.service;
+    const approvals = this.part?.approvals ?? this.approvalHost?.service ?? this.plane?.approvals.service;
     if (approvals === undefined) return {};
     return {
       approvals,
@@ -491,8 +495,28 @@ export class Gateway {
     this.metrics.recordingUp.set(this.recorder?.failure === undefined ? 1 : 0);
     if (performance.now() - this.headPublishedMs >= headEveryMs) await this.publishHead();
     if (performance.now() - this.prunedMs >= pruneEveryMs) await this.prune();
-    if (this.isReloading) return;
-    this.isReloading = true;
+    if (this.looking === undefined) await this.lookAgain();
+  }
+
+  /**
+   * Looks at the manifests and puts in force what has changed; never rejects. One look at a time: whoever asks while one
+   * runs waits for another, because that one may have read the folder before what made him ask.
+   */
+  private lookAgain(): Promise<void> {
+    if (this.looking === undefined) {
+      this.looking = this.look().finally(() => {
+        this.looking = undefined;
+      });
+      return this.looking;
+    }
+    this.lookingNext ??= this.looking.then(() => {
+      this.lookingNext = undefined;
+      return this.lookAgain();
+    });
+    return this.lookingNext;
+  }
+
+  private async look(): Promise<void> {
     try {
       const now = await this.currentFingerprint();
       if (now !== this.fingerprint) {
@@ -505,8 +529,6 @@ export class Gateway {
         "the manifests could not be read again; the last accepted set stays in force",
       );
       this.metrics.reloads.inc({ result: "failed" });
-    } finally {
-      this.isReloading = false;
     }
   }
 

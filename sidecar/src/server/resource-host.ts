@@ -58,6 +58,8 @@ export interface HostServices {
   readonly isPolicyUnavailable?: () => boolean;
   /** Another resource that this process serves, by its key. */
   readonly sibling?: (key: string) => ProtocolHost | undefined;
+  /** Resolves when what the manifests say now is in force here; absent where this process alone serves. */
+  readonly newestPolicy?: () => Promise<void>;
   /** A session's recording is closed, or could not be. */
   readonly onRecorded?: (session: LiveSession, reason: string) => void;
   /** Who is asked where a rule wants approval. */
@@ -186,6 +188,7 @@ export class ResourceHost implements ProtocolHost {
     shown: { token: string } | { certificate: TLSSocket },
     claim: LoginClaim,
   ): Promise<Identity> {
+    await this.services.newestPolicy?.();
     const { providers } = this.served.spec.identity;
     const request = { audience: this.served.audience, providers };
     const attempt = { ...claim, resource: this.key };
@@ -257,6 +260,11 @@ export class ResourceHost implements ProtocolHost {
   }
 
   async admit(identity: Identity, facts: SessionFacts): Promise<AdmittedSession> {
+    await this.services.newestPolicy?.();
+    // A login may take its time: what it rests on may have been withdrawn since.
+    if (!this.mayStay({ identity })) {
+      throw new GatewayError("identityRefused", { detail: "the identity is no longer accepted" });
+    }
     if (this.isDraining) throw new GatewayError("draining");
     if (this.isGone || this.services.isPolicyUnavailable?.() === true) {
       throw new GatewayError("policyUnavailable");
@@ -437,9 +445,9 @@ export class ResourceHost implements ProtocolHost {
     };
   }
 
-  private mayStay(session: LiveSession): boolean {
-    const isKnown = this.served.spec.identity.providers.includes(session.identity.provider);
-    return isKnown && !this.services.authenticator.isRevoked(session.identity);
+  private mayStay({ identity }: Pick<LiveSession, "identity">): boolean {
+    const isKnown = this.served.spec.identity.providers.includes(identity.provider);
+    return isKnown && !this.services.authenticator.isRevoked(identity);
   }
 
   /** Sessions of the same subject share one compiled policy, and with it the decisions made under it. */
