@@ -22,7 +22,7 @@ export interface KubernetesGateway extends GatewayProcess {
   readonly url: string;
   readonly issuer: LocalIssuer;
   /** kubectl of a user, with a token of the local provider. */
-  user(name: string, groups?: readonly string[]): Promise<Kubectl>;
+  user(name: string, groups?: readonly string[], lifetimeSeconds?: number): Promise<Kubectl>;
   token(name: string, groups?: readonly string[], lifetimeSeconds?: number): string;
   /** Writes a file into the folder of manifests, which the gateway watches. */
   write(name: string, text: string): Promise<void>;
@@ -124,10 +124,10 @@ export async function startKubernetesGateway(
     url,
     issuer,
     token: signed,
-    user: async (name, groups = []) => {
-      const kubeconfig = join(home, `${name}.kubeconfig`);
+    user: async (name, groups = [], lifetimeSeconds = 600) => {
+      const kubeconfig = join(home, `${name}-${lifetimeSeconds}.kubeconfig`);
       const ca = Buffer.from(await readFile(gateway.caFile)).toString("base64");
-      await writeFile(kubeconfig, JSON.stringify(configOf(url, ca, signed(name, groups))), { mode: 0o600 });
+      await writeFile(kubeconfig, JSON.stringify(configOf(url, ca, signed(name, groups, lifetimeSeconds))), { mode: 0o600 });
       return createKubectl(kubectl.program, kubeconfig);
     },
     write: (name, text) => writeFile(join(configDir, name), text),

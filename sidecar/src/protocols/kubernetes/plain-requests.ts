@@ -241,7 +241,7 @@ const protobufType = "application/vnd.kubernetes.protobuf";
 const jsonTypes =
   /^application\/(json|json-patch\+json|merge-patch\+json|strategic-merge-patch\+json|apply-patch\+yaml)$/;
 
-function valueOf(type: string, body: Buffer): unknown {
+function writtenValue(type: string, body: Buffer): unknown {
   if (type === protobufType) return readProtobuf(body);
   return jsonTypes.test(type) ? parsed(body) : undefined;
 }
@@ -250,7 +250,7 @@ function valueOf(type: string, body: Buffer): unknown {
 function factsOfBody(request: ApiRequest, { headers }: HttpExchange, body: Buffer): RequestFacts {
   if (body.length === 0) return noFacts;
   const type = (headers["content-type"] ?? "application/json").split(";")[0]?.trim().toLowerCase() ?? "";
-  const value = headers["content-encoding"] === undefined ? valueOf(type, body) : undefined;
+  const value = headers["content-encoding"] === undefined ? writtenValue(type, body) : undefined;
   const written = type === "application/json-patch+json" ? writtenBy(value) : value;
   if (written === undefined) return { ...noFacts, security: opaquePod };
   const holdsPods = !(request.group === "" && ["secrets", "configmaps", "events"].includes(request.resource));

@@ -86,7 +86,7 @@ export class Terminal {
   /** Says in the recording how it ended; once. */
   close(ms: number, why?: string): void {
     if (this.#isEnded) return;
-    this.flush();
+    void this.flush();
     this.#isEnded = true;
     const { stdin, stdout, stderr } = this.counts;
     this.#guard.note("streams", {

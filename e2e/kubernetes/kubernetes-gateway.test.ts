@@ -1,0 +1,269 @@
+/** exec, attach, cp, logs and port-forward through the Kubernetes gateway, with real kubectl against real pods. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import type { Kubectl } from "../cluster/kubectl.ts";
+import { run } from "../cluster/kubectl.ts";
+import { postgresImageName } from "../image/postgres/image.ts";
+import { type KubernetesGateway, startKubernetesGateway } from "../targets/kubernetes-gateway.ts";
+import { restrictedContainer, restrictedPod } from "./objects.ts";
+import { openScenario } from "./scenario.ts";
+
+const scenario = openScenario("kubernetes-gateway");
+const { namespace } = scenario;
+
+const policies = `
+apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: admins, namespace: default}
+spec:
+  resources: {names: [cluster]}
+  subjects: [{user: "local:ana"}]
+  profile: Admin
+  rules:
+  - name: no-password-file
+    match: {commands: [pods/exec], cel: '"/etc/passwd" in command.argv'}
+    action: Deny
+    message: accounts are not read here
+  - name: no-opaque-shell
+    match: {commands: [pods/exec], cel: 'command.facts.labels["guarded"] == "yes" && command.facts.shell == "opaque"'}
+    action: Deny
+    message: write the command out
+  - name: no-odd-port
+    match: {commands: [pods/portforward], cel: 'command.facts.port == 9999'}
+    action: Deny
+    message: that port stays closed
+---
+apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: masked, namespace: default}
+spec:
+  resources: {names: [cluster]}
+  subjects: [{user: "local:mia"}]
+  profile: Admin
+  masking:
+  - {patterns: [email], with: Redact}
+`;
+
+let gateway: KubernetesGateway;
+let ana: Kubectl;
+let mia: Kubectl;
+let folder = "";
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "sallyport-exec-"));
+  await scenario.apply({
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name: "shell", labels: { guarded: "yes" } },
+    spec: {
+      terminationGracePeriodSeconds: 0,
+      automountServiceAccountToken: false,
+      securityContext: restrictedPod,
+      containers: [
+        {
+          name: "main",
+          image: postgresImageName,
+          imagePullPolicy: "Never",
+          securityContext: restrictedContainer,
+          command: ["sh", "-c", "echo started; echo mail ann@example.com; while read -r line; do echo got $line; done; sleep 3600"],
+          stdin: true,
+          volumeMounts: [{ name: "tmp", mountPath: "/tmp" }],
+        },
+      ],
+      volumes: [{ name: "tmp", emptyDir: {} }],
+    },
+  });
+  await scenario.ready("pod/shell");
+  const admin = await scenario.cluster.kubectl("config", "view", "--raw", "-o", "json");
+  const { cluster } = JSON.parse(admin).clusters[0];
+  const ca = cluster["certificate-authority-data"];
+  const caPem = ca === undefined ? await readFile(cluster["certificate-authority"], "utf8") : Buffer.from(ca, "base64").toString();
+  await scenario.cluster.kubectl.apply(
+    ["ana", "mia"].map((name) => ({
+      apiVersion: "rbac.authorization.k8s.io/v1",
+      kind: "ClusterRoleBinding",
+      metadata: { name: `kubernetes-gateway-${name}` },
+      roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "cluster-admin" },
+      subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "User", name: `local:${name}` }],
+    })),
+  );
+  gateway = await startKubernetesGateway(
+    { url: cluster.server, caPem, kubectl: scenario.cluster.kubectl },
+    { policies, resource: { recording: { mode: "Required", content: ["commands", "responses", "input"] } } },
+  );
+  [ana, mia] = [await gateway.user("ana"), await gateway.user("mia")];
+});
+afterAll(async () => {
+  await gateway?.stop();
+  await rm(folder, { recursive: true, force: true });
+});
+
+const exec = (kubectl: Kubectl, flags: readonly string[], command: readonly string[], input?: string) =>
+  kubectl.try(input, "exec", ...flags, "-n", namespace, "shell", "--", ...command);
+/** The same kubectl made to speak SPDY, as those before 1.31 did. */
+const overSpdy = (kubectl: Kubectl, flags: readonly string[], command: readonly string[], input?: string) =>
+  run(
+    kubectl.program,
+    ["--kubeconfig", kubectl.kubeconfig, "exec", ...flags, "-n", namespace, "shell", "--", ...command],
+    input,
+    { KUBECTL_REMOTE_COMMAND_WEBSOCKETS: "false" },
+  );
+
+/** Every line of every session's recording so far. */
+async function recorded(): Promise<readonly Record<string, unknown>[]> {
+  const { stdout } = await run("find", [gateway.recordingDir, "-name", "*.journal"]);
+  const texts = await Promise.all(stdout.trim().split("\n").map((path) => readFile(path, "utf8")));
+  return texts.flatMap((text) => text.trim().split("\n").map((line) => JSON.parse(line) as Record<string, unknown>));
+}
+
+const both = [
+  ["WebSocket", exec],
+  ["SPDY", overSpdy],
+] as const;
+
+test.each(both)("K9, K10: over %s, streams are apart and exit codes are the command's", async (_name, through) => {
+  expect(await through(mia, [], ["sh", "-c", "echo out; echo err >&2; exit 7"])).toEqual({
+    code: 7,
+    stdout: "out\n",
+    stderr: "err\ncommand terminated with exit code 7\n",
+  });
+  expect(await through(ana, [], ["ls", "/nothing"])).toMatchObject({ code: expect.any(Number), stdout: "" });
+  expect((await through(ana, [], ["no-such-program"])).code).not.toBe(0);
+  expect(await through(ana, ["-i"], ["cat"], "typed in\n")).toMatchObject({ code: 0, stdout: "typed in\n" });
+});
+
+test("K3, K5: a denied exec is told once, with one id, over WebSocket and the SPDY that follows", async () => {
+  const refused = await exec(ana, [], ["cat", "/etc/passwd"]);
+  expect(refused.code).toBe(1);
+  expect(refused.stderr.match(/accounts are not read here/g)).toHaveLength(1);
+  const id = /\(([0-9a-f]{12})\)/.exec(refused.stderr)?.[1];
+  expect(id).toBeDefined();
+  const lines = await recorded();
+  const denied = lines.filter((line) => line.kind === "command" && String(line.sql).endsWith("-- cat /etc/passwd"));
+  expect(denied).toHaveLength(1);
+  expect(lines.filter((line) => line.name === "refused" && JSON.stringify(line).includes(id ?? ""))).toHaveLength(1);
+});
+
+test.each(both)("K15: over %s, a shell that could run anything is refused where rules say so", async (_name, through) => {
+  const opaque = await through(ana, [], ["sh", "-c", "cat $(echo /etc/passwd)"]);
+  expect(opaque.stderr).toContain("write the command out");
+  expect((await through(ana, [], ["sh", "-c", "echo plain; echo done"])).stdout).toBe("plain\ndone\n");
+});
+
+test.each(both)("K14: over %s, what goes through is what came, to the last byte", async (name, through) => {
+  const megabytes = scenario.full ? 200 : 8;
+  const command = ["sh", "-c", `head -c ${megabytes * 1024 * 1024} /dev/zero`];
+  const { code, stdout } = await through(mia, [], command);
+  expect([name, code, stdout.length]).toEqual([name, 0, megabytes * 1024 * 1024]);
+});
+
+test("K16: what a command printed and was given is recorded, each stream apart", async () => {
+  await exec(mia, ["-i"], ["sh", "-c", "cat; echo to-stderr >&2"], "to-stdin\n");
+  const streams = (await recorded()).filter((line) => line.kind === "stream");
+  const texts = (stream: string) => streams.filter((line) => line.stream === stream).map((line) => String(line.text));
+  expect(texts("o").join("")).toContain("to-stdin");
+  expect(texts("e").join("")).toContain("to-stderr");
+  expect(texts("i").join("")).toContain("to-stdin");
+});
+
+test.each(both)("patterns are masked over %s, also where they come in pieces and with colours", async (_name, through) => {
+  const script = "printf 'mail ann@exam'; printf 'ple.com end\\n'; printf 'b\\033[1mob@example.com\\n'";
+  const { stdout } = await through(mia, [], ["sh", "-c", script]);
+  expect(stdout).toContain("mail *** end");
+  expect(stdout).not.toContain("ple.com");
+  const all = (await recorded()).filter((line) => line.kind === "stream").map((line) => JSON.stringify(line));
+  expect(all.join("")).not.toContain("ann@example.com");
+});
+
+test("K19: files go both ways whole, and are listed by name, size and hash", async () => {
+  const content = randomBytes(300_000);
+  const [there, back] = [join(folder, "there.bin"), join(folder, "back.bin")];
+  await writeFile(there, content);
+  await ana("cp", there, `${namespace}/shell:/tmp/copied.bin`);
+  await ana("cp", `${namespace}/shell:/tmp/copied.bin`, back);
+  expect((await readFile(back)).equals(content)).toBe(true);
+  const files = (await recorded()).filter((line) => line.name === "file").map((line) => line.fields);
+  const sha256 = createHash("sha256").update(content).digest("hex");
+  expect(files).toContainEqual(expect.objectContaining({ direction: "in", name: "copied.bin", size: 300_000, sha256 }));
+  expect(files).toContainEqual(expect.objectContaining({ direction: "out", size: 300_000, sha256 }));
+});
+
+test("K26: logs follow, and are masked like a terminal", async () => {
+  expect(await ana("logs", "-n", namespace, "shell")).toContain("ann@example.com");
+  const shown = await mia("logs", "-n", namespace, "shell");
+  expect(shown).toContain("mail ***");
+  expect(shown).not.toContain("ann@");
+});
+
+/** A kubectl that goes on, and what it has printed so far. */
+function going(kubectl: Kubectl, environment: Readonly<Record<string, string>>, ...argv: readonly string[]) {
+  const child: ChildProcess = spawn(kubectl.program, ["--kubeconfig", kubectl.kubeconfig, ...argv], {
+    env: { ...process.env, ...environment },
+  });
+  let text = "";
+  const collect = (chunk: Buffer) => {
+    text += chunk.toString();
+  };
+  child.stdout?.on("data", collect);
+  child.stderr?.on("data", collect);
+  return { child, text: () => text };
+}
+
+test("K17: attach reaches the running program, and what it prints comes back", async () => {
+  const { child, text } = going(ana, {}, "attach", "-i", "-n", namespace, "shell");
+  try {
+    child.stdin?.write("hello\n");
+    await scenario.eventually("the program's answer", async () => text().includes("got hello") || undefined);
+  } finally {
+    child.kill("SIGKILL");
+  }
+});
+
+test.each([["WebSocket", "true"], ["SPDY", "false"]])("K18: over %s, a tunnel carries connections side by side, and a closed port stays closed", async (_name, websockets) => {
+  const server = going(scenario.cluster.kubectl, {}, "exec", "-n", namespace, "shell", "--", "sh", "-c", "while true; do echo pong | nc -l -p 7777 >/dev/null; done");
+  const environment = { KUBECTL_PORT_FORWARD_WEBSOCKETS: websockets };
+  const forward = going(ana, environment, "port-forward", "-n", namespace, "pod/shell", ":7777", ":9999");
+  try {
+    const ports = await scenario.eventually("both ports to be forwarded", async () => {
+      const found = [...forward.text().matchAll(/127\.0\.0\.1:(\d+) -> (\d+)/g)];
+      return found.length === 2 ? new Map(found.map(([, local, remote]) => [remote, Number(local)])) : undefined;
+    });
+    for (let round = 0; round < 2; round += 1) {
+      const answer = await scenario.eventually("an answer", async () => {
+        const socket = connect(ports.get("7777") ?? 0, "127.0.0.1");
+        let got = "";
+        socket.on("data", (chunk) => {
+          got += chunk.toString();
+        });
+        socket.on("error", () => undefined);
+        socket.write("ping\n");
+        await Promise.race([once(socket, "close").catch(() => undefined), new Promise((r) => setTimeout(r, 1_500))]);
+        socket.destroy();
+        return got === "" ? undefined : got;
+      });
+      expect(answer).toBe("pong\n");
+    }
+    const refused = connect(ports.get("9999") ?? 0, "127.0.0.1");
+    refused.on("error", () => undefined);
+    await once(refused, "close").catch(() => undefined);
+    await scenario.eventually("the refusal to be told", async () => forward.text().includes("that port stays closed") || undefined);
+  } finally {
+    forward.child.kill("SIGKILL");
+    server.child.kill("SIGKILL");
+  }
+  const tunnels = (await recorded()).filter((line) => String(line.sql).includes("portforward") && String(line.sql).endsWith("port 7777"));
+  expect(tunnels.length).toBeGreaterThan(0);
+});
+
+test("K31: a session whose token is over ends with a Status and a failure, not as if it had succeeded", async () => {
+  const short = await gateway.user("ana", [], 6);
+  const { code, stderr } = await exec(short, [], ["sleep", "60"]);
+  expect(code).not.toBe(0);
+  expect(stderr).toContain("the session ended with the identity's token");
+});
