@@ -153,6 +153,15 @@ describe("A: start-up, TLS, authentication", () => {
     expect(await server.query("SELECT 1 FROM scratch WHERE n = 666")).toEqual([]);
   });
 
+  it("A2: a client that says goodbye behind SSLRequest reads S first, as from the server", async () => {
+    for (const port of [server.port, gateway.port]) {
+      const client = await WireClient.connect(port);
+      client.send(sslRequest, frame("X"));
+      expect((await client.take(1)).toString()).toBe("S");
+      await client.untilClosed();
+    }
+  });
+
   it("A3: GSSENCRequest is answered N, and SSLRequest then works on the same socket", async () => {
     const client = await WireClient.connect(gateway.port);
     client.send(gssRequest);

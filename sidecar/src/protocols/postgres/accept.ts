@@ -54,9 +54,10 @@ export async function acceptClient(channel: Channel, options: AcceptOptions): Pr
       case "tlsRequest":
         if (channel.secured !== undefined)
           throw new GatewayError("protocolViolation", { detail: "TLS inside TLS" });
-        // Bytes that came before our answer were not sent by somebody who waited for TLS.
-        if (channel.hasBuffered) throw new GatewayError("protocolViolation", { detail: "bytes before TLS" });
         channel.write(Buffer.from("S"));
+        // Bytes that came before our answer were not sent by somebody who waited for TLS: told behind the S, as the server
+        // does, so that a client that has only changed its mind and said goodbye reads the answer that it expects.
+        if (channel.hasBuffered) throw new GatewayError("protocolViolation", { detail: "bytes before TLS" });
         await options.startTls("optional");
         break;
       case "startup":
