@@ -40,7 +40,7 @@ import { type ApprovalEvent, ResourceHost, serverContext } from "./resource-host
 import { Secrets } from "./secrets.ts";
 import { issueServingCertificate, type ServingCertificate } from "./serving-certificate.ts";
 import { type CancelOrder, LocalState, network, type SharedState } from "./shared-state.ts";
-import { giveBackStartupMemory, LoginGarbage } from "./startup-memory.ts";
+import { giveBackStartupMemory, LoginGarbage, optimiseParserLate } from "./startup-memory.ts";
 
 /** Where a resource can be reached. */
 export interface Listening {
@@ -145,6 +145,7 @@ export class Gateway {
     const issued =
       part === undefined ? issueServingCertificate(state, names) : Promise.resolve(part.certificate);
     issued.catch(() => undefined);
+    optimiseParserLate();
     spareOptimisingMemory(process.constrainedMemory());
     await loadSqlParser();
     this.fingerprint = await this.currentFingerprint();
