@@ -35,6 +35,8 @@ export async function writeBundle(folder: string): Promise<string> {
     sourcemap: "linked",
     legalComments: "linked",
     banner: { js: commonJsNames },
+    // ssh2 asks for native helpers and does without them.
+    external: ["cpu-features", "*.node"],
     plugins: [leanBuiltins],
     logLevel: "warning",
   });

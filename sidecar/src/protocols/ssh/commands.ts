@@ -1,6 +1,6 @@
 /**
  * What a client asks for, in the terms of policy. Words are `shell`, `exec`, `scp.get`, `scp.put`, `rsync.get`,
- * `rsync.put`, `git.fetch`, `git.push`, `git.archive`, `subsystem`, `sftp.…`, `forward.…`, `pty.line`.
+ * `rsync.put`, `git.fetch`, `git.push`, `git.archive`, `subsystem`, `sftp.…`, `forward.…`.
  */
 import type { Command, CommandPart, ObjectRef, Operation } from "@sallyport/policy";
 import { plainWords } from "./shell-words.ts";

@@ -3,7 +3,9 @@
  * not used, because a gateway hands messages on as they came: windows, terminal modes and exit signals then need no
  * translation. The version is pinned exactly; these are inner modules.
  */
-import { createRequire } from "node:module";
+import keyParserModule from "ssh2/lib/protocol/keyParser.js";
+import protocolModule from "ssh2/lib/protocol/Protocol.js";
+import utilsModule from "ssh2/lib/protocol/utils.js";
 
 /** A host key as ssh2's key exchange asks for it. */
 export interface LibraryHostKey {
@@ -68,16 +70,12 @@ export interface ParsedKey {
   getPrivatePEM(): string;
 }
 
-const load = createRequire(import.meta.url);
+export const Protocol = protocolModule as new (options: LibraryOptions) => LibraryProtocol;
 
-export const Protocol = load("ssh2/lib/protocol/Protocol.js") as new (
-  options: LibraryOptions,
-) => LibraryProtocol;
-
-export const { sendPacket } = load("ssh2/lib/protocol/utils.js") as {
+export const { sendPacket } = utilsModule as {
   readonly sendPacket: (protocol: LibraryProtocol, packet: Buffer) => boolean;
 };
 
-export const { parseKey } = load("ssh2/lib/protocol/keyParser.js") as {
+export const { parseKey } = keyParserModule as {
   readonly parseKey: (text: string) => ParsedKey | ParsedKey[] | Error;
 };
