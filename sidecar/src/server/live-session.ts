@@ -36,6 +36,8 @@ export class LiveSession implements AdmittedSession {
   private policy: SessionPolicy;
   private readonly options: LiveSessionOptions;
   private readonly startedMs: number;
+  /** How long the identity was still good for when the session began. */
+  private readonly validMs: number;
   private relay: SessionLink | undefined;
   private say: ((kind: "notice" | "fatal", code: EndCode) => void) | undefined;
   private ended: EndCode | undefined;
@@ -51,6 +53,8 @@ export class LiveSession implements AdmittedSession {
     this.guard = options.guard;
     this.policy = options.policy;
     this.startedMs = performance.now();
+    const { expiresAt } = options.identity;
+    this.validMs = expiresAt === undefined ? Number.POSITIVE_INFINITY : expiresAt * 1000 - options.nowMs();
   }
 
   get counts(): SessionTally {
@@ -95,7 +99,9 @@ export class LiveSession implements AdmittedSession {
     const { expiresAt } = this.identity;
     const now = performance.now();
     const { idleMs, sessionDurationMs } = this.policy.limits;
-    if (expiresAt !== undefined && this.options.nowMs() >= expiresAt * 1000) this.end("sessionExpired");
+    // By both clocks: a wall clock that is set back must not make a token live longer.
+    const isExpired = expiresAt !== undefined && this.options.nowMs() >= expiresAt * 1000;
+    if (isExpired || now - this.startedMs >= this.validMs) this.end("sessionExpired");
     else if (sessionDurationMs !== undefined && now - this.startedMs >= sessionDurationMs)
       this.end("sessionExpired");
     // Whoever waits for an approval is not idle.
