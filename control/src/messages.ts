@@ -82,7 +82,9 @@ export type GatewayMessage =
       readonly proof: string;
     }
   | { readonly kind: "ask"; readonly ask: ApprovalAsk }
-  | { readonly kind: "withdraw"; readonly id: string };
+  | { readonly kind: "withdraw"; readonly id: string }
+  /** What was approved has run. */
+  | { readonly kind: "used"; readonly id: string };
 
 /** From the operator. */
 export type OperatorMessage =
@@ -166,6 +168,7 @@ export function parseGatewayMessage(header: unknown): GatewayMessage {
     "sign",
     "ask",
     "withdraw",
+    "used",
   ]);
   switch (kind) {
     case "hello": {
@@ -202,6 +205,7 @@ export function parseGatewayMessage(header: unknown): GatewayMessage {
       return { kind, ask: request };
     }
     case "withdraw":
+    case "used":
       return { kind, id: text(fields, "id", 100) };
   }
 }

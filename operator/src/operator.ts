@@ -7,6 +7,7 @@ import { CertificateStore, injectCaBundle } from "./certificates/index.ts";
 import type { OperatorConfiguration } from "./configuration.ts";
 import { BundleStore, ControlServer, GatewayAuthenticator, keepRecorderHeads } from "./control/index.ts";
 import {
+  ApprovalDesk,
   Bundler,
   certificateSigner,
   gatewayProof,
@@ -124,6 +125,13 @@ export class Operator {
       signal: this.#over.signal,
       clock: () => new Date(),
     });
+    const desk = new ApprovalDesk({
+      client,
+      caches,
+      log,
+      signal: this.#over.signal,
+      clock: () => new Date(),
+    });
     this.#control = new ControlServer({
       host: "0.0.0.0",
       port: configuration.controlPort,
@@ -136,6 +144,9 @@ export class Operator {
       signCertificate: certificateSigner(this.#certificates, caches, clusterDomain),
       events: {
         sessions: (resource, reports) => this.#sessions.take(resource, reports),
+        asked: (resource, ask, stream) => desk.asked(resource, ask, stream),
+        withdrawn: (resource, id) => desk.ended(resource, id, "Cancelled"),
+        used: (resource, id) => desk.ended(resource, id, "Used"),
         changed: (resource) => {
           this.#exchange.note(resource);
           this.#controllers.gatewayReported(refOf(resource));

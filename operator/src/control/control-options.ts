@@ -6,6 +6,8 @@ import type { IntakeLimits } from "./session-intake.ts";
 
 /** A gateway that can be told what was decided. */
 export interface Told {
+  /** The gateway at the other end, once it is known. */
+  readonly gateway?: { readonly pod: { readonly uid: string } } | undefined;
   tell(message: Extract<OperatorMessage, { kind: "revoke" | "decision" }>): void;
 }
 
@@ -17,6 +19,7 @@ export interface ControlEvents {
   readonly changed?: (resource: string) => void;
   readonly asked?: (resource: string, ask: ApprovalAsk, stream: Told) => void;
   readonly withdrawn?: (resource: string, id: string) => void;
+  readonly used?: (resource: string, id: string) => void;
 }
 
 /** A certificate that a gateway asks for. All names follow from the resource. */

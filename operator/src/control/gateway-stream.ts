@@ -234,6 +234,9 @@ export class GatewayStream {
       case "withdraw":
         options.events?.withdrawn?.(resource, message.id);
         break;
+      case "used":
+        options.events?.used?.(resource, message.id);
+        break;
       default:
         message satisfies never;
     }

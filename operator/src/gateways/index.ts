@@ -1,4 +1,5 @@
 /** What gateways are given and what they tell, joined to the caches and to the objects that are written. */
+export { ApprovalDesk } from "./approvals.ts";
 export { Bundler } from "./bundles.ts";
 export { ReportExchange, reportsLabel } from "./exchange.ts";
 export { certificateSigner, gatewayProof } from "./prove.ts";

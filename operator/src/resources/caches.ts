@@ -1,6 +1,7 @@
 /** What the operator watches. Every list must be complete before anything is concluded from it. */
 import type {
   AccessPolicy,
+  Approval,
   ClusterAccessPolicy,
   IdentityProvider,
   ProtectedResource,
@@ -18,6 +19,7 @@ export interface OperatorCaches {
   readonly identityProviders: Cache<IdentityProvider>;
   readonly resourceGrants: Cache<ResourceGrant>;
   readonly sessions: Cache<Session>;
+  readonly approvals: Cache<Approval>;
   readonly namespaces: Cache<UntypedObject>;
   readonly services: Cache<Service>;
   /** Pods that hold a gateway. */

@@ -15,6 +15,7 @@ import { Controller } from "../reconcile/index.ts";
 import { policyReconciler } from "./access-policy/controller.ts";
 import { isSpokenOf, type Policy } from "./access-policy/in-force.ts";
 import type { PolicyBook } from "./access-policy/policy-book.ts";
+import { approvalReconciler } from "./approval/controller.ts";
 import { labelsOfNamespace, type OperatorCaches } from "./caches.ts";
 import type { GatewayReports } from "./gateway-reports.ts";
 import { providerReconciler } from "./identity-provider/controller.ts";
@@ -24,6 +25,7 @@ import { sessionReconciler } from "./session/controller.ts";
 
 export { narrowedTo, type Policy } from "./access-policy/in-force.ts";
 export { PolicyBook } from "./access-policy/policy-book.ts";
+export { gatewayPodLabel } from "./approval/decide.ts";
 export { labelsOfNamespace, type OperatorCaches } from "./caches.ts";
 export type * from "./gateway-reports.ts";
 export { providerProblem } from "./identity-provider/controller.ts";
@@ -101,6 +103,13 @@ export function controllers(parts: ControllerParts): Controllers {
     resync: { everyMs: 3_600_000, keys: () => caches.sessions.list().map(refOf) },
   });
 
+  const approvals = new Controller({
+    ...common,
+    name: "approval",
+    reconciler: approvalReconciler({ client, caches, clock }),
+    resync: { everyMs: 3_600_000, keys: () => caches.approvals.list().map(refOf) },
+  });
+
   const labels = (namespace: string) => labelsOfNamespace(caches, namespace);
   const wake = (resource: ProtectedResource) => resources.enqueue(refOf(resource));
   const wakeIn = (namespace: string | undefined, holds: (resource: ProtectedResource) => boolean) => {
@@ -165,6 +174,8 @@ export function controllers(parts: ControllerParts): Controllers {
   caches.pods.onChange(({ object }) => {
     const label = object.metadata.labels?.[gatewayLabel];
     wakeIn(object.metadata.namespace, (resource) => namesOf(resource).label === label);
+    for (const held of caches.approvals.byIndex("pod", object.metadata.uid ?? ""))
+      approvals.enqueue(refOf(held));
   });
   for (const cache of [caches.deployments, ...caches.owned.values()]) {
     (cache as typeof caches.deployments).onChange(({ object }) => {
@@ -179,10 +190,11 @@ export function controllers(parts: ControllerParts): Controllers {
     if (owner?.kind === "ClusterAccessPolicy") clusterPolicies.enqueue({ name: owner.name });
   });
   caches.sessions.onChange(({ object }) => sessions.enqueue(refOf(object)));
+  caches.approvals.onChange(({ object }) => approvals.enqueue(refOf(object)));
 
   return {
     run: async (signal) => {
-      const all = [resources, policies, clusterPolicies, providers, sessions];
+      const all = [resources, policies, clusterPolicies, providers, sessions, approvals];
       await Promise.all(all.map((controller) => controller.run(signal)));
     },
     gatewayReported: (resource) => resources.enqueue(resource),

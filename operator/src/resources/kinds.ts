@@ -1,6 +1,7 @@
 /** The kinds that the operator reads and writes, as the API server's addresses name them. */
 import type {
   AccessPolicy,
+  Approval,
   ClusterAccessPolicy,
   IdentityProvider,
   ProtectedResource,
@@ -77,6 +78,7 @@ export const kinds = {
   identityProvider: resourceType<IdentityProvider>(ours, "IdentityProvider", "identityproviders", "Cluster"),
   resourceGrant: resourceType<ResourceGrant>(ours, "ResourceGrant", "resourcegrants"),
   session: resourceType<Session>(ours, "Session", "sessions"),
+  approval: resourceType<Approval>(ours, "Approval", "approvals"),
   namespace: resourceType("v1", "Namespace", "namespaces", "Cluster"),
   service: resourceType<Service>("v1", "Service", "services"),
   pod: resourceType<Pod>("v1", "Pod", "pods"),

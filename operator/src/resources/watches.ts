@@ -8,6 +8,7 @@ import {
 } from "../kube/index.ts";
 import { gatewayLabel } from "../placement/index.ts";
 import { policyLabel, revisionKeys } from "./access-policy/revision.ts";
+import { gatewayPodLabel } from "./approval/decide.ts";
 import type { OperatorCaches } from "./caches.ts";
 import { kinds, ownedKinds, type Pod } from "./kinds.ts";
 import { podKeys } from "./protected-resource/controller.ts";
@@ -58,6 +59,9 @@ export function watches({ client, log, metrics }: WatchParts): Watches {
     identityProviders: watch(kinds.identityProvider),
     resourceGrants: watch(kinds.resourceGrant),
     sessions: watch(kinds.session),
+    approvals: watch(kinds.approval, {
+      indexes: { pod: ({ metadata }) => [metadata.labels?.[gatewayPodLabel] ?? ""] },
+    }),
     namespaces: watch(kinds.namespace, { reduce: ({ metadata }) => ({ metadata }) }),
     services: watch(kinds.service),
     pods: watch(kinds.pod, {

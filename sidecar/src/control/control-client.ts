@@ -6,6 +6,7 @@ import { createPublicKey, type KeyObject, sign } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { connect, type TLSSocket } from "node:tls";
 import {
+  type ApprovalAsk,
   applyUpdate,
   Backoff,
   type Bundle,
@@ -173,6 +174,21 @@ export class ControlClient {
     }
     this.#reports.set(session.id, session);
     this.#reportsTimer ??= setTimeout(() => this.#sendReports(), 0);
+  }
+
+  /** Asks for a decision about a command that is held. Lost where nobody is connected: it is asked again then. */
+  ask(ask: ApprovalAsk): void {
+    this.#send({ kind: "ask", ask });
+  }
+
+  /** The command is not held any longer. */
+  withdraw(id: string): void {
+    this.#send({ kind: "withdraw", id });
+  }
+
+  /** What was approved has run. */
+  used(id: string): void {
+    this.#send({ kind: "used", id });
   }
 
   /** Replaces the list of what a person should mend. */

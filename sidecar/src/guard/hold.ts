@@ -2,7 +2,7 @@ import { createHmac } from "node:crypto";
 import type { ApprovalTerms, Command, Identity, Verdict } from "@sallyport/policy";
 import { type CancelReason, type Hold, heldCommandBytesMax, type Named } from "../approval/index.ts";
 import type { CommandRecord } from "../recording/model.ts";
-import type { Refusal } from "./session-guard.ts";
+import { type Refusal, refusal } from "./refusal.ts";
 
 /** A command that can be held: what the protocol gives so that its client learns of it and its bytes stay the same. */
 export interface Holdable {
@@ -135,8 +135,4 @@ function cancelled(name: string, reason: CancelReason): Refusal {
 /** What was approved is not what would run now. */
 export function voidRefusal(name: string, why: string): Refusal {
   return refusal("denied", `approval ${name} is void: ${why}`, "Run it again.");
-}
-
-export function refusal(code: Refusal["code"], message: string, hint?: string): Refusal {
-  return { kind: "refusal", code, message, ...(hint === undefined ? {} : { hint }) };
 }

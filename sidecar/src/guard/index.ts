@@ -4,10 +4,10 @@
  */
 export { type Holdable, type HoldNotice, requesterOf } from "./hold.ts";
 export type { Permit } from "./permit.ts";
+export type { Refusal } from "./refusal.ts";
 export {
   mustBeDurable,
   type ReachedLimit,
-  type Refusal,
   type SessionApprovals,
   SessionGuard,
 } from "./session-guard.ts";

@@ -9,29 +9,21 @@ import {
 } from "@sallyport/policy";
 import type { ApprovalService, CancelReason } from "../approval/index.ts";
 import type { CommandRecord, RecordedStream, ResponseRecord, SessionRecording } from "../recording/model.ts";
-import { type ErrorCode, errorTable, GatewayError } from "../wire/gateway-error.ts";
+import { errorTable, GatewayError } from "../wire/gateway-error.ts";
 import {
   digestOf,
   type Holdable,
   noticeOf,
   type OpenHold,
   type Running,
-  refusal,
   refusalAfter,
   requesterOf,
   shownOf,
   voidRefusal,
 } from "./hold.ts";
 import { makePermit, type Permit } from "./permit.ts";
+import { type Refusal, refusal } from "./refusal.ts";
 import { StatementRate } from "./statement-rate.ts";
-
-/** Why a command may not run, in words for the client. */
-export interface Refusal {
-  readonly kind: "refusal";
-  readonly code: ErrorCode;
-  readonly message: string;
-  readonly hint?: string;
-}
 
 /** Limits of a policy that a statement can reach. */
 export type ReachedLimit = "rows" | "affectedRows" | "statementsPerMinute";

@@ -11,6 +11,7 @@ import {
   type SignedCertificate,
 } from "../control/index.ts";
 import type { Recorder } from "../recording/model.ts";
+import { ClusterApprovals } from "./cluster-approvals.ts";
 import type { ControlConfiguration } from "./configuration.ts";
 import type { LiveSession } from "./live-session.ts";
 import { type ManifestSet, manifestSetOf } from "./manifest-set.ts";
@@ -40,6 +41,8 @@ export class ControlPlane {
   readonly #client: ControlClient;
   readonly #link: RecorderLink | undefined;
   readonly #servingKey: KeyObject = generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
+  /** What sessions hold by. */
+  readonly approvals: ClusterApprovals;
   #set: ManifestSet | undefined;
   #problems: readonly GatewayProblem[] = [];
   #loginProblem: GatewayProblem | undefined;
@@ -64,8 +67,11 @@ export class ControlPlane {
       handlers: {
         bundle: (bundle) => this.#adopt(bundle),
         endSession: (id, reason) => this.#endSession(id, reason),
+        decision: ({ id, decision }) => this.approvals.decided(id, decision),
+        welcome: () => this.approvals.reconnected(),
       },
     });
+    this.approvals = new ClusterApprovals(this.#client);
     if (recorder !== "") {
       this.#link = new RecorderLink({
         address: () => this.#client.recorder ?? recorder,
@@ -88,6 +94,7 @@ export class ControlPlane {
 
   /** Delivers what is recorded and reported, for at most so long. */
   async stop(deadlineMs: number): Promise<void> {
+    this.approvals.close();
     await this.#link?.stop(deadlineMs);
     await this.#client.stop();
   }
@@ -147,7 +154,7 @@ export class ControlPlane {
   async #adopt(bundle: Bundle): Promise<BundleOutcome> {
     const objects = bundle.documents.map(({ json }) => JSON.parse(json) as Manifest);
     const { resource } = this.#options.configuration;
-    const { set, problems } = manifestSetOf(objects, this.#set);
+    const { set, problems } = manifestSetOf(objects, this.#set, { approvals: true });
     const served = set.resources.get(resource);
     // Whatever else were in it: this process serves one resource.
     const own = { ...set, resources: new Map(served === undefined ? [] : [[resource, served] as const]) };

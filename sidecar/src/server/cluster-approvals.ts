@@ -1,0 +1,134 @@
+import { createHash } from "node:crypto";
+import type { ApprovalAsk } from "@sallyport/control";
+import {
+  BoardService,
+  type HoldOutcome,
+  type HoldRequest,
+  heldCommandBytesMax,
+  type RemoteBoard,
+} from "../approval/index.ts";
+
+/** The part of the control stream that approvals go over. */
+export interface ApprovalStream {
+  ask(ask: ApprovalAsk): void;
+  withdraw(id: string): void;
+  used(id: string): void;
+}
+
+/** Approvals of a gateway in a cluster: the operator makes an object of each, and says what people decided. */
+export class ClusterApprovals {
+  readonly service: BoardService;
+  readonly #stream: ApprovalStream;
+  /** What is asked and open: asked again when the stream comes back. */
+  readonly #open = new Map<string, ApprovalAsk>();
+
+  constructor(stream: ApprovalStream) {
+    this.#stream = stream;
+    this.service = new BoardService(this.#board(), Date.now);
+  }
+
+  /** The stream is there again, perhaps to another replica. */
+  reconnected(): void {
+    for (const ask of this.#open.values()) this.#stream.ask(ask);
+  }
+
+  /** What the operator says of a request. */
+  decided(id: string, decision: unknown): void {
+    const { kind, by, comment, message } = fieldsOf(decision);
+    if (kind === "revoked") {
+      this.#open.delete(id);
+      this.service.revoked(id);
+      return;
+    }
+    if (!this.#open.delete(id)) return;
+    const outcome = outcomeOf(kind, by, comment, message);
+    this.service.settled(id, outcome);
+  }
+
+  close(): void {
+    this.service.close();
+  }
+
+  #board(): RemoteBoard {
+    return {
+      open: async (name, request) => {
+        const asked = askOf(name, request);
+        if (typeof asked === "string") return asked;
+        this.#open.set(name, asked);
+        // Where nobody answers, the request ends when its time is over, as the operator would have it.
+        const timer = setTimeout(() => this.decided(name, { kind: "expired" }), request.timeoutMs + graceMs);
+        timer.unref();
+        this.#stream.ask(asked);
+        return undefined;
+      },
+      cancel: (name) => {
+        this.#open.delete(name);
+        this.#stream.withdraw(name);
+      },
+      used: (name) => this.#stream.used(name),
+    };
+  }
+}
+
+/** The operator's own word for the end comes first. */
+const graceMs = 2_000;
+
+function askOf(name: string, request: HoldRequest): ApprovalAsk | string {
+  const { requester, command, parameters = [], digest, reason, asks, timeoutMs, sessionId } = request;
+  const { kubernetesUsername, onBehalfOf, user, kind } = requester;
+  if (typeof kubernetesUsername !== "string")
+    return "your identity provider does not say who you are in the cluster (ApproverIdentityUnknown)";
+  const notes = parameters.map((value, index) => `-- $${index + 1}: ${value}`);
+  if (request.inTransaction) notes.push("-- in an open transaction: it keeps its locks while this waits");
+  const shown = [command, ...notes].join("\n");
+  if (Buffer.byteLength(shown) > heldCommandBytesMax) return "it is too long to be shown whole";
+  return {
+    id: name,
+    session: sessionId,
+    request: {
+      requester: kubernetesUsername,
+      ...(onBehalfOf === undefined || onBehalfOf === kubernetesUsername ? {} : { onBehalfOf }),
+      subject: user,
+      subjectKind: kind,
+      command: shown,
+      digest,
+      ...(reason === undefined ? {} : { reason }),
+      lastsMs: timeoutMs,
+      policies: asks.map(({ kind: policyKind, policy, rule, ruleText, required }) => ({
+        kind: policyKind,
+        policy,
+        rule,
+        ruleHash: `sha256:${createHash("sha256").update(ruleText).digest("hex")}`,
+        required,
+      })),
+    },
+  };
+}
+
+function outcomeOf(kind: unknown, by: unknown, comment: unknown, message: unknown): HoldOutcome {
+  switch (kind) {
+    case "approved":
+      return { kind, by: Array.isArray(by) ? by.filter((one) => typeof one === "string") : [] };
+    case "denied":
+      return { kind, by: textOf(by), ...(comment === undefined ? {} : { comment: textOf(comment) }) };
+    case "expired":
+      return { kind };
+    case "cancelled":
+      return { kind, reason: "sessionEnded" };
+    default:
+      return { kind: "unavailable", message: textOf(message) || "the operator cannot ask for it" };
+  }
+}
+
+function fieldsOf(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null ? { ...value } : {};
+}
+
+/** People's words, for a client's terminal. */
+const textOf = (value: unknown): string =>
+  typeof value === "string"
+    ? value
+        .slice(0, 1024)
+        .replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]+/gu, " ")
+        .trim()
+    : "";
