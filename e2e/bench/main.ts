@@ -6,6 +6,7 @@ import { parseArgs } from "node:util";
 import { buildBundle } from "./bundle.ts";
 import { controlStream } from "./control.ts";
 import { idleConnections, memory, timeToReady } from "./footprint.ts";
+import { masked, maskParts } from "./masking.ts";
 import { profiles } from "./profile.ts";
 import { describeMachine, keepInDocument, keepResults, type Row, table } from "./report.ts";
 import {
@@ -35,6 +36,8 @@ const works: readonly Work[] = [
   { name: "latency", measure: addedLatency },
   { name: "COPY and SELECT", measure: bulk },
   { name: "control stream", measure: controlStream },
+  { name: "masks", measure: ({ server }, { rounds }) => masked(server, rounds) },
+  { name: "parts of masks", measure: maskParts },
   { name: "ready", measure: ({ server }, { rounds }) => timeToReady(server, rounds) },
   { name: "memory", measure: memory },
   { name: "idle", measure: ({ server }) => idleConnections(server, 1_000) },
