@@ -9,7 +9,7 @@ export const holdBackMs = 20;
 const heldMax = 4_096;
 /** What of a long line is kept back when the rest goes. */
 const overlap = 512;
-const hiddenText = Buffer.from("***");
+const star = 0x2a;
 
 /** Finds what a session's masks name in a text. */
 export class TextPatterns {
@@ -93,7 +93,8 @@ export class StreamMask {
         cut = Math.min(cut, from);
         break;
       }
-      pieces.push(held.subarray(done, from), hiddenText);
+      // As long as what it hides: archives and layouts stay whole.
+      pieces.push(held.subarray(done, from), Buffer.alloc(to - from, star));
       done = to;
     }
     if (cut > done) pieces.push(held.subarray(done, cut));

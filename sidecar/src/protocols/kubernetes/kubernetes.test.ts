@@ -1,0 +1,350 @@
+import { createDeflate } from "node:zlib";
+import { PatternScanner, SessionMasking } from "@sallyport/policy";
+import { describe, expect, test } from "vitest";
+import { commandOf, noFacts } from "./command.ts";
+import { Denials } from "./denials.ts";
+import { securityOf, securityOfContainer, writtenBy } from "./facts.ts";
+import { upstreamHeaders } from "./headers.ts";
+import { type ApiRequest, readRequest, targetOf } from "./request.ts";
+import { readArgv } from "./shell.ts";
+import { StreamMask, TextPatterns } from "./stream-mask.ts";
+import { CopyReader, copyOf } from "./streams/copy.ts";
+import {
+  controlFrame,
+  dataFrame,
+  HeaderInflater,
+  HeaderStorer,
+  readHeaders,
+  SpdyReader,
+} from "./streams/spdy-frames.ts";
+import { FrameReader, frame } from "./streams/websocket-frames.ts";
+
+const read = (method: string, target: string) => readRequest(method, target) as ApiRequest;
+
+test.each([
+  ["GET", "/api/v1/pods", "list", "pods", "", ""],
+  ["GET", "/api/v1/namespaces/a/pods/p", "get", "pods", "a", "p"],
+  ["GET", "/api/v1/namespaces/a", "get", "namespaces", "a", "a"],
+  ["GET", "/api/v1/namespaces/a/pods?watch=true", "watch", "pods", "a", ""],
+  ["GET", "/api/v1/watch/namespaces/a/secrets", "watch", "secrets", "a", ""],
+  ["DELETE", "/apis/apps/v1/namespaces/a/deployments", "deletecollection", "deployments", "a", ""],
+  ["GET", "/api/v1/secrets?fieldSelector=metadata.name%3Dx", "list", "secrets", "", "x"],
+  ["PUT", "/api/v1/namespaces/a/finalize", "update", "namespaces", "a", "a"],
+])("K5: %s %s is %s of %s", (method, target, verb, resource, namespace, name) => {
+  expect(read(method, target)).toMatchObject({ verb, resource, namespace, name });
+});
+
+test("K5, K6: what opens a stream is the same command, whatever the method says", () => {
+  for (const method of ["GET", "POST"]) {
+    const request = read(method, "/api/v1/namespaces/a/pods/p/exec?command=ls&command=-l&container=c");
+    const { parts, argv } = commandOf(request);
+    expect(parts).toEqual([
+      expect.objectContaining({ operation: "execute", words: ["create", "pods/exec"] }),
+    ]);
+    expect(parts[0]?.objects[0]?.name).toBe("create:pods/exec");
+    expect(argv).toEqual(["ls", "-l"]);
+  }
+  const operation = (method: string, path: string) => commandOf(read(method, path)).parts[0]?.operation;
+  expect(operation("GET", "/api/v1/nodes/n/proxy/exec/a/p/c")).toBe("privilege");
+  expect(operation("POST", "/api/v1/namespaces/a/serviceaccounts/s/token")).toBe("privilege");
+  expect(operation("PATCH", "/api/v1/namespaces/a/pods/p/ephemeralcontainers")).toBe("execute");
+  expect(operation("POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings")).toBe("privilege");
+  expect(operation("POST", "/api/v1/namespaces/a/pods/p/eviction")).toBe("control");
+  expect(operation("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions")).toBe("define");
+});
+
+test("K15: arguments keep their order, empty ones and odd characters, on the way to the server too", () => {
+  const request = read(
+    "POST",
+    "/api/v1/namespaces/a/pods/p/exec?command=sh&command=&command=a%26b%20%3D&command=%E2%82%AC",
+  );
+  expect(request.query.getAll("command")).toEqual(["sh", "", "a&b =", "€"]);
+  expect(read("POST", targetOf(request)).query.getAll("command")).toEqual(["sh", "", "a&b =", "€"]);
+});
+
+test.each([
+  "/api/v1/namespaces/a/../b/secrets",
+  "/api/v1/namespaces/a%2Fb/pods",
+  "/api//v1/pods",
+  "/api/v1/namespaces/%00/pods",
+  "/api/v1/namespaces/%ff/pods",
+  "http://elsewhere/api",
+  "/api/v1/Pods",
+  "/api/v1/namespaces/a/pods/p/exec/more",
+  "/api/v1/proxy/nodes/n",
+  "/api/v1/pods#x",
+])("K30: %s is refused", (target) => {
+  expect(readRequest("GET", target)).toHaveProperty("refused");
+});
+
+test.each([
+  [["ls", "-l"], "none", ["ls"]],
+  [["sh", "-c", "echo a && cat b; ls 'c d'"], "plain", ["echo", "cat", "ls"]],
+  [["/bin/bash", "-c", "echo $(id)"], "opaque", ["/bin/bash"]],
+  [["sh", "-c", "echo a > /etc/x"], "opaque", ["sh"]],
+  [["sh", "-c", "echo a | sh"], "opaque", ["echo", "sh"]],
+  [["sh", "-c", "PATH=/tmp ls"], "opaque", ["sh"]],
+  [["sh", "-c", "ech'o' x"], "plain", ["echo"]],
+  [["sh", "-c", "`id`"], "opaque", ["sh"]],
+  [["sh"], "opaque", ["sh"]],
+  [["sh", "-x", "-c", "id"], "opaque", ["sh"]],
+  [["env", "sh"], "opaque", ["env"]],
+  [["sh", "-c", "echo a & id"], "opaque", ["sh"]],
+  [["sh", "-c", ""], "opaque", ["sh"]],
+])("K15: %j is %s and runs %j", (argv, kind, programs) => {
+  expect(readArgv(argv)).toEqual({ kind, programs });
+});
+
+test("what reaches out of a pod is found at any depth, and in patches by their paths", () => {
+  const template = (spec: object) => ({ spec: { template: { spec } } });
+  expect(securityOf(template({ hostPID: true }))).toMatchObject({ hostPID: true, hostAccess: true });
+  expect(securityOf(template({ volumes: [{ hostPath: { path: "/" } }] })).hostAccess).toBe(true);
+  expect(
+    securityOf(template({ containers: [{ image: "i", securityContext: { privileged: false } }] })),
+  ).toMatchObject({
+    hostAccess: false,
+    images: ["i"],
+  });
+  expect(securityOf({ capabilities: { add: ["NET_BIND_SERVICE"], drop: ["ALL"] } }).hostAccess).toBe(false);
+  const path = "/spec/template/spec/containers/0/securityContext/capabilities/add/-";
+  expect(securityOf(writtenBy([{ op: "add", path, value: "SYS_ADMIN" }])).capabilities).toEqual([
+    "SYS_ADMIN",
+  ]);
+  expect(writtenBy([{ op: "move", from: "/a", path: "/b" }])).toBeUndefined();
+  let deep: object = { privileged: true };
+  for (let depth = 0; depth < 100; depth += 1) deep = { deep };
+  expect(securityOf(deep)).toMatchObject({ opaque: true, hostAccess: true });
+});
+
+test("of a pod with several containers, the one that is meant counts, or all where none is named", () => {
+  const spec = {
+    hostNetwork: false,
+    containers: [{ name: "a" }, { name: "b", securityContext: { privileged: true } }],
+  };
+  expect(securityOfContainer(spec, "a").privileged).toBe(false);
+  expect(securityOfContainer(spec, "b").privileged).toBe(true);
+  expect(securityOfContainer(spec, "").privileged).toBe(true);
+});
+
+test("K24: nothing of what a client says of itself reaches the server", () => {
+  const identity = {
+    provider: "p",
+    user: "okta:ä",
+    groups: ["g1", "g2"],
+    kind: "Human",
+    claims: {},
+  } as const;
+  const sent = upstreamHeaders(
+    {
+      authorization: "Bearer mine",
+      "impersonate-user": "root",
+      "impersonate-extra-x": "y",
+      "x-remote-user": "root",
+      cookie: "c",
+      connection: "keep-alive, x-secret",
+      "x-secret": "1",
+      "transfer-encoding": "chunked",
+      accept: "application/json",
+    },
+    { name: "a", username: "a", password: "theirs\n" },
+    identity,
+    { extra: {} },
+  );
+  expect(sent).toEqual({
+    accept: "application/json",
+    authorization: "Bearer theirs",
+    "impersonate-user": Buffer.from("okta:ä").toString("latin1"),
+    "impersonate-group": ["g1", "g2"],
+  });
+});
+
+test("K3: the second telling of a denial is the first one's, once, and only over the other method", () => {
+  const denials = new Denials();
+  denials.remember("k", "GET", "no", "id1");
+  expect(denials.take("other", "POST", "no")).toBeUndefined();
+  expect(denials.take("k", "POST", "no")).toBe("id1");
+  expect(denials.take("k", "POST", "no")).toBeUndefined();
+  denials.remember("k", "GET", "no", "id2");
+  expect(denials.take("k", "GET", "no")).toBeUndefined();
+});
+
+describe("frames of WebSockets", () => {
+  test("come out the same, however the bytes are cut", () => {
+    const long = Buffer.alloc(70_000, 1);
+    const bytes = Buffer.concat([
+      ...frame(2, [Buffer.from([0]), Buffer.from("hi")], true),
+      ...frame(9, [Buffer.from("p")], true),
+      ...frame(2, [long], true),
+      ...frame(2, [], true),
+    ]);
+    for (const size of [1, 2, 3, 7, 1000, bytes.length]) {
+      const reader = new FrameReader(true);
+      const messages: string[] = [];
+      let length = 0;
+      for (let at = 0; at < bytes.length; at += size) {
+        for (const piece of reader.read(bytes.subarray(at, at + size))) {
+          if (piece.opcode === 9) messages.push(`ping ${piece.bytes}`);
+          else {
+            length += piece.bytes.length;
+            if (piece.isLast) {
+              messages.push(`${length}`);
+              length = 0;
+            }
+          }
+        }
+      }
+      expect(messages).toEqual(["3", "ping p", "70000", "0"]);
+    }
+  });
+
+  test.each([
+    ["a frame of a client that is not masked", Buffer.from([0x82, 1, 0])],
+    ["reserved bits", Buffer.from([0xc2, 0x81, 0, 0, 0, 0, 0])],
+    ["a continuation of nothing", Buffer.from([0x80, 0x81, 0, 0, 0, 0, 0])],
+    ["a control frame in parts", Buffer.from([0x09, 0x80, 0, 0, 0, 0])],
+    ["an unknown opcode", Buffer.from([0x83, 0x80, 0, 0, 0, 0])],
+  ])("refuse %s", (_name, bytes) => {
+    expect(() => [...new FrameReader(true).read(bytes)]).toThrow();
+  });
+});
+
+describe("frames of SPDY", () => {
+  const headers = (values: Readonly<Record<string, string>>) => {
+    const pieces: Buffer[] = [];
+    const number = (value: number) => {
+      const bytes = Buffer.alloc(4);
+      bytes.writeUInt32BE(value);
+      pieces.push(bytes);
+    };
+    number(Object.keys(values).length);
+    for (const [name, value] of Object.entries(values)) {
+      for (const text of [name, value]) {
+        number(text.length);
+        pieces.push(Buffer.from(text));
+      }
+    }
+    return Buffer.concat(pieces);
+  };
+
+  test("headers that are stored are read by any inflater, one after the other", async () => {
+    const storer = new HeaderStorer();
+    const inflater = new HeaderInflater();
+    for (const value of ["stdin", "stdout", "x".repeat(3_000)]) {
+      const plain = await inflater.read(storer.write(headers({ streamtype: value, port: "80" })));
+      expect(readHeaders(plain)).toEqual(
+        new Map([
+          ["streamtype", value],
+          ["port", "80"],
+        ]),
+      );
+    }
+    inflater.close();
+  });
+
+  test("headers that grow without bound end the stream", async () => {
+    const inflater = new HeaderInflater();
+    const deflate = createDeflate();
+    const bomb = await new Promise<Buffer>((resolve) => {
+      const chunks: Buffer[] = [];
+      deflate
+        .on("data", (chunk: Buffer) => chunks.push(chunk))
+        .on("end", () => resolve(Buffer.concat(chunks)));
+      deflate.end(Buffer.alloc(10_000_000));
+    });
+    await expect(inflater.read(bomb)).rejects.toThrow();
+  });
+
+  test("are the same, however the bytes are cut, and other versions are refused", () => {
+    const bytes = Buffer.concat([
+      ...controlFrame(6, 0, Buffer.from([0, 0, 0, 1])),
+      ...dataFrame(5, Buffer.alloc(3_000, 7), false),
+      ...dataFrame(5, Buffer.alloc(0), true),
+    ]);
+    for (const size of [1, 5, 4096]) {
+      const reader = new SpdyReader();
+      let [data, fins, controls] = [0, 0, 0];
+      for (let at = 0; at < bytes.length; at += size) {
+        for (const item of reader.read(bytes.subarray(at, at + size))) {
+          if (item.kind === "control") controls += 1;
+          else {
+            data += item.bytes.length;
+            if (item.isFin) fins += 1;
+          }
+        }
+      }
+      expect([data, fins, controls]).toEqual([3_000, 1, 1]);
+    }
+    expect(() => [...new SpdyReader().read(Buffer.from([0x80, 2, 0, 6, 0, 0, 0, 0]))]).toThrow();
+  });
+});
+
+describe("patterns in output", () => {
+  const masking = new SessionMasking([
+    {
+      masks: [
+        {
+          ref: { policy: "p", rule: "r", enforcement: "authoritative" },
+          columns: [],
+          patterns: ["email"],
+          customPatterns: [],
+          with: "Redact",
+          liftable: false,
+        },
+      ],
+      inference: "Deny",
+      maskedWrites: "Deny",
+    },
+  ]);
+
+  test("are hidden wherever the bytes are cut, also behind escape sequences, and the length stays", () => {
+    const text = "mail a\u001b[1mnn@exam\u001b[0mple.com now\nplain\n";
+    expect(new PatternScanner(["email"]).scan(Buffer.from("ann@example.com"))).toHaveLength(1);
+    for (let cut = 0; cut <= text.length; cut += 1) {
+      let shown = "";
+      const mask = new StreamMask(new TextPatterns(masking), (bytes) => {
+        shown += bytes.toString();
+      });
+      mask.push(Buffer.from(text.slice(0, cut)));
+      mask.push(Buffer.from(text.slice(cut)));
+      mask.flush();
+      expect(shown).toHaveLength(text.length);
+      expect(shown).not.toContain("nn@");
+      expect(shown).not.toContain("ple.com");
+      expect(shown).toMatch(/^mail \*+ now\nplain\n$/);
+    }
+  });
+
+  test("hold nothing back for longer than 20 ms", async () => {
+    const begun = performance.now();
+    const shownAt = await new Promise<number>((resolve) => {
+      new StreamMask(new TextPatterns(masking), () => resolve(performance.now())).push(
+        Buffer.from("prompt$ "),
+      );
+    });
+    expect(shownAt - begun).toBeGreaterThan(5);
+    expect(shownAt - begun).toBeLessThan(500);
+  });
+});
+
+test("K19: an archive that leaves its folder, or is none, is told", () => {
+  expect(copyOf(["tar", "cf", "-", "/x"])).toBe("out");
+  expect(copyOf(["tar", "-xmf", "-", "-C", "/"])).toBe("in");
+  expect(copyOf(["cat", "cf", "-"])).toBeUndefined();
+  const head = Buffer.alloc(512);
+  head.write("../../etc/cron.d/x", 0);
+  head.write("00000000003\0", 124);
+  head[156] = 0x30;
+  head.fill(0x20, 148, 156);
+  const sum = head.reduce((total, byte) => total + byte, 0);
+  head.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148);
+  const notes: unknown[] = [];
+  const reader = new CopyReader("in", (fields) => notes.push(fields));
+  for (const byte of Buffer.concat([head, Buffer.from("abc"), Buffer.alloc(509)]))
+    reader.push(Buffer.from([byte]));
+  expect(notes).toEqual([
+    expect.objectContaining({ name: "../../etc/cron.d/x", size: 3, type: "file", leavesFolder: true }),
+  ]);
+  new CopyReader("out", (fields) => notes.push(fields)).push(Buffer.alloc(512, 9));
+  expect(notes.at(-1)).toEqual({ direction: "out", unreadable: true });
+  expect(commandOf(read("GET", "/version"), noFacts).parts).toEqual([]);
+});
