@@ -5,6 +5,7 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import {
   encoded,
+  type Field,
   hostKeysFrom,
   logIn,
   made,
@@ -97,7 +98,7 @@ async function session(one: Client, number = 0): Promise<number> {
   return confirmed.uint32();
 }
 
-const sftpPacket = (type: number, ...fields: Parameters<typeof encoded>) => {
+const sftpPacket = (type: number, ...fields: readonly Field[]) => {
   const body = encoded(...fields);
   return Buffer.concat([encoded(body.length + 1), Buffer.of(type), body]);
 };
