@@ -1,8 +1,6 @@
 /** What masks cost: results and COPY beside direct access, patterns and lineage by themselves. */
 import { randomInt } from "node:crypto";
-import { once } from "node:events";
-import { connect } from "node:net";
-import { connect as secureConnect, type TLSSocket } from "node:tls";
+import type { TLSSocket } from "node:tls";
 import {
   analyseSql,
   CustomPattern,
