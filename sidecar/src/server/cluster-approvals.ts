@@ -20,16 +20,16 @@ export class ClusterApprovals {
   readonly service: BoardService;
   readonly #stream: ApprovalStream;
   /** What is asked and open: asked again when the stream comes back. */
-  readonly #open = new Map<string, ApprovalAsk>();
+  readonly #open = new Map<string, { readonly ask: ApprovalAsk; readonly endsAt: number }>();
 
   constructor(stream: ApprovalStream) {
     this.#stream = stream;
-    this.service = new BoardService(this.#board(), Date.now);
+    this.service = new BoardService(this.#board(), Date.now, () => this.#expire());
   }
 
   /** The stream is there again, perhaps to another replica. */
   reconnected(): void {
-    for (const ask of this.#open.values()) this.#stream.ask(ask);
+    for (const { ask } of this.#open.values()) this.#stream.ask(ask);
   }
 
   /** What the operator says of a request. */
@@ -45,6 +45,13 @@ export class ClusterApprovals {
     this.service.settled(id, outcome);
   }
 
+  /** Where nobody answers, a request ends when its time is over, as the operator would have it. */
+  #expire(): boolean {
+    const now = Date.now();
+    for (const [id, { endsAt }] of [...this.#open]) if (endsAt <= now) this.decided(id, { kind: "expired" });
+    return this.#open.size > 0;
+  }
+
   close(): void {
     this.service.close();
   }
@@ -54,10 +61,7 @@ export class ClusterApprovals {
       open: async (name, request) => {
         const asked = askOf(name, request);
         if (typeof asked === "string") return asked;
-        this.#open.set(name, asked);
-        // Where nobody answers, the request ends when its time is over, as the operator would have it.
-        const timer = setTimeout(() => this.decided(name, { kind: "expired" }), request.timeoutMs + graceMs);
-        timer.unref();
+        this.#open.set(name, { ask: asked, endsAt: Date.now() + request.timeoutMs + graceMs });
         this.#stream.ask(asked);
         return undefined;
       },
