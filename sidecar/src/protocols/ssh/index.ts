@@ -61,8 +61,15 @@ function hostKey(host: ProtocolHost): SigningKey {
   });
 }
 
+/** What signs certificates of users: derived from the host key's secret where there is one, as replicas share that. */
 const authorityOf = (host: ProtocolHost) =>
-  host.shared("userAuthority", () => derivedKey(host.masking.key, "user authority v1"));
+  host.shared("userAuthority", () => {
+    const secret =
+      host.options.hostKeyRef === undefined
+        ? host.masking.key
+        : hostKey(host).key.export({ format: "der", type: "pkcs8" });
+    return derivedKey(secret, "user authority v1");
+  });
 
 async function serve(socket: Socket, host: ProtocolHost, onLoggedIn: () => void): Promise<void> {
   const id = randomBytes(6).toString("hex");

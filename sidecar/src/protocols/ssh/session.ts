@@ -414,7 +414,7 @@ export class SshSession {
 
   #gate(channel: SessionChannel): SftpGate {
     return new SftpGate({
-      judge: (asked) => this.#judge(asked, Buffer.from(asked.text), undefined),
+      judge: (asked) => this.#judge(asked, Buffer.from(asked.text), channel),
       isStillAllowed: (asked) => this.#guard.isObserving || this.#guard.decide(asked).action === "Allow",
       toUpstream: (bytes, credit) => channel.toUpstream?.data(bytes, undefined, credit),
       toClient: (bytes, credit) => channel.toClient?.data(bytes, undefined, credit),

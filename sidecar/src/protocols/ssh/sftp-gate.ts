@@ -2,7 +2,7 @@ import { createHash, type Hash } from "node:crypto";
 import type { Command, CommandPart, Operation } from "@sallyport/policy";
 import type { Permit, Refusal } from "../../guard/index.ts";
 import { file, lexicalPath } from "./commands.ts";
-import { type Field, Reader } from "./messages.ts";
+import { type Field, MalformedMessage, Reader } from "./messages.ts";
 import { openFlags, SftpSplitter, sftp, sftpPacket, sftpStatus } from "./sftp-packets.ts";
 
 /** What the gate is given to do its work. */
@@ -132,9 +132,19 @@ export class SftpGate {
         this.#pass(id, packet);
         return undefined;
       case sftp.extended:
-        return this.#extended(id, reader, packet);
+        return this.#whole(id, packet, () => this.#extended(id, reader, packet));
       default:
-        return this.#byPath(type, id, reader, packet);
+        return this.#whole(id, packet, () => this.#byPath(type, id, reader, packet));
+    }
+  }
+
+  /** A request whose fields cannot be read, or whose path is no UTF-8, is refused; the next one begins where it should. */
+  async #whole(id: number, packet: Buffer, judge: () => Promise<void> | undefined): Promise<void> {
+    try {
+      await judge();
+    } catch (error) {
+      if (!(error instanceof MalformedMessage)) throw error;
+      this.#refuse(packet, id, sftpStatus.failure, "the request cannot be read");
     }
   }
 
