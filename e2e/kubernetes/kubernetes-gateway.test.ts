@@ -5,11 +5,12 @@ import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Kubectl } from "../cluster/kubectl.ts";
 import { run } from "../cluster/kubectl.ts";
 import { postgresImageName } from "../image/postgres/image.ts";
+import { sallyportCommand } from "../targets/gateway.ts";
 import { type KubernetesGateway, startKubernetesGateway } from "../targets/kubernetes-gateway.ts";
 import { restrictedContainer, restrictedPod } from "./objects.ts";
 import { openScenario } from "./scenario.ts";
@@ -46,6 +47,20 @@ spec:
   resources: {names: [cluster]}
   subjects: [{user: "local:pia"}]
   profile: Admin
+---
+apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: held, namespace: default}
+spec:
+  resources: {names: [cluster]}
+  subjects: [{user: "local:hal"}]
+  profile: Admin
+  rules:
+  - name: exec
+    match: {commands: [pods/exec]}
+    action: RequireApproval
+    message: somebody else must agree
+    approval: {required: 1, timeout: 60s}
 ---
 apiVersion: sallyport.dev/v1alpha1
 kind: AccessPolicy
@@ -103,7 +118,7 @@ beforeAll(async () => {
       ? await readFile(cluster["certificate-authority"], "utf8")
       : Buffer.from(ca, "base64").toString();
   await scenario.cluster.kubectl.apply(
-    ["ana", "mia", "pia"].map((name) => ({
+    ["ana", "mia", "pia", "hal"].map((name) => ({
       apiVersion: "rbac.authorization.k8s.io/v1",
       kind: "ClusterRoleBinding",
       metadata: { name: `kubernetes-gateway-${name}` },
@@ -113,7 +128,11 @@ beforeAll(async () => {
   );
   gateway = await startKubernetesGateway(
     { url: cluster.server, caPem, kubectl: scenario.cluster.kubectl },
-    { policies, resource: { recording: { mode: "Required", content: ["commands", "responses", "input"] } } },
+    {
+      policies,
+      args: ["--approvers", "local:leads"],
+      resource: { recording: { mode: "Required", content: ["commands", "responses", "input"] } },
+    },
   );
   [ana, mia, pia] = [await gateway.user("ana"), await gateway.user("mia"), await gateway.user("pia")];
 });
@@ -372,4 +391,39 @@ test("K31: a session whose token is over ends with a Status and a failure, not a
   const { code, stderr } = await exec(short, [], ["sleep", "60"]);
   expect(code).not.toBe(0);
   expect(stderr).toContain("the session ended with the identity's token");
+});
+
+/** What a lead says about the request that the notice names. */
+async function decide(text: string, ...words: readonly string[]): Promise<void> {
+  const name = /held for approval ([^ :]+):/.exec(text)?.[1] ?? "";
+  const [verb = "", ...rest] = words;
+  const args = [...sallyportCommand, verb, name, ...rest, "--state", dirname(gateway.recordingDir)];
+  const said = await run(process.execPath, args, undefined, {
+    SALLYPORT_TOKEN: gateway.token("lea", ["leads"]),
+  });
+  if (said.code !== 0) throw new Error(said.stderr);
+}
+
+test("K4: a held exec tells its terminal what it waits for, keeps what is typed, and runs once somebody agrees", async () => {
+  const hal = await gateway.user("hal");
+  const { child, text } = going(hal, {}, "exec", "-i", "-n", namespace, "shell", "--", "cat");
+  const ended = once(child, "exit");
+  child.stdin?.end("typed meanwhile\n");
+  await scenario.eventually("the notice", async () => text().includes("held for approval") || undefined);
+  expect(text()).toContain("somebody else must agree");
+  expect(text()).not.toContain("typed meanwhile");
+  await decide(text(), "approve");
+  expect((await ended)[0]).toBe(0);
+  expect(text()).toContain("typed meanwhile");
+});
+
+test("K4: a held exec that nobody agrees to ends with a failure, and has not run", async () => {
+  const hal = await gateway.user("hal");
+  const { child, text } = going(hal, {}, "exec", "-n", namespace, "shell", "--", "touch", "/tmp/ran");
+  const ended = once(child, "exit");
+  await scenario.eventually("the notice", async () => text().includes("held for approval") || undefined);
+  await decide(text(), "deny", "--reason", "not today");
+  expect((await ended)[0]).not.toBe(0);
+  expect(text()).toContain("not today");
+  expect((await scenario.exec("shell", "cat", "/tmp/ran")).code).not.toBe(0);
 });

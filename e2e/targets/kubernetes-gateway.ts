@@ -56,7 +56,11 @@ const gatewayRole = [
 /** Starts a gateway with policies, and gives its account the rights that it needs. */
 export async function startKubernetesGateway(
   cluster: ProtectedCluster,
-  options: { readonly policies: string; readonly resource?: Readonly<Record<string, unknown>> },
+  options: {
+    readonly policies: string;
+    readonly resource?: Readonly<Record<string, unknown>>;
+    readonly args?: readonly string[];
+  },
 ): Promise<KubernetesGateway> {
   const home = await mkdtemp(join(tmpdir(), "sallyport-kubernetes-"));
   const atExit = () => rmSync(home, { recursive: true, force: true });
@@ -105,6 +109,7 @@ export async function startKubernetesGateway(
       spec: {
         type: "local",
         prefix: "local:",
+        kubernetesUsername: "claims.sub",
         local: { issuer: "sallyport-test", publicKeys: [issuer.publicKeyPem] },
       },
     },
@@ -114,7 +119,12 @@ export async function startKubernetesGateway(
     documents.map((one) => JSON.stringify(one)).join("\n---\n"),
   );
   await writeFile(join(configDir, "policies.yaml"), options.policies);
-  const place = { configDir, port, stateDir: join(home, "state"), args: ["--drain", "2"] };
+  const place = {
+    configDir,
+    port,
+    stateDir: join(home, "state"),
+    args: ["--drain", "2", ...(options.args ?? [])],
+  };
   const gateway = await spawnGateway(place);
   const url = `https://localhost:${port}`;
   const signed = (name: string, groups: readonly string[] = [], lifetimeSeconds = 600) =>
@@ -127,7 +137,9 @@ export async function startKubernetesGateway(
     user: async (name, groups = [], lifetimeSeconds = 600) => {
       const kubeconfig = join(home, `${name}-${lifetimeSeconds}.kubeconfig`);
       const ca = Buffer.from(await readFile(gateway.caFile)).toString("base64");
-      await writeFile(kubeconfig, JSON.stringify(configOf(url, ca, signed(name, groups, lifetimeSeconds))), { mode: 0o600 });
+      await writeFile(kubeconfig, JSON.stringify(configOf(url, ca, signed(name, groups, lifetimeSeconds))), {
+        mode: 0o600,
+      });
       return createKubectl(kubectl.program, kubeconfig);
     },
     write: (name, text) => writeFile(join(configDir, name), text),

@@ -100,6 +100,10 @@ export class ClientConnection {
     let isOver = false;
     let why: EndCode = "sessionRevoked";
     const tls = this.#tls;
+    // An approval that was taken back, or is over, ends what it let run.
+    admitted.guard.onCancelRunning = () => {
+      for (const end of running) end("what it was approved by holds no more");
+    };
     const link = {
       // What runs is not idle; sessions of streams say themselves when something was typed.
       get lastClientMs() {
