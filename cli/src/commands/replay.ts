@@ -1,6 +1,7 @@
 /** `sallyport replay`: what happened in a session, in order. */
 import type { Recorded, SessionSummary } from "@sallyport/sidecar";
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
+import { asciicastLines } from "../asciicast.ts";
 import { CliFailure } from "../failure.ts";
 import { jsonText, type OutputFormat, withOutput } from "../output.ts";
 import { readRecordings } from "../recordings.ts";
@@ -8,6 +9,7 @@ import { exitCodes, type Invocation } from "../terminal.ts";
 
 interface ReplayOptions {
   readonly follow: boolean;
+  readonly asciicast?: number | true;
   readonly output: OutputFormat;
 }
 
@@ -18,14 +20,20 @@ export function configure(command: Command, { terminal }: Invocation): void {
     .argument("<dir>", "folder of recordings")
     .argument("<session>", "the session's id, or its beginning")
     .option("-f, --follow", "go on until the session ends", false)
+    .option("--asciicast [command]", "what a command printed as asciicast v2, by its number", parseNumber)
     .addHelpText("after", example)
-    .action(async (dir: string, session: string, { follow, output }: ReplayOptions) => {
+    .action(async (dir: string, session: string, { follow, output, asciicast }: ReplayOptions) => {
       await readRecordings(dir, terminal, async ({ listSessions, readSession, renderReplay }, folder) => {
         const { sessionId, state } = sessionNamed(session, await listSessions(folder), dir);
         // What a crash ended grows no more.
         const isFollowed = follow && state === "open";
         const records = readSession(folder, sessionId, isFollowed ? { follow, signal: terminal.stop } : {});
-        const lines = output === "json" ? jsonLines(records) : renderReplay(records);
+        const lines =
+          asciicast !== undefined
+            ? asciicastLines(records, asciicast === true ? undefined : asciicast)
+            : output === "json"
+              ? jsonLines(records)
+              : renderReplay(records);
         for await (const line of lines) {
           terminal.out(`${line}\n`);
           await terminal.drained();
@@ -40,6 +48,12 @@ With --output json each record is one line. Reading proves nothing: run \`sallyp
 Examples:
   sallyport replay state/recordings 0198f3
   sallyport replay state/recordings 0198f3 --follow`;
+
+function parseNumber(given: string): number {
+  const number = Number(given);
+  if (!Number.isSafeInteger(number) || number < 1) throw new InvalidArgumentError("Give a command's number.");
+  return number;
+}
 
 async function* jsonLines(records: AsyncIterable<Recorded>): AsyncGenerator<string, void, undefined> {
   for await (const record of records) yield jsonText(record);
