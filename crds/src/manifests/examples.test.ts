@@ -18,7 +18,7 @@ const bad = read("bad");
 
 describe("examples that must be accepted", () => {
   test.each(read("good"))("$file", (source) => {
-    expect(checkManifests([source], { protocols: ["postgres"] }).problems).toEqual([]);
+    expect(checkManifests([source], { protocols: ["postgres", "kubernetes"] }).problems).toEqual([]);
   });
 });
 
