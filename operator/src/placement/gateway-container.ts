@@ -65,7 +65,7 @@ export function hashOf(value: unknown): string {
   return createHash("sha256").update(canonical(value)).digest("hex").slice(0, 16);
 }
 
-const defaultResources = { requests: { cpu: "50m", memory: "128Mi" }, limits: { memory: "1Gi" } };
+const defaultResources = { requests: { cpu: "50m", memory: "128Mi" }, limits: { memory: "256Mi" } };
 
 function environment(
   resource: ProtectedResource,
