@@ -272,7 +272,7 @@ export class ApprovalBoard {
 }
 
 /** True while something can still become of it. */
-export function isOpen({ phase }: Approval): boolean {
+function isOpen({ phase }: Approval): boolean {
   return phase === "Pending" || phase === "Approved";
 }
 

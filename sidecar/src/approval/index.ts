@@ -8,7 +8,6 @@ export {
   type BoardAnswer,
   type BoardListener,
   type BoardRefusal,
-  isOpen,
   progressOf,
 } from "./board.ts";
 export * from "./model.ts";
