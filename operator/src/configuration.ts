@@ -79,6 +79,7 @@ export function readConfiguration(
       acceptedImages: env.SALLYPORT_GATEWAY_ACCEPTED_IMAGES.split(",").filter((image) => image !== ""),
       control: env.SALLYPORT_CONTROL_ADDRESS || `${prefix}-control.${namespace}.svc:8443`,
       recorderPort,
+      recorder: recorders[0] ?? "",
       systemNamespace: namespace,
       drainSeconds: env.SALLYPORT_GATEWAY_DRAIN,
       userId: env.SALLYPORT_GATEWAY_USER,

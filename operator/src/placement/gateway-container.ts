@@ -81,6 +81,7 @@ function environment(
     SALLYPORT_CONTROL: settings.control,
     SALLYPORT_CONTROL_CA: `${identityPath}/ca.crt`,
     SALLYPORT_CONTROL_TOKEN: `${identityPath}/token`,
+    ...(settings.recorder !== "" && { SALLYPORT_RECORDER: settings.recorder }),
     SALLYPORT_RESOURCE: `${metadata.namespace ?? "default"}/${metadata.name}`,
     SALLYPORT_SECRETS: upstreamPath,
     SALLYPORT_STATE: statePath,

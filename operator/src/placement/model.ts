@@ -41,6 +41,8 @@ export interface GatewaySettings {
   readonly control: string;
   /** The port of the recorders; which of them keeps a namespace the control stream says. */
   readonly recorderPort: number;
+  /** `host:port` of the first recorder; empty where there is none, and gateways keep recordings themselves. */
+  readonly recorder: string;
   /** The namespace that operator and recorder run in. */
   readonly systemNamespace: string;
   readonly drainSeconds: number;

@@ -11,6 +11,7 @@ export const testSettings: GatewaySettings = {
   ],
   control: "sallyport-control.sallyport-system.svc:8443",
   recorderPort: 7444,
+  recorder: "sallyport-recorder-0.sallyport-recorder.sallyport-system.svc:7444",
   systemNamespace: "sallyport-system",
   drainSeconds: 30,
   userId: 65532,
