@@ -65,7 +65,8 @@ describe("start-up", () => {
   it("A2: bytes stuffed behind SSLRequest end the connection before TLS", async () => {
     const channel = channelOver(Buffer.concat([packet(80877103), startup(0, { user: "eve" })]));
     expect((await failureOf(accept(channel))).code).toBe("protocolViolation");
-    expect(channel.written).toEqual([]);
+    // The server says S before it reads on, and so do we; the stuffed bytes are answered by nothing.
+    expect(Buffer.concat(channel.written).toString()).toBe("S");
   });
 
   it("A3: GSSENCRequest is answered N once, and a second one ends the connection", async () => {
