@@ -36,6 +36,18 @@ export interface Running {
   readonly windows: ReadonlyMap<string, string>;
 }
 
+/** The one place of a session for a command that waits: taken before anything is waited for. */
+export interface HoldClaim {
+  readonly holdable: Holdable;
+  /** The command's number in the recording. */
+  number: number;
+  /** The approval, once it is asked for. */
+  name?: string;
+  cancelled: CancelReason | undefined;
+  /** True where the approval was taken back before the command ran. */
+  isTakenBack: boolean;
+}
+
 /** The request that is open now. */
 export interface OpenHold {
   readonly hold: Hold;

@@ -1,6 +1,8 @@
-import type { SessionPolicy, Verdict } from "@sallyport/policy";
-import { expect, test } from "vitest";
+import type { ApprovalTerms, Identity, SessionPolicy, Verdict } from "@sallyport/policy";
+import { expect, test, vi } from "vitest";
+import type { ApprovalListener, CancelReason, HoldOutcome, HoldRequest } from "../approval/index.ts";
 import type { CommandRecord, SessionRecording } from "../recording/model.ts";
+import type { Holdable } from "./hold.ts";
 import { SessionGuard } from "./session-guard.ts";
 
 /** A journal that says so many times that it is full, although its room was waited for. */
@@ -50,4 +52,148 @@ test("a journal that never has room ends in a refusal, not in a wait without end
 test("a command beyond the statement rate is refused even when it had to wait for room", async () => {
   const guard = guardOf(crowded(1), 0);
   expect(await guard.request(record, false)).toMatchObject({ code: "rateExceeded" });
+});
+
+const terms: ApprovalTerms = {
+  kind: "AccessPolicy",
+  policy: "p",
+  rule: "r",
+  ruleText: "text",
+  required: 1,
+  timeoutMs: 60_000,
+  grant: "Once",
+  reasonRequired: false,
+};
+
+/** A session that holds commands; requests wait until the test settles them. */
+function holding() {
+  const asked: HoldRequest[] = [];
+  const settle: ((outcome: HoldOutcome) => void)[] = [];
+  const answered: number[] = [];
+  const listeners: ApprovalListener[] = [];
+  let count = 0;
+  const waits: (() => void)[] = [];
+  let isFull = false;
+  const recording: SessionRecording = {
+    ...crowded(0),
+    command: () => (isFull ? -1 : ++count),
+    room: () => new Promise((resolve) => waits.push(resolve)),
+    response: (number) => void answered.push(number),
+  };
+  const guard = new SessionGuard({
+    policy: { limits: {} } as unknown as SessionPolicy,
+    recording,
+    recordingMode: "Required",
+    durability: "Accepted",
+    recordsRows: false,
+    enforcement: "Enforce",
+    now: () => 0,
+    onDecision: () => {},
+    approvals: {
+      service: {
+        hold: (request) => {
+          const outcome = new Promise<HoldOutcome>((resolve) => settle.push(resolve));
+          asked.push(request);
+          const at = asked.length - 1;
+          const cancel = (reason: CancelReason) => settle[at]?.({ kind: "cancelled", reason });
+          return { name: `a${at}`, howToApprove: "ask", expiresAt: 60_000, outcome, cancel };
+        },
+        granted: () => undefined,
+        used: () => {},
+        listen: (listener) => {
+          listeners.push(listener);
+          return () => {};
+        },
+      },
+      identity: { user: "alice", kind: "Human", groups: [] } as unknown as Identity,
+      resource: "shop/orders",
+      sessionId: "s",
+      holdInTransactionMs: 1_000,
+      noticeMs: 5_000,
+      onEvent: () => {},
+    },
+  });
+  const holdable = (text: string, rejudge = async () => allow): Holdable => ({
+    command: { protocol: "ssh", text, parts: [] },
+    inTransaction: false,
+    isPointless: false,
+    bytes: [Buffer.from(text)],
+    explained: "",
+    tell: () => {},
+    begun: () => {},
+    rejudge,
+  });
+  const request = (text: string, own = holdable(text)) => {
+    const verdict = { action: "RequireApproval", message: "asks", asks: [terms] } as unknown as Verdict;
+    return Promise.resolve(guard.request({ at: 0, text, verdict } as CommandRecord, false, own));
+  };
+  const full = (is: boolean) => {
+    isFull = is;
+    if (!is) for (const go of waits.splice(0)) go();
+  };
+  const opened = (at: number) => vi.waitFor(() => expect(asked.length).toBeGreaterThan(at));
+  return { guard, asked, settle, answered, listeners, holdable, request, full, opened };
+}
+
+test("channels that ask side by side do not take one another's request", async () => {
+  const { asked, settle, request, full, opened } = holding();
+  full(true);
+  const first = request("rm a");
+  const second = request("rm b");
+  full(false);
+  expect(await second).toMatchObject({ kind: "refusal", code: "approvalNeeded" });
+  await opened(0);
+  expect(asked.map(({ command }) => command)).toEqual(["rm a"]);
+  settle[0]?.({ kind: "approved", by: ["bob"] });
+  expect(await first).toMatchObject({ kind: "permit", number: 1 });
+});
+
+test("a command that is recorded while another waits to be asked about keeps its own number", async () => {
+  const { guard, settle, request, full, opened } = holding();
+  full(true);
+  const held = request("rm a");
+  const other = guard.request({ at: 0, text: "ls", verdict: allow } as CommandRecord, false);
+  full(false);
+  expect(await other).toMatchObject({ number: 2 });
+  await opened(0);
+  settle[0]?.({ kind: "approved", by: ["bob"] });
+  expect(await held).toMatchObject({ kind: "permit", number: 1 });
+});
+
+test("whoever leaves before the request is opened asks nobody, and nothing runs", async () => {
+  const { guard, asked, request, full } = holding();
+  full(true);
+  const held = request("rm a");
+  expect(guard.cancelHold("clientGone")).toBe(true);
+  full(false);
+  expect(await held).toMatchObject({ kind: "refusal", code: "holdCancelled" });
+  expect(asked).toEqual([]);
+});
+
+test("one channel's end does not cancel what another holds", async () => {
+  const { guard, settle, holdable, request, opened } = holding();
+  const held = request("rm a");
+  await opened(0);
+  expect(guard.cancelHold("clientGone", holdable("rm b"))).toBe(false);
+  settle[0]?.({ kind: "approved", by: ["bob"] });
+  expect(await held).toMatchObject({ kind: "permit" });
+});
+
+test.each(["taken back", "left"] as const)("what is approved and then %s does not run", async (how) => {
+  const { guard, settle, answered, listeners, holdable, request, opened } = holding();
+  const rejudged = Promise.withResolvers<Verdict>();
+  const isJudging = Promise.withResolvers<void>();
+  const own = holdable("rm a", () => {
+    isJudging.resolve();
+    return rejudged.promise as Promise<typeof allow>;
+  });
+  const held = request("rm a", own);
+  await opened(0);
+  settle[0]?.({ kind: "approved", by: ["bob"] });
+  await isJudging.promise;
+  if (how === "left") guard.cancelHold("clientGone");
+  else for (const listener of listeners) listener.revoked("a0");
+  rejudged.resolve(allow);
+  expect(await held).toMatchObject({ kind: "refusal" });
+  expect(answered).toEqual([1]);
 });

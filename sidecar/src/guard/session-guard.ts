@@ -13,6 +13,7 @@ import { errorTable, GatewayError } from "../wire/gateway-error.ts";
 import {
   digestOf,
   type Holdable,
+  type HoldClaim,
   noticeOf,
   type OpenHold,
   type Running,
@@ -81,8 +82,8 @@ export class SessionGuard {
   /** Commands whose approval was taken back, or over, while they ran. */
   private readonly ended = new Set<number>();
   private digestKey: Buffer | undefined;
-  /** The number of the command that was recorded last. */
-  private lastNumber = 0;
+  /** The command that is being held, from before it is asked about until it is decided; claimed before any wait. */
+  private claim: HoldClaim | undefined;
   private tellHeld: () => void = () => undefined;
   private unlisten: () => void = () => undefined;
   private isListening = false;
@@ -139,14 +140,22 @@ export class SessionGuard {
     if (verdict.satisfied !== undefined) return this.requestSatisfied(record, needsDisk);
     const { approvals } = this.options;
     const asks = verdict.action === "RequireApproval" && approvals !== undefined && !this.isObserving;
-    if (asks && holdable !== undefined && !holdable.isPointless)
-      return this.requestHeld(record, holdable, approvals);
+    // Claimed here, before anything is waited for: channels of one connection ask side by side.
+    if (asks && holdable !== undefined && !holdable.isPointless && this.claim === undefined) {
+      const claim: HoldClaim = { holdable, number: 0, cancelled: undefined, isTakenBack: false };
+      this.claim = claim;
+      return this.requestHeld(record, claim, approvals).finally(() => {
+        if (this.claim === claim) this.claim = undefined;
+      });
+    }
     return this.requestNow(record, needsDisk);
   }
 
+  /** `entry` learns the number under which it was recorded, whatever else is recorded meanwhile. */
   private requestNow(
     record: CommandRecord,
     needsDisk: boolean,
+    entry?: { number: number },
   ): Permit | Refusal | Promise<Permit | Refusal> {
     this.options.onDecision(record.verdict);
     const limited = this.rate !== undefined && !this.rate.take(record.at);
@@ -155,8 +164,8 @@ export class SessionGuard {
       this.options.onLimit?.("statementsPerMinute");
     }
     const number = this.recording.command(record);
-    this.lastNumber = Math.max(0, number);
-    if (number < 0) return this.whenRoom(record, needsDisk, limited);
+    if (number < 0) return this.whenRoom(record, needsDisk, limited, entry);
+    if (entry !== undefined) entry.number = number;
     const refusal = limited ? rateRefusal : this.refusalOf(record.verdict);
     if (refusal !== undefined) return refusal;
     if (needsDisk || this.options.durability === "Durable") return this.whenStored(number);
@@ -240,17 +249,18 @@ export class SessionGuard {
 
   // ---------------------------------------------------------------- approvals
 
-  /** True while a command waits for a decision. */
+  /** True while a command waits for a decision, or is about to. */
   get isHolding(): boolean {
-    return this.open !== undefined;
+    return this.claim !== undefined;
   }
 
-  /** Ends the hold: what is held never runs. False where nothing is held. */
-  cancelHold(reason: CancelReason): boolean {
-    const { open } = this;
-    if (open === undefined) return false;
+  /** Ends the hold, or only that of `which`: what is held never runs. False where nothing is held. */
+  cancelHold(reason: CancelReason, which?: Holdable): boolean {
+    const { open, claim } = this;
+    if (claim === undefined || (which !== undefined && claim.holdable !== which)) return false;
+    claim.cancelled ??= reason;
     this.open = undefined;
-    open.hold.cancel(reason);
+    open?.hold.cancel(reason);
     return true;
   }
 
@@ -312,16 +322,20 @@ export class SessionGuard {
   /** Holds a command until somebody has decided, and asks policy again before it may run. */
   private async requestHeld(
     record: CommandRecord,
-    holdable: Holdable,
+    claim: HoldClaim,
     approvals: SessionApprovals,
   ): Promise<Permit | Refusal> {
-    const recorded = await this.requestNow(record, false);
+    const { holdable } = claim;
+    const recorded = await this.requestNow(record, false, claim);
     // Refused either way; a failure to record says so itself, and so does the rate.
     if (recorded.kind === "refusal" && recorded.code !== "approvalNeeded") return recorded;
-    const number = this.lastNumber;
+    const { number } = claim;
     if (number === 0 && this.options.recordingMode === "Required")
       return this.withoutRecord(undefined, undefined);
     if (this.isClosed) return refusal("holdCancelled", "the session has ended");
+    // Whoever asked left while it was recorded: nobody is asked.
+    if (claim.cancelled !== undefined)
+      return this.notRun(number, refusalAfter("request", { kind: "cancelled", reason: claim.cancelled }));
     const asks = record.verdict.asks ?? [];
     const shown = shownOf(record, holdable.explained);
     const unfit = this.unfitToHold(record, approvals, shown === undefined);
@@ -341,6 +355,7 @@ export class SessionGuard {
       asks,
       timeoutMs: Math.min(...timeouts),
     });
+    claim.name = hold.name;
     this.listen(approvals);
     const open: OpenHold = {
       hold,
@@ -374,6 +389,17 @@ export class SessionGuard {
       return stored;
     }
     const verdict = await holdable.rejudge(new Set(asks.map(({ ruleText }) => ruleText)));
+    // While it was written down and judged again, whoever asked may have left, or an approver taken it back.
+    const { cancelled } = claim;
+    if (this.isClosed || cancelled !== undefined || claim.isTakenBack) {
+      const reason = cancelled ?? "sessionEnded";
+      hold.cancel(reason);
+      approvals.onEvent("cancelled");
+      const why = claim.isTakenBack
+        ? voidRefusal(hold.name, "it was taken back")
+        : refusalAfter(hold.name, { kind: "cancelled", reason });
+      return this.notRun(number, why);
+    }
     const isSame = digestOf(this.digestKey, holdable.bytes) === digest;
     if (verdict.action !== "Allow" || !isSame) {
       hold.cancel("void");
@@ -452,10 +478,12 @@ export class SessionGuard {
           [...used.keys()].some((ruleText) => windows?.has(ruleText) !== true),
         );
       },
-      revoked: (name) =>
+      revoked: (name) => {
+        if (this.claim?.name === name) this.claim.isTakenBack = true;
         this.endRunning("approvalRevoked", ({ approval, windows }) =>
           [approval, ...windows.values()].includes(name),
-        ),
+        );
+      },
     });
   }
 
@@ -480,6 +508,7 @@ export class SessionGuard {
     record: CommandRecord,
     needsDisk: boolean,
     limited: boolean,
+    entry?: { number: number },
   ): Promise<Permit | Refusal> {
     let number = -1;
     // Answers of earlier commands are recorded too and may take the room again before this command gets it.
@@ -491,7 +520,7 @@ export class SessionGuard {
       }
       number = this.recording.command(record);
     }
-    this.lastNumber = Math.max(0, number);
+    if (entry !== undefined) entry.number = Math.max(0, number);
     if (number < 0) return limited ? rateRefusal : this.withoutRecord(this.recording.failure, record.verdict);
     const refusal = limited ? rateRefusal : this.refusalOf(record.verdict);
     if (refusal !== undefined) return refusal;

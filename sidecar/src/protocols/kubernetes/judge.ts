@@ -60,7 +60,9 @@ export async function ask(asked: Asked): Promise<Judged> {
   };
   // A guard holds one command at a time; a second one of the same connection is told so at once.
   const holdable = guard.isHolding ? undefined : holdableOf(asked);
-  const onClosed = () => void guard.cancelHold("clientGone");
+  const onClosed = () => {
+    if (holdable !== undefined) guard.cancelHold("clientGone", holdable);
+  };
   if (verdict.action === "RequireApproval") asked.closed.addEventListener("abort", onClosed, { once: true });
   try {
     const outcome = await guard.request(record, mustBeDurable(command), holdable);
