@@ -88,8 +88,8 @@ export class SessionGuard {
   private unlisten: () => void = () => undefined;
   private isListening = false;
   private isClosed = false;
-  /** Cancels what runs upstream; set by the protocol once there is something. */
-  onCancelRunning: () => void = () => undefined;
+  /** Cancels the command of that number upstream; set by the protocol once there is something. */
+  onCancelRunning: (number: number) => void = () => undefined;
 
   constructor(options: SessionGuardOptions) {
     this.options = options;
@@ -494,7 +494,7 @@ export class SessionGuard {
       this.note(why, { command: number });
       this.ended.add(number);
       this.ran(number);
-      this.onCancelRunning();
+      this.onCancelRunning(number);
     }
   }
 
