@@ -689,6 +689,31 @@ describe("C: extended protocol, pipelines, transactions", () => {
     client.close();
   });
 
+  it("C11: an unnamed portal that a failed Query has left is not executed: it would end the server", async () => {
+    const failing = [query("BEGIN"), query("RELEASE SAVEPOINT nowhere"), query("SELECT 'text over it'")];
+    const executed = [execute(""), frame("S")];
+    const unbound = [parse("", "SELECT 1"), bind("", ""), frame("S"), ...executed];
+    for (const behind of [executed, unbound]) {
+      const client = await loggedIn();
+      client.send(...failing, ...behind, query("ROLLBACK"), query("SELECT 'alive'"));
+      const seen: ServerMessage[] = [];
+      while (!seen.some(({ type, body }) => type === "D" && body.includes("alive"))) {
+        const message = await client.message();
+        if (message === undefined) break;
+        seen.push(message);
+      }
+      expect(brief(seen)).toBe(
+        `C(BEGIN) ZT E3B001 ZE E25P02 ZE ${behind === unbound ? "E25P02 ZE " : ""}E25P02 ZE C(ROLLBACK) ZI T Dalive`,
+      );
+      client.close();
+    }
+    const client = await loggedIn();
+    expect(brief(await ask(client, query("SELECT 1"), execute(""), frame("S")))).toBe("T D1 C(SELECT 1) ZI");
+    expect(brief(await client.until("Z"))).toBe("E34000 ZI");
+    client.close();
+    expect(server.logs()).not.toContain("terminated by signal");
+  });
+
   it("C12: Describe tells parameters and columns before anything runs, and starts nothing", async () => {
     const client = await loggedIn();
     const text = "INSERT INTO scratch VALUES ($1, $2) RETURNING n, word AS said";

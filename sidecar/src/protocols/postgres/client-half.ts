@@ -244,6 +244,7 @@ export class ClientHalf {
       this.sendBounded(outcome, limits, judged);
       return;
     } else if (outcome.kind === "permit") {
+      this.state.portals.delete("");
       if (judged.applicationName === undefined) this.up.passCommand(outcome, chunk, at, end);
       else this.up.ownCommand(outcome, queryFrame(this.namedAs(judged.applicationName)));
       entry.effects = judged.effects;
@@ -545,6 +546,16 @@ export class ClientHalf {
       throw new GatewayError("protocolViolation", { detail: "malformed Execute" });
     const name = readText(chunk, at + 5, nameEnd + 1);
     const portal = this.state.portals.get(name);
+    if (name === "") {
+      // A Query that fails in a transaction leaves the server an unnamed portal whose plan is freed: an Execute of it
+      // ends PostgreSQL. So the unnamed portal is one that Bind has made, and is known to have made, or none.
+      if (portal === undefined) {
+        this.refuseExtended({ sqlstate: "34000", message: 'portal "" does not exist' });
+        return undefined;
+      }
+      if (portal.segment !== this.state.segment && this.state.mustSettle)
+        return this.afterSettled(() => this.execute(chunk, at, end));
+    }
     if (portal === undefined) return this.fetch(name, chunk, at, end);
     const { judged } = portal.statement;
     const now = this.options.judge.reconsidered(judged);
