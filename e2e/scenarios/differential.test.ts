@@ -20,6 +20,8 @@ import { frame, int32s, query, type ServerMessage, startup, WireClient } from ".
 import { anyRefusedSequence, anySequence, refusedMark, type Sequence, simple } from "./message-sequences.ts";
 
 const sequences = Number(process.env.SALLYPORT_SEQUENCES ?? 2_000);
+/** Long runs are asked for; an everyday one that takes longer than this hangs. */
+const playMs = sequences > 2_000 ? 36_000_000 : 300_000;
 /** The path that a failure's report gives: plays that sequence alone. */
 const path = process.env.SALLYPORT_PATH;
 // One seed for everyday runs, so that a red run means a change; `random` looks for what nobody has seen yet.
@@ -214,6 +216,8 @@ class Pair {
       database: `${side}${this.lane}`,
     });
     this.keepers[side] = made;
+    // What breaks it is told by the query that meets it; without a listener it would end the process.
+    made.on("error", () => undefined);
     await made.connect();
     return made;
   }
@@ -271,12 +275,39 @@ function rowDescription(body: Buffer): Buffer {
 
 // ------------------------------------------------------------------------------------------------ the promises
 
+/** Rejects where a sequence takes longer than any could, so that one that hangs is reported and not waited for. */
+async function bounded<T>(work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error("a sequence did not end within 60 s")), 60_000);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** What the server has said about processes of its own that ended by a signal. */
+function crashes(): string {
+  const lines = server.logs().split("\n");
+  const told = lines.filter((line) => /terminated by signal|Failed process was running/.test(line));
+  return told.map((line) => `\n  server: ${line}`).join("");
+}
+
 async function playAll(count: number, what: string, any: fc.Arbitrary<Sequence>, user: User): Promise<void> {
   const startedMs = performance.now();
+  /** A server that ended, or a sequence that did not: nothing smaller can be looked for. */
+  let broken: Error | undefined;
   const runs = async (lane: string) => {
     const pair = new Pair(lane, user);
     const property = fc.asyncProperty(any, async (sequence) => {
-      const difference = await pair.difference(sequence);
+      if (broken !== undefined) throw broken;
+      const difference = await bounded(pair.difference(sequence)).catch((error: unknown) => {
+        const script = sequence.actions.map(({ name }) => `  ${name}`).join("\n");
+        broken ??= new Error(`${String(error)}\n${script}${crashes()}`, { cause: error });
+        throw broken;
+      });
       if (difference !== undefined) throw new Error(`${difference}\n  SALLYPORT_LANE=${lane}`);
     });
     const numRuns = Math.ceil(count / lanes.length);
@@ -290,13 +321,21 @@ async function playAll(count: number, what: string, any: fc.Arbitrary<Sequence>,
   if (failed?.status === "rejected") throw failed.reason;
 }
 
-test("every generated sequence of messages is answered as PostgreSQL alone answers it", async () => {
-  await playAll(Math.ceil(sequences * 0.75), "sequences", anySequence, "ann");
-}, 36_000_000);
+test(
+  "every generated sequence of messages is answered as PostgreSQL alone answers it",
+  async () => {
+    await playAll(Math.ceil(sequences * 0.75), "sequences", anySequence, "ann");
+  },
+  playMs,
+);
 
-test("what surrounds a refusal is answered as if PostgreSQL had raised the error itself", async () => {
-  await playAll(Math.ceil(sequences * 0.25), "sequences with refusals", anyRefusedSequence, "bob");
-}, 36_000_000);
+test(
+  "what surrounds a refusal is answered as if PostgreSQL had raised the error itself",
+  async () => {
+    await playAll(Math.ceil(sequences * 0.25), "sequences with refusals", anyRefusedSequence, "bob");
+  },
+  playMs,
+);
 
 test("a cancelled statement is answered as PostgreSQL alone answers it, and the session goes on", async () => {
   const sequence = { actions: [simple("BEGIN")], cuts: [], isCancelled: true };
