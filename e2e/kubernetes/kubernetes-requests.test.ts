@@ -1,10 +1,10 @@
 /** What of the Kubernetes gateway needs no node: requests, watches, patches and secrets, against a real API server. */
 import { request } from "node:https";
-import { connect } from "node:tls";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
 import type { Kubectl } from "../cluster/kubectl.ts";
 import { type KubernetesGateway, startKubernetesGateway } from "../targets/kubernetes-gateway.ts";
+import { type RawRequest, rawBytes, raw as rawFrom, upgradeHead } from "./raw-client.ts";
 
 const policies = `
 apiVersion: sallyport.dev/v1alpha1
@@ -67,47 +67,8 @@ afterAll(async () => {
   await api?.close();
 });
 
-/** A request of no client that we know: exactly these headers. */
-function raw(
-  path: string,
-  options: {
-    readonly method?: string;
-    readonly user?: string;
-    readonly headers?: Readonly<Record<string, string | readonly string[]>>;
-    readonly body?: string;
-  } = {},
-): Promise<{
-  readonly status: number;
-  readonly headers: Readonly<Record<string, unknown>>;
-  readonly body: string;
-}> {
-  return new Promise((resolve, reject) => {
-    const authorization = { authorization: `Bearer ${gateway.token(options.user ?? "ana")}` };
-    const sent = request(
-      {
-        host: "localhost",
-        port: gateway.port,
-        // As it is: a URL would be put in order first.
-        path,
-        method: options.method ?? "GET",
-        ca: gateway.caPem,
-        headers: { ...authorization, ...(options.headers as Record<string, string>) },
-        agent: false,
-      },
-      (response) => {
-        let body = "";
-        response.setEncoding("utf8").on("data", (text: string) => {
-          body += text;
-        });
-        response.on("end", () =>
-          resolve({ status: response.statusCode ?? 0, headers: response.headers, body }),
-        );
-      },
-    );
-    sent.on("error", reject);
-    sent.end(options.body);
-  });
-}
+const raw = (path: string, options?: RawRequest) => rawFrom(gateway, path, options);
+const bytes = (text: string) => rawBytes(gateway, text);
 
 test("K24: the API server sees the user whom the gateway speaks for, whatever the client claims", async () => {
   const review = JSON.stringify({ apiVersion: "authentication.k8s.io/v1", kind: "SelfSubjectReview" });
@@ -360,31 +321,9 @@ test("who shows no credential, a wrong one, or one of another kind gets a Status
   }
 });
 
-/** What the gateway answers to bytes that no client library would send, until it closes. */
-function bytes(text: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({
-      host: "localhost",
-      port: gateway.port,
-      ca: gateway.caPem,
-      ALPNProtocols: ["http/1.1"],
-    });
-    let got = "";
-    socket.setTimeout(4_000, () => socket.destroy());
-    socket.on("secureConnect", () => socket.write(text));
-    socket.setEncoding("latin1").on("data", (chunk: string) => {
-      got += chunk;
-    });
-    socket.on("close", () => resolve(got));
-    socket.on("error", reject);
-  });
-}
-
 test("K30: requests that hide another one, and heads without end, are answered 4xx and closed", async () => {
   const as = `Host: localhost\r\nAuthorization: Bearer ${gateway.token("bob")}\r\n`;
   const hidden = "GET /api/v1/secrets HTTP/1.1\r\nHost: localhost\r\n\r\n";
-  const upgrade =
-    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n";
   const exec = "GET /api/v1/namespaces/default/pods/p/exec?command=id HTTP/1.1\r\n";
   const attacks = [
     `POST /api/v1/pods HTTP/1.1\r\n${as}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n${hidden}`,
@@ -392,8 +331,8 @@ test("K30: requests that hide another one, and heads without end, are answered 4
     `POST /api/v1/pods HTTP/1.1\r\n${as}Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcd`,
     `GET /api HTTP/1.1\n${as}\n\n`,
     `GET /api HTTP/1.1\r\n${as}X-Long: ${"x".repeat(40_000)}\r\n\r\n`,
-    `${exec}${as}${upgrade}Content-Length: 5\r\n\r\nhello`,
-    `${exec}${as}${upgrade}\r\n${hidden}`,
+    `${exec}${as}${upgradeHead}Content-Length: 5\r\n\r\nhello`,
+    `${exec}${as}${upgradeHead}\r\n${hidden}`,
   ];
   for (const attack of attacks) {
     const answer = await bytes(attack);
@@ -407,10 +346,8 @@ test("K30: requests that hide another one, and heads without end, are answered 4
 
 test("K22: a client is told of a switch only where the server switches", async () => {
   const as = `Host: localhost\r\nAuthorization: Bearer ${gateway.token("ana")}\r\n`;
-  const upgrade =
-    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n";
   const missing = await bytes(
-    `GET /api/v1/namespaces/default/pods/none/exec?command=id HTTP/1.1\r\n${as}${upgrade}\r\n`,
+    `GET /api/v1/namespaces/default/pods/none/exec?command=id HTTP/1.1\r\n${as}${upgradeHead}\r\n`,
   );
   expect(missing).toMatch(/^HTTP\/1\.1 404 /);
   expect(missing).toContain('"reason":"NotFound"');

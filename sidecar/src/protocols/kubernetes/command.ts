@@ -1,7 +1,7 @@
 /** A request as policy judges it: its operation, its object, and every fact that rules may read. */
 import type { Command, CommandPart, FactValue, ObjectRef, Operation } from "@sallyport/policy";
 import { type PodSecurity, plainPod } from "./facts.ts";
-import { type ApiRequest, isTrue, resourceName } from "./request.ts";
+import { type ApiRequest, isStreaming, isTrue, resourceName } from "./request.ts";
 import { readArgv } from "./shell.ts";
 
 /** What was looked up or read beside the request's target. */
@@ -16,6 +16,9 @@ export interface RequestFacts {
   /** The `type` of a Secret that is written. */
   readonly secretType: string;
 }
+
+/** The type of a Secret that nobody could read: it may let its holder act as another. */
+export const unreadSecret = "unread";
 
 /** Nothing was looked up. */
 export const noFacts: RequestFacts = { security: plainPod, labels: {}, port: 0, target: "", secretType: "" };
@@ -44,7 +47,11 @@ const privilegeGroups = new Set(["rbac.authorization.k8s.io", "certificates.k8s.
 const executing = new Set(["exec", "attach", "portforward", "proxy", "ephemeralcontainers"]);
 const reading = new Set(["get", "list", "watch"]);
 /** Kinds of Secret that let whoever holds them act as another. */
-const tokenSecrets = new Set(["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"]);
+const tokenSecrets = new Set([
+  unreadSecret,
+  "kubernetes.io/service-account-token",
+  "bootstrap.kubernetes.io/token",
+]);
 
 /** The request as a command; one without parts asks for nothing that a policy could withhold. */
 export function commandOf(request: ApiRequest, facts: RequestFacts = noFacts): Command {
@@ -62,7 +69,7 @@ export function commandOf(request: ApiRequest, facts: RequestFacts = noFacts): C
     namespace: request.namespace,
     name: request.name,
     path: request.path,
-    dryRun: query.getAll("dryRun").includes("All"),
+    dryRun: isDryRun(request),
     container: query.get("container") ?? "",
     tty: isTrue(query.get("tty")),
     stdin: isTrue(query.get("stdin")),
@@ -99,7 +106,8 @@ function partOf(request: ApiRequest, facts: RequestFacts, isOpaque: boolean): Co
   const resource = resourceName(request);
   if (selfReviews.has(resource) && request.verb === "create") return undefined;
   const { query } = request;
-  const isSelected = query.has("labelSelector") || query.has("fieldSelector");
+  // A selector that is empty selects everything.
+  const isSelected = ["labelSelector", "fieldSelector"].some((name) => (query.get(name) ?? "").trim() !== "");
   return part(operationOf(request, resource, facts), request.verb, resource, {
     isSecret: showsSecrets(request),
     unbounded: request.verb === "deletecollection" && !isSelected,
@@ -133,6 +141,13 @@ function operationOf(request: ApiRequest, resource: string, facts: RequestFacts)
   if (shapingGroups.has(group)) return "define";
   if (request.resource === "nodes" || ["eviction", "binding"].includes(subresource)) return "control";
   return request.resource === "bindings" ? "control" : "write";
+}
+
+/** Whether nothing is kept of it: what opens a stream, reaches through or hands out a token knows no dry run. */
+function isDryRun(request: ApiRequest): boolean {
+  const keeps = ["create", "update", "patch", "delete", "deletecollection"].includes(request.verb);
+  if (!keeps || isStreaming(request) || request.subresource === "token") return false;
+  return request.query.get("dryRun") === "All";
 }
 
 /** Secrets, and what reads the files and the memory of a node. */

@@ -126,7 +126,7 @@ class Finder {
     const found = this.#found;
     // Anything but a plain false counts: a patch may bring what the server will convert.
     const isSet = member !== false && member !== null && member !== undefined;
-    if (key === "privileged") found.privileged ||= isSet;
+    if (key === "privileged" || key === "hostProcess") found.privileged ||= isSet;
     else if (key === "hostNetwork") found.hostNetwork ||= isSet;
     else if (key === "hostPID") found.hostPID ||= isSet;
     else if (key === "hostIPC") found.hostIPC ||= isSet;

@@ -30,7 +30,8 @@ export function upstreamHeaders(
   for (const [name, value] of Object.entries(headers)) {
     if (value === undefined || ofOneHop.has(name) || ofTheClient.has(name) || listed.has(name)) continue;
     if (families.some((family) => name.startsWith(family))) continue;
-    kept[name] = value;
+    const shown = name === "sec-websocket-protocol" ? withoutTokens(value) : value;
+    if (shown !== "") kept[name] = shown;
   }
   if (account.password !== undefined) kept.authorization = `Bearer ${account.password.trim()}`;
   kept["impersonate-user"] = headerText(identity.user);
@@ -50,6 +51,15 @@ export function clientHeaders(headers: IncomingHttpHeaders): Record<string, stri
     kept[name] = value;
   }
   return kept;
+}
+
+/** Browsers have no header for a token and send it as the name of a protocol. */
+function withoutTokens(value: string | readonly string[]): string {
+  const names = [value]
+    .flat()
+    .join(",")
+    .split(/\s*,\s*/);
+  return names.filter((name) => !/^base64url\.bearer\./i.test(name.trim())).join(", ");
 }
 
 /** UTF-8 as the bytes of a header, which Node takes as Latin-1; what would end the header is refused by Node. */

@@ -5,6 +5,9 @@ import { commandOf, noFacts } from "./command.ts";
 import { Denials } from "./denials.ts";
 import { securityOf, securityOfContainer, writtenBy } from "./facts.ts";
 import { upstreamHeaders } from "./headers.ts";
+import { readJsonBody } from "./json-body.ts";
+import { masked } from "./object-mask.ts";
+import { readProtobuf } from "./protobuf.ts";
 import { type ApiRequest, readRequest, targetOf } from "./request.ts";
 import { readArgv } from "./shell.ts";
 import { StreamMask, TextPatterns } from "./stream-mask.ts";
@@ -347,4 +350,103 @@ test("K19: an archive that leaves its folder, or is none, is told", () => {
   new CopyReader("out", (fields) => notes.push(fields)).push(Buffer.alloc(512, 9));
   expect(notes.at(-1)).toEqual({ direction: "out", unreadable: true });
   expect(commandOf(read("GET", "/version"), noFacts).parts).toEqual([]);
+});
+
+describe("bodies that two readers could take for two things", () => {
+  const pod = (text: string) => readJsonBody(Buffer.from(text));
+
+  test.each([
+    ['{"spec":{"hostNetwork":true},"spec":{}}'],
+    ['{"a":[{"b":1,"\\u0062":2}]}'],
+    ['{"a":{"x":1} , "a" : 2}'],
+  ])("K27: a member that is given twice makes %s unreadable", (text) => {
+    expect(pod(text)).toBeUndefined();
+  });
+
+  test.each([
+    ['{"a":{"b":1},"b":{"a":"b"},"c":["a","a",{"a":1},{"a":1}]}'],
+    ['{"a":"\\"b\\":1,","b":"{\\"a\\":2}"}'],
+    ["[]"],
+    ['"text"'],
+  ])("K27: %s is read as it is", (text) => {
+    expect(pod(text)).toEqual(JSON.parse(text));
+  });
+
+  const field = (number: bigint, bytes: Buffer) => {
+    const varint: number[] = [];
+    for (let rest = number * 8n + 2n; ; rest >>= 7n) {
+      varint.push(Number(rest & 0x7fn) | (rest > 0x7fn ? 0x80 : 0));
+      if (rest <= 0x7fn) break;
+    }
+    return Buffer.concat([Buffer.from([...varint, bytes.length]), bytes]);
+  };
+  const object = (apiVersion: string, kind: string, raw: Buffer) =>
+    Buffer.concat([
+      Buffer.from("k8s\0"),
+      field(1n, Buffer.concat([field(1n, Buffer.from(apiVersion)), field(2n, Buffer.from(kind))])),
+      field(2n, raw),
+    ]);
+  const hostNetwork = Buffer.from([11 * 8, 1]);
+
+  test("K27: protobuf is read by its numbers, and not at all where a number could be cut or a kind is not said", () => {
+    expect(readProtobuf(object("v1", "Pod", field(2n, hostNetwork)))).toEqual({
+      spec: { hostNetwork: true },
+    });
+    expect(readProtobuf(object("v1", "Pod", field(2n ** 32n + 2n, hostNetwork)))).toBeUndefined();
+    expect(readProtobuf(object("", "", field(2n, hostNetwork)))).toBeUndefined();
+    expect(readProtobuf(object("v1", "", field(2n, hostNetwork)))).toBeUndefined();
+    expect(readProtobuf(object("extensions/v1beta1", "Deployment", Buffer.alloc(0)))).toBeUndefined();
+    expect(readProtobuf(object("v1", "ConfigMap", Buffer.alloc(0)))).toEqual({});
+  });
+});
+
+test("K27: what is only tried is said to be so where the server keeps nothing, and nowhere else", () => {
+  const dry = (method: string, path: string) => commandOf(read(method, `${path}?dryRun=All`)).facts?.dryRun;
+  expect(dry("POST", "/api/v1/namespaces/a/pods")).toBe(true);
+  expect(dry("DELETE", "/api/v1/namespaces/a/pods/p")).toBe(true);
+  for (const path of ["pods/p/exec", "pods/p/portforward", "services/s/proxy", "serviceaccounts/s/token"]) {
+    expect(dry("POST", `/api/v1/namespaces/a/${path}`)).toBe(false);
+  }
+});
+
+test("a selector names one object only where many are meant, and an empty one bounds nothing", () => {
+  const named = "?fieldSelector=metadata.name%3Dallowed";
+  expect(read("POST", `/api/v1/namespaces/a/pods${named}`).name).toBe("");
+  expect(read("DELETE", `/api/v1/namespaces/a/pods${named}`).name).toBe("allowed");
+  const bound = (query: string) =>
+    commandOf(read("DELETE", `/api/v1/namespaces/a/pods${query}`)).parts[0]?.unbounded;
+  expect([bound(named), bound("?labelSelector="), bound("?labelSelector=a"), bound("")]).toEqual([
+    false,
+    true,
+    false,
+    true,
+  ]);
+});
+
+test("K24: a token that is the name of a WebSocket protocol goes no further", () => {
+  const account = { name: "a", username: "g", password: "t" } as never;
+  const identity = { user: "local:ana", groups: [], claims: {} } as never;
+  const headers = upstreamHeaders(
+    { "sec-websocket-protocol": "binary.k8s.io, Base64url.Bearer.authorization.k8s.io.c2VjcmV0" },
+    account,
+    identity,
+    { extra: {} },
+  );
+  expect(headers["sec-websocket-protocol"]).toBe("binary.k8s.io");
+});
+
+test("K27: what tools keep of a masked object in annotations, and what columns show of it, is hidden too", () => {
+  const annotations = {
+    "kapp.k14s.io/original": '{"data":{}}',
+    "objectset.rio.cattle.io/applied": "H4sI",
+    "example.com/copy": ' {"spec":1}',
+    "example.com/owner": "ann",
+  };
+  const hidden = { fields: ["spec"], deniesWrites: true };
+  const object = { metadata: { annotations }, spec: { image: "secret:1" } };
+  const table = { kind: "Table", rows: [{ cells: ["web", 3, "secret:1"], object }] };
+  const shown = JSON.stringify(masked(table, hidden));
+  expect(shown).not.toMatch(/secret:1|H4sI|"data|example.com\/copy":" /);
+  expect(shown).toContain('"web"');
+  expect(shown).toContain('"example.com/owner":"ann"');
 });

@@ -14,9 +14,11 @@ export interface HiddenFields {
 }
 
 const candidates = ["data", "stringData", "binaryData", "spec", "status"];
+const keyed = new Set(["data", "stringData", "binaryData"]);
 /** A value that a Secret takes for data, and that reads as what it is. */
 const hiddenText = "***";
-const lastApplied = "kubectl.kubernetes.io/last-applied-configuration";
+/** Annotations in which tools keep the whole object that they applied. */
+const appliedNames = /last-applied|\/original$|\/applied$/;
 
 /** What of the request's resource is hidden; undefined: nothing. */
 export function hiddenFields(masking: SessionMasking, request: ApiRequest): HiddenFields | undefined {
@@ -47,9 +49,14 @@ export function masked(value: unknown, hidden: HiddenFields): unknown {
   if (typeof value.type === "string" && isRecord(value.object))
     return { ...value, object: masked(value.object, hidden) };
   if (kind === "Table" && Array.isArray(value.rows)) {
-    const rows = value.rows.map((row) =>
-      isRecord(row) ? { ...row, object: masked(row.object, hidden) } : row,
-    );
+    // Columns of Secrets and ConfigMaps count their keys; those of other kinds may show what is hidden.
+    const isShown = hidden.fields.every((field) => keyed.has(field));
+    const rows = value.rows.map((row) => {
+      if (!isRecord(row)) return row;
+      const cells = Array.isArray(row.cells) ? row.cells : [];
+      const kept = isShown ? cells : cells.map((cell, at) => (at === 0 ? cell : hiddenText));
+      return { ...row, cells: kept, object: masked(row.object, hidden) };
+    });
     return { ...value, rows };
   }
   if (Array.isArray(value.items)) return { ...value, items: value.items.map((one) => masked(one, hidden)) };
@@ -67,9 +74,14 @@ function hide(value: unknown, field: string): unknown {
   return Object.fromEntries(Object.keys(value).map((key) => [key, text]));
 }
 
-/** What kubectl keeps of the last apply holds the whole object, and managed fields hold the names of its keys only. */
+/** What kubectl and its like keep of the last apply holds the whole object, and managed fields hold the names of its keys only. */
 function withoutLastApplied(metadata: Readonly<Record<string, unknown>>): unknown {
   const { annotations } = metadata;
-  if (!isRecord(annotations) || annotations[lastApplied] === undefined) return metadata;
-  return { ...metadata, annotations: { ...annotations, [lastApplied]: hiddenText } };
+  if (!isRecord(annotations)) return metadata;
+  const kept = Object.entries(annotations).map(([name, value]) => {
+    const mayHold =
+      appliedNames.test(name) || (typeof value === "string" && value.trimStart().startsWith("{"));
+    return [name, mayHold ? hiddenText : value];
+  });
+  return { ...metadata, annotations: Object.fromEntries(kept) };
 }

@@ -8,11 +8,12 @@ import { GatewayError } from "../../wire/gateway-error.ts";
 import type { HttpExchange } from "../../wire/http-server.ts";
 import type { ProtocolHost } from "../protocol.ts";
 import { sendStatus, statusOfError, statusOfRefusal } from "./answer.ts";
-import { commandOf, noFacts, type RequestFacts } from "./command.ts";
+import { commandOf, noFacts, type RequestFacts, unreadSecret } from "./command.ts";
 import { type ClientConnection, correlationId, type OpenSession } from "./connection.ts";
 import { isRecord, opaquePod, plainPod, securityOf, writtenBy } from "./facts.ts";
 import { clientHeaders, upstreamHeaders } from "./headers.ts";
 import { marksOf } from "./impersonation.ts";
+import { readJsonBody } from "./json-body.ts";
 import { ask } from "./judge.ts";
 import { maskingTransform } from "./masking-answer.ts";
 import { type HiddenFields, hiddenFields, maskableAccept } from "./object-mask.ts";
@@ -20,7 +21,7 @@ import { readProtobuf } from "./protobuf.ts";
 import { type ApiRequest, readRequest, resourceName, targetOf } from "./request.ts";
 import { failure } from "./status.ts";
 import { StreamMask, TextPatterns } from "./stream-mask.ts";
-import { type ApiServers, parsed, readAll } from "./upstream.ts";
+import { type ApiServers, readAll } from "./upstream.ts";
 
 /** The API server itself takes no more than 3 MiB. */
 const bodyBytesMax = 4 * 1024 * 1024;
@@ -243,7 +244,7 @@ const jsonTypes =
 
 function writtenValue(type: string, body: Buffer): unknown {
   if (type === protobufType) return readProtobuf(body);
-  return jsonTypes.test(type) ? parsed(body) : undefined;
+  return jsonTypes.test(type) ? readJsonBody(body) : undefined;
 }
 
 /** What rules may know of a body. A body that cannot be read says the worst of itself. */
@@ -252,7 +253,7 @@ function factsOfBody(request: ApiRequest, { headers }: HttpExchange, body: Buffe
   const type = (headers["content-type"] ?? "application/json").split(";")[0]?.trim().toLowerCase() ?? "";
   const value = headers["content-encoding"] === undefined ? writtenValue(type, body) : undefined;
   const written = type === "application/json-patch+json" ? writtenBy(value) : value;
-  if (written === undefined) return { ...noFacts, security: opaquePod };
+  if (written === undefined) return { ...noFacts, security: opaquePod, secretType: unreadSecret };
   const holdsPods = !(request.group === "" && ["secrets", "configmaps", "events"].includes(request.resource));
   const security = holdsPods ? securityOf(written) : plainPod;
   const secretType =
@@ -282,10 +283,16 @@ function refusedLocally(exchange: HttpExchange, request: ApiRequest, hidden: Hid
       403,
       `${what} is forbidden: parts of it are masked for you, so that writing it could save the mask`,
     );
+  // A JSON patch tests and copies what its author may not see; the others only write.
+  if (request.verb === "patch" && !plainPatches.test(exchange.headers["content-type"] ?? ""))
+    return failure(403, `${what} is forbidden: a patch of this type could show what is masked for you`);
   if (request.subresource === "proxy" || maskableAccept(exchange.headers.accept) === undefined)
     return failure(406, `${what} can be shown as JSON only, since parts of it are masked for you`);
   return undefined;
 }
+
+const plainPatches =
+  /^application\/(merge-patch\+json|strategic-merge-patch\+json|apply-patch\+yaml)\s*(;|$)/i;
 
 /** The command that a SelfSubjectAccessReview asks about; undefined where the request is none that can be read. */
 function selfReview(request: ApiRequest, body: Buffer | undefined) {
@@ -293,7 +300,7 @@ function selfReview(request: ApiRequest, body: Buffer | undefined) {
     request.isResource &&
     request.verb === "create" &&
     resourceName(request) === "selfsubjectaccessreviews.authorization.k8s.io";
-  const value = isReview && body !== undefined ? (readProtobuf(body) ?? parsed(body)) : undefined;
+  const value = isReview && body !== undefined ? (readProtobuf(body) ?? readJsonBody(body)) : undefined;
   const spec = isRecord(value) && isRecord(value.spec) ? value.spec : undefined;
   if (spec === undefined) return undefined;
   const text = (from: Readonly<Record<string, unknown>>, key: string) =>

@@ -8,7 +8,12 @@ type Shape = {
 };
 
 const capabilities: Shape = { 1: ["add", "text", "list"] };
-const securityContext: Shape = { 1: ["capabilities", capabilities], 2: ["privileged", "flag"] };
+const windows = (field: number): Shape => ({ [field]: ["windowsOptions", { 4: ["hostProcess", "flag"] }] });
+const securityContext: Shape = {
+  1: ["capabilities", capabilities],
+  2: ["privileged", "flag"],
+  ...windows(10),
+};
 const container: Shape = {
   1: ["name", "text"],
   2: ["image", "text"],
@@ -22,6 +27,7 @@ const podSpec: Shape = {
   11: ["hostNetwork", "flag"],
   12: ["hostPID", "flag"],
   13: ["hostIPC", "flag"],
+  14: ["securityContext", windows(8)],
   20: ["initContainers", container, "list"],
   34: ["ephemeralContainers", ephemeral, "list"],
 };
@@ -77,6 +83,8 @@ export function readProtobuf(body: Buffer): unknown {
   if (outer === undefined || (outer.encoding ?? "") !== "") return undefined;
   const { apiVersion, kind } = (outer.type ?? {}) as { apiVersion?: unknown; kind?: unknown };
   if (typeof apiVersion !== "string" || typeof kind !== "string") return undefined;
+  // What does not say its kind is read as the kind that the path names.
+  if (apiVersion === "" || kind === "") return undefined;
   const shape = shapes.get(`${apiVersion}/${kind}`);
   // A kind that may hold a pod, in a version whose fields are not known here.
   if (shape === undefined)
@@ -104,7 +112,8 @@ function read(bytes: Buffer, shape: Shape, depth: number): Fields | undefined {
   };
   while (at < bytes.length) {
     const key = varint();
-    if (key === undefined || depth > 20) return undefined;
+    // Readers cut longer numbers to 32 bits, each in its way.
+    if (key === undefined || key >= 2 ** 32 || depth > 20) return undefined;
     const known = shape[Math.floor(key / 8)];
     const wire = key % 8;
     if (wire === 0) {

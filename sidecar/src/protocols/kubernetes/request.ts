@@ -98,8 +98,15 @@ function readResource(
   else if (verb === "get" && (isOldWatch || (!isNamed && isTrue(request.query.get("watch"))))) verb = "watch";
   else if (verb === "get" && !isNamed) verb = "list";
   else if (verb === "delete" && !isNamed) verb = "deletecollection";
-  const selected = isNamed ? name : namedBySelector(request.query.get("fieldSelector"));
+  // Only where many are meant does a selector name the one.
+  const isOfMany = verb === "list" || verb === "watch" || verb === "deletecollection";
+  const selected = isNamed || !isOfMany ? name : namedBySelector(request.query.get("fieldSelector"));
   return { ...request, ...api, isResource: true, verb, resource, subresource, namespace, name: selected };
+}
+
+/** True for what opens a stream or reaches through to another server. */
+export function isStreaming({ subresource }: ApiRequest): boolean {
+  return connects.has(subresource);
 }
 
 /** `pods/exec`, `deployments.apps`: how rules name a resource. */

@@ -1,0 +1,467 @@
+/** What somebody with a valid account tries against the Kubernetes gateway, against a real API server. */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
+import { type KubernetesGateway, startKubernetesGateway } from "../targets/kubernetes-gateway.ts";
+import { type RawRequest, rawBytes, raw as rawFrom, rawHttp2, upgradeHead } from "./raw-client.ts";
+
+const policies = `
+apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: admins, namespace: default}
+spec:
+  resources: {names: [cluster]}
+  subjects: [{user: "local:ana"}]
+  profile: Admin
+  rules:
+  - name: no-host-access
+    match: {cel: 'command.facts.verb in ["create","update","patch"] && command.facts.hostAccess'}
+    action: Deny
+    message: pods may not reach the node
+---
+apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: readers, namespace: default}
+spec:
+  resources: {names: [cluster]}
+  subjects: [{user: "local:bob"}]
+  profile: ReadOnly
+---
+apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: secret-writers, namespace: default}
+spec:
+  resources: {names: [cluster]}
+  subjects: [{user: "local:sam"}]
+  profile: ReadWrite
+  rules:
+  - name: secrets
+    match: {operations: [write], objects: ["create:secrets"]}
+    action: Allow
+---
+apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: masked, namespace: default}
+spec:
+  resources: {names: [cluster]}
+  subjects: [{user: "local:mia"}]
+  profile: Admin
+  masking:
+  - {columns: ["core.secrets.data", "core.pods.spec"], with: Redact}
+---
+apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: masked-writers, namespace: default}
+spec:
+  resources: {names: [cluster]}
+  subjects: [{user: "local:max"}]
+  profile: Admin
+  maskedWrites: Allow
+  masking:
+  - {columns: ["core.secrets.data"], with: Redact}
+`;
+
+const users = ["ana", "bob", "sam", "mia", "max"];
+const value = "hunter2secret";
+const forms = [value, Buffer.from(value).toString("base64"), Buffer.from(value).toString("hex")];
+const secrets = "/api/v1/namespaces/default/secrets";
+const pods = "/api/v1/namespaces/default/pods";
+const image = "registry.example/hidden-image:7";
+
+let api: ApiServer;
+let gateway: KubernetesGateway;
+
+beforeAll(async () => {
+  api = await startApiServer();
+  await api.kubectl.apply(
+    users.map((name) => ({
+      apiVersion: "rbac.authorization.k8s.io/v1",
+      kind: "ClusterRoleBinding",
+      metadata: { name },
+      roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "cluster-admin" },
+      subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "User", name: `local:${name}` }],
+    })),
+  );
+  const secret = {
+    apiVersion: "v1",
+    kind: "Secret",
+    metadata: {
+      name: "s",
+      labels: { of: "test" },
+      annotations: { "kapp.k14s.io/original": JSON.stringify({ data: { password: value } }) },
+    },
+    stringData: { password: value },
+  };
+  // A client-side apply, so that the annotation of the last apply holds the value.
+  await api.kubectl.withInput(JSON.stringify(secret), "apply", "-f", "-");
+  await api.kubectl.apply([{ apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "default" } }]);
+  const spec = { automountServiceAccountToken: false, containers: [{ name: "c", image }] };
+  await api.kubectl.apply([{ apiVersion: "v1", kind: "Pod", metadata: { name: "p" }, spec }]);
+  gateway = await startKubernetesGateway(api, { policies });
+});
+afterAll(async () => {
+  await gateway?.stop();
+  await api?.close();
+});
+
+const raw = (path: string, options?: RawRequest) => rawFrom(gateway, path, options);
+const json = { "content-type": "application/json" };
+const reasonOf = (body: string) => JSON.parse(body).message as string;
+
+test("K27: no way of asking shows a masked Secret to whom it is masked for", async () => {
+  const asks: readonly (readonly [path: string, options: RawRequest])[] = [
+    ...[
+      "",
+      "*/*",
+      "application/*",
+      "application/cbor",
+      "application/cbor-seq",
+      "application/cbor, application/json",
+      "application/vnd.kubernetes.protobuf, */*",
+      "application/vnd.kubernetes.protobuf;stream=watch",
+      "application/json;stream=watch",
+      "application/json;as=Table;g=meta.k8s.io;v=v1beta1",
+      "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+      "application/yaml",
+      "application/yaml, application/json;q=0.1",
+      "text/plain",
+      "application/json;q=0, application/yaml;q=1",
+    ].flatMap((accept): (readonly [string, RawRequest])[] => [
+      [`${secrets}/s`, { headers: { accept } }],
+      [secrets, { headers: { accept } }],
+      [`${secrets}?watch=1&timeoutSeconds=1`, { headers: { accept, "accept-encoding": "gzip, br" } }],
+    ]),
+    [`${secrets}/s?pretty=true`, {}],
+    [`${secrets}/s?watch=true`, {}],
+    [`${secrets}/s`, { method: "HEAD" }],
+    [`${secrets}?watch=0&watch=1&timeoutSeconds=1`, {}],
+    [`${secrets}?watch&timeoutSeconds=1`, {}],
+    [`${secrets}?watch=False&timeoutSeconds=1`, {}],
+    [`${secrets}?watch=1&pretty=1&timeoutSeconds=1`, {}],
+    [
+      `${secrets}?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&timeoutSeconds=1`,
+      {},
+    ],
+    [`${secrets}?resourceVersion=0&resourceVersionMatch=NotOlderThan`, {}],
+    [`${secrets}?resourceVersion=nonsense`, {}],
+    [`${secrets}?limit=1`, {}],
+    [`${secrets}?fieldSelector=metadata.name%3Ds`, {}],
+    [`${secrets}?fieldSelector=data.password%3D${value}`, {}],
+    [`${secrets}?labelSelector=of%3Dtest`, {}],
+    [`/api/v1/watch/namespaces/default/secrets/s?timeoutSeconds=1`, {}],
+    [`/api/v1/watch/secrets?timeoutSeconds=1`, {}],
+    ["/api/v1/secrets", { headers: { accept: "application/json;as=Table;v=v1;g=meta.k8s.io" } }],
+    [
+      `/api/v1/secrets?includeObject=Object`,
+      { headers: { accept: "application/json;as=Table;v=v1;g=meta.k8s.io" } },
+    ],
+    [`${secrets}/`, {}],
+    [`/api/v1/namespaces/default/%73ecrets/s`, {}],
+    [`//api/v1/namespaces/default/secrets/s`, {}],
+    [`/api//v1/namespaces/default/secrets/s`, {}],
+    [`/api/v1/namespaces/default/configmaps/..%2fsecrets/s`, {}],
+    [`/api/v1/namespaces/default/configmaps/%2e%2e/secrets/s`, {}],
+    [`/apis/core/v1/namespaces/default/secrets/s`, {}],
+    [`/api/v2/namespaces/default/secrets/s`, {}],
+    [`https://localhost${secrets}/s`, {}],
+    [`${secrets}/s`, { method: "DELETE", headers: json, body: '{"dryRun":["All"]}' }],
+    [`${secrets}/s?dryRun=All`, { method: "DELETE" }],
+    [`${secrets}?dryRun=All&labelSelector=of%3Dtest`, { method: "DELETE" }],
+    [`${secrets}/s`, { method: "OPTIONS" }],
+    [`${secrets}/s`, { method: "PROPFIND" }],
+    [`${secrets}/s`, { headers: { connection: "accept, x", "x-http-method-override": "GET" } }],
+    [`${secrets}/s`, { headers: { range: "bytes=0-10" } }],
+    [`${secrets}/s`, { headers: { "if-none-match": "*" } }],
+  ];
+  for (const user of ["mia", "max"]) {
+    const answers = await Promise.all(
+      asks.map(async ([path, options]) => ({ path, options, ...(await raw(path, { user, ...options })) })),
+    );
+    for (const { path, options, status, headers, body } of answers) {
+      const said = [user, options.method ?? "GET", path, JSON.stringify(options.headers), status].join(" ");
+      for (const form of forms) expect([said, body.includes(form)]).toEqual([said, false]);
+      expect([said, headers["content-encoding"]]).toEqual([said, undefined]);
+    }
+  }
+  expect((await raw(`${secrets}/s`)).body).toContain(forms[1]);
+});
+
+test("K27: HTTP/2 shows no more of a masked Secret than HTTP/1.1", async () => {
+  const authorization = `Bearer ${gateway.token("mia")}`;
+  for (const accept of ["application/json", "application/cbor", "application/vnd.kubernetes.protobuf, */*"]) {
+    const { status, body } = await rawHttp2(gateway, { ":path": `${secrets}/s`, authorization, accept });
+    expect(body.length + status).toBeGreaterThan(200);
+    for (const form of forms) expect(body).not.toContain(form);
+  }
+});
+
+test("K27: writing shows nothing of a masked Secret either, also where writes are allowed", async () => {
+  const patch = (type: string, body: unknown, query = "") =>
+    [
+      `${secrets}/s${query}`,
+      { method: "PATCH", headers: { "content-type": type }, body: JSON.stringify(body) },
+    ] as const;
+  const harmless = { metadata: { labels: { tried: "yes" } } };
+  const apply = { apiVersion: "v1", kind: "Secret", metadata: { name: "s", labels: { a: "b" } } };
+  const writes = [
+    patch("application/merge-patch+json", harmless),
+    patch("application/merge-patch+json", harmless, "?dryRun=All"),
+    patch("application/strategic-merge-patch+json", harmless),
+    patch("application/strategic-merge-patch+json", { data: { password: 5 } }),
+    patch("application/apply-patch+yaml", apply, "?fieldManager=x&force=true"),
+    patch(
+      "application/apply-patch+yaml",
+      { ...apply, data: { password: "YQ==" } },
+      "?fieldManager=y&dryRun=All",
+    ),
+    patch("application/json-patch+json", [
+      { op: "copy", from: "/data/password", path: "/metadata/annotations/x" },
+    ]),
+    patch("application/json-patch+json", [
+      { op: "move", from: "/data/password", path: "/metadata/annotations/x" },
+    ]),
+    patch("application/json-patch+json", [{ op: "test", path: "/data/password", value: forms[1] }]),
+    patch("APPLICATION/JSON-PATCH+JSON; charset=utf-8", [
+      { op: "copy", from: "/data/password", path: "/metadata/annotations/x" },
+    ]),
+    [`${secrets}`, { method: "POST", headers: json, body: JSON.stringify({ ...apply, kind: "Secret" }) }],
+    [
+      `${secrets}?dryRun=All`,
+      { method: "POST", headers: json, body: JSON.stringify({ metadata: { name: "n" } }) },
+    ],
+  ] as const;
+  for (const user of ["mia", "max"]) {
+    for (const [path, options] of writes) {
+      const { status, body } = await raw(path, { user, ...options });
+      for (const form of forms)
+        expect([JSON.stringify(options), body.includes(form)]).toEqual([JSON.stringify(options), false]);
+      const isPatch = options.method === "PATCH";
+      if (isPatch && (user === "mia" || /json-patch/i.test(JSON.stringify(options.headers))))
+        expect([path, JSON.stringify(options), status]).toEqual([path, JSON.stringify(options), 403]);
+    }
+  }
+  const { metadata, data } = JSON.parse((await raw(`${secrets}/s`)).body);
+  expect(metadata.annotations?.x).toBeUndefined();
+  expect(data.password).toBe(forms[1]);
+});
+
+test("K27: columns, names and errors do not tell of a masked spec", async () => {
+  const table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+  const replaced = {
+    metadata: { name: "p" },
+    spec: { containers: [{ name: "c", image: "x" }], nodeName: "n" },
+  };
+  const answers = [
+    await raw(`${pods}?includeObject=Object`, { user: "mia", headers: { accept: table } }),
+    await raw(`${pods}?watch=1&timeoutSeconds=1`, { user: "mia", headers: { accept: table } }),
+    // The server tells who may not change a field what the field holds.
+    await raw(`${pods}/p`, { user: "mia", method: "PUT", headers: json, body: JSON.stringify(replaced) }),
+    await raw(`${pods}/p/ephemeralcontainers`, { user: "mia" }),
+    await raw(`${pods}/p/status`, { user: "mia" }),
+  ];
+  for (const { body } of answers) expect(body).not.toContain("hidden-image");
+  expect((await raw(`${pods}/p`)).body).toContain("hidden-image");
+});
+
+test("K24: no header, in whatever form, speaks for somebody else", async () => {
+  const review = JSON.stringify({ apiVersion: "authentication.k8s.io/v1", kind: "SelfSubjectReview" });
+  const path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+  const lines = (extra: string, body = review) =>
+    `POST ${path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${gateway.token("ana")}\r\n` +
+    `Content-Type: application/json\r\nContent-Length: ${body.length}\r\n${extra}\r\n${body}`;
+  const tries = [
+    "iMpErSoNaTe-UsEr: system:admin\r\nImpersonate-User: root\r\nimpersonate-group: system:masters\r\n",
+    "Connection: close, Impersonate-User, authorization\r\nImpersonate-User: root\r\n",
+    "Impersonate_User: root\r\nX_Remote_User: root\r\nX-Remote-Group: system:masters\r\nX-Remote-Extra-A: b\r\n",
+    "Impersonate-Extra-Sallyport.Dev%2fsession: forged\r\nImpersonate-Uid: 0\r\n",
+    "X-Forwarded-Client-Cert: Subject=system:admin\r\nSsl-Client-Verify: SUCCESS\r\nX-Client-Cert: x\r\n",
+    "Sec-WebSocket-Protocol: base64url.bearer.authorization.k8s.io.eA, binary.k8s.io\r\n",
+  ];
+  for (const extra of tries) {
+    const answer = await rawBytes(
+      gateway,
+      lines(`${extra.includes("Connection") ? "" : "Connection: close\r\n"}${extra}`),
+    );
+    expect(answer).toMatch(/^HTTP\/1\.1 201 /);
+    const { userInfo } = JSON.parse(/\{.*\}/s.exec(answer)?.[0] ?? "").status;
+    expect([extra, userInfo.username, userInfo.groups, userInfo.uid]).toEqual([
+      extra,
+      "local:ana",
+      ["system:authenticated"],
+      "ana",
+    ]);
+    expect(JSON.stringify(userInfo)).not.toMatch(/forged|root|masters/);
+  }
+  const twoTokens = await rawBytes(
+    gateway,
+    lines(`Authorization: Bearer ${gateway.token("mia")}\r\nConnection: close\r\n`),
+  );
+  expect(twoTokens).not.toContain("local:mia");
+  const second = await rawHttp2(
+    gateway,
+    {
+      ":method": "POST",
+      ":path": path,
+      authorization: `Bearer ${gateway.token("ana")}`,
+      "content-type": "application/json",
+      "impersonate-user": "root",
+      "impersonate-group": ["system:masters", "a"],
+    },
+    review,
+  );
+  expect(JSON.parse(second.body).status.userInfo.username).toBe("local:ana");
+});
+
+test("K30: nothing hides behind a body, a trailer, a target or a second request", async () => {
+  const as = `Host: localhost\r\nAuthorization: Bearer ${gateway.token("bob")}\r\n`;
+  const hidden = `GET ${secrets}/s HTTP/1.1\r\n${as}\r\n`;
+  const shown = await Promise.all(
+    [
+      `POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews HTTP/1.1\r\n${as}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\nTrailer: Impersonate-User\r\nConnection: close\r\n\r\n2\r\n{}\r\n0\r\nImpersonate-User: root\r\nAuthorization: Bearer x\r\n\r\n`,
+      `GET /api HTTP/1.1\r\n${as}Content-Length: ${hidden.length}\r\nConnection: close\r\n\r\n${hidden}`,
+      `GET http://localhost${secrets}/s HTTP/1.1\r\n${as}Connection: close\r\n\r\n`,
+      `GET ${secrets}/s?x=1#/version HTTP/1.1\r\n${as}Connection: close\r\n\r\n`,
+      `CONNECT localhost:443 HTTP/1.1\r\n${as}\r\n${hidden}`,
+      `OPTIONS * HTTP/1.1\r\n${as}Connection: close\r\n\r\n`,
+      `GET ${secrets}/s HTTP/1.0\r\n${as}\r\n`,
+      `GET ${secrets}/s\r\n\r\n`,
+      `GET /api HTTP/1.1\r\nAuthorization : Bearer x\r\n${as}Connection: close\r\n\r\n`,
+      `GET /api HTTP/1.1\r\n${as}Transfer-Encoding:\x0bchunked\r\nContent-Length: ${hidden.length}\r\n\r\n${hidden}`,
+      `GET /api HTTP/1.1\r\n${as}Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nConnection: Upgrade, HTTP2-Settings, close\r\n\r\n${hidden}`,
+      `GET ${pods}/p/exec?command=id HTTP/1.1\r\n${as}${upgradeHead}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n${hidden}`,
+    ].map((text) => rawBytes(gateway, text)),
+  );
+  for (const answer of shown) {
+    expect(answer).not.toContain(forms[1]);
+    expect(answer.match(/HTTP\/1\.1 \d/g)?.length ?? 0).toBeLessThanOrEqual(1);
+  }
+});
+
+/** A privileged pod in every dress; none of them may get past a rule on what it reaches. */
+test("K25: a pod that reaches the node is found in twice-given members, other forms and side doors", async () => {
+  const container = '{"name":"c","image":"i"}';
+  const send = (path: string, body: string | Buffer, type = "application/json", method = "POST") =>
+    raw(path, { method, headers: { "content-type": type }, body });
+  const head = '"apiVersion":"v1","kind":"Pod","metadata":{"name":"twice"}';
+  const message = (number: number, bytes: Buffer) =>
+    Buffer.concat([Buffer.from([number * 8 + 2, bytes.length]), bytes]);
+  // Field 2 written as 2 + 2^32, which a reader of 32 bits takes for 2.
+  const cut = (bytes: Buffer) =>
+    Buffer.concat([Buffer.from([0x92, 0x80, 0x80, 0x80, 0x80, 0x01, bytes.length]), bytes]);
+  const main = Buffer.concat([message(1, Buffer.from("c")), message(2, Buffer.from("i"))]);
+  const spec = Buffer.concat([message(2, main), Buffer.from([11 * 8, 1])]);
+  const meta = message(1, message(1, Buffer.from("binary")));
+  const object = (apiVersion: string, kind: string, raw: Buffer) => {
+    const type = Buffer.concat([message(1, Buffer.from(apiVersion)), message(2, Buffer.from(kind))]);
+    return Buffer.concat([Buffer.from("k8s\0"), message(1, type), message(2, raw)]);
+  };
+  const ephemeral = {
+    spec: { ephemeralContainers: [{ name: "d", image: "i", securityContext: { privileged: true } }] },
+  };
+  const node = {
+    spec: { nodeName: "n", hostPID: true, containers: [{ name: "debugger", image: "i" }] },
+    metadata: { generateName: "node-debugger-" },
+  };
+  const protobuf = "application/vnd.kubernetes.protobuf";
+  const tries = [
+    send(
+      pods,
+      `{${head},"spec":{"hostNetwork":true,"containers":[${container}]},"spec":{"containers":[${container}]}}`,
+    ),
+    send(
+      pods,
+      `{${head},"spec":{"containers":[${container}],"securityContext":{"windowsOptions":{"hostProcess":true}}}}`,
+    ),
+    send(pods, object("v1", "Pod", Buffer.concat([meta, message(2, spec)])), protobuf),
+    send(pods, object("v1", "Pod", Buffer.concat([meta, cut(spec)])), protobuf),
+    send(pods, object("", "", Buffer.concat([meta, message(2, spec)])), protobuf),
+    send(pods, "\xd9\xd9\xf7\xa0", "application/cbor"),
+    send(pods, JSON.stringify(node)),
+    send(`${pods}/p/ephemeralcontainers`, JSON.stringify(ephemeral), "application/merge-patch+json", "PATCH"),
+    send(`${pods}/p/ephemeralcontainers`, JSON.stringify(ephemeral), "application/json", "PUT"),
+    send(`${pods}/p/ephemeralcontainers`, JSON.stringify(ephemeral), "application/apply-patch+yaml", "PATCH"),
+    send(
+      `${pods}/p/ephemeralcontainers`,
+      JSON.stringify([
+        { op: "add", path: "/spec/ephemeralContainers", value: ephemeral.spec.ephemeralContainers },
+      ]),
+      "application/json-patch+json",
+      "PATCH",
+    ),
+    send(`${pods}/p/ephemeralcontainers`, "spec: {}", "application/apply-patch+cbor", "PATCH"),
+    send(
+      `${pods}/p/status`,
+      JSON.stringify({ spec: { hostIPC: true } }),
+      "application/merge-patch+json",
+      "PATCH",
+    ),
+  ];
+  for (const [at, { status, body }] of (await Promise.all(tries)).entries()) {
+    expect([at, status, reasonOf(body)]).toEqual([
+      at,
+      403,
+      expect.stringContaining("pods may not reach the node"),
+    ]);
+  }
+  // Without the gateway the first of them is taken, and reaches the node: the rule is needed.
+  const direct = `{${head},"spec":{"hostNetwork":true,"containers":[${container}]},"spec":{"containers":[${container}]}}`;
+  await api.kubectl
+    .withInput(direct, "create", "--validate=false", "--raw", `${pods}?dryRun=All`, "-f", "-")
+    .then((text) => expect(JSON.parse(text).spec.hostNetwork).toBe(true));
+});
+
+test("K6: a Secret that is a token is no plain write, in whatever form it comes", async () => {
+  const token = {
+    apiVersion: "v1",
+    kind: "Secret",
+    metadata: { name: "t", annotations: { "kubernetes.io/service-account.name": "default" } },
+    type: "kubernetes.io/service-account-token",
+  };
+  const yaml =
+    "apiVersion: v1\nkind: Secret\nmetadata: {name: t}\ntype: kubernetes.io/service-account-token\n";
+  const twice = JSON.stringify(token).replace(/\}$/, ',"type":"Opaque"}').replace('"type"', '"type"');
+  for (const [type, body] of [
+    ["application/json", JSON.stringify(token)],
+    ["application/json", twice],
+    ["application/yaml", yaml],
+    ["application/cbor", "\xd9\xd9\xf7\xa0"],
+  ] as const) {
+    const { status, body: said } = await raw(secrets, {
+      user: "sam",
+      method: "POST",
+      headers: { "content-type": type },
+      body,
+    });
+    expect([type, status, reasonOf(said)]).toEqual([
+      type,
+      403,
+      expect.stringContaining("secrets is forbidden"),
+    ]);
+  }
+  const plain = { ...token, type: "Opaque", metadata: { name: "fine" } };
+  const made = await raw(secrets, {
+    user: "sam",
+    method: "POST",
+    headers: json,
+    body: JSON.stringify(plain),
+  });
+  expect(made.status).toBe(201);
+});
+
+test("K6: tokens, certificates and what else speaks for another are privilege, whoever may write", async () => {
+  for (const [path, body] of [
+    ["/api/v1/namespaces/default/serviceaccounts/default/token?dryRun=All", { spec: {} }],
+    ["/apis/certificates.k8s.io/v1/certificatesigningrequests", { spec: {} }],
+    ["/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", {}],
+    ["/api/v1/namespaces/default/pods/p/binding", {}],
+    ["/api/v1/namespaces/default/services/s/proxy/", {}],
+    ["/api/v1/nodes/n/proxy/exec/default/p/c", {}],
+  ] as const) {
+    const { status } = await raw(path, {
+      user: "sam",
+      method: "POST",
+      headers: json,
+      body: JSON.stringify(body),
+    });
+    expect([path, status]).toEqual([path, 403]);
+  }
+});

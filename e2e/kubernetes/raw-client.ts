@@ -1,0 +1,115 @@
+/** Requests that no client library would send: exact headers, exact paths, exact bytes. */
+import { connect as connectHttp2 } from "node:http2";
+import { request } from "node:https";
+import { connect } from "node:tls";
+import type { KubernetesGateway } from "../targets/kubernetes-gateway.ts";
+
+/** What is sent, beside the path. */
+export interface RawRequest {
+  readonly method?: string;
+  readonly user?: string;
+  readonly headers?: Readonly<Record<string, string | readonly string[]>>;
+  readonly body?: string | Buffer;
+}
+
+/** What came back. */
+export interface RawAnswer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, unknown>>;
+  readonly body: string;
+}
+
+const answerMs = 20_000;
+
+/** One request on a connection of its own. */
+export function raw(gateway: KubernetesGateway, path: string, options: RawRequest = {}): Promise<RawAnswer> {
+  return new Promise((resolve, reject) => {
+    const authorization = { authorization: `Bearer ${gateway.token(options.user ?? "ana")}` };
+    // Node would send the body of a DELETE without saying that there is one.
+    const length = options.body === undefined ? {} : { "content-length": Buffer.byteLength(options.body) };
+    const sent = request(
+      {
+        host: "localhost",
+        port: gateway.port,
+        // As it is: a URL would be put in order first.
+        path,
+        method: options.method ?? "GET",
+        ca: gateway.caPem,
+        headers: { ...authorization, ...length, ...(options.headers as Record<string, string>) },
+        agent: false,
+        timeout: answerMs,
+      },
+      (response) => {
+        let body = "";
+        response.setEncoding("utf8").on("data", (text: string) => {
+          body += text;
+        });
+        response.on("error", reject);
+        response.on("end", () =>
+          resolve({ status: response.statusCode ?? 0, headers: response.headers, body }),
+        );
+      },
+    );
+    sent.on("timeout", () => sent.destroy(new Error(`no answer to ${path}`)));
+    sent.on("error", reject);
+    sent.end(options.body);
+  });
+}
+
+/** One request over HTTP/2. */
+export function rawHttp2(
+  gateway: KubernetesGateway,
+  headers: Readonly<Record<string, string | readonly string[]>>,
+  body = "",
+): Promise<RawAnswer> {
+  return new Promise((resolve, reject) => {
+    const session = connectHttp2(gateway.url, { ca: gateway.caPem });
+    session.setTimeout(answerMs, () => session.destroy(new Error("no answer")));
+    session.on("error", reject);
+    const stream = session.request(headers as Record<string, string>, { endStream: body === "" });
+    let answer: Readonly<Record<string, unknown>> = {};
+    let text = "";
+    stream.on("response", (given) => {
+      answer = given;
+    });
+    stream.setEncoding("utf8").on("data", (chunk: string) => {
+      text += chunk;
+    });
+    stream.on("error", reject);
+    stream.on("close", () => {
+      session.close();
+      resolve({ status: Number(answer[":status"] ?? 0), headers: answer, body: text });
+    });
+    if (body !== "") stream.end(body);
+  });
+}
+
+/** What the gateway answers to bytes, until it closes. */
+export function rawBytes(gateway: KubernetesGateway, text: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({
+      host: "localhost",
+      port: gateway.port,
+      ca: gateway.caPem,
+      ALPNProtocols: ["http/1.1"],
+    });
+    let got = "";
+    socket.setTimeout(4_000, () => socket.destroy());
+    socket.on("secureConnect", () => socket.write(text, "latin1"));
+    socket.setEncoding("latin1").on("data", (chunk: string) => {
+      got += chunk;
+    });
+    socket.on("close", () => resolve(got));
+    socket.on("error", reject);
+  });
+}
+
+/** The head of a WebSocket's request, without its first line and without who asks. */
+export const upgradeHead = [
+  "Connection: Upgrade",
+  "Upgrade: websocket",
+  "Sec-WebSocket-Version: 13",
+  "Sec-WebSocket-Key: eA==",
+  "Sec-WebSocket-Protocol: v5.channel.k8s.io",
+  "",
+].join("\r\n");
