@@ -4,7 +4,7 @@
  */
 export { type Holdable, type HoldNotice, requesterOf } from "./hold.ts";
 export type { Permit } from "./permit.ts";
-export type { Refusal } from "./refusal.ts";
+export { type Refusal, refusal } from "./refusal.ts";
 export {
   mustBeDurable,
   type ReachedLimit,

@@ -9,6 +9,7 @@ import {
   readCertificate,
   signatureAlgorithm,
 } from "./certificates.ts";
+import { certifyAccount } from "./certify.ts";
 import { isSignedBy, type PublicKey, type SigningKey } from "./keys.ts";
 import { encoded, type Field, MalformedMessage, made, message, Reader } from "./messages.ts";
 import { signatureAlgorithms, type Transport } from "./transport.ts";
@@ -142,7 +143,8 @@ class Login {
     const user = reader.text();
     if (reader.text() !== "ssh-connection") throw new GatewayError("protocolViolation");
     const method = reader.text();
-    if (method !== "none") this.#attempts += 1;
+    // `none` counts too: it is free to ask for and makes the gateway answer.
+    this.#attempts += 1;
     if (this.#attempts > attemptsMax) {
       throw new GatewayError("identityRefused", { detail: "too many attempts to log in" });
     }
@@ -202,6 +204,8 @@ class Login {
     const plain = signatureAlgorithm(algorithm);
     if (named === undefined || certifiedType(algorithm) === undefined || !usable.has(plain))
       return this.#failed();
+    // A certificate is not good for another one: whoever has the key must show a token again.
+    if (named.account === certifyAccount) return this.#failed();
     let certificate: Certificate;
     try {
       certificate = readCertificate(blob, authority);

@@ -1,4 +1,5 @@
 import type { Command } from "@sallyport/policy";
+import type { Holdable } from "../../guard/index.ts";
 import type { OutputMask } from "../../terminal/index.ts";
 import { made, message } from "./messages.ts";
 import { Allowance, type ChannelEnd, Lane, Pipe } from "./pipe.ts";
@@ -27,13 +28,23 @@ export class SessionChannel {
   isUpstreamClosed = false;
   /** The gateway has ended it: whatever still comes is ignored. */
   isRefused = false;
-  isHeld = false;
+  /** What waits for somebody's approval. */
+  held: Holdable | undefined;
+  /** Of a forwarding: what let it be, and what has gone through it. */
+  forwarded: (Permitted & { readonly startedMs: number; bytes: number }) | undefined;
+  /** Of a channel that the host has opened: what let it. */
+  cause: Permitted | undefined;
 
   constructor(kind: SessionChannel["kind"], number: number, failed: (error: unknown) => void) {
     this.kind = kind;
     this.number = number;
     this.fromClient = new Lane(failed);
     this.fromUpstream = new Lane(failed);
+  }
+
+  /** What let it be; undefined while nothing runs in it. */
+  get permitted(): Permitted | undefined {
+    return this.running ?? this.forwarded ?? this.cause;
   }
 
   /** Both sides agree: bytes may flow. */
@@ -80,11 +91,15 @@ export class SessionChannel {
 /** SSH_EXTENDED_DATA_STDERR. */
 export const standardError = 1;
 
-/** What runs in a channel. */
-export interface Running {
+/** What policy has let be. */
+export interface Permitted {
   /** The command's number in the recording. */
   readonly number: number;
   readonly command: Command;
+}
+
+/** What runs in a channel. */
+export interface Running extends Permitted {
   readonly startedMs: number;
   /** Streams are kept where they are for people; of what moves files only sizes are. */
   readonly isRecorded: boolean;

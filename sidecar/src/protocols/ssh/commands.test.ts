@@ -1,8 +1,9 @@
 import { expect, test } from "vitest";
 import { execCommand, lexicalPath } from "./commands.ts";
 import { destinationOf } from "./forwarding.ts";
+import { encoded, Reader } from "./messages.ts";
 import { plainWords } from "./shell-words.ts";
-import { mayBeSet } from "./terminal-request.ts";
+import { mayBeSet, terminalOf } from "./terminal-request.ts";
 
 test.each([
   ["ls -l /srv", ["ls", "-l", "/srv"]],
@@ -32,6 +33,8 @@ test.each([
   "ls [a]",
   "ls {a,b}",
   "ls ~/x",
+  "dd if=~/x",
+  "ls a:~/x",
   "if true",
   "! id",
   "id #x",
@@ -61,7 +64,8 @@ test.each([
   ["git receive-pack /srv/a.git", "write", "git.push", ["/srv/a.git"]],
 ])("%s moves files", (line, operation, word, paths) => {
   const [part] = execCommand(line).parts;
-  expect(part).toMatchObject({ operation, words: [word] });
+  // What the path of a command line leads to is the host's to say.
+  expect(part).toMatchObject({ operation, words: [word], enforcement: "heuristic" });
   expect(part?.objects.map(({ name }) => name)).toEqual(paths);
 });
 
@@ -75,6 +79,9 @@ test.each([
   "rsync --server --sender --log-file=/etc/cron.d/x . x",
   "rsync --server --sender --remove-source-files . x",
   "rsync --server --sender --files-from=/etc/shadow . x",
+  "rsync --server --sender -T . /srv/a secret",
+  "rsync --server --sender -lf . /srv/a",
+  "rsync --server --sender -vM . x",
   "rsync --daemon",
   "git-upload-pack --upload-pack=evil x",
   "git-upload-pack -x",
@@ -96,7 +103,7 @@ test.each([
 });
 
 test("what loads code cannot be set, even where the resource lists it", () => {
-  for (const name of ["LANG", "LC_ALL", "TERM", "GIT_PROTOCOL"]) expect(mayBeSet(name, [])).toBe(true);
+  for (const name of ["LANG", "LC_ALL", "TERM", "GIT_PROTOCOL"]) expect(mayBeSet(name, "C", [])).toBe(true);
   for (const name of [
     "LD_PRELOAD",
     "BASH_ENV",
@@ -107,15 +114,51 @@ test("what loads code cannot be set, even where the resource lists it", () => {
     "A=B",
     "ENV",
   ]) {
-    expect(mayBeSet(name, [name])).toBe(false);
+    expect(mayBeSet(name, "x", [name])).toBe(false);
   }
-  expect(mayBeSet("MINE", [])).toBe(false);
-  expect(mayBeSet("MINE", ["MINE"])).toBe(true);
+  expect(mayBeSet("MINE", "/x", [])).toBe(false);
+  expect(mayBeSet("MINE", "/x", ["MINE"])).toBe(true);
+});
+
+test.each([
+  ["LANG", "../../tmp/x"],
+  ["LANGUAGE", "../../../srv/up/x"],
+  ["LC_ALL", "/tmp/evil"],
+  ["LC_TEST", "a\u001b[2J"],
+  ["LANG", "a\nb"],
+  ["TZ", "/etc/shadow"],
+  ["TZ", ":/etc/shadow"],
+  ["TZ", "../../etc/shadow"],
+  ["TERM", "../x"],
+  ["LANG", "x".repeat(300)],
+])("%s=%j names a file or hides something, and is refused", (name, value) => {
+  expect(mayBeSet(name, value, [name])).toBe(false);
+});
+
+test("values that people use are let through", () => {
+  for (const [name, value] of [
+    ["LANG", "de_DE.UTF-8@euro"],
+    ["TZ", "America/Argentina/Buenos_Aires"],
+    ["TZ", "CET-1CEST,M3.5.0,M10.5.0/3"],
+    ["GIT_PROTOCOL", "version=2"],
+  ] as const) {
+    expect(mayBeSet(name, value, []), value).toBe(true);
+  }
+});
+
+test.each([
+  ["xterm-256color", true],
+  ["", true],
+  ["../../tmp/x", false],
+  ["x\u001b[2J", false],
+])("a terminal of type %j: %s", (term, isFit) => {
+  const reader = new Reader(encoded(term, 80, 24, 0, 0, ""));
+  expect(terminalOf(reader) !== undefined).toBe(isFit);
 });
 
 test("a destination is judged by its address, and what is near must be named by itself", () => {
   const at = (host: string, port: number, address: string, offered: readonly string[]) =>
-    destinationOf({ host, port, addresses: [address] }, offered, 22);
+    destinationOf({ host, port, addresses: [address] }, offered, { port: 22, address: "10.0.0.9" });
   expect(at("db.internal", 5432, "10.0.0.5", ["db.internal:5432"])).toEqual({
     name: "db.internal:5432",
     alias: "10.0.0.5:5432",
@@ -128,6 +171,12 @@ test("a destination is judged by its address, and what is near must be named by 
   expect(at("localhost", 8080, "127.0.0.1", ["*"])).toBeUndefined();
   expect(at("localhost", 8080, "127.0.0.1", ["localhost:8080"])?.address).toBe("127.0.0.1");
   expect(at("127.0.0.1", 22, "127.0.0.1", ["127.0.0.1:22"])).toBeUndefined();
+  expect(at("x", 80, "fd00:ec2::254", ["*"])).toBeUndefined();
+  expect(at("x", 80, "100.100.100.200", ["*:80"])).toBeUndefined();
+  // The host itself under the address by which the gateway reaches it.
+  expect(at("10.0.0.9", 22, "10.0.0.9", ["10.0.0.*:22", "10.0.0.9:22"])).toBeUndefined();
+  expect(at("web.internal", 22, "10.0.0.9", ["web.internal:22"])).toBeUndefined();
+  expect(at("10.0.0.9", 80, "10.0.0.9", ["10.0.0.*:80"])?.name).toBe("10.0.0.9:80");
   expect(at("x", 80, "::1", ["*"])).toBeUndefined();
   expect(at("x", 80, "0.0.0.0", ["*"])).toBeUndefined();
 });

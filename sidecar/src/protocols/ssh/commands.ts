@@ -43,7 +43,8 @@ export function execCommand(line: string): Command {
   const transfer = transferOf(argv);
   if (transfer !== undefined) {
     const { operation, word, paths } = transfer;
-    return command(line, operation, [word], paths.map(file), { argv });
+    // The paths are words of a command line: what they lead to is the host's to say.
+    return command(line, operation, [word], paths.map(file), { argv, enforcement: "heuristic" });
   }
   return command(line, "execute", ["exec"], [thing(argv[0] ?? "")], { argv });
 }
@@ -114,8 +115,9 @@ function rsyncTransfer(rest: readonly string[]): Transfer | undefined {
   let at = isSender ? 2 : 1;
   for (; at < rest.length && rest[at] !== "."; at += 1) {
     const flag = rest[at] ?? "";
-    // `-e.iLsfxCIvu` is the client's way to say what it can; `-e program` is not that. `s` hides the paths.
-    const isBundle = /^-(?!-)[a-df-rt-zA-Z]*(?:e\d*\.[a-zA-Z]*)?$/.test(flag) && flag !== "-";
+    // `-e.iLsfxCIvu` is the client's way to say what it can; `-e program` is not that. `s` hides the paths, and
+    // `B`, `f`, `M` and `T` would take the next word, so that what looks like a path is none.
+    const isBundle = /^-(?!-)[a-dg-rt-zAC-LN-SU-Z]*$/.test(flag.replace(capabilities, "")) && flag !== "-";
     if (!isBundle && !rsyncOptions.test(flag)) return undefined;
   }
   const paths = rest.slice(at + 1).map(lexicalPath);
@@ -124,6 +126,8 @@ function rsyncTransfer(rest: readonly string[]): Transfer | undefined {
     ? { operation: "read", word: "rsync.get", paths }
     : { operation: "write", word: "rsync.put", paths };
 }
+
+const capabilities = /e\d*\.[a-zA-Z]*$/;
 
 /** None that names a file, starts a program, or makes a sender remove what it has sent. */
 const rsyncOptions =

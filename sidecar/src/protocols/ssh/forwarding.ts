@@ -56,15 +56,16 @@ export interface Destination {
 export function destinationOf(
   asked: { readonly host: string; readonly port: number; readonly addresses: readonly string[] },
   offered: readonly string[],
-  ownPort: number,
+  own: { readonly port: number; readonly address: string },
 ): Destination | undefined {
   const host = plainName(asked.host);
   const named = offered.includes(`${host}:${asked.port}`);
   for (const address of asked.addresses) {
     const exact = `${bracketed(address)}:${asked.port}`;
+    if (address === own.address && asked.port === own.port) continue;
     if (isNearby(address)) {
       const isNamed = offered.includes(exact) || (isLoopbackName(host) && named);
-      if (!isNamed || asked.port === ownPort) continue;
+      if (!isNamed || asked.port === own.port) continue;
       return { name: exact, alias: undefined, address };
     }
     if (named && host !== address) return { name: `${host}:${asked.port}`, alias: exact, address };
@@ -85,9 +86,20 @@ const plainName = (host: string) => host.toLowerCase().replace(/\.$/, "");
 
 const bracketed = (address: string) => (address.includes(":") ? `[${address}]` : address);
 
-/** The host itself, its link, its cloud's metadata, everybody: 127/8, 0/8, 169.254/16, 224/3, ::, ::1, fe80::/10, ff00::/8. */
+/**
+ * The host itself, its link, its cloud's metadata, everybody: 127/8, 0/8, 169.254/16, 224/3, ::, ::1, fe80::/10, ff00::/8,
+ * and the metadata addresses of clouds that are not link-local.
+ */
 function isNearby(address: string): boolean {
+  if (metadata.has(address)) return true;
   if (address.includes(":")) return /^(?:::1?$|fe[89ab]|ff|64:ff9b:|::ffff:)/.test(address);
   const [first = 0, second = 0] = address.split(".").map(Number);
   return first === 127 || first === 0 || first >= 224 || (first === 169 && second === 254);
 }
+
+const metadata: ReadonlySet<string> = new Set([
+  "fd00:ec2::254",
+  "fd20:ce::254",
+  "100.100.100.200",
+  "192.0.0.192",
+]);

@@ -1,4 +1,4 @@
-import { made, message } from "./messages.ts";
+import { MalformedMessage, made, message } from "./messages.ts";
 import type { Transport } from "./transport.ts";
 
 /** Bytes that a side may send before the gateway has passed on what came before; also what one channel may hold. */
@@ -15,9 +15,21 @@ export interface ChannelEnd {
   readonly packetMax: number;
 }
 
-type Entry =
-  | { readonly kind: "data"; readonly stream: number | undefined; bytes: Buffer; readonly credit: number }
-  | { readonly kind: "message"; readonly payload: Buffer };
+type Entry = Data | { readonly kind: "message"; readonly payload: Buffer };
+
+interface Data {
+  readonly kind: "data";
+  readonly stream: number | undefined;
+  bytes: Buffer;
+  credit: number;
+  /** Where small pieces are put together; `bytes` is its beginning. */
+  room?: Buffer;
+}
+
+/** Pieces up to this length are put together while they wait: a window of single bytes would be a million objects. */
+const smallBytesMax = 4096;
+/** Messages that wait behind data that the receiver does not take. */
+const queuedMax = 4096;
 
 /**
  * One direction of a channel. What is sent keeps within the receiver's window, and the sender's window opens again only
@@ -46,12 +58,33 @@ export class Pipe {
       this.#credit(credit);
       return;
     }
-    this.#queue.push({ kind: "data", stream, bytes, credit });
+    if (!this.#isJoined(bytes, stream, credit)) {
+      if (this.#queue.length >= queuedMax * 8) throw new MalformedMessage("too many pieces wait");
+      this.#queue.push({ kind: "data", stream, bytes, credit });
+    }
     this.#pump();
+  }
+
+  /** True where a small piece was put behind the last one, of the same stream. */
+  #isJoined(bytes: Buffer, stream: number | undefined, credit: number): boolean {
+    const last = this.#queue.at(-1);
+    if (last?.kind !== "data" || last.stream !== stream || bytes.length > smallBytesMax) return false;
+    const length = last.bytes.length + bytes.length;
+    if (length > smallBytesMax) return false;
+    // Grown by doubling, so that each byte is copied twice on average.
+    if (last.room === undefined || last.room.length < length) {
+      last.room = Buffer.allocUnsafeSlow(Math.min(smallBytesMax, Math.max(256, length * 2)));
+      last.bytes.copy(last.room);
+    }
+    bytes.copy(last.room, last.bytes.length);
+    last.bytes = last.room.subarray(0, length);
+    last.credit += credit;
+    return true;
   }
 
   /** A message that must come after the data before it. */
   message(payload: Buffer): void {
+    if (this.#queue.length >= queuedMax) throw new MalformedMessage("too many messages wait");
     this.#queue.push({ kind: "message", payload });
     this.#pump();
   }
@@ -87,6 +120,7 @@ export class Pipe {
           : made(message.channelExtendedData, remote, entry.stream, part),
       );
       entry.bytes = entry.bytes.subarray(part.length);
+      delete entry.room;
       if (entry.bytes.length > 0) continue;
       this.#queue.shift();
       this.#credit(entry.credit);

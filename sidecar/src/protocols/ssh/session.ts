@@ -1,10 +1,17 @@
 import type { Command } from "@sallyport/policy";
-import { mustBeDurable, type Permit, type Refusal, type SessionGuard } from "../../guard/index.ts";
+import {
+  type Holdable,
+  mustBeDurable,
+  type Permit,
+  type Refusal,
+  refusal,
+  type SessionGuard,
+} from "../../guard/index.ts";
 import type { RelayEnd } from "../../relay/relay.ts";
 import { OutputMask } from "../../terminal/index.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
-import { resolveAddresses } from "../../wire/resolve.ts";
-import { type Running, SessionChannel, standardError } from "./channel.ts";
+import { plainAddress, resolveAddresses } from "../../wire/resolve.ts";
+import { type Permitted, type Running, SessionChannel, standardError } from "./channel.ts";
 import { command, execCommand, file, isTransfer, lexicalPath, shellCommand, thing } from "./commands.ts";
 import { type Destination, destinationOf, type Forwarding, isLoopbackName } from "./forwarding.ts";
 import { globMatcher } from "./glob.ts";
@@ -33,9 +40,14 @@ const channelsMax = 64;
 const waitingMax = 2048;
 /** Global requests that wait for an answer. */
 const globalMax = 32;
+/** Commands of one connection that wait for somebody's approval, the one that is asked about included. */
+const holdsMax = 16;
 const resolveMs = 5_000;
 /** How long the end of a chunk that may begin a masked value is held back. */
 const maskHoldMs = 40;
+
+/** Ports of one connection that the host listens on. */
+const listenersMax = 32;
 
 const openFailure = { prohibited: 1, connectFailed: 2, unknownType: 3, shortage: 4 } as const;
 /** Of a shell that finds a command and may not run it. */
@@ -60,13 +72,16 @@ export class SshSession {
   #globalCount = 0;
   #globalTurn: Promise<void> = Promise.resolve();
   #awaited: ((answer: Reader | undefined) => void) | undefined;
-  readonly #listeners = new Set<string>();
+  /** Where the host listens for the client, and what let it. */
+  readonly #listeners = new Map<string, Permitted>();
   #mayOpenSessions = true;
   #next = 0;
   #holding: Promise<unknown> = Promise.resolve();
+  #holdCount = 0;
+  #isSlowed = false;
   #finish: ((end: RelayEnd) => void) | undefined;
-  #isPermittedAgent = false;
-  #isPermittedX11 = false;
+  /** What lets the host open channels of that type. */
+  readonly #permittedTypes = new Map<string, Permitted>();
 
   constructor(options: SshSessionOptions) {
     this.#options = options;
@@ -90,11 +105,7 @@ export class SshSession {
       };
       this.#listen(this.#client, this.#upstream, (payload) => this.#fromClient(payload), "clientClosed");
       this.#listen(this.#upstream, this.#client, (payload) => this.#fromUpstream(payload), "upstreamClosed");
-      this.#guard.onCancelRunning = () =>
-        this.stop({
-          kind: "failed",
-          error: new GatewayError("sessionRevoked", { detail: "an approval was taken back" }),
-        });
+      this.#guard.onCancelRunning = (number) => this.#withdraw(number);
       if (this.#client.isOver) this.stop({ kind: "clientClosed" });
       else if (this.#upstream.isOver) this.stop({ kind: "upstreamClosed" });
     });
@@ -111,9 +122,30 @@ export class SshSession {
     }
   }
 
+  /** What the new policy denies ends; what it would only ask about has been asked about. */
   policyChanged(): void {
+    // A policy that no longer lets the whole session be ends it right after this, with another reason.
+    queueMicrotask(() => {
+      if (this.#finish !== undefined) this.#adoptPolicy();
+    });
+  }
+
+  #adoptPolicy(): void {
+    const isDenied = ({ command: asked }: Permitted) =>
+      !this.#guard.isObserving && this.#guard.decide(asked).action === "Deny";
+    const changed = "the access policy has changed";
+    for (const [type, permitted] of this.#permittedTypes) {
+      if (isDenied(permitted)) this.#permittedTypes.delete(type);
+    }
+    for (const [listener, permitted] of this.#listeners) {
+      if (isDenied(permitted)) this.#stopListening(listener);
+    }
     for (const channel of this.#channels.values()) {
-      const { running } = channel;
+      const { running, permitted } = channel;
+      if (permitted !== undefined && isDenied(permitted)) {
+        this.#endChannel(channel, changed);
+        continue;
+      }
       running?.sftp?.policyChanged();
       if (running === undefined || running.sftp !== undefined || isTransfer(running.command)) continue;
       channel.fromUpstream.push(async () => {
@@ -121,6 +153,54 @@ export class SshSession {
         running.masks = this.#masks();
       });
     }
+  }
+
+  /** An approval was taken back: what it let run ends, and nothing else of the connection. */
+  #withdraw(number: number): void {
+    const taken = "the approval was taken back";
+    let isFound = false;
+    for (const channel of this.#channels.values()) {
+      if (channel.running?.sftp?.withdraw(number) === true) isFound = true;
+      if (channel.permitted?.number !== number) continue;
+      this.#endChannel(channel, taken);
+      isFound = true;
+    }
+    for (const [listener, permitted] of this.#listeners) {
+      if (permitted.number !== number) continue;
+      this.#stopListening(listener);
+      isFound = true;
+    }
+    for (const [type, permitted] of this.#permittedTypes) {
+      if (permitted.number !== number) continue;
+      this.#permittedTypes.delete(type);
+      isFound = true;
+    }
+    // What nobody can name any more cannot be let go on.
+    if (!isFound) this.stop({ kind: "failed", error: new GatewayError("sessionRevoked", { detail: taken }) });
+  }
+
+  /** Ends one channel for both sides: the client is told why, and what runs gets a signal where the host passes it on. */
+  #endChannel(channel: SessionChannel, text: string): void {
+    if (channel.isRefused || channel.isUpstreamClosed) return;
+    const { toClient, toUpstream, running } = channel;
+    if (channel.kind === "session") channel.tell(text);
+    if (running !== undefined) running.exit = "ended by the gateway";
+    channel.isRefused = true;
+    this.#ended(channel);
+    toClient?.message(this.#toClient(channel, message.channelEof));
+    if (!channel.isClientClosed) toClient?.message(this.#toClient(channel, message.channelClose));
+    toUpstream?.clear();
+    if (channel.isClientClosed) return;
+    if (running !== undefined && toUpstream !== undefined)
+      toUpstream.message(made(message.channelRequest, toUpstream.remote, "signal", false, "TERM"));
+    toUpstream?.message(this.#toUpstream(channel, message.channelClose));
+  }
+
+  #stopListening(listener: string): void {
+    this.#listeners.delete(listener);
+    const at = listener.lastIndexOf(":");
+    const [address, port] = [listener.slice(0, at), Number(listener.slice(at + 1))];
+    this.#inTurn(async () => void (await this.#askUpstream("cancel-tcpip-forward", address, port)));
   }
 
   #masks(): Running["masks"] {
@@ -198,7 +278,7 @@ export class SshSession {
         return this.#channelFromClient(type, reader);
       default:
         // Authentication is over, and nothing else is known.
-        this.#client.send(made(message.unimplemented, 0));
+        this.#client.send(made(message.unimplemented, this.#client.lastSequence));
     }
   }
 
@@ -235,8 +315,8 @@ export class SshSession {
         return;
       }
       case message.channelClose:
-        if (channel.isHeld) {
-          this.#guard.cancelHold("clientGone");
+        if (channel.held !== undefined) {
+          this.#guard.cancelHold("clientGone", channel.held);
           channel.fromClient.close();
           this.#clientClosed(channel);
         } else
@@ -300,9 +380,9 @@ export class SshSession {
     const reader = new Reader(rest);
     switch (name) {
       case "pty-req":
-        if (channel.isAsked) return refuse("something runs already");
+        if (channel.isAsked || channel.terminal !== undefined) return refuse("there is a terminal already");
         channel.terminal = terminalOf(reader);
-        return pass();
+        return channel.terminal === undefined ? refuse("terminal type") : pass();
       case "window-change":
         return channel.terminal === undefined ? refuse() : this.#resized(channel, reader, pass);
       case "signal":
@@ -325,20 +405,18 @@ export class SshSession {
       case "auth-agent-req@openssh.com":
         if (!this.#options.forwarding.agent) return refuse("agent forwarding is not offered");
         return this.#permitted(
+          channel,
           command("forward agent", "session", ["forward.agent"], [thing("agent")]),
-          (isAllowed) => {
-            this.#isPermittedAgent ||= isAllowed;
-            return isAllowed ? pass() : refuse();
-          },
+          "auth-agent@openssh.com",
+          (isAllowed) => (isAllowed ? pass() : refuse()),
         );
       case "x11-req":
         if (!this.#options.forwarding.x11) return refuse("X11 forwarding is not offered");
         return this.#permitted(
+          channel,
           command("forward x11", "session", ["forward.x11"], [thing("x11")]),
-          (isAllowed) => {
-            this.#isPermittedX11 ||= isAllowed;
-            return isAllowed ? pass() : refuse();
-          },
+          "x11",
+          (isAllowed) => (isAllowed ? pass() : refuse()),
         );
       default:
         return refuse("unknown request");
@@ -363,9 +441,10 @@ export class SshSession {
     refuse: (why?: string) => undefined,
   ): undefined {
     const name = reader.text();
-    reader.string();
+    const value = reader.text();
     if (channel.isAsked) return refuse("something runs already");
-    return mayBeSet(name, this.#options.environment) ? pass() : refuse(`variable ${name.slice(0, 64)}`);
+    const mayPass = reader.isAtEnd && mayBeSet(name, value, this.#options.environment);
+    return mayPass ? pass() : refuse(`variable ${name.slice(0, 64)}`);
   }
 
   // ------------------------------------------------------------ what runs
@@ -420,51 +499,77 @@ export class SshSession {
       toClient: (bytes, credit) => channel.toClient?.data(bytes, undefined, credit),
       dropped: (bytes) => channel.clientAllowance?.giveBack(bytes),
       nowMs: this.#options.nowMs,
-      transferred: (number, { path, readBytes, writtenBytes, sha256 }, ms) => {
+      transferred: (number, { path, readBytes, writtenBytes, isCopiedInto, sha256 }, ms) => {
         const bytes = readBytes + writtenBytes;
-        this.#guard.response(number, { tag: writtenBytes > 0 ? "put" : "get", rows: 0, bytes, ms });
+        const tag = writtenBytes > 0 || isCopiedInto ? "put" : "get";
+        this.#guard.response(number, { tag, rows: 0, bytes, ms });
         this.#guard.note("sftpTransfer", {
           command: number,
           path,
           readBytes,
           writtenBytes,
+          ...(isCopiedInto ? { copiedInto: true } : {}),
           ...(sha256 === undefined ? {} : { sha256 }),
         });
       },
     });
   }
 
-  /** A decision, recorded; held where somebody must be asked, one at a time for a connection. */
-  #judge(asked: Command, bytes: Buffer, channel: SessionChannel | undefined): Promise<Permit | Refusal> {
-    const verdict = this.#guard.decide(asked);
-    const needsHold = verdict.action === "RequireApproval";
-    const request = async (): Promise<Permit | Refusal> => {
-      const record = { text: asked.text, verdict, at: this.#options.nowMs() };
-      if (channel !== undefined) channel.isHeld = needsHold;
-      const answer = await this.#guard.request(record, mustBeDurable(asked), {
-        command: asked,
-        inTransaction: false,
-        isPointless: channel?.isClientClosed === true,
-        bytes: [bytes],
-        explained: "",
-        tell: ({ message: text, detail, hint }) => channel?.tell(`${text}\r\n${detail}\r\n${hint}`),
-        begun: () => undefined,
-        rejudge: async (approved) => this.#guard.decide(asked, undefined, approved),
-      });
-      if (channel !== undefined) channel.isHeld = false;
-      return answer;
+  /** A decision, recorded; held where somebody must be asked. */
+  async #judge(
+    asked: Command,
+    bytes: Buffer,
+    channel: SessionChannel | undefined,
+  ): Promise<Permit | Refusal> {
+    const holdable: Holdable = {
+      command: asked,
+      inTransaction: false,
+      // Asked for when its turn comes: the client may have left by then.
+      get isPointless() {
+        return channel?.isClientClosed === true;
+      },
+      bytes: [bytes],
+      explained: "",
+      tell: ({ message: text, detail, hint }) => {
+        const said = `${text}\r\n${detail}\r\n${hint}`;
+        if (channel === undefined) this.say(said);
+        else channel.tell(said);
+      },
+      begun: () => undefined,
+      rejudge: async (approved) => this.#guard.decide(asked, undefined, approved),
     };
-    if (!needsHold) return request();
+    const request = async () => {
+      const record = { text: asked.text, verdict: this.#guard.decide(asked), at: this.#options.nowMs() };
+      return this.#guard.request(record, mustBeDurable(asked), holdable);
+    };
+    if (this.#guard.decide(asked).action !== "RequireApproval") return request();
+    if (this.#holdCount >= holdsMax)
+      return refusal("approvalNeeded", "too many commands of this connection wait for approval");
+    if (this.#holdCount > 0)
+      channel?.tell("this waits for approval, behind another command of the same connection");
+    this.#holdCount += 1;
+    if (channel !== undefined) channel.held = holdable;
     // The guard keeps one hold open: those of other channels wait for their turn.
-    const turn = this.#holding.then(request, request);
+    const turn = this.#holding.then(request);
     this.#holding = turn.catch(() => undefined);
-    return turn;
+    try {
+      return await turn;
+    } finally {
+      this.#holdCount -= 1;
+      if (channel !== undefined) channel.held = undefined;
+    }
   }
 
-  #permitted(asked: Command, then: (isAllowed: boolean) => undefined): Promise<void> {
-    return this.#judge(asked, Buffer.from(asked.text), undefined).then((answer) => {
-      then(answer.kind === "permit");
-    });
+  async #permitted(
+    channel: SessionChannel,
+    asked: Command,
+    type: string,
+    then: (isAllowed: boolean) => undefined,
+  ): Promise<void> {
+    const answer = await this.#judge(asked, Buffer.from(asked.text), channel);
+    if (channel.isClientClosed) return;
+    if (answer.kind === "permit") this.#permittedTypes.set(type, { number: answer.number, command: asked });
+    then(answer.kind === "permit");
   }
 
   /**
@@ -514,7 +619,7 @@ export class SshSession {
           const answer = await this.#judge(asked, Buffer.from(asked.text), undefined);
           if (answer.kind === "refusal") return refuse(openFailure.prohibited, answer.message);
           const extra = Buffer.concat([encoded(found.address, port), origin]);
-          this.#openUpstream("forwarded", type, extra, end);
+          this.#openUpstream("forwarded", type, extra, end, { number: answer.number, command: asked });
         });
         return;
       }
@@ -527,7 +632,8 @@ export class SshSession {
           const asked = command(`forward.socket ${path}`, "session", ["forward.socket"], [file(path)]);
           const answer = await this.#judge(asked, Buffer.from(asked.text), undefined);
           if (answer.kind === "refusal") return refuse(openFailure.prohibited, answer.message);
-          this.#openUpstream("forwarded", type, Buffer.concat([encoded(path), extra]), end);
+          const permitted = { number: answer.number, command: asked };
+          this.#openUpstream("forwarded", type, Buffer.concat([encoded(path), extra]), end, permitted);
         });
         return;
       }
@@ -556,7 +662,8 @@ export class SshSession {
     if (host.length > 255 || port < 1 || port > 65_535) return undefined;
     const { resolve = resolveAddresses, forwarding, ownPort } = this.#options;
     const addresses = isLoopbackName(host) ? ["127.0.0.1"] : await resolve(host, resolveMs);
-    const found = destinationOf({ host, port, addresses }, forwarding.local, ownPort);
+    const address = plainAddress(this.#upstream.socket.remoteAddress ?? "");
+    const found = destinationOf({ host, port, addresses }, forwarding.local, { port: ownPort, address });
     if (found === undefined) this.#guard.note("forwardingRefused", { host: host.slice(0, 255), port });
     return found;
   }
@@ -576,11 +683,14 @@ export class SshSession {
       readonly window: number;
       readonly packetMax: number;
     },
+    permitted?: Permitted,
   ): void {
     if (this.#finish === undefined) return;
     const number = this.#number();
+    const startedMs = this.#options.nowMs();
     this.#asksUpstream.set(number, (confirmed, failure) => {
       if (confirmed === undefined) {
+        if (permitted !== undefined) this.#account(permitted.number, "failed", 0, startedMs);
         this.#client.send(
           made(message.channelOpenFailure, client.remote, { raw: failure ?? Buffer.alloc(0) }),
         );
@@ -589,6 +699,7 @@ export class SshSession {
       const channel = new SessionChannel(kind, number, this.#failed);
       this.#channels.set(number, channel);
       channel.open(client, endOf(this.#upstream, confirmed));
+      if (permitted !== undefined) channel.forwarded = { ...permitted, startedMs, bytes: 0 };
       const { rest } = confirmed;
       this.#client.send(
         made(message.channelOpenConfirmation, client.remote, number, windowBytes, packetBytesMax, {
@@ -620,13 +731,10 @@ export class SshSession {
     const window = reader.uint32();
     const packetMax = Math.min(reader.uint32(), packetBytesMax);
     const extra = reader.rest;
-    const isPermitted =
-      packetMax > 0 &&
-      this.#places() < channelsMax &&
-      ((type === "auth-agent@openssh.com" && this.#isPermittedAgent) ||
-        (type === "x11" && this.#isPermittedX11) ||
-        (type === "forwarded-tcpip" && this.#isListened(new Reader(extra))));
-    if (!isPermitted) {
+    const isFit = packetMax > 0 && this.#places() < channelsMax;
+    const cause =
+      type === "forwarded-tcpip" ? this.#listener(new Reader(extra)) : this.#permittedTypes.get(type);
+    if (!isFit || cause === undefined) {
       this.#guard.note("openRefused", { type: type.slice(0, 64) });
       this.#upstream.send(
         made(message.channelOpenFailure, remote, openFailure.prohibited, "not permitted", ""),
@@ -640,6 +748,7 @@ export class SshSession {
         return;
       }
       const channel = new SessionChannel("forwarded", number, this.#failed);
+      channel.cause = cause;
       this.#channels.set(number, channel);
       const end = endOf(this.#client, confirmed);
       channel.open(end, { transport: this.#upstream, remote, window, packetMax });
@@ -652,9 +761,9 @@ export class SshSession {
     this.#client.send(made(message.channelOpen, type, number, windowBytes, packetBytesMax, { raw: extra }));
   }
 
-  #isListened(reader: Reader): boolean {
+  #listener(reader: Reader): Permitted | undefined {
     const address = reader.text();
-    return this.#listeners.has(`${address}:${reader.uint32()}`);
+    return this.#listeners.get(`${address}:${reader.uint32()}`);
   }
 
   // ------------------------------------------------------------ global requests
@@ -693,24 +802,34 @@ export class SshSession {
     const listener = `${address === "" ? "*" : address}:${port}`;
     const isOffered = this.#options.forwarding.remote.some((pattern) => globMatcher(pattern)(listener));
     const asked = command(`forward.remote ${listener}`, "session", ["forward.remote"], [thing(listener)]);
-    const isAllowed =
-      name === "cancel-tcpip-forward"
-        ? this.#listeners.has(`${address}:${port}`)
-        : isOffered && (await this.#judge(asked, Buffer.from(asked.text), undefined)).kind === "permit";
-    if (!isAllowed) {
+    const isCancel = name === "cancel-tcpip-forward";
+    const known = this.#listeners.get(`${address}:${port}`);
+    const answered =
+      isCancel || !isOffered || this.#listeners.size >= listenersMax
+        ? undefined
+        : await this.#judge(asked, Buffer.from(asked.text), undefined);
+    const permitted: Permitted | undefined =
+      answered?.kind === "permit" ? { number: answered.number, command: asked } : undefined;
+    if ((isCancel ? known : permitted) === undefined) {
       this.#guard.note("forwardingRefused", { host: address.slice(0, 255), port });
       return reply(made(message.requestFailure));
     }
+    const answer = await this.#askUpstream(name, address, port);
+    if (answer === undefined) return reply(made(message.requestFailure));
+    const bound = port === 0 && answer.rest.length >= 4 ? new Reader(answer.rest).uint32() : port;
+    if (permitted === undefined) this.#listeners.delete(`${address}:${port}`);
+    else this.#listeners.set(`${address}:${bound}`, permitted);
+    reply(made(message.requestSuccess, { raw: answer.rest }));
+  }
+
+  /** A global request to the host; only ever one at a time. */
+  async #askUpstream(name: string, address: string, port: number): Promise<Reader | undefined> {
     const answer = await new Promise<Reader | undefined>((resolve) => {
       this.#awaited = resolve;
       this.#upstream.send(made(message.globalRequest, name, true, address, port));
     });
     this.#awaited = undefined;
-    if (answer === undefined) return reply(made(message.requestFailure));
-    const bound = port === 0 && answer.rest.length >= 4 ? new Reader(answer.rest).uint32() : port;
-    if (name === "tcpip-forward") this.#listeners.add(`${address}:${bound}`);
-    else this.#listeners.delete(`${address}:${port}`);
-    reply(made(message.requestSuccess, { raw: answer.rest }));
+    return answer;
   }
 
   #answerGlobal(isSuccess: boolean): undefined {
@@ -763,6 +882,7 @@ export class SshSession {
       return;
     }
     if (channel.isRefused || channel.toClient === undefined) return;
+    if (channel.fromUpstream.length > waitingMax) this.#slowDown(channel);
     switch (type) {
       case message.channelWindowAdjust:
         channel.toUpstream?.grant(reader.uint32());
@@ -798,6 +918,18 @@ export class SshSession {
     }
   }
 
+  /** A host that sends many small messages while its output is being recorded waits. */
+  #slowDown(channel: SessionChannel): void {
+    if (this.#isSlowed) return;
+    this.#isSlowed = true;
+    this.#upstream.socket.pause();
+    channel.fromUpstream.push(() => {
+      this.#isSlowed = false;
+      this.#upstream.socket.resume();
+      return undefined;
+    });
+  }
+
   #dataFromUpstream(
     channel: SessionChannel,
     data: Buffer,
@@ -810,6 +942,7 @@ export class SshSession {
     }
     if (running === undefined) {
       if (channel.kind === "session") throw new GatewayError("upstreamProtocol");
+      if (channel.forwarded !== undefined) channel.forwarded.bytes += data.length;
       channel.toClient?.data(data, stream);
       return undefined;
     }
@@ -897,17 +1030,20 @@ export class SshSession {
 
   /** Accounts for what ran in it, once. */
   #ended(channel: SessionChannel): void {
-    const { running } = channel;
+    const { running, forwarded } = channel;
+    if (forwarded !== undefined) {
+      channel.forwarded = undefined;
+      this.#account(forwarded.number, "closed", forwarded.bytes, forwarded.startedMs);
+    }
     if (running === undefined) return;
     channel.running = undefined;
     clearTimeout(running.flushTimer);
     running.sftp?.end();
-    this.#guard.response(running.number, {
-      tag: running.exit ?? "closed",
-      rows: 0,
-      bytes: running.bytes,
-      ms: this.#options.nowMs() - running.startedMs,
-    });
+    this.#account(running.number, running.exit ?? "closed", running.bytes, running.startedMs);
+  }
+
+  #account(number: number, tag: string, bytes: number, startedMs: number): void {
+    this.#guard.response(number, { tag, rows: 0, bytes, ms: this.#options.nowMs() - startedMs });
   }
 
   #toClient({ toClient }: SessionChannel, type: number): Buffer {

@@ -25,6 +25,8 @@ export interface Transfer {
   readonly path: string;
   readonly readBytes: number;
   readonly writtenBytes: number;
+  /** The host itself has copied other files' bytes into it, which are counted nowhere. */
+  readonly isCopiedInto: boolean;
   /** Of all bytes in order; absent where they were not moved in order, from the start to the end. */
   readonly sha256?: string;
 }
@@ -41,6 +43,10 @@ interface OpenFile {
   readBytes: number;
   writtenBytes: number;
   isWithdrawn: boolean;
+  /** The client has closed it: its handle may soon be another file's. */
+  isClosing: boolean;
+  /** The host itself has copied into it. */
+  isCopiedInto: boolean;
 }
 
 /** A request that the host has not answered. */
@@ -67,6 +73,8 @@ export class SftpGate {
   /** The gateway's own questions to the host. */
   readonly #asked = new Map<number, (path: string | undefined) => void>();
   #nextAsked = 0xf000_0000;
+  /** Where relative paths begin, once that was asked for. */
+  #home: string | undefined;
   #isBegun = false;
 
   constructor(options: SftpGateOptions) {
@@ -95,6 +103,13 @@ export class SftpGate {
   /** Policy has changed: files that it would no longer let open are closed to the client. */
   policyChanged(): void {
     for (const one of this.#files.values()) one.isWithdrawn ||= !this.#options.isStillAllowed(one.command);
+  }
+
+  /** An approval was taken back: what it let be open is closed to the client. True where it was here. */
+  withdraw(number: number): boolean {
+    const meant = [...this.#files.values()].filter((one) => one.number === number);
+    for (const one of meant) one.isWithdrawn = true;
+    return meant.length > 0;
   }
 
   /** The channel is over: what is still open is accounted for. */
@@ -129,8 +144,7 @@ export class SftpGate {
         this.#byHandle(type, id, reader, packet);
         return undefined;
       case sftp.realpath:
-        this.#pass(id, packet);
-        return undefined;
+        return this.#whole(id, packet, () => this.#realpath(id, reader, packet));
       case sftp.extended:
         return this.#whole(id, packet, () => this.#extended(id, reader, packet));
       default:
@@ -151,15 +165,21 @@ export class SftpGate {
   #byHandle(type: number, id: number, reader: Reader, packet: Buffer): undefined {
     const handle = reader.string().toString("latin1");
     const open = this.#files.get(handle);
-    if (open === undefined) return this.#refuse(packet, id, sftpStatus.failure, "no such handle");
+    if (open === undefined || open.isClosing)
+      return this.#refuse(packet, id, sftpStatus.failure, "no such handle");
     if (open.isWithdrawn && type !== sftp.close) {
       return this.#refuse(packet, id, sftpStatus.permissionDenied, "the access policy has changed");
     }
     if (type === sftp.fsetstat && !isWriting(open.command)) {
       return this.#refuse(packet, id, sftpStatus.permissionDenied, "the file is open for reading");
     }
-    if (type === sftp.close) return this.#pass(id, packet, { kind: "close", handle });
+    if (type === sftp.close) {
+      open.isClosing = true;
+      return this.#pass(id, packet, { kind: "close", handle });
+    }
     if (type === sftp.read) {
+      if (!isReading(open.command))
+        return this.#refuse(packet, id, sftpStatus.permissionDenied, "the file is open for writing");
       return this.#pass(id, packet, { kind: "read", of: open, offset: Number(reader.uint64()) });
     }
     if (type === sftp.write) {
@@ -185,10 +205,10 @@ export class SftpGate {
       return this.#pair({ type, id, first: path, second: reader.text(), packet, ...rule });
     }
     const resolved = await this.#resolve(path, rule.follows);
-    if (resolved === undefined) return this.#missing(packet, id, path);
-    const asked = sftpCommand(rule.operation, rule.word, [resolved]);
+    const asked = sftpCommand(rule.operation, rule.word, [resolved ?? (await this.#lexical(path))]);
     if ((await this.#judged(asked, packet, id)) === undefined) return;
-    const fields: readonly Field[] = [id, type === sftp.readlink ? path : resolved, { raw: reader.rest }];
+    if (resolved === undefined) return this.#missing(packet, id);
+    const fields: readonly Field[] = [id, resolved, { raw: reader.rest }];
     const owed: Owed =
       type === sftp.opendir
         ? { kind: "open", opening: this.#opening(resolved, 0, asked) }
@@ -196,15 +216,27 @@ export class SftpGate {
     this.#pass(id, sftpPacket(type, ...fields), owed, packet.length);
   }
 
+  /** Where the client is may be asked by anybody; what another path leads to is a look at it. */
+  async #realpath(id: number, reader: Reader, packet: Buffer): Promise<void> {
+    const path = reader.text();
+    if (path === "" || path === ".") return this.#pass(id, packet);
+    const resolved = await this.#resolve(path, true);
+    const asked = sftpCommand("read", "sftp.stat", [resolved ?? (await this.#lexical(path))]);
+    if ((await this.#judged(asked, packet, id)) === undefined) return;
+    if (resolved === undefined) return this.#missing(packet, id);
+    this.#pass(id, sftpPacket(sftp.realpath, id, resolved), { kind: "plain" }, packet.length);
+  }
+
   async #open(id: number, path: string, reader: Reader, packet: Buffer): Promise<void> {
     const flags = reader.uint32();
     if (this.#files.size >= filesMax)
       return this.#refuse(packet, id, sftpStatus.failure, "too many open files");
-    const resolved = await this.#resolve(path, true);
-    if (resolved === undefined) return this.#missing(packet, id, path);
+    const found = await this.#resolve(path, true);
+    const resolved = found ?? (await this.#lexical(path));
     const writes =
       (flags & (openFlags.write | openFlags.append | openFlags.create | openFlags.truncate)) !== 0;
-    const reads = !writes || (flags & openFlags.read) !== 0;
+    // Without the flag to write a host opens for reading, also where it creates.
+    const reads = (flags & openFlags.read) !== 0 || (flags & openFlags.write) === 0;
     const asked: Command = {
       protocol: "ssh",
       text: `${reads ? "sftp.get" : ""}${reads && writes ? " " : ""}${writes ? "sftp.put" : ""} ${resolved}`,
@@ -215,6 +247,7 @@ export class SftpGate {
     };
     const permit = await this.#judged(asked, packet, id);
     if (permit === undefined) return;
+    if (found === undefined) return this.#missing(packet, id);
     const opening = this.#opening(resolved, permit.number, asked);
     const rewritten = sftpPacket(sftp.open, id, resolved, flags, { raw: reader.rest });
     this.#pass(id, rewritten, { kind: "open", opening }, packet.length);
@@ -233,6 +266,8 @@ export class SftpGate {
       readBytes: 0,
       writtenBytes: 0,
       isWithdrawn: false,
+      isClosing: false,
+      isCopiedInto: false,
     };
   }
 
@@ -250,13 +285,14 @@ export class SftpGate {
   }): Promise<void> {
     const { type, id, packet, operation, word } = asked;
     const isLink = type === sftp.symlink;
-    const second = await this.#resolve(asked.second, false);
-    if (second === undefined) return this.#missing(packet, id, asked.second);
+    const foundSecond = await this.#resolve(asked.second, false);
+    const second = foundSecond ?? (await this.#lexical(asked.second));
     // A link's text counts from where the link is.
     const from = isLink && !asked.first.startsWith("/") ? `${parentOf(second)}/${asked.first}` : asked.first;
-    const first = (await this.#resolve(from, isLink)) ?? (isLink ? lexicalPath(from) : undefined);
-    if (first === undefined) return this.#missing(packet, id, asked.first);
+    const foundFirst = await this.#resolve(from, isLink);
+    const first = foundFirst ?? (await this.#lexical(from));
     if ((await this.#judged(sftpCommand(operation, word, [first, second]), packet, id)) === undefined) return;
+    if (foundSecond === undefined || (foundFirst === undefined && !isLink)) return this.#missing(packet, id);
     const name = asked.name === undefined ? [] : [asked.name];
     const rewritten = sftpPacket(type, id, ...name, isLink ? asked.first : first, second);
     this.#pass(id, rewritten, { kind: "plain" }, packet.length);
@@ -277,8 +313,9 @@ export class SftpGate {
         return this.#extendedPath(id, name, reader, packet, "read", "sftp.stat", true);
       case "fsync@openssh.com":
       case "fstatvfs@openssh.com":
-        if (this.#files.has(reader.string().toString("latin1"))) this.#pass(id, packet);
-        else this.#refuse(packet, id, sftpStatus.failure, "no such handle");
+        if (this.#opened(reader) === undefined)
+          this.#refuse(packet, id, sftpStatus.failure, "no such handle");
+        else this.#pass(id, packet);
         return undefined;
       case "copy-data":
         this.#copy(id, reader, packet);
@@ -305,22 +342,24 @@ export class SftpGate {
     follows: boolean,
   ): Promise<void> {
     const path = reader.text();
-    const resolved = await this.#resolve(path, follows);
-    if (resolved === undefined) return this.#missing(packet, id, path);
+    const found = await this.#resolve(path, follows);
+    const resolved = found ?? (await this.#lexical(path));
     if ((await this.#judged(sftpCommand(operation, word, [resolved]), packet, id)) === undefined) return;
+    if (found === undefined) return this.#missing(packet, id);
     const rewritten = sftpPacket(sftp.extended, id, name, resolved, { raw: reader.rest });
     this.#pass(id, rewritten, { kind: "plain" }, packet.length);
   }
 
   /** Both files were judged when they were opened: one for reading, one for writing. */
   #copy(id: number, reader: Reader, packet: Buffer): undefined {
-    const from = this.#files.get(reader.string().toString("latin1"));
+    const from = this.#opened(reader);
     reader.uint64();
     reader.uint64();
-    const to = this.#files.get(reader.string().toString("latin1"));
+    const to = this.#opened(reader);
     if (
       from === undefined ||
       to === undefined ||
+      !isReading(from.command) ||
       !isWriting(to.command) ||
       from.isWithdrawn ||
       to.isWithdrawn
@@ -328,7 +367,13 @@ export class SftpGate {
       return this.#refuse(packet, id, sftpStatus.permissionDenied, "not open for that");
     }
     to.isInOrder = false;
+    to.isCopiedInto = true;
     this.#pass(id, packet);
+  }
+
+  #opened(reader: Reader): OpenFile | undefined {
+    const open = this.#files.get(reader.string().toString("latin1"));
+    return open?.isClosing === true ? undefined : open;
   }
 
   #pass(id: number, packet: Buffer, owed: Owed = { kind: "plain" }, credit = packet.length): undefined {
@@ -343,7 +388,7 @@ export class SftpGate {
     return undefined;
   }
 
-  #missing(packet: Buffer, id: number, _path: string): undefined {
+  #missing(packet: Buffer, id: number): undefined {
     this.#refuse(packet, id, sftpStatus.noSuchFile, "No such file");
   }
 
@@ -362,10 +407,28 @@ export class SftpGate {
       if (found !== undefined || !hasName) return found;
     }
     const parent = await this.#askFor(parentOf(path));
-    return parent === undefined ? undefined : `${parent === "/" ? "" : parent}/${last}`;
+    const there = parent === undefined ? undefined : `${parent === "/" ? "" : parent}/${last}`;
+    // Something is there that the host cannot resolve, as a link that leads nowhere yet: nobody knows what it is.
+    if (follows && there !== undefined && (await this.#ask(sftp.lstat, there)) !== undefined)
+      return undefined;
+    return there;
   }
 
-  #askFor(path: string): Promise<string | undefined> {
+  /** What is judged where a path leads nowhere, so that nobody learns what is missing where they may not look. */
+  async #lexical(path: string): Promise<string> {
+    if (path.startsWith("/")) return lexicalPath(path);
+    this.#home ??= await this.#askFor(".");
+    return lexicalPath(this.#home === undefined ? path : `${this.#home}/${path}`);
+  }
+
+  async #askFor(path: string): Promise<string | undefined> {
+    const found = await this.#ask(sftp.realpath, path);
+    // What is no absolute path says nothing about where the operation would go.
+    return found?.startsWith("/") ? found : undefined;
+  }
+
+  /** A question of the gateway's own; undefined where the host answers with a failure, or not in time. */
+  #ask(type: number, path: string): Promise<string | undefined> {
     while (this.#owed.has(this.#nextAsked) || this.#asked.has(this.#nextAsked)) {
       this.#nextAsked = this.#nextAsked >= 0xffff_fffe ? 0xf000_0000 : this.#nextAsked + 1;
     }
@@ -378,7 +441,7 @@ export class SftpGate {
         resolve(found);
       };
       this.#asked.set(id, settle);
-      this.#options.toUpstream(sftpPacket(sftp.realpath, id, path), 0);
+      this.#options.toUpstream(sftpPacket(type, id, path), 0);
     });
   }
 
@@ -392,9 +455,8 @@ export class SftpGate {
     }
     const answer = this.#asked.get(id);
     if (answer !== undefined) {
-      const found = type === sftp.name && reader.uint32() > 0 ? reader.text() : undefined;
-      // What is no absolute path says nothing about where the operation would go.
-      answer(found?.startsWith("/") ? found : undefined);
+      if (type === sftp.attrs) answer("");
+      else answer(type === sftp.name && reader.uint32() > 0 ? nameIn(reader) : undefined);
       this.#options.toClient(Buffer.alloc(0), packet.length);
       return;
     }
@@ -431,10 +493,20 @@ export class SftpGate {
     const open = this.#files.get(handle);
     this.#files.delete(handle);
     if (open === undefined || open.number === 0) return;
-    const { path, readBytes, writtenBytes, number, openedMs } = open;
+    const { path, readBytes, writtenBytes, isCopiedInto, number, openedMs } = open;
     const sha256 = open.isInOrder ? { sha256: open.hash.digest("hex") } : {};
     const ms = this.#options.nowMs() - openedMs;
-    this.#options.transferred(number, { path, readBytes, writtenBytes, ...sha256 }, ms);
+    const counted = { path, readBytes, writtenBytes, isCopiedInto, ...sha256 };
+    this.#options.transferred(number, counted, ms);
+  }
+}
+
+/** A name that is no UTF-8 is none that can be judged. */
+function nameIn(reader: Reader): string | undefined {
+  try {
+    return reader.text();
+  } catch {
+    return undefined;
   }
 }
 
@@ -497,6 +569,7 @@ function sftpCommand(operation: Operation, word: string, paths: readonly string[
   return { protocol: "ssh", text: `${word} ${paths.join(" ")}`, parts: [part(operation, word, paths)] };
 }
 
+const isReading = (asked: Command) => asked.parts.some(({ operation }) => operation === "read");
 const isWriting = (asked: Command) => asked.parts.some(({ operation }) => operation === "write");
 
 function parentOf(path: string): string {

@@ -28,7 +28,7 @@ export function plainWords(line: string): readonly string[] | undefined {
       if (next === "" || next === "\n") return undefined;
       word = (word ?? "") + next;
       at += 2;
-    } else if (certain.test(character) && !(character === "~" && word === undefined)) {
+    } else if (certain.test(character) && !(character === "~" && /(?:^|[=:])$/.test(word ?? ""))) {
       word = (word ?? "") + character;
       at += 1;
     } else return undefined;
@@ -39,7 +39,10 @@ export function plainWords(line: string): readonly string[] | undefined {
   return words.length === 0 || first === "" || first.includes("=") || keywords.has(first) ? undefined : words;
 }
 
-/** Characters that mean themselves to a shell outside of quotes; letters of other scripts are among them. */
+/**
+ * Characters that mean themselves to a shell outside of quotes; letters of other scripts are among them. `~` does not at
+ * the start of a word, nor, for bash, behind `=` and `:` (`dd if=~/x`).
+ */
 const certain = /[\p{L}\p{N}_@%+=:,./~-]/u;
 
 const keywords: ReadonlySet<string> = new Set(

@@ -8,8 +8,10 @@ export interface AsciiSize {
 }
 
 /** `string TERM, uint32 width, uint32 height, uint32 pixels, uint32 pixels, string modes` (RFC 4254, 6.2). */
-export function terminalOf(reader: Reader): AsciiSize {
-  const term = reader.text().slice(0, 64);
+export function terminalOf(reader: Reader): AsciiSize | undefined {
+  const term = reader.text();
+  // What programs look their description up by: a path would name a file of the client's choice.
+  if (!/^[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,63}$|^$/.test(term)) return undefined;
   const width = reader.uint32();
   const height = reader.uint32();
   return { term, width: Math.min(width, sizeMax), height: Math.min(height, sizeMax) };
@@ -17,11 +19,21 @@ export function terminalOf(reader: Reader): AsciiSize {
 
 const sizeMax = 10_000;
 
-/** Variables that a client may set; what loads code or changes what programs run is refused even where it is listed. */
-export function mayBeSet(name: string, allowed: readonly string[]): boolean {
+/**
+ * Variables that a client may set; what loads code or changes what programs run is refused even where it is listed. So
+ * are values of the usual ones that name a file: `LANGUAGE=../../srv/up/x` makes programs print by a catalogue of the
+ * client's own, and `TZ=/path` has them read that file.
+ */
+export function mayBeSet(name: string, value: string, allowed: readonly string[]): boolean {
   if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name) || dangerous.test(name)) return false;
-  return harmless.test(name) || allowed.includes(name);
+  if (!harmless.test(name)) return allowed.includes(name);
+  return value.length <= valueLengthMax && (name === "TZ" ? zone : plain).test(value);
 }
+
+const valueLengthMax = 256;
+const plain = /^[^/\p{C}]*$/u;
+/** `Europe/Berlin`, `UTC`, `CET-1CEST,M3.5.0,M10.5.0/3`. */
+const zone = /^[A-Za-z0-9_+,.-]+(?:\/[A-Za-z0-9_+,-]+)*$/;
 
 const harmless = /^(?:LANG|LANGUAGE|LC_[A-Z]+|TERM|COLORTERM|NO_COLOR|TZ|GIT_PROTOCOL)$/;
 

@@ -34,6 +34,11 @@ const owedBytesMax = 1024 * 1024;
 /** Messages that wait for a key exchange to end. */
 const queuedMessagesMax = 4096;
 
+/** Key exchanges before a login: clients need one. */
+const handshakesBeforeLoginMax = 3;
+/** Key exchanges in a second; a peer that wants more waits, because each costs as much as a thousand packets. */
+const handshakesPerSecond = 50;
+
 /** Who takes what arrives; it changes when a login is over. */
 export interface Receiver {
   /** Every message but those of the transport itself. The buffer is the receiver's to keep. */
@@ -66,6 +71,9 @@ export class Transport {
   #isOver = false;
   #isReady = false;
   #bytesSinceKeys = 0;
+  #isLoggedIn = false;
+  #handshakes = 0;
+  #handshakesSinceMs = performance.now();
   /** What the peer said of itself: `SSH-2.0-OpenSSH_9.2`. */
   peerVersion = "";
   bytesIn = 0;
@@ -81,7 +89,8 @@ export class Transport {
       onWrite: (packet: Buffer) => void (socket.writable && socket.write(packet)),
       onError: (error: Error) => this.#over(error),
       onHeader: ({ identRaw }: { readonly identRaw: string }) => {
-        this.peerVersion = identRaw.slice(0, 255);
+        // It reaches lists of sessions: nothing that a terminal would obey.
+        this.peerVersion = identRaw.slice(0, 255).replace(/[^\x20-\x7e]/g, "?");
       },
       messageHandlers: { DISCONNECT: () => this.#over(undefined) },
     };
@@ -117,6 +126,11 @@ export class Transport {
     return this.#isOver;
   }
 
+  /** The number of the packet that has just arrived, as SSH_MSG_UNIMPLEMENTED names it. */
+  get lastSequence(): number {
+    return ((this.#protocol._decipher?.inSeqno ?? 1) - 1) >>> 0;
+  }
+
   /** True where the other side should not be read until `drain`. */
   get isFull(): boolean {
     return (
@@ -126,6 +140,7 @@ export class Transport {
 
   send(payload: Uint8Array): void {
     if (this.#isOver || !this.socket.writable) return;
+    this.#isLoggedIn ||= payload[0] === message.userauthSuccess;
     const { write } = this.#protocol._packetRW;
     const start = write.allocStart;
     const packet = write.alloc(payload.length);
@@ -170,11 +185,27 @@ export class Transport {
       if (wantsExtInfo && protocol._kex !== undefined) protocol._kex.remoteExtInfoEnabled = false;
       completed(...all);
       this.#bytesSinceKeys = 0;
+      this.#countHandshake(isServer);
       if (wantsExtInfo) this.send(made(message.extInfo, 1, "server-sig-algs", serverSignatureAlgorithms));
       if (this.#isReady) return;
       this.#isReady = true;
       this.receiver.ready?.();
     };
+  }
+
+  #countHandshake(isServer: boolean): void {
+    const now = performance.now();
+    if (this.#isLoggedIn && now - this.#handshakesSinceMs >= 1000) {
+      this.#handshakesSinceMs = now;
+      this.#handshakes = 0;
+    }
+    this.#handshakes += 1;
+    if (isServer && !this.#isLoggedIn && this.#handshakes > handshakesBeforeLoginMax) {
+      this.#over(new Error("keys are exchanged again and again before any login"));
+    } else if (this.#handshakes > handshakesPerSecond) {
+      this.socket.pause();
+      setTimeout(() => this.socket.resume(), 1000 - (now - this.#handshakesSinceMs)).unref();
+    }
   }
 
   #read(chunk: Buffer): void {

@@ -1,0 +1,170 @@
+import type { Command } from "@sallyport/policy";
+import { expect, test } from "vitest";
+import type { Permit } from "../../guard/index.ts";
+import { refusal } from "../../guard/index.ts";
+import { type encoded, Reader } from "./messages.ts";
+import { SftpGate } from "./sftp-gate.ts";
+import { openFlags, sftp, sftpPacket, sftpStatus } from "./sftp-packets.ts";
+
+/** A host whose files are named here, with what each path resolves to; `undefined`: the host cannot say. */
+function gated(
+  allows: (command: Command) => boolean,
+  paths: Readonly<Record<string, string | undefined>> = {},
+  existing: readonly string[] = [],
+) {
+  const judged: string[] = [];
+  const reached: { readonly type: number; readonly rest: Buffer }[] = [];
+  const answers: Reader[] = [];
+  let handles = 0;
+  const gate: SftpGate = new SftpGate({
+    judge: async (command) => {
+      judged.push(command.text);
+      return allows(command)
+        ? ({ kind: "permit", number: judged.length } as Permit)
+        : refusal("denied", "no");
+    },
+    isStillAllowed: allows,
+    toUpstream: (packet) => {
+      const reader = new Reader(packet, 4);
+      const type = reader.byte();
+      if (type === sftp.init) return gate.fromUpstream(sftpPacket(sftp.version, 3, "copy-data", "1"));
+      const id = reader.uint32();
+      if (id < 0xf000_0000) reached.push({ type, rest: reader.rest });
+      if (type === sftp.realpath) {
+        const path = reader.text();
+        const found = path in paths ? paths[path] : path;
+        const reply =
+          found === undefined
+            ? sftpPacket(sftp.status, id, sftpStatus.noSuchFile, "", "")
+            : sftpPacket(sftp.name, id, 1, found, found, 0);
+        gate.fromUpstream(reply);
+      } else if (type === sftp.open) gate.fromUpstream(sftpPacket(sftp.handle, id, `h${handles++}`));
+      else if (type === sftp.lstat && existing.includes(reader.text()))
+        gate.fromUpstream(sftpPacket(sftp.attrs, id, 0));
+      else if (type === sftp.lstat)
+        gate.fromUpstream(sftpPacket(sftp.status, id, sftpStatus.noSuchFile, "", ""));
+      // A close is answered late: what is sent meanwhile must not go by the old handle.
+      else if (type !== sftp.close) gate.fromUpstream(sftpPacket(sftp.status, id, 0, "", ""));
+    },
+    toClient: (packet) => {
+      if (packet.length > 0) answers.push(new Reader(packet, 4));
+    },
+    dropped: () => undefined,
+    transferred: () => undefined,
+    nowMs: () => 0,
+  });
+  const send = async (type: number, ...fields: Parameters<typeof encoded>) => {
+    await gate.fromClient(sftpPacket(type, ...fields));
+    const answer = answers.at(-1);
+    const kind = answer?.byte();
+    answer?.uint32();
+    return kind === sftp.status ? (answer?.uint32() ?? -1) : `answer ${kind}`;
+  };
+  return { gate, send, judged, reached, begin: () => send(sftp.init, 3) };
+}
+
+const puts = (command: Command) => command.parts.every(({ words }) => words[0] === "sftp.put");
+const zero = { raw: Buffer.alloc(8) };
+
+test.each([
+  ["create", openFlags.create],
+  ["truncate", openFlags.truncate],
+  ["append", openFlags.append],
+])(
+  "whoever may only put files reads none by opening with the flag to %s and without that to write",
+  async (_, flags) => {
+    const { send, reached, begin } = gated(puts);
+    await begin();
+    expect(await send(sftp.open, 1, "/drop/secret", flags, 0)).toBe(sftpStatus.permissionDenied);
+    expect(reached).toEqual([]);
+  },
+);
+
+test("a handle that is open for writing alone neither reads nor is copied from", async () => {
+  const { send, begin } = gated(puts);
+  await begin();
+  expect(await send(sftp.open, 1, "/drop/a", openFlags.write, 0)).toBe(`answer ${sftp.handle}`);
+  expect(await send(sftp.open, 2, "/drop/b", openFlags.write, 0)).toBe(`answer ${sftp.handle}`);
+  expect(await send(sftp.read, 3, "h0", zero, 100)).toBe(sftpStatus.permissionDenied);
+  expect(await send(sftp.extended, 4, "copy-data", "h0", zero, zero, "h1", zero)).toBe(
+    sftpStatus.permissionDenied,
+  );
+});
+
+test("a handle that is being closed is none any more, because the host may give it to another file", async () => {
+  const { gate, send, reached, begin } = gated(() => true);
+  await begin();
+  await send(sftp.open, 1, "/w/a", openFlags.write, 0);
+  const before = reached.length;
+  await gate.fromClient(sftpPacket(sftp.close, 2, "h0"));
+  expect(await send(sftp.fsetstat, 3, "h0", 0)).toBe(sftpStatus.failure);
+  expect(reached.length).toBe(before + 1);
+});
+
+test("what does not exist where one may not look is answered like what does", async () => {
+  const { send, begin } = gated((command) => command.text.includes("/public"), {
+    "/secret/none/file": undefined,
+    "/secret/none": undefined,
+    "/public/none/file": undefined,
+    "/public/none": undefined,
+  });
+  await begin();
+  expect(await send(sftp.stat, 1, "/secret/file")).toBe(sftpStatus.permissionDenied);
+  expect(await send(sftp.stat, 2, "/secret/none/file")).toBe(sftpStatus.permissionDenied);
+  expect(await send(sftp.open, 3, "/secret/none/file", 1, 0)).toBe(sftpStatus.permissionDenied);
+  expect(await send(sftp.stat, 4, "/public/none/file")).toBe(sftpStatus.noSuchFile);
+});
+
+test("realpath tells nobody where links lead that they may not look at", async () => {
+  const paths = { "/public/link": "/secret/place", ".": "/home/u" };
+  const { send, begin } = gated((command) => command.text.includes("/public"), paths);
+  await begin();
+  expect(await send(sftp.realpath, 1, ".")).toBe(`answer ${sftp.name}`);
+  expect(await send(sftp.realpath, 2, "/public/a")).toBe(`answer ${sftp.name}`);
+  expect(await send(sftp.realpath, 3, "/public/link")).toBe(sftpStatus.permissionDenied);
+  expect(await send(sftp.realpath, 4, "/secret")).toBe(sftpStatus.permissionDenied);
+});
+
+test("a link that the host cannot resolve yet is not opened under its own name", async () => {
+  const paths = { "/public/dangling": undefined };
+  const { send, reached, begin } = gated(() => true, paths, ["/public/dangling"]);
+  await begin();
+  expect(await send(sftp.open, 1, "/public/dangling", openFlags.write | openFlags.create, 0)).toBe(
+    sftpStatus.noSuchFile,
+  );
+  expect(reached).toEqual([]);
+});
+
+test("an approval that is taken back closes what it let be open, and nothing else", async () => {
+  const { gate, send, begin } = gated(() => true);
+  await begin();
+  await send(sftp.open, 1, "/a", openFlags.write, 0);
+  await send(sftp.open, 2, "/b", openFlags.write, 0);
+  expect(gate.withdraw(1)).toBe(true);
+  expect(gate.withdraw(9)).toBe(false);
+  expect(await send(sftp.write, 3, "h0", zero, "x")).toBe(sftpStatus.permissionDenied);
+  expect(await send(sftp.write, 4, "h1", zero, "x")).toBe(0);
+});
+
+test.each([
+  ["lsetstat@openssh.com", ["/other/f", 0]],
+  ["posix-rename@openssh.com", ["/other/f", "/public/f"]],
+  ["posix-rename@openssh.com", ["/public/f", "/other/f"]],
+  ["hardlink@openssh.com", ["/other/f", "/public/f"]],
+  ["statvfs@openssh.com", ["/other/f"]],
+] as const)("%s is judged by each of its paths (%j)", async (name, fields) => {
+  const { send, reached, begin } = gated((command) => !command.text.includes("/other"));
+  await begin();
+  expect(await send(sftp.extended, 1, name, ...fields)).toBe(sftpStatus.permissionDenied);
+  expect(reached).toEqual([]);
+});
+
+test.each(["vendor-id", "check-file", "md5-hash", "space-available", "text-seek", "check-file-name", ""])(
+  "the extension %j, which is not read here, is refused",
+  async (name) => {
+    const { send, reached, begin } = gated(() => true);
+    await begin();
+    expect(await send(sftp.extended, 1, name, "/etc/shadow")).toBe(sftpStatus.unsupported);
+    expect(reached).toEqual([]);
+  },
+);
