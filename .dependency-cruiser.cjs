@@ -33,6 +33,7 @@ const operator = {
   resources: ["kube", "reconcile", "placement", "certificates"],
   control: ["kube", "reconcile", "placement", "certificates", "resources"],
   webhook: ["kube", "reconcile", "placement", "certificates", "resources"],
+  probe: ["kube", "placement", "resources"],
 };
 
 const only = (name, from, allowed, all) => ({

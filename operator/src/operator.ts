@@ -27,6 +27,7 @@ import {
   refOf,
   type UntypedObject,
 } from "./kube/index.ts";
+import { Prober } from "./probe/index.ts";
 import { controllers, kinds, PolicyBook, watches } from "./resources/index.ts";
 import { connectReview, podInjection, policyReview, WebhookServer } from "./webhook/index.ts";
 
@@ -52,6 +53,7 @@ export class Operator {
   readonly #bundler: Bundler;
   readonly #control: ControlServer;
   readonly #sessions: SessionWriter;
+  readonly #prober: Prober;
   readonly #exchange: ReportExchange;
   readonly #exchanged: Reflector<UntypedObject>;
   /** Ends with the process: what serves outlives the loops, so that what is in work can be finished. */
@@ -186,6 +188,11 @@ export class Operator {
         .recheck(object.metadata.uid ?? "")
         .catch((error: unknown) => log.warn({ err: error }, "a gateway could not be checked again"));
     });
+    this.#prober = new Prober({
+      ...{ client, caches, settings, log },
+      podName: `${prefix}-probe`,
+      onChange: (resource) => this.#controllers.gatewayReported(resource),
+    });
     this.#controllers = controllers({
       client,
       caches,
@@ -194,7 +201,7 @@ export class Operator {
       events,
       settings,
       controlCa: () => this.#certificates.held?.serverCa,
-      probe: () => "unknown",
+      probe: (resource) => this.#prober.of(resource),
       log,
       metrics,
     });
@@ -272,7 +279,7 @@ export class Operator {
         if (signal.aborted) return;
         throw error;
       }
-      await this.#controllers.run(signal);
+      await Promise.all([this.#controllers.run(signal), this.#prober.run(signal)]);
     };
     const heads = keepRecorderHeads({
       ...{ client, log, signal, recorders: configuration.recorders, namespace: configuration.namespace },

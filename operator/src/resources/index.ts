@@ -30,7 +30,7 @@ export { labelsOfNamespace, type OperatorCaches } from "./caches.ts";
 export type * from "./gateway-reports.ts";
 export { providerProblem } from "./identity-provider/controller.ts";
 export { kinds, podDocument } from "./kinds.ts";
-export { serverPods } from "./protected-resource/decide.ts";
+export { type ProbeResult, serverPods } from "./protected-resource/decide.ts";
 export { watches } from "./watches.ts";
 
 /** Whether a policy names or selects a resource. */

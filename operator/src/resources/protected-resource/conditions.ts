@@ -46,7 +46,7 @@ const credentialReasons: ReadonlySet<string> = new Set([
   "SecretInvalid",
   "CaMissing",
   "UpstreamCertificate",
-  "UpstreamLogin",
+  "UpstreamLoginFailed",
   "UpstreamUnreachable",
 ]);
 

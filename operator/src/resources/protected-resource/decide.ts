@@ -303,6 +303,11 @@ function bypassOf(facts: ResourceFacts, server: ServerPods | undefined): WantedC
   if (probe === "connected") {
     return no("NetworkPolicyNotEnforced", "A pod without any right reached the server's port.");
   }
+  if (probe === "refused" && resource.spec.placement.mode === "Sidecar") {
+    const untried = untriedLoopback(reports);
+    if (untried !== undefined)
+      return { type, status: "Unknown", reason: "LoopbackNotProbed", message: untried };
+  }
   if (probe === "refused") {
     return {
       type,
@@ -315,8 +320,19 @@ function bypassOf(facts: ResourceFacts, server: ServerPods | undefined): WantedC
     type,
     status: "Unknown",
     reason: "NotProbed",
-    message: "No probe has tried to reach the server yet.",
+    message: "No probe has told yet whether others reach the server.",
   };
+}
+
+/** Beside the server every container shares its loopback: the gateway must have tried that without a credential. */
+function untriedLoopback(reports: readonly GatewayReport[]): string | undefined {
+  const untried = reports
+    .flatMap(({ problems }) => problems)
+    .find(({ reason }) => reason === "LoopbackNotProbed");
+  if (untried !== undefined) return untried.message;
+  return reports.length > 0
+    ? undefined
+    : "No gateway has told whether the server trusts the containers beside it.";
 }
 
 function policiesOf(policies: readonly PolicyInForce[]): Pick<ProtectedResourceStatus, "policies" | "rules"> {
