@@ -17,6 +17,7 @@ export { type ConnectionLimits, defaultConnectionLimits, FramedConnection } from
 export { encodeFrame, type Frame, FrameError, FrameReader } from "./frames.ts";
 export {
   type ApprovalAsk,
+  type ApprovedWindow,
   type CertificatePurpose,
   controlLimits,
   type GatewayMessage,

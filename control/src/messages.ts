@@ -59,6 +59,19 @@ export interface ApprovalAsk {
   readonly request: unknown;
 }
 
+/** Leave to do for a while what a rule asks approval for, from an Approval. */
+export interface ApprovedWindow {
+  readonly approval: string;
+  /** The requester's Kubernetes username. */
+  readonly requester: string;
+  /** The requester as the identity provider names them, where a session has asked. */
+  readonly subject?: string;
+  /** The rule as it was approved: another text is another rule. */
+  readonly ruleText: string;
+  /** Milliseconds since the epoch. */
+  readonly until: number;
+}
+
 /** From a gateway. */
 export type GatewayMessage =
   | { readonly kind: "hello"; readonly token: string; readonly holds?: string; readonly version: string }
@@ -108,6 +121,8 @@ export type OperatorMessage =
       readonly notBefore?: number;
     }
   | { readonly kind: "decision"; readonly id: string; readonly decision: unknown }
+  /** Every window that is open on the resource: what is not in the list is over. */
+  | { readonly kind: "windows"; readonly windows: readonly ApprovedWindow[] }
   | {
       readonly kind: "signed";
       readonly id: number;
@@ -149,6 +164,7 @@ export const controlLimits = {
   documentsMax: 20_000,
   sessionsMax: 100,
   problemsMax: 100,
+  windowsMax: 1_000,
 } as const;
 
 /** What a gateway signs to show that it holds the key of the certificate it asks for; bound to its pod. */
@@ -220,6 +236,7 @@ export function parseOperatorMessage(header: unknown): OperatorMessage {
     "endSession",
     "revoke",
     "decision",
+    "windows",
     "signed",
     "refused",
   ]);
@@ -247,6 +264,8 @@ export function parseOperatorMessage(header: unknown): OperatorMessage {
         ...(notBefore !== undefined && { notBefore }),
       };
     }
+    case "windows":
+      return { kind, windows: list(fields, "windows", controlLimits.windowsMax, readWindow) };
     case "decision":
       return { kind, id: text(fields, "id", 100), decision: fields.decision };
     case "signed": {
@@ -308,6 +327,18 @@ function readSession(entry: unknown): SessionReport {
     refused: whole(fields, "refused"),
     ...(recorder !== undefined && { recorder }),
     ...(finalHash !== undefined && { finalHash }),
+  };
+}
+
+function readWindow(entry: unknown): ApprovedWindow {
+  const fields = fieldsOf(entry);
+  const subject = optionalText(fields, "subject");
+  return {
+    approval: text(fields, "approval", 253),
+    requester: text(fields, "requester"),
+    ...(subject !== undefined && { subject }),
+    ruleText: text(fields, "ruleText", 256 * 1024),
+    until: whole(fields, "until"),
   };
 }
 

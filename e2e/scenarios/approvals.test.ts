@@ -73,6 +73,21 @@ spec:
     - name: both
       match: {operations: [write], objects: ["public.shared"]}
       action: RequireApproval
+---
+apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: hides}
+spec:
+  resources: {names: [shop]}
+  subjects: [{group: "local:viewers"}]
+  rules:
+    - name: see
+      match: {operations: [privilege], objects: ["public.people"]}
+      action: RequireApproval
+      approval: {required: 1, timeout: 60s, grant: Window, window: 3s, breakGlass: {group: "local:support"}}
+  masking:
+    - {columns: [public.people.mail], with: Redact, liftable: true}
+    - {columns: [public.people.card], with: Redact}
 `;
 
 interface Person {
@@ -100,7 +115,11 @@ beforeAll(async () => {
   server = await startPostgres({
     tls: true,
     database: "shop",
-    initSql: tables.map((name) => `CREATE TABLE ${name} (n int, word text);`).join("\n"),
+    initSql: [
+      ...tables.map((name) => `CREATE TABLE ${name} (n int, word text);`),
+      "CREATE TABLE people (mail text, card text);",
+      "INSERT INTO people SELECT 'm@x', '4000' FROM generate_series(1, 3);",
+    ].join("\n"),
   });
   gateway = await startGateway({
     server,
@@ -108,7 +127,7 @@ beforeAll(async () => {
     provider: { kubernetesUsername: "claims.mail", claims: { onBehalfOf: "owner" } },
     args: [
       "--approvers",
-      "dev=local:leads,second=local:second-leads,third=local:third-leads,dev=local:self-leads",
+      "dev=local:leads,hides=local:leads,second=local:second-leads,third=local:third-leads,dev=local:self-leads",
     ],
   });
 });
@@ -655,6 +674,53 @@ test("break-glass passes for its group with a reason, and the recording says so"
   expect(await held).toMatchObject({ code: "42501" });
   const metrics = await (await fetch(`${gateway.adminUrl}/metrics`)).text();
   expect(metrics).toMatch(/sallyport_break_glass_total\{[^}]*resource="default\/shop"[^}]*\} 1/);
+});
+
+describe("masks marked liftable", () => {
+  const vic = named("vic", ["dev", "viewers"]);
+  const people = "SELECT mail, card FROM people LIMIT 1";
+  const shown = async ({ client }: Session) => (await client.query(people)).rows[0];
+  const hidden = { mail: "***", card: "***" };
+  const lifted = { mail: "m@x", card: "***" };
+
+  test("are lifted by an approved window, the others are not, and they hold again when it ends", async () => {
+    const one = await session(vic);
+    const other = await session({ ...vic, user: "dan", claims: { mail: "dan@example.com" } });
+    await one.client.query({ name: "kept", text: people });
+    expect(await shown(one)).toEqual(hidden);
+    const { name } = (await ask(vic, "", { resource: "default/shop", rule: "hides/see" })).body;
+    await decide(lea, name, "Approved");
+    expect(await shown(one)).toEqual(lifted);
+    expect((await one.client.query({ name: "kept", text: people })).rows[0]).toEqual(lifted);
+    expect(await shown(other)).toEqual(hidden);
+    // Its rows would go on showing what is hidden: what runs under the window ends with it.
+    expect(await run(one.client, "SELECT mail, pg_sleep(20) FROM people")).toMatchObject({ code: "57014" });
+    expect(await shown(one)).toEqual(hidden);
+    expect((await one.client.query({ name: "kept", text: people })).rows[0]).toEqual(hidden);
+  });
+
+  test("hold at once when the window is taken back", async () => {
+    const one = await session(vic);
+    const { name } = (await ask(vic, "", { resource: "default/shop", rule: "hides/see" })).body;
+    await decide(lea, name, "Approved");
+    expect(await shown(one)).toEqual(lifted);
+    await ask(lea, `/${name}/revocation`, {});
+    expect(await shown(one)).toEqual(hidden);
+  });
+
+  test("are lifted by break-glass with a reason, for its group, and by no other approval", async () => {
+    const support = named("sue", ["dev", "viewers", "support"]);
+    const one = await session(support);
+    expect(await shown(one)).toEqual(hidden);
+    await one.client.query("SET sallyport.reason = 'ticket 9'");
+    expect(await shown(one)).toEqual(lifted);
+    const outsider = await session(vic);
+    await outsider.client.query("SET sallyport.reason = 'ticket 9'");
+    expect(await shown(outsider)).toEqual(hidden);
+    const { name } = (await ask(vic, "", { resource: "default/shop", rule: "dev/window" })).body;
+    await decide(lea, name, "Approved");
+    expect(await shown(outsider)).toEqual(hidden);
+  });
 });
 
 test("a server that ends an idle transaction in mid-hold ends the request", async () => {

@@ -1,7 +1,7 @@
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { compilePolicies } from "./compile.ts";
 import type { AccessPolicySpec, PolicyDocument, PolicyRule, ResourceDocument } from "./documents.ts";
-import { forSession } from "./evaluate.ts";
+import { forSession, type SessionPolicy } from "./evaluate.ts";
 import type { DecisionFacts } from "./judge.ts";
 import type { Command, Identity, Verdict } from "./model.ts";
 
@@ -31,6 +31,10 @@ function asking(name: string, more: Partial<PolicyRule> = {}): PolicyRule {
 }
 
 function decide(specs: readonly Partial<AccessPolicySpec>[], facts: Partial<DecisionFacts> = {}): Verdict {
+  return policyOf(specs).decide(alter, { nowMs: 0, ...facts });
+}
+
+function policyOf(specs: readonly Partial<AccessPolicySpec>[]): SessionPolicy {
   const documents = specs.map(
     (spec, index): PolicyDocument => ({
       kind: "AccessPolicy",
@@ -44,12 +48,11 @@ function decide(specs: readonly Partial<AccessPolicySpec>[], facts: Partial<Deci
     features: { masking: true, approvals: true },
   });
   expect(problems).toEqual([]);
-  const policy = forSession(set, {
+  return forSession(set, {
     resource: { ...resource, namespaceLabels: {}, protocol: "postgres" },
     identity,
     session: { database: "d", account: "a", applicationName: "", clientAddress: "" },
   });
-  return policy.decide(alter, { nowMs: 0, ...facts });
 }
 
 const texts = (verdict: Verdict): readonly string[] => (verdict.asks ?? []).map(({ ruleText }) => ruleText);
@@ -105,4 +108,47 @@ test("break-glass lets its group through with a reason, and nobody else, and not
   expect(through.satisfied).toMatchObject([{ by: "breakGlass", terms: { rule: "one" } }]);
   const others = [{ rules: [asking("one", { approval: { breakGlass: { group: "dba" } } })] }];
   expect(decide(others, { reason: "incident 7" }).action).toBe("RequireApproval");
+});
+
+describe("liftable masks", () => {
+  const masking = [
+    { columns: ["public.cust.email"], with: "Redact" as const, liftable: true },
+    { columns: ["public.cust.ssn"], with: "Redact" as const },
+  ];
+  const window = { grant: "Window" as const, window: "1h", breakGlass: { group: "oncall" } };
+  const policy = policyOf([
+    { rules: [asking("see", { approval: window })], masking },
+    { rules: [asking("other", { approval: { grant: "Window", window: "1h" } })], masking },
+    { rules: [asking("once")], masking },
+  ]);
+  const [see = "", other = "", once = ""] = policy.approvalTerms.map(({ ruleText }) => ruleText);
+  const lifted = (facts: Parameters<SessionPolicy["lifts"]>[0]) =>
+    policy.lifts(facts).map((lift) => `${lift.policy} ${lift.by}`);
+
+  test("are lifted by a window of a rule of their own policy, or by break-glass with a reason", () => {
+    expect(lifted({ approved: new Set([see]) })).toEqual(["p0 approval"]);
+    expect(lifted({ approved: new Set([other]) })).toEqual(["p1 approval"]);
+    expect(lifted({ reason: "incident" })).toEqual(["p0 breakGlass"]);
+  });
+
+  test("are lifted by nothing else: not by one command's approval, a blank reason or another rule's text", () => {
+    expect(lifted({})).toEqual([]);
+    expect(lifted({ approved: new Set([once]) })).toEqual([]);
+    expect(lifted({ approved: new Set(["another rule"]), reason: "  " })).toEqual([]);
+  });
+
+  test("alone are lifted, and of that policy alone", () => {
+    const masks = (specs: readonly Partial<AccessPolicySpec>[]) => {
+      const own = policyOf(specs);
+      const [first = ""] = own.approvalTerms.map(({ ruleText }) => ruleText);
+      return own.masking(own.lifts({ approved: new Set([first]) }));
+    };
+    const one = { rules: [asking("see", { approval: window })], masking };
+    expect(masks([one]).columns.names("public.cust.email")).toBe(false);
+    expect(masks([one]).columns.names("public.cust.ssn")).toBe(true);
+    expect(masks([one, { rules: [], profile: "Admin", masking }]).columns.names("public.cust.email")).toBe(
+      true,
+    );
+    expect(policy.masking([])).toBe(policy.masking(false));
+  });
 });

@@ -7,7 +7,7 @@ import { type CompiledPolicy, type CompiledRule, namesSubject, type PolicySet } 
 import { type Explanation, explainCommand } from "./explain.ts";
 import { type DecisionFacts, Reading, RuleTable, type SessionBindings } from "./judge.ts";
 import { strictestLimits } from "./limits.ts";
-import { type PolicyMasking, SessionMasking } from "./masking/session-masking.ts";
+import { type CompiledMask, type PolicyMasking, SessionMasking } from "./masking/session-masking.ts";
 import type {
   ApprovalTerms,
   Command,
@@ -29,13 +29,26 @@ export interface SessionContext {
   readonly session: SessionFacts;
 }
 
+/** What lifts the liftable masks of one policy now. */
+export interface MaskLift {
+  /** As masks name it: `cluster/` stands before a ClusterAccessPolicy's name. */
+  readonly policy: string;
+  readonly by: "approval" | "breakGlass";
+  /** The rule whose approval or break-glass it is. */
+  readonly ruleText: string;
+}
+
 /** The policies of one session, compiled together. */
 export interface SessionPolicy {
   /** Whether the session may exist at all: denied where no policy names it, or a policy was never accepted. */
   readonly mayConnect: Verdict;
   readonly limits: SessionLimits;
-  /** What is hidden from the session; `isLifted`: without the masks that an approval or break-glass lifts. */
-  masking(isLifted: boolean): SessionMasking;
+  /** What is hidden from the session; without the liftable masks of all policies, or of those that `lifts` names. */
+  masking(isLifted: boolean | readonly MaskLift[]): SessionMasking;
+  /** True where some mask may be lifted at all. */
+  readonly hasLiftableMasks: boolean;
+  /** Which policies' liftable masks an open window of one of their own rules lifts, or break-glass with a reason. */
+  lifts(facts: Pick<DecisionFacts, "approved" | "reason">): readonly MaskLift[];
   /** How sure each rule in force is, for status and records. */
   readonly ruleStatuses: readonly RuleRef[];
   /** What the rules ask that want approval of anything. */
@@ -70,7 +83,7 @@ class GatheredPolicy implements SessionPolicy {
   readonly ruleStatuses: readonly RuleRef[];
   readonly approvalTerms: readonly ApprovalTerms[];
   private readonly maskings: readonly PolicyMasking[];
-  private readonly made: { held?: SessionMasking; lifted?: SessionMasking } = {};
+  private readonly made = new Map<string, SessionMasking>();
   private readonly set: PolicySet;
   private readonly context: SessionContext;
   private readonly bindings: SessionBindings;
@@ -105,11 +118,35 @@ class GatheredPolicy implements SessionPolicy {
     this.mayConnect = this.connectVerdict(enforced, rules);
   }
 
-  masking(isLifted: boolean): SessionMasking {
-    const key = isLifted ? "lifted" : "held";
-    const masking = this.made[key] ?? new SessionMasking(this.maskings, isLifted);
-    this.made[key] = masking;
+  masking(isLifted: boolean | readonly MaskLift[]): SessionMasking {
+    const lifted = typeof isLifted === "boolean" ? undefined : new Set(isLifted.map(({ policy }) => policy));
+    const key = lifted === undefined ? String(isLifted) : [...lifted].sort().join(",");
+    const known = this.made.get(key === "" ? "false" : key);
+    if (known !== undefined) return known;
+    const isHeld = (mask: CompiledMask) => !(mask.liftable && lifted?.has(mask.ref.policy) === true);
+    const maskings = this.maskings.map((one) => ({ ...one, masks: one.masks.filter(isHeld) }));
+    const masking = new SessionMasking(maskings, isLifted === true);
+    this.made.set(key === "" ? "false" : key, masking);
     return masking;
+  }
+
+  get hasLiftableMasks(): boolean {
+    return this.maskings.some(({ masks }) => masks.some(({ liftable }) => liftable));
+  }
+
+  lifts(facts: Pick<DecisionFacts, "approved" | "reason">): readonly MaskLift[] {
+    const liftable = new Set(
+      this.maskings.flatMap(({ masks }) =>
+        masks.filter((mask) => mask.liftable).map(({ ref }) => ref.policy),
+      ),
+    );
+    if (liftable.size === 0) return [];
+    return this.approvalTerms.flatMap((terms) => {
+      const policy = terms.kind === "AccessPolicy" ? terms.policy : `cluster/${terms.policy}`;
+      // A window of one policy opens nothing that another one hides.
+      const by = liftable.has(policy) ? this.satisfies(terms, facts, "Window") : undefined;
+      return by === undefined ? [] : [{ policy, by, ruleText: terms.ruleText }];
+    });
   }
 
   decide(command: Command, facts: DecisionFacts): Verdict {
@@ -172,9 +209,15 @@ class GatheredPolicy implements SessionPolicy {
 
   /** What satisfies a RequireApproval: an approval of this very rule, or break-glass with a reason. */
   private satisfaction(rule: CompiledRule, facts: DecisionFacts): "approval" | "breakGlass" | undefined {
-    const { terms } = rule;
-    if (terms === undefined) return undefined;
-    if (facts.approved?.has(terms.ruleText) === true) return "approval";
+    return rule.terms === undefined ? undefined : this.satisfies(rule.terms, facts);
+  }
+
+  private satisfies(
+    terms: ApprovalTerms,
+    facts: Pick<DecisionFacts, "approved" | "reason">,
+    grant = terms.grant,
+  ): "approval" | "breakGlass" | undefined {
+    if (terms.grant === grant && facts.approved?.has(terms.ruleText) === true) return "approval";
     const isInGroup =
       terms.breakGlassGroup !== undefined && this.context.identity.groups.includes(terms.breakGlassGroup);
     return isInGroup && (facts.reason ?? "").trim() !== "" ? "breakGlass" : undefined;

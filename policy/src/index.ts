@@ -20,7 +20,13 @@ export {
   type ProblemReason,
 } from "./compile.ts";
 export type * from "./documents.ts";
-export { forSession, ruleStatuses, type SessionContext, type SessionPolicy } from "./evaluate.ts";
+export {
+  forSession,
+  type MaskLift,
+  ruleStatuses,
+  type SessionContext,
+  type SessionPolicy,
+} from "./evaluate.ts";
 export type { Explanation, PartExplanation, PolicyExplanation, RuleExplanation } from "./explain.ts";
 export type { DecisionFacts } from "./judge.ts";
 export type { CopyOutOptions } from "./masking/copy-options.ts";

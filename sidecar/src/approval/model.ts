@@ -105,11 +105,18 @@ export interface Approval {
 /** Leave for one subject on one resource, until a time. */
 export interface Grant {
   readonly approval: string;
+  /** Whom it is for: the identity provider's name, or in a cluster the Kubernetes username. */
   readonly subject: string;
+  readonly named?: "user" | "kubernetesUsername";
+  /** Also the name that the identity provider must give, where the request was made by a session. */
+  readonly onlyUser?: string;
   readonly resource: string;
   readonly ruleText: string;
   readonly until: number;
 }
+
+/** Whose windows are looked for, under the names that windows are given to. */
+export type GrantHolder = Pick<Named, "user" | "kubernetesUsername">;
 
 /** A request that is open, as the session that asked sees it. */
 export interface Hold {
@@ -133,7 +140,7 @@ export interface ApprovalListener {
 export interface ApprovalService {
   hold(request: HoldRequest): Hold;
   /** The rules that a window satisfies now, by their text, with the approvals that they come from. */
-  granted(subject: string, resource: string): ReadonlyMap<string, string> | undefined;
+  granted(holder: GrantHolder, resource: string): ReadonlyMap<string, string> | undefined;
   /** What was approved once has run, or has failed. */
   used(name: string): void;
   listen(listener: ApprovalListener): () => void;

@@ -7,6 +7,7 @@ import type {
   ApproverRule,
   CancelReason,
   Grant,
+  GrantHolder,
   Hold,
   HoldOutcome,
   HoldRequest,
@@ -23,21 +24,32 @@ export interface RemoteBoard {
 
 const tickMs = 500;
 
+/** The line that tells an approver what to run. */
+export type HowToApprove = (name: string, request: HoldRequest) => string;
+
 /** What the sessions of one process hold by; one timer for all of them, and only while something is held or granted. */
 export class BoardService implements ApprovalService {
   private readonly board: RemoteBoard;
   private readonly nowMs: () => number;
   private readonly pending = new Map<string, (outcome: HoldOutcome) => void>();
   private readonly listeners = new Set<ApprovalListener>();
-  private grants = new Map<string, Map<string, Grant>>();
+  /** Windows by whom they are for, the one that lasts longest last. */
+  private grants = new Map<string, readonly Grant[]>();
   private timer: NodeJS.Timeout | undefined;
   private readonly onTick: () => boolean;
+  private readonly howToApprove: HowToApprove;
 
   /** `onTick` says whether the timer must go on although nothing is held here. */
-  constructor(board: RemoteBoard, nowMs: () => number, onTick: () => boolean = () => false) {
+  constructor(
+    board: RemoteBoard,
+    nowMs: () => number,
+    onTick: () => boolean = () => false,
+    howToApprove: HowToApprove = (name) => `sallyport approve ${name}`,
+  ) {
     this.board = board;
     this.nowMs = nowMs;
     this.onTick = onTick;
+    this.howToApprove = howToApprove;
   }
 
   hold(request: HoldRequest): Hold {
@@ -52,7 +64,7 @@ export class BoardService implements ApprovalService {
     this.startTimer();
     return {
       name,
-      howToApprove: `sallyport approve ${name}`,
+      howToApprove: this.howToApprove(name, request),
       expiresAt: this.nowMs() + request.timeoutMs,
       outcome,
       cancel: (reason) => {
@@ -63,12 +75,22 @@ export class BoardService implements ApprovalService {
     };
   }
 
-  granted(subject: string, resource: string): ReadonlyMap<string, string> | undefined {
+  granted(
+    { user, kubernetesUsername }: GrantHolder,
+    resource: string,
+  ): ReadonlyMap<string, string> | undefined {
     if (this.grants.size === 0) return undefined;
-    const found = this.grants.get(keyOf(subject, resource));
-    if (found === undefined) return undefined;
+    const found = [
+      ...(this.grants.get(keyOf("user", user, resource)) ?? []),
+      ...(typeof kubernetesUsername === "string"
+        ? (this.grants.get(keyOf("kubernetesUsername", kubernetesUsername, resource)) ?? [])
+        : []),
+    ];
+    if (found.length === 0) return undefined;
     const now = this.nowMs();
-    const live = [...found.values()].filter(({ until }) => until > now);
+    const live = found.filter(
+      ({ until, onlyUser }) => until > now && (onlyUser === undefined || onlyUser === user),
+    );
     return new Map(live.map(({ ruleText, approval }) => [ruleText, approval]));
   }
 
@@ -93,12 +115,11 @@ export class BoardService implements ApprovalService {
   }
 
   grantsChanged(grants: readonly Grant[]): void {
-    const byHolder = new Map<string, Map<string, Grant>>();
-    for (const grant of grants) {
-      const key = keyOf(grant.subject, grant.resource);
-      const of = byHolder.get(key) ?? new Map<string, Grant>();
-      const longest = of.get(grant.ruleText);
-      if (longest === undefined || longest.until < grant.until) of.set(grant.ruleText, grant);
+    const byHolder = new Map<string, Grant[]>();
+    for (const grant of grants.toSorted((a, b) => a.until - b.until)) {
+      const key = keyOf(grant.named ?? "user", grant.subject, grant.resource);
+      const of = byHolder.get(key) ?? [];
+      of.push(grant);
       byHolder.set(key, of);
     }
     this.grants = byHolder;
@@ -191,4 +212,4 @@ export function approvalName(resource: string): string {
   return `${resource.slice(resource.indexOf("/") + 1).slice(0, 40)}-${randomBytes(4).toString("hex")}`;
 }
 
-const keyOf = (subject: string, resource: string) => `${resource}\n${subject}`;
+const keyOf = (named: string, subject: string, resource: string) => `${named}\n${resource}\n${subject}`;

@@ -40,6 +40,7 @@ export interface ControlHandlers {
   readonly welcome?: (welcome: Extract<OperatorMessage, { kind: "welcome" }>) => void;
   readonly revoke?: (revocation: Extract<OperatorMessage, { kind: "revoke" }>) => void;
   readonly decision?: (decision: Extract<OperatorMessage, { kind: "decision" }>) => void;
+  readonly windows?: (windows: Extract<OperatorMessage, { kind: "windows" }>["windows"]) => void;
 }
 
 /** What the client is made of. */
@@ -333,6 +334,9 @@ export class ControlClient {
         break;
       case "decision":
         handlers.decision?.(message);
+        break;
+      case "windows":
+        handlers.windows?.(message.windows);
         break;
       case "signed": {
         const answered = this.#questions.get(message.id);

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import {
   type Command,
   type Identity,
+  type MaskLift,
   type SessionLimits,
   SessionMasking,
   type SessionPolicy,
@@ -90,12 +91,17 @@ export class SessionGuard {
   private isClosed = false;
   /** Cancels the command of that number upstream; set by the protocol once there is something. */
   onCancelRunning: (number: number) => void = () => undefined;
+  /** Masks were lifted, or hold again: what was judged before counts no longer. */
+  onMaskingChange: () => void = () => undefined;
+  /** What lifts liftable masks now. */
+  private lifts: readonly MaskLift[] = [];
 
   constructor(options: SessionGuardOptions) {
     this.options = options;
     this.recording = options.recording;
     this.policy = options.policy;
     this.rate = rateOf(options.policy);
+    this.followLifts();
   }
 
   /** Replaces the policy of a live session; what is judged next is judged by the new one. */
@@ -103,6 +109,7 @@ export class SessionGuard {
     this.policy = policy;
     this.rate = rateOf(policy);
     if (this.open !== undefined && !this.isStillAsked(this.open)) this.cancelHold("void");
+    this.followLifts();
   }
 
   /** `approved`: the rules, by their text, that an approval of this very command satisfies. */
@@ -111,7 +118,7 @@ export class SessionGuard {
     const { approvals } = this.options;
     if (approvals === undefined)
       return this.policy.decide(command, { nowMs, ...(parameters === undefined ? {} : { parameters }) });
-    const windows = approvals.service.granted(approvals.identity.user, approvals.resource);
+    const windows = approvals.service.granted(approvals.identity, approvals.resource);
     const satisfied = windows === undefined ? approved : new Set([...windows.keys(), ...(approved ?? [])]);
     return this.policy.decide(command, {
       nowMs,
@@ -125,6 +132,7 @@ export class SessionGuard {
   giveReason(reason: string): void {
     this.reason = reason.trim().slice(0, reasonCharactersMax);
     this.note("reason", { reason: this.reason });
+    this.followLifts();
   }
 
   /**
@@ -135,6 +143,18 @@ export class SessionGuard {
     record: CommandRecord,
     needsDisk: boolean,
     holdable?: Holdable,
+  ): Permit | Refusal | Promise<Permit | Refusal> {
+    const outcome = this.asked(record, needsDisk, holdable);
+    if (this.lifts.length === 0) return outcome;
+    return outcome instanceof Promise
+      ? outcome.then((settled) => this.underLifts(settled))
+      : this.underLifts(outcome);
+  }
+
+  private asked(
+    record: CommandRecord,
+    needsDisk: boolean,
+    holdable: Holdable | undefined,
   ): Permit | Refusal | Promise<Permit | Refusal> {
     const { verdict } = record;
     if (verdict.satisfied !== undefined) return this.requestSatisfied(record, needsDisk);
@@ -179,7 +199,51 @@ export class SessionGuard {
 
   /** What policy hides from the session. */
   get masking(): SessionMasking {
-    return this.isObserving ? nothingMasked : this.policy.masking(false);
+    return this.isObserving ? nothingMasked : this.policy.masking(this.lifts);
+  }
+
+  /** What decisions may be kept under: sessions for which masks are lifted share none with the others. */
+  get decisionKey(): object {
+    return this.lifts.length === 0 ? this.policy : this.masking;
+  }
+
+  /** Looks again at what lifts masks: a window has begun or ended, a reason was given, the policy is another. */
+  private followLifts(): void {
+    const { approvals } = this.options;
+    if (approvals === undefined || this.isObserving) return;
+    const { hasLiftableMasks } = this.policy;
+    if (hasLiftableMasks) this.listen(approvals);
+    const windows = hasLiftableMasks
+      ? approvals.service.granted(approvals.identity, approvals.resource)
+      : undefined;
+    const { reason } = this;
+    const lifts = hasLiftableMasks
+      ? this.policy.lifts({ reason, ...(windows && { approved: new Set(windows.keys()) }) })
+      : [];
+    const keyOf = (all: readonly MaskLift[]) => all.map((lift) => `${lift.by} ${lift.ruleText}`).join("\n");
+    if (keyOf(lifts) === keyOf(this.lifts)) return;
+    for (const { policy, by, ruleText } of lifts) {
+      if (this.lifts.some((known) => known.by === by && known.ruleText === ruleText)) continue;
+      this.note("masksLifted", { policy, by, approval: windows?.get(ruleText) ?? "", reason });
+      if (by === "breakGlass") approvals.onEvent("breakGlass");
+    }
+    if (lifts.length === 0) this.note("masksHold", {});
+    this.lifts = lifts;
+    this.onMaskingChange();
+  }
+
+  /** What begins while a window lifts masks ends with it: its rows show what they hide. */
+  private underLifts(outcome: Permit | Refusal): Permit | Refusal {
+    const { approvals } = this.options;
+    if (outcome.kind === "refusal" || outcome.number === 0 || approvals === undefined) return outcome;
+    const open = approvals.service.granted(approvals.identity, approvals.resource);
+    const before = this.running.get(outcome.number);
+    const windows = new Map(before?.windows);
+    for (const { by, ruleText } of this.lifts) {
+      if (by === "approval") windows.set(ruleText, open?.get(ruleText) ?? "");
+    }
+    if (windows.size > 0) this.watch(outcome.number, { ...before, windows });
+    return outcome;
   }
 
   /** The limits on rows, where policy sets any that count. */
@@ -269,7 +333,7 @@ export class SessionGuard {
     const { approvals } = this.options;
     if (this.isObserving || approvals === undefined) return true;
     if (this.ended.has(number)) return false;
-    const windows = approvals.service.granted(approvals.identity.user, approvals.resource);
+    const windows = approvals.service.granted(approvals.identity, approvals.resource);
     const used = new Map<string, string>();
     for (const { terms, by } of satisfied) {
       if (by !== "approval" || terms.grant !== "Window") continue;
@@ -295,7 +359,7 @@ export class SessionGuard {
     const { approvals } = this.options;
     const satisfied = record.verdict.satisfied ?? [];
     const windows =
-      approvals?.service.granted(approvals.identity.user, approvals.resource) ?? new Map<string, string>();
+      approvals?.service.granted(approvals.identity, approvals.resource) ?? new Map<string, string>();
     const used = new Map<string, string>();
     for (const { terms, by } of satisfied) {
       const { policy, rule, ruleText } = terms;
@@ -472,13 +536,15 @@ export class SessionGuard {
           open.noticedMs = nowMs;
           this.tellHeld();
         }
+        if (this.policy.hasLiftableMasks) this.followLifts();
         if (this.running.size === 0) return;
-        const windows = service.granted(identity.user, resource);
+        const windows = service.granted(identity, resource);
         this.endRunning("windowOver", ({ windows: used }) =>
           [...used.keys()].some((ruleText) => windows?.has(ruleText) !== true),
         );
       },
       revoked: (name) => {
+        if (this.policy.hasLiftableMasks) this.followLifts();
         if (this.claim?.name === name) this.claim.isTakenBack = true;
         this.endRunning("approvalRevoked", ({ approval, windows }) =>
           [approval, ...windows.values()].includes(name),

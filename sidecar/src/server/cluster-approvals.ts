@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { ApprovalAsk } from "@sallyport/control";
+import type { ApprovalAsk, ApprovedWindow } from "@sallyport/control";
 import {
   BoardService,
   type HoldOutcome,
@@ -21,10 +21,45 @@ export class ClusterApprovals {
   readonly #stream: ApprovalStream;
   /** What is asked and open: asked again when the stream comes back. */
   readonly #open = new Map<string, { readonly ask: ApprovalAsk; readonly endsAt: number }>();
+  /** `namespace/name` of the one resource that this gateway serves. */
+  readonly #resource: string;
+  /** When the operator was last connected; what it has opened counts for a moment longer. */
+  #heardAt = 0;
+  #hasWindows = false;
 
-  constructor(stream: ApprovalStream) {
+  constructor(stream: ApprovalStream, resource: string) {
     this.#stream = stream;
-    this.service = new BoardService(this.#board(), Date.now, () => this.#expire());
+    this.#resource = resource;
+    this.service = new BoardService(
+      this.#board(),
+      Date.now,
+      () => this.#expire(),
+      (name, { resource: asked, asks }) => howToApprove(name, asked, asks),
+    );
+  }
+
+  /** Every window that is open now, by the operator's word; what runs on another one ends. */
+  opened(windows: readonly ApprovedWindow[]): void {
+    this.#heardAt = performance.now();
+    this.#hasWindows = windows.length > 0;
+    this.service.grantsChanged(
+      windows.map(({ approval, requester, subject, ruleText, until }) => ({
+        approval,
+        subject: requester,
+        named: "kubernetesUsername",
+        ...(subject === undefined ? {} : { onlyUser: subject }),
+        resource: this.#resource,
+        ruleText,
+        until,
+      })),
+    );
+  }
+
+  /** Called twice a second: nobody could say that a window was taken back while the operator is away. */
+  heard(isConnected: boolean): void {
+    const now = performance.now();
+    if (isConnected) this.#heardAt = now;
+    else if (this.#hasWindows && now - this.#heardAt > windowsAloneMs) this.opened([]);
   }
 
   /** The stream is there again, perhaps to another replica. */
@@ -72,6 +107,24 @@ export class ClusterApprovals {
       used: (name) => this.#stream.used(name),
     };
   }
+}
+
+/** How long windows outlive the stream: long enough for another replica, too short to run away with. */
+const windowsAloneMs = 10_000;
+
+/** What an approver runs; of several policies the patch names all: each approver leaves in what they may approve. */
+function howToApprove(name: string, resource: string, asks: HoldRequest["asks"]): string {
+  const namespace = resource.slice(0, resource.indexOf("/"));
+  const policies = [
+    ...new Set(asks.map(({ kind, policy }) => (kind === "AccessPolicy" ? policy : `cluster/${policy}`))),
+  ];
+  const value = {
+    approver: "YOU",
+    decision: "Approved",
+    ...(policies.length > 1 && { policies }),
+  };
+  const patch = JSON.stringify([{ op: "add", path: "/spec/decisions/-", value }]);
+  return `kubectl -n ${namespace} patch approval ${name} --type=json -p '${patch}'`;
 }
 
 /** The operator's own word for the end comes first. */

@@ -68,10 +68,11 @@ export class ControlPlane {
         bundle: (bundle) => this.#adopt(bundle),
         endSession: (id, reason) => this.#endSession(id, reason),
         decision: ({ id, decision }) => this.approvals.decided(id, decision),
+        windows: (windows) => this.approvals.opened(windows),
         welcome: () => this.approvals.reconnected(),
       },
     });
-    this.approvals = new ClusterApprovals(this.#client);
+    this.approvals = new ClusterApprovals(this.#client, configuration.resource);
     if (recorder !== "") {
       this.#link = new RecorderLink({
         address: () => this.#client.recorder ?? recorder,
@@ -117,6 +118,7 @@ export class ControlPlane {
 
   /** Called twice a second: reports sessions that are due, problems, and asks for certificates. */
   tick(): void {
+    this.approvals.heard(this.#client.isConnected);
     for (const session of this.#options.sessions()) this.#reportLive(session);
     const failure = this.#link?.failure;
     const unrecorded = failure && { reason: "RecorderUnavailable", message: failure.message };

@@ -52,6 +52,7 @@ export class LiveSession implements AdmittedSession {
     this.facts = options.facts;
     this.guard = options.guard;
     this.policy = options.policy;
+    this.guard.onMaskingChange = () => this.listener();
     this.startedMs = performance.now();
     const { expiresAt } = options.identity;
     this.validMs = expiresAt === undefined ? Number.POSITIVE_INFINITY : expiresAt * 1000 - options.nowMs();
@@ -72,7 +73,7 @@ export class LiveSession implements AdmittedSession {
   }
 
   policyKey(): object {
-    return this.policy;
+    return this.guard.decisionKey;
   }
 
   onPolicyChange(listener: () => void): void {
