@@ -10,24 +10,48 @@ export interface FetchBounds {
 }
 
 /** Resolves to the body of a 200 answer; rejects for everything else, larger bodies included. */
-export function fetchText(url: URL, bounds: FetchBounds, signal?: AbortSignal): Promise<string> {
+export async function fetchText(url: URL, bounds: FetchBounds, signal?: AbortSignal): Promise<string> {
+  const { status, text } = await exchange(url, bounds, undefined, signal);
+  if (status !== 200) throw new Error(`the identity provider answered ${status}`);
+  return text;
+}
+
+/** Posts a form; resolves to whatever is answered, errors of the provider included. */
+export function postForm(
+  url: URL,
+  form: URLSearchParams,
+  bounds: FetchBounds,
+  signal?: AbortSignal,
+): Promise<{ readonly status: number; readonly text: string }> {
+  return exchange(url, bounds, form.toString(), signal);
+}
+
+function exchange(
+  url: URL,
+  bounds: FetchBounds,
+  form: string | undefined,
+  signal: AbortSignal | undefined,
+): Promise<{ readonly status: number; readonly text: string }> {
   const deadline = AbortSignal.timeout(bounds.timeoutMs);
-  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  const { promise, resolve, reject } = Promise.withResolvers<{
+    readonly status: number;
+    readonly text: string;
+  }>();
   const request = url.protocol === "https:" ? httpsRequest : httpRequest;
+  const type = "application/x-www-form-urlencoded";
   const outgoing = request(url, {
-    method: "GET",
-    headers: { accept: "application/json, application/jwk-set+json", "user-agent": "sallyport" },
+    method: form === undefined ? "GET" : "POST",
+    headers: {
+      accept: "application/json, application/jwk-set+json",
+      "user-agent": "sallyport",
+      ...(form === undefined ? {} : { "content-type": type, "content-length": Buffer.byteLength(form) }),
+    },
     agent: false,
     signal: signal === undefined ? deadline : AbortSignal.any([signal, deadline]),
     ...(bounds.caBundle === undefined ? {} : { ca: bounds.caBundle }),
   });
   outgoing.on("error", reject);
   outgoing.on("response", (response) => {
-    if (response.statusCode !== 200) {
-      outgoing.destroy();
-      reject(new Error(`the identity provider answered ${response.statusCode ?? "nothing"}`));
-      return;
-    }
     const chunks: Buffer[] = [];
     let size = 0;
     response.on("error", reject);
@@ -40,9 +64,11 @@ export function fetchText(url: URL, bounds: FetchBounds, signal?: AbortSignal): 
         reject(new Error("the identity provider's answer is too large"));
       }
     });
-    response.on("end", () => resolve(Buffer.concat(chunks).toString("utf8")));
+    response.on("end", () =>
+      resolve({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString("utf8") }),
+    );
   });
-  outgoing.end();
+  outgoing.end(form);
   return promise;
 }
 

@@ -74,6 +74,16 @@ export interface CancelRoutes {
   missed(address: string): void;
 }
 
+/** A login that waits for somebody to confirm it elsewhere. */
+export interface DeviceLogin {
+  /** Where to confirm it, and what to compare there; printable. */
+  readonly url: string;
+  readonly code: string;
+  readonly expiresMs: number;
+  /** The token once it is confirmed; undefined where it was refused, or nobody did so in time. */
+  token(signal: AbortSignal): Promise<string | undefined>;
+}
+
 /** The gateway as one protected resource's protocol sees it. */
 export interface ProtocolHost {
   readonly resource: ResourceFacts;
@@ -88,6 +98,8 @@ export interface ProtocolHost {
   readonly cancels: CancelRoutes;
   /** The OpenID Connect issuer that clients of this resource get tokens from, where it has one. */
   readonly tokenIssuer: { readonly issuer?: string };
+  /** Begins a login that a person confirms in a browser (RFC 8628); absent where the resource offers none. */
+  readonly beginDeviceLogin?: ((signal: AbortSignal) => Promise<DeviceLogin>) | undefined;
   /** True where clients may log in with a certificate. */
   readonly acceptsCertificates: boolean;
   /** Which account serves this identity under the name it asked for. Throws `unknownUser`, `credentialMissing`. */

@@ -9,6 +9,7 @@ import {
 } from "@sallyport/policy";
 import type { ApprovalService } from "../approval/index.ts";
 import { type ReachedLimit, type SessionApprovals, SessionGuard } from "../guard/index.ts";
+import { beginDeviceLogin, deviceLoginOf } from "../identity/device-code.ts";
 import type { Authenticator, Credential } from "../identity/model.ts";
 import type {
   AdmittedSession,
@@ -22,6 +23,7 @@ import type { SocketChannel, TlsServerOptions } from "../wire/channel.ts";
 import type { UpstreamTarget } from "../wire/dial.ts";
 import { GatewayError } from "../wire/gateway-error.ts";
 import type { Limits } from "../wire/limits.ts";
+import { noReach } from "../wire/reach.ts";
 import type { Identified } from "./approval-server.ts";
 import { LiveSession } from "./live-session.ts";
 import type { ManifestSet, ServedResource } from "./manifest-set.ts";
@@ -67,6 +69,8 @@ export interface HostServices {
   readonly onApproval?: (resource: string, event: ApprovalEvent) => void;
   /** Where the server is reached when it is beside the gateway. */
   readonly nearby?: { readonly host: string; readonly port: number };
+  /** True where the operator says which addresses may be dialled. */
+  readonly isPlaced?: boolean;
 }
 
 /** What the metrics count of approvals. */
@@ -134,6 +138,17 @@ export class ResourceHost implements ProtocolHost {
       .map((name) => this.set.providers.find(({ metadata }) => metadata.name === name)?.spec.oidc?.issuer)
       .find((found) => found !== undefined);
     return issuer === undefined ? {} : { issuer };
+  }
+  get beginDeviceLogin() {
+    const { providers } = this.served.spec.identity;
+    const given = deviceLoginOf(this.options.deviceLogin);
+    const oidc = providers
+      .map((name) => this.set.providers.find(({ metadata }) => metadata.name === name)?.spec.oidc)
+      .find((found) => found !== undefined);
+    if (given === undefined || oidc === undefined) return undefined;
+    const { issuer, caBundle } = oidc;
+    const options = { ...given, issuer, ...(caBundle === undefined ? {} : { caBundle }) };
+    return (signal: AbortSignal) => beginDeviceLogin(options, signal);
   }
   get acceptsCertificates() {
     return this.clientCas().length > 0;
@@ -315,6 +330,8 @@ export class ResourceHost implements ProtocolHost {
       host,
       port: serviceRef?.port ?? endpoint.port ?? this.services.defaultPort,
       ...(this.services.nearby && { nearby: this.services.nearby }),
+      // What the operator has not said, or not so that it is understood, opens nothing.
+      ...(this.services.isPlaced === true && { reach: this.served.reach ?? noReach }),
       tls: {
         mode,
         ...(ca === undefined ? {} : { ca }),

@@ -1,6 +1,6 @@
 import type { Identity } from "@sallyport/policy";
 import { GatewayError } from "../../wire/gateway-error.ts";
-import type { ProtocolHost } from "../protocol.ts";
+import type { DeviceLogin, ProtocolHost } from "../protocol.ts";
 import {
   type Certificate,
   certifiedIdentity,
@@ -10,6 +10,7 @@ import {
   signatureAlgorithm,
 } from "./certificates.ts";
 import { certifyAccount } from "./certify.ts";
+import { DeviceLogins } from "./device-logins.ts";
 import { isSignedBy, type PublicKey, type SigningKey } from "./keys.ts";
 import { encoded, type Field, MalformedMessage, made, message, Reader } from "./messages.ts";
 import { signatureAlgorithms, type Transport } from "./transport.ts";
@@ -28,6 +29,8 @@ export interface AcceptOptions {
   readonly authority: SigningKey;
   readonly address: string;
   readonly signal: AbortSignal;
+  /** Gives the login so much more time: somebody has to open a browser. */
+  readonly extend: (ms: number) => void;
 }
 
 const methods = "publickey,keyboard-interactive,password";
@@ -48,6 +51,7 @@ export function acceptClient(options: AcceptOptions): Promise<AcceptedClient> {
     let isBusy = false;
     const settle = (error: unknown, client?: AcceptedClient) => {
       signal.removeEventListener("abort", onAbort);
+      login.end();
       transport.receiver = {
         message: () => undefined,
         ended: () => undefined,
@@ -111,9 +115,18 @@ class Login {
   #isServiceAccepted = false;
   /** Who is asked for a token now. */
   #asked: string | undefined;
+  /** A code that waits to be confirmed, for whoever is asked. */
+  #device: { readonly login: DeviceLogin; readonly release: () => void } | undefined;
+  readonly #over = new AbortController();
 
   constructor(options: AcceptOptions) {
     this.#options = options;
+  }
+
+  /** Nobody waits for anything any more. */
+  end(): void {
+    this.#over.abort();
+    this.#release();
   }
 
   async take(payload: Buffer): Promise<AcceptedClient | undefined> {
@@ -132,9 +145,15 @@ class Login {
     }
     if (type === message.userauthInfoResponse && this.#asked !== undefined) {
       const user = this.#asked;
+      const device = this.#device?.login;
       this.#asked = undefined;
       if (reader.uint32() !== 1) return this.#failed();
-      return this.#byToken(user, reader.string());
+      const typed = reader.string();
+      if (device === undefined || typed.toString("latin1").trim() !== "") return this.#byToken(user, typed);
+      const token = await device.token(this.#over.signal).catch(() => undefined);
+      this.#release();
+      if (token === undefined) return this.#refused("the code was not confirmed");
+      return this.#byToken(user, Buffer.from(token));
     }
     throw new GatewayError("protocolViolation");
   }
@@ -163,14 +182,35 @@ class Login {
     }
   }
 
-  #ask(user: string): undefined {
+  async #ask(user: string): Promise<undefined> {
+    this.#release();
+    const { host: own, address, extend } = this.#options;
+    const named = namedBy(user, own);
+    const host = named?.host ?? own;
+    if (named !== undefined) {
+      const logins = host.shared("deviceLogins", () => new DeviceLogins(host));
+      this.#device = await logins.begin(address, this.#over.signal);
+      // The client may have left while the provider was asked.
+      if (this.#over.signal.aborted) this.#release();
+    }
     this.#asked = user;
-    const named = namedBy(user, this.#options.host);
-    const issuer = (named?.host ?? this.#options.host).tokenIssuer.issuer;
+    const { issuer } = host.tokenIssuer;
     const from = issuer === undefined ? "" : ` Tokens come from ${issuer}.`;
-    const instruction = `Paste a token for this resource (see \`sallyport token\`).${from}`;
-    this.#send(message.userauthInfoRequest, "Sallyport", instruction, "", 1, "Token: ", false);
+    const paste = `aste a token for this resource (see \`sallyport token\`).${from}`;
+    if (this.#device === undefined) {
+      this.#send(message.userauthInfoRequest, "Sallyport", `P${paste}`, "", 1, "Token: ", false);
+      return undefined;
+    }
+    const { url, code, expiresMs } = this.#device.login;
+    extend(expiresMs);
+    const instruction = `Open ${url}\r\nand confirm the code ${code}, then press Enter here. Or p${paste}`;
+    this.#send(message.userauthInfoRequest, "Sallyport", instruction, "", 1, "Enter, or a token: ", false);
     return undefined;
+  }
+
+  #release(): void {
+    this.#device?.release();
+    this.#device = undefined;
   }
 
   async #byToken(user: string, secret: Buffer): Promise<AcceptedClient | undefined> {

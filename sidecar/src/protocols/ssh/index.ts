@@ -73,7 +73,8 @@ const authorityOf = (host: ProtocolHost) =>
 
 async function serve(socket: Socket, host: ProtocolHost, onLoggedIn: () => void): Promise<void> {
   const id = randomBytes(6).toString("hex");
-  const signal = AbortSignal.timeout(host.limits.loginMs);
+  const deadline = new Deadline(host.limits.loginMs);
+  const { signal } = deadline;
   const address = socket.remoteAddress ?? "local";
   let client: Transport | undefined;
   try {
@@ -83,7 +84,10 @@ async function serve(socket: Socket, host: ProtocolHost, onLoggedIn: () => void)
       receiver: { message: () => undefined, ended: () => undefined },
     });
     const authority = authorityOf(host);
-    const accepted = await acceptClient({ transport: client, host, authority, address, signal });
+    const accepted = await acceptClient({
+      ...{ transport: client, host, authority, address, signal },
+      extend: (ms) => deadline.extend(ms),
+    });
     if (accepted.account === certifyAccount) {
       client.send(made(message.userauthSuccess));
       await certify(client, accepted, authority, signal);
@@ -95,7 +99,34 @@ async function serve(socket: Socket, host: ProtocolHost, onLoggedIn: () => void)
     const hint = shown.hint === undefined ? "" : ` ${shown.hint}`;
     client?.disconnect(disconnect.byApplication, `sallyport: ${shown.message}${hint} (${id})`);
   } finally {
+    deadline.end();
     end(socket);
+  }
+}
+
+/** When a login must be done; it may be given more time once. */
+class Deadline {
+  readonly #over = new AbortController();
+  #timer: NodeJS.Timeout;
+  #isExtended = false;
+
+  constructor(ms: number) {
+    this.#timer = setTimeout(() => this.#over.abort(), ms);
+  }
+
+  get signal(): AbortSignal {
+    return this.#over.signal;
+  }
+
+  extend(ms: number): void {
+    if (this.#isExtended || this.#over.signal.aborted) return;
+    this.#isExtended = true;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#over.abort(), ms);
+  }
+
+  end(): void {
+    clearTimeout(this.#timer);
   }
 }
 

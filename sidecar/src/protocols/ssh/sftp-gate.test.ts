@@ -2,7 +2,7 @@ import type { Command } from "@sallyport/policy";
 import { expect, test } from "vitest";
 import type { Permit } from "../../guard/index.ts";
 import { refusal } from "../../guard/index.ts";
-import { type encoded, Reader } from "./messages.ts";
+import { type Field, Reader } from "./messages.ts";
 import { SftpGate } from "./sftp-gate.ts";
 import { openFlags, sftp, sftpPacket, sftpStatus } from "./sftp-packets.ts";
 
@@ -53,7 +53,7 @@ function gated(
     transferred: () => undefined,
     nowMs: () => 0,
   });
-  const send = async (type: number, ...fields: Parameters<typeof encoded>) => {
+  const send = async (type: number, ...fields: readonly Field[]) => {
     await gate.fromClient(sftpPacket(type, ...fields));
     const answer = answers.at(-1);
     const kind = answer?.byte();
