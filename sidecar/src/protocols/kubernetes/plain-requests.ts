@@ -83,6 +83,7 @@ async function serve(
   const facts = isWrite ? factsOfBody(request, exchange, body ?? Buffer.alloc(0)) : noFacts;
   const command = commandOf(request, facts);
   const review = selfReview(request, body);
+  let notice: string | undefined;
   const judged = await ask({
     session,
     host,
@@ -92,6 +93,9 @@ async function serve(
       ? {}
       : { parameters: [`sha256:${createHash("sha256").update(body).digest("hex")}`] }),
     closed: exchange.closed,
+    tell: ({ message }) => {
+      notice = message;
+    },
   });
   if (exchange.closed.aborted) return;
   answering();
@@ -108,7 +112,7 @@ async function serve(
     guard.response(permit.number, { tag: "answered by the gateway", rows: 0, bytes: 0, ms: 0 });
     return;
   }
-  await forward(exchange, { host, servers, session, request, permit, hidden, body });
+  await forward(exchange, { host, servers, session, request, permit, hidden, body, notice });
 }
 
 interface Forwarded {
@@ -119,6 +123,8 @@ interface Forwarded {
   readonly permit: Permit;
   readonly hidden: HiddenFields | undefined;
   readonly body: Buffer | undefined;
+  /** What the client is told of having waited. */
+  readonly notice: string | undefined;
 }
 
 async function forward(exchange: HttpExchange, to: Forwarded): Promise<void> {
@@ -152,7 +158,13 @@ async function forward(exchange: HttpExchange, to: Forwarded): Promise<void> {
       ...(body === undefined ? (isStreamed ? { body: exchange.body } : {}) : { body }),
     });
     tag = String(response.statusCode);
-    bytes = await answerWith(exchange, response, { request, hidden, patterns, session });
+    bytes = await answerWith(exchange, response, {
+      request,
+      hidden,
+      patterns,
+      session,
+      notice: to.notice,
+    });
   } finally {
     session.running.delete(end);
     guard.response(permit.number, { tag, rows: 0, bytes, ms: host.clock.monotonicMs() - begun });
@@ -167,9 +179,11 @@ async function answerWith(
     readonly hidden: HiddenFields | undefined;
     readonly patterns: TextPatterns | undefined;
     readonly session: OpenSession;
+    readonly notice: string | undefined;
   },
 ): Promise<number> {
   const headers = clientHeaders(response.headers);
+  if (by.notice !== undefined) headers.warning = [headers.warning ?? [], warningOf(by.notice)].flat();
   const masks = by.hidden !== undefined || by.patterns?.isEmpty === false;
   if (masks) {
     delete headers["content-length"];
@@ -203,6 +217,12 @@ async function answerWith(
     else pipeline(response, out, done);
   });
   return bytes;
+}
+
+/** RFC 9111, 5.5: what kubectl shows as `Warning: …`. */
+function warningOf(notice: string): string {
+  const text = notice.replaceAll(/[^\x20-\x7e]/g, " ").replaceAll(/["\\]/g, "\\$&");
+  return `299 sallyport "${text.slice(0, 500)}; approved"`;
 }
 
 /** Logs through the same mask as terminals: what is held back is shown 20 ms later at the latest. */

@@ -1,17 +1,31 @@
-/** exec and attach over WebSocket: `v5.channel.k8s.io` and `v4.channel.k8s.io`, a channel in the first byte of a message. */
+/**
+ * exec and attach over WebSocket: a channel in the first byte of a message. The server is spoken to in
+ * `v5.channel.k8s.io` or `v4.channel.k8s.io`; older and base64 forms of clients are translated.
+ */
 import type { Duplex } from "node:stream";
+import { isRecord } from "../facts.ts";
 import type { Status } from "../status.ts";
+import { parsed } from "../upstream.ts";
 import { messageMax, type StreamBridge } from "./bridge.ts";
 import { inOrder, writeAll } from "./pump.ts";
 import type { OutputStream, Terminal } from "./terminal.ts";
 import { FrameError, FrameReader, frame, type Piece } from "./websocket-frames.ts";
 
 const channels = { stdin: 0, stdout: 1, stderr: 2, status: 3, resize: 4, close: 255 } as const;
+const text = 1;
 const binary = 2;
 const closing = 8;
 const ping = 9;
 const pong = 10;
 const heldBytesMax = 1024 * 1024;
+
+/** How the client's form differs from the server's. */
+export interface ClientForm {
+  /** Text messages: the channel as a digit, then base64. */
+  readonly isBase64: boolean;
+  /** Before v4 the status channel holds a message where a command failed, and nothing where it did not. */
+  readonly hasPlainStatus: boolean;
+}
 
 /** Bridges the channels of one command. Until it has a server, what the client sends is kept. */
 export class ChannelBridge implements StreamBridge {
@@ -20,6 +34,7 @@ export class ChannelBridge implements StreamBridge {
   readonly #fromClient = new FrameReader(true);
   readonly #fromUpstream = new FrameReader(false);
   readonly #onTyped: () => void;
+  readonly #form: ClientForm;
   #upstream: Duplex | undefined;
   #terminal: Terminal | undefined;
   #held: Piece[] = [];
@@ -28,11 +43,13 @@ export class ChannelBridge implements StreamBridge {
   #serverChannel = 0;
   #message: Buffer[] = [];
   #clientMessage: Buffer[] = [];
+  #encoded: Buffer[] = [];
   #isCut = false;
 
-  constructor(client: Duplex, onTyped: () => void) {
+  constructor(client: Duplex, onTyped: () => void, form: ClientForm) {
     this.#client = client;
     this.#onTyped = onTyped;
+    this.#form = form;
   }
 
   /** Begins to speak with the server; what the client has sent meanwhile goes first. */
@@ -49,13 +66,13 @@ export class ChannelBridge implements StreamBridge {
     if (!this.#isCut) this.#toClient(channels[stream], bytes);
   };
 
-  /** A line of the gateway's own, on stderr. */
-  notice(text: string): void {
-    this.#toClient(channels.stderr, Buffer.from(`${text}\r\n`));
+  /** A line of the gateway's own. */
+  notice(line: string, stream: OutputStream): void {
+    this.#toClient(channels[stream], Buffer.from(`${line}\r\n`));
   }
 
   fromClient(chunk: Buffer): Promise<void> | undefined {
-    return inOrder(this.#fromClient.read(chunk), (piece) => this.#clientPiece(piece));
+    return inOrder(this.#fromClient.read(chunk), (piece) => this.#anyPiece(piece));
   }
 
   fromUpstream(chunk: Buffer): Promise<void> | undefined {
@@ -70,16 +87,26 @@ export class ChannelBridge implements StreamBridge {
     if (this.#isCut) return;
     void this.#terminal?.flush();
     this.#isCut = true;
-    const message = frame(
-      binary,
-      [Buffer.from([channels.status]), Buffer.from(JSON.stringify(status))],
-      false,
-    );
-    writeAll(this.#client, [...message, ...frame(closing, [Buffer.from([0x03, 0xe8])], false)]);
+    this.#toClient(channels.status, this.#statusForm(Buffer.from(JSON.stringify(status))));
+    writeAll(this.#client, frame(closing, [Buffer.from([0x03, 0xe8])], false));
   }
 
   close(why?: string): void {
     this.#terminal?.close(performance.now() - this.#begunMs, why);
+  }
+
+  /** In base64 a message is read whole, and goes on as if it had come in binary. */
+  #anyPiece(piece: Piece): Promise<void> | undefined {
+    if (!this.#form.isBase64 || piece.opcode >= closing) return this.#clientPiece(piece);
+    if (piece.opcode !== text) throw new FrameError("channels are text");
+    const message = whole(this.#encoded, piece.bytes, piece.isLast, heldBytesMax);
+    if (message === undefined) return undefined;
+    const channel = (message[0] ?? 0) - 0x30;
+    if (message.length > 0 && (channel < 0 || channel > 9))
+      throw new FrameError("a message without a channel");
+    const payload = Buffer.from(message.toString("latin1", 1), "base64");
+    const bytes = message.length === 0 ? message : Buffer.concat([Buffer.from([channel]), payload]);
+    return this.#clientPiece({ opcode: binary, bytes, isFirst: true, isLast: true });
   }
 
   #clientPiece(piece: Piece): Promise<void> | undefined {
@@ -141,7 +168,7 @@ export class ChannelBridge implements StreamBridge {
     let { bytes } = piece;
     if (piece.isFirst) {
       if (bytes.length === 0) {
-        writeAll(this.#client, frame(binary, [], false));
+        writeAll(this.#client, frame(this.#form.isBase64 ? text : binary, [], false));
         return undefined;
       }
       this.#serverChannel = bytes[0] ?? 0;
@@ -156,22 +183,34 @@ export class ChannelBridge implements StreamBridge {
     }
     const message = whole(this.#message, bytes, piece.isLast);
     if (message === undefined) return undefined;
-    const pass = () => this.#toClient(channel, message);
+    const shown = channel === channels.status ? this.#statusForm(message) : message;
+    const pass = () => this.#toClient(channel, shown);
     const waits = channel === channels.status && message.length > 0 ? terminal.ended(message) : undefined;
     if (waits !== undefined) return waits.then(pass);
     pass();
     return undefined;
   }
 
+  /** A Status as the client knows it. */
+  #statusForm(message: Buffer): Buffer {
+    if (!this.#form.hasPlainStatus) return message;
+    const status = parsed(message);
+    const isFailure = isRecord(status) && status.status !== "Success";
+    return Buffer.from(isFailure && typeof status.message === "string" ? status.message : "");
+  }
+
   #toClient(channel: number, bytes: Buffer): void {
-    writeAll(this.#client, frame(binary, [Buffer.from([channel]), bytes], false));
+    const message = this.#form.isBase64
+      ? frame(text, [Buffer.from(`${channel}${bytes.toString("base64")}`)], false)
+      : frame(binary, [Buffer.from([channel]), bytes], false);
+    writeAll(this.#client, message);
   }
 }
 
 /** Collects a message; it, once it is whole. */
-function whole(parts: Buffer[], bytes: Buffer, isLast: boolean): Buffer | undefined {
+function whole(parts: Buffer[], bytes: Buffer, isLast: boolean, max = messageMax): Buffer | undefined {
   parts.push(Buffer.from(bytes));
   const length = parts.reduce((sum, part) => sum + part.length, 0);
-  if (length > messageMax) throw new FrameError("a message is too long");
+  if (length > max) throw new FrameError("a message is too long");
   return isLast ? Buffer.concat(parts.splice(0)) : undefined;
 }

@@ -17,11 +17,21 @@ import {
 } from "./spdy-frames.ts";
 import { FrameError } from "./websocket-frames.ts";
 
-/** Where the bytes of both sides go. */
-export interface SpdyEnds {
-  toClient(pieces: readonly Buffer[]): void;
-  toUpstream(pieces: readonly Buffer[]): void;
+/** Where bytes of one side go. */
+export type Send = (pieces: readonly Buffer[]) => void;
+
+/** The server's side, once there is one. */
+export interface SpdyUpstream {
+  readonly send: Send;
+  readonly reader: StreamReader;
+  readonly onEnd: (why?: string) => void;
 }
+
+/** What a client sends before there is a server: it is kept. */
+type Held =
+  | DataSlice
+  | ControlFrame
+  | { readonly kind: "opened"; readonly frame: ControlFrame; readonly at: number; readonly plain: Buffer };
 
 /** A stream that the client wants to open. */
 export interface WantedStream {
@@ -50,13 +60,22 @@ export interface StreamReader {
 }
 
 const streamsMax = 4_096;
+const heldBytesMax = 1024 * 1024;
+/** The streams of an exec or attach. */
+export const commandStreams = new Set(["error", "stdin", "stdout", "stderr", "resize"]);
 const emptyHeaders = Buffer.alloc(4);
 
+/** Bridges the streams of one connection. Until it has a server, streams are opened and what is sent on them is kept. */
 export class SpdyBridge implements StreamBridge {
-  readonly #ends: SpdyEnds;
-  readonly #reader: StreamReader;
+  readonly #toClient: Send;
   readonly #isJsonStatus: boolean;
-  readonly #onEnd: (why?: string) => void;
+  #upstream: SpdyUpstream | undefined;
+  #held: Held[] = [];
+  #heldBytes = 0;
+  /** Streams that the client was answered before the server was asked. */
+  readonly #answered = new Set<number>();
+  #notices: { readonly stream: string; readonly text: string }[] = [];
+  #onOpened: () => void = () => undefined;
   readonly #up = { frames: new SpdyReader(), inflate: new HeaderInflater(), store: new HeaderStorer() };
   readonly #down = { frames: new SpdyReader(), inflate: new HeaderInflater(), store: new HeaderStorer() };
   readonly #types = new Map<number, string>();
@@ -67,11 +86,39 @@ export class SpdyBridge implements StreamBridge {
   #isCut = false;
 
   /** `isJsonStatus`: the error stream holds a Status, as from v4.channel.k8s.io on; before it is a text. */
-  constructor(ends: SpdyEnds, reader: StreamReader, isJsonStatus: boolean, onEnd: (why?: string) => void) {
-    this.#ends = ends;
-    this.#reader = reader;
+  constructor(toClient: Send, isJsonStatus: boolean) {
+    this.#toClient = toClient;
     this.#isJsonStatus = isJsonStatus;
-    this.#onEnd = onEnd;
+  }
+
+  /** Begins to speak with the server; what the client has sent meanwhile goes first. */
+  connect(upstream: SpdyUpstream): Promise<void> | undefined {
+    this.#upstream = upstream;
+    const held = this.#held;
+    this.#held = [];
+    return inOrder(held.values(), (item) =>
+      item.kind === "data"
+        ? this.#clientData(item)
+        : item.kind === "opened"
+          ? this.#opened(item.frame, item.at, item.plain)
+          : this.#clientControl(item),
+    );
+  }
+
+  /** Resolves once the client has opened that many streams: before, there is none to tell it anything on. */
+  hasOpened(count: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onOpened = () => {
+        if (this.#types.size >= count) resolve();
+      };
+      this.#onOpened();
+    });
+  }
+
+  /** A line of the gateway's own, shown as soon as that stream is open. */
+  notice(text: string, stream: string): void {
+    this.#notices.push({ stream, text });
+    this.#showNotices();
   }
 
   fromClient(chunk: Buffer): Promise<void> | undefined {
@@ -87,14 +134,14 @@ export class SpdyBridge implements StreamBridge {
   }
 
   upstreamEnded(): Promise<void> | undefined {
-    return inOrder([...this.#types].values(), ([id, type]) => this.#reader.serverEnded(type, id));
+    return inOrder([...this.#types].values(), ([id, type]) => this.#upstream?.reader.serverEnded(type, id));
   }
 
   /** Output that may be shown now. */
   show(type: string, bytes: Buffer): void {
     if (this.#isCut) return;
     const id = this.#idOf(type);
-    if (id !== undefined) this.#ends.toClient(dataFrame(id, bytes, false));
+    if (id !== undefined) this.#toClient(dataFrame(id, bytes, false));
   }
 
   cut(status: Status): void {
@@ -104,41 +151,68 @@ export class SpdyBridge implements StreamBridge {
     const text = this.#isJsonStatus ? JSON.stringify(status) : status.message;
     for (const [id, type] of this.#types) {
       const bytes = type === "error" ? Buffer.from(text) : Buffer.alloc(0);
-      this.#ends.toClient(dataFrame(id, bytes, true));
+      this.#toClient(dataFrame(id, bytes, true));
     }
-    this.#ends.toClient(controlFrame(frameTypes.goAway, 0, Buffer.alloc(8)));
+    this.#toClient(controlFrame(frameTypes.goAway, 0, Buffer.alloc(8)));
   }
 
   close(why?: string): void {
     this.#up.inflate.close();
     this.#down.inflate.close();
-    for (const id of this.#types.keys()) this.#reader.closed(id);
+    for (const id of this.#types.keys()) this.#upstream?.reader.closed(id);
     this.#types.clear();
-    this.#onEnd(why);
+    this.#upstream?.onEnd(why);
   }
 
   #clientControl(frame: ControlFrame): Promise<void> | undefined {
     const at = headersAt(frame.type);
     if (at !== undefined) return this.#clientHeaders(frame, at);
+    const upstream = this.#upstream;
+    if (upstream === undefined) {
+      // Clients give up on who does not answer their pings.
+      if (frame.type === frameTypes.ping) this.#toClient(controlFrame(frame.type, frame.flags, frame.body));
+      else this.#hold(frame, frame.body.length);
+      return undefined;
+    }
     const stream = frame.body.length >= 4 ? frame.body.readUInt32BE(0) & 0x7fff_ffff : 0;
     if (frame.type === frameTypes.rstStream) {
       if (this.#refused.delete(stream)) return undefined;
       this.#forget(stream);
     }
-    this.#ends.toUpstream(controlFrame(frame.type, frame.flags, frame.body));
+    upstream.send(controlFrame(frame.type, frame.flags, frame.body));
     return undefined;
   }
 
   async #clientHeaders(frame: ControlFrame, at: number): Promise<void> {
     if (frame.body.length < at) throw new FrameError("a frame is too short");
     const plain = await this.#up.inflate.read(frame.body.subarray(at));
+    if (this.#upstream !== undefined) return this.#opened(frame, at, plain);
+    this.#hold({ kind: "opened", frame, at, plain }, plain.length);
+    if (frame.type !== frameTypes.synStream) return;
+    const id = frame.body.readUInt32BE(0) & 0x7fff_ffff;
+    const type = readHeaders(plain).get("streamtype") ?? "";
+    if (this.#types.has(id)) throw new FrameError("a stream is opened twice");
+    if (!commandStreams.has(type) || this.#idOf(type) !== undefined)
+      throw new FrameError("a stream that a command does not have");
+    this.#types.set(id, type);
+    this.#answered.add(id);
+    this.#toClient(controlFrame(frameTypes.synReply, 0, this.#replyTo(id)));
+    this.#showNotices();
+    this.#onOpened();
+  }
+
+  async #opened(frame: ControlFrame, at: number, plain: Buffer): Promise<void> {
+    const upstream = this.#upstream;
+    if (upstream === undefined) return;
     const id = frame.body.readUInt32BE(0) & 0x7fff_ffff;
     if (frame.type === frameTypes.synStream) {
-      if (this.#types.has(id) || this.#refused.has(id)) throw new FrameError("a stream is opened twice");
+      const isNew = !this.#answered.has(id);
+      if (isNew && (this.#types.has(id) || this.#refused.has(id)))
+        throw new FrameError("a stream is opened twice");
       if (this.#types.size + this.#refused.size >= streamsMax) throw new FrameError("too many streams");
       const headers = readHeaders(plain);
       const type = headers.get("streamtype") ?? "";
-      const refusal = await this.#reader.opening({ id, type, headers });
+      const refusal = await upstream.reader.opening({ id, type, headers });
       if (refusal !== undefined) {
         this.#refuse(id, type, refusal);
         return;
@@ -147,17 +221,34 @@ export class SpdyBridge implements StreamBridge {
       if ((frame.flags & finFlag) !== 0) this.#half(id);
     } else if (this.#refused.has(id)) return;
     const body = Buffer.concat([frame.body.subarray(0, at), this.#up.store.write(plain)]);
-    this.#ends.toUpstream(controlFrame(frame.type, frame.flags, body));
+    upstream.send(controlFrame(frame.type, frame.flags, body));
+  }
+
+  #hold(item: Held, length: number): void {
+    this.#heldBytes += length;
+    if (this.#heldBytes > heldBytesMax) throw new FrameError("too much was sent before the command may run");
+    this.#held.push(item);
+  }
+
+  #showNotices(): void {
+    this.#notices = this.#notices.filter(({ stream, text }) => {
+      if (this.#idOf(stream) === undefined) return true;
+      this.show(stream, Buffer.from(`${text}\r\n`));
+      return false;
+    });
+  }
+
+  #replyTo(id: number): Buffer {
+    const stream = Buffer.alloc(4);
+    stream.writeUInt32BE(id);
+    return Buffer.concat([stream, this.#down.store.write(emptyHeaders)]);
   }
 
   /** The client gets the stream that it wants, and on it nothing but why. */
   #refuse(id: number, type: string, refusal: string): void {
     this.#refused.add(id);
-    const stream = Buffer.alloc(4);
-    stream.writeUInt32BE(id);
-    const reply = Buffer.concat([stream, this.#down.store.write(emptyHeaders)]);
-    this.#ends.toClient(controlFrame(frameTypes.synReply, 0, reply));
-    this.#ends.toClient(dataFrame(id, Buffer.from(type === "error" ? refusal : ""), true));
+    this.#toClient(controlFrame(frameTypes.synReply, 0, this.#replyTo(id)));
+    this.#toClient(dataFrame(id, Buffer.from(type === "error" ? refusal : ""), true));
   }
 
   #clientData({ stream, bytes, isFin }: DataSlice): Promise<void> | undefined {
@@ -165,14 +256,19 @@ export class SpdyBridge implements StreamBridge {
       if (isFin) this.#refused.delete(stream);
       return undefined;
     }
+    const upstream = this.#upstream;
+    if (upstream === undefined) {
+      this.#hold({ kind: "data", stream, bytes: Buffer.from(bytes), isFin }, bytes.length);
+      return undefined;
+    }
     const type = this.#types.get(stream);
     // A stream that is over on both sides may still get what was on its way.
     if (type === undefined) return undefined;
     const send = () => {
-      this.#ends.toUpstream(dataFrame(stream, bytes, isFin));
+      upstream.send(dataFrame(stream, bytes, isFin));
       if (isFin) this.#half(stream);
     };
-    const waits = this.#reader.fromClient(type, stream, bytes);
+    const waits = upstream.reader.fromClient(type, stream, bytes);
     if (waits !== undefined) return waits.then(send);
     send();
     return undefined;
@@ -186,7 +282,7 @@ export class SpdyBridge implements StreamBridge {
       this.#forget(frame.body.readUInt32BE(0) & 0x7fff_ffff);
     }
     const waits = frame.type === frameTypes.goAway ? this.upstreamEnded() : undefined;
-    const pass = () => this.#ends.toClient(controlFrame(frame.type, frame.flags, frame.body));
+    const pass = () => this.#toClient(controlFrame(frame.type, frame.flags, frame.body));
     if (waits !== undefined) return waits.then(pass);
     pass();
     return undefined;
@@ -195,18 +291,21 @@ export class SpdyBridge implements StreamBridge {
   async #serverHeaders(frame: ControlFrame, at: number): Promise<void> {
     if (frame.body.length < at) throw new FrameError("a frame is too short");
     const plain = await this.#down.inflate.read(frame.body.subarray(at));
+    // What the client was told before is not told again.
+    if (frame.type === frameTypes.synReply && this.#answered.delete(frame.body.readUInt32BE(0) & 0x7fff_ffff))
+      return;
     const body = Buffer.concat([frame.body.subarray(0, at), this.#down.store.write(plain)]);
-    this.#ends.toClient(controlFrame(frame.type, frame.flags, body));
+    this.#toClient(controlFrame(frame.type, frame.flags, body));
   }
 
   #serverData({ stream, bytes, isFin }: DataSlice): Promise<void> | undefined {
     const type = this.#types.get(stream);
     if (this.#isCut || type === undefined) return undefined;
     if (type === "error") return this.#errorData(stream, bytes, isFin);
-    const read = bytes.length === 0 ? undefined : this.#reader.fromServer(type, stream, bytes);
+    const read = bytes.length === 0 ? undefined : this.#upstream?.reader.fromServer(type, stream, bytes);
     if (read === undefined) {
       if (isFin) return this.#finish(stream, type, bytes);
-      this.#ends.toClient(dataFrame(stream, bytes, false));
+      this.#toClient(dataFrame(stream, bytes, false));
       return undefined;
     }
     if (!isFin) return read.waits;
@@ -215,10 +314,10 @@ export class SpdyBridge implements StreamBridge {
 
   #finish(stream: number, type: string, bytes: Buffer): Promise<void> | undefined {
     const end = () => {
-      this.#ends.toClient(dataFrame(stream, bytes, true));
+      this.#toClient(dataFrame(stream, bytes, true));
       this.#half(stream);
     };
-    const waits = this.#reader.serverEnded(type, stream);
+    const waits = this.#upstream?.reader.serverEnded(type, stream);
     if (waits !== undefined) return waits.then(end);
     end();
     return undefined;
@@ -232,10 +331,10 @@ export class SpdyBridge implements StreamBridge {
       throw new FrameError("a status is too long");
     // It passes as it comes, and is read once more once it is whole.
     const pass = () => {
-      this.#ends.toClient(dataFrame(stream, bytes, isFin));
+      this.#toClient(dataFrame(stream, bytes, isFin));
       if (isFin) this.#half(stream);
     };
-    const waits = this.#reader.status(Buffer.concat(parts));
+    const waits = this.#upstream?.reader.status(Buffer.concat(parts));
     if (isFin) this.#errors.delete(stream);
     if (waits !== undefined) return waits.then(pass);
     pass();
@@ -252,7 +351,7 @@ export class SpdyBridge implements StreamBridge {
     if (!this.#types.delete(stream)) return;
     this.#halves.delete(stream);
     this.#errors.delete(stream);
-    this.#reader.closed(stream);
+    this.#upstream?.reader.closed(stream);
   }
 
   #idOf(type: string): number | undefined {

@@ -1,9 +1,7 @@
 /** What reads the SPDY streams of a command, and those of a port-forward. */
 import type { Permit } from "../../../guard/index.ts";
-import type { StreamReader, WantedStream } from "./spdy-bridge.ts";
+import { commandStreams, type StreamReader, type WantedStream } from "./spdy-bridge.ts";
 import type { Terminal } from "./terminal.ts";
-
-const commandStreams = new Set(["error", "stdin", "stdout", "stderr", "resize"]);
 
 /** The streams of an exec or attach. */
 export function commandReader(terminal: Terminal, onTyped: () => void): StreamReader {

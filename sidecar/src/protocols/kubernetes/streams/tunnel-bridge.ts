@@ -19,11 +19,9 @@ export class TunnelBridge implements StreamBridge {
   constructor(client: Duplex, upstream: Duplex, reader: StreamReader, onEnd: (why?: string) => void) {
     this.#client = client;
     this.#upstream = upstream;
-    const ends = {
-      toClient: (pieces: readonly Buffer[]) => writeAll(client, frame(binary, pieces, false)),
-      toUpstream: (pieces: readonly Buffer[]) => writeAll(upstream, frame(binary, pieces, true)),
-    };
-    this.#spdy = new SpdyBridge(ends, reader, false, onEnd);
+    this.#spdy = new SpdyBridge((pieces) => writeAll(client, frame(binary, pieces, false)), false);
+    const send = (pieces: readonly Buffer[]) => writeAll(upstream, frame(binary, pieces, true));
+    void this.#spdy.connect({ send, reader, onEnd });
   }
 
   fromClient(chunk: Buffer): Promise<void> | undefined {

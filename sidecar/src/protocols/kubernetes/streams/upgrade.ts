@@ -8,7 +8,7 @@ import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import type { Permit } from "../../../guard/index.ts";
 import { GatewayError } from "../../../wire/gateway-error.ts";
-import type { HeaderFields, HttpUpgrade } from "../../../wire/http-server.ts";
+import type { HeaderFields, HttpExchange, HttpUpgrade } from "../../../wire/http-server.ts";
 import type { UpgradeAnswer } from "../../../wire/http-upstream.ts";
 import { refuseUpgrade, statusOfError, statusOfRefusal } from "../answer.ts";
 import { commandOf, noFacts, type RequestFacts } from "../command.ts";
@@ -18,16 +18,17 @@ import { securityOfContainer } from "../facts.ts";
 import { upstreamHeaders } from "../headers.ts";
 import { marksOf } from "../impersonation.ts";
 import { ask, type Judged } from "../judge.ts";
-import type { Serving as PlainServing } from "../plain-requests.ts";
+import { answerRequest, type Serving as PlainServing } from "../plain-requests.ts";
 import { type ApiRequest, isTrue, readRequest, targetOf } from "../request.ts";
 import { failure, type Status } from "../status.ts";
 import { TextPatterns } from "../stream-mask.ts";
 import { readAll } from "../upstream.ts";
 import type { StreamBridge } from "./bridge.ts";
-import { ChannelBridge } from "./channel-bridge.ts";
+import { ChannelBridge, type ClientForm } from "./channel-bridge.ts";
 import { CopyReader, copyOf } from "./copy.ts";
+import { exchangeOf, isMessageStream } from "./messages.ts";
 import { pump, writeAll } from "./pump.ts";
-import { SpdyBridge } from "./spdy-bridge.ts";
+import { type Send, SpdyBridge } from "./spdy-bridge.ts";
 import { commandReader, tunnelReader } from "./stream-readers.ts";
 import { type OutputStream, Terminal } from "./terminal.ts";
 import { TunnelBridge } from "./tunnel-bridge.ts";
@@ -46,13 +47,17 @@ interface Attempt {
   readonly session: OpenSession;
   readonly request: ApiRequest;
   readonly dialect: Dialect;
-  /** What of the protocols that the client offers the gateway can read. */
+  /** What of the protocols that the client offers the gateway can read, as the server is asked for them. */
   readonly offered: readonly string[];
+  /** The client's own protocol where it is not spoken to the server. */
+  readonly translated: string | undefined;
   readonly facts: RequestFacts;
   readonly closed: AbortSignal;
 }
 
 const channelProtocols = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
+/** Older forms of the channels, which are translated. */
+const translatedProtocols = ["v4.base64.channel.k8s.io", "channel.k8s.io", "base64.channel.k8s.io"];
 const tunnelProtocol = "SPDY/3.1+portforward.k8s.io";
 const streamProtocols = [...channelProtocols, "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
 const answerBytesMax = 1024 * 1024;
@@ -65,6 +70,11 @@ export async function answerUpgrade(upgrade: HttpUpgrade, serving: Serving): Pro
   upgrade.socket.once("close", () => gone.abort());
   try {
     const session = await serving.connection.session(upgrade);
+    const plain = plainExchange(upgrade);
+    if (plain !== undefined) {
+      await answerRequest(plain, serving);
+      return;
+    }
     const attempt = await attemptOf(upgrade, serving, session, gone.signal);
     if ("code" in attempt) {
       refuseUpgrade(upgrade, attempt);
@@ -82,6 +92,24 @@ export async function answerUpgrade(upgrade: HttpUpgrade, serving: Serving): Pro
   }
 }
 
+/** A watch or a log that is to come in messages. */
+function plainExchange(upgrade: HttpUpgrade): HttpExchange | undefined {
+  const request = readRequest(upgrade.method, upgrade.url);
+  const { headers } = upgrade;
+  if ("refused" in request || !isMessageStream(request) || upgrade.method !== "GET") return undefined;
+  if ((headers.upgrade ?? "").toLowerCase() !== "websocket" || sendsEarly(upgrade)) return undefined;
+  const offered = offeredBy("websocket", headers);
+  return exchangeOf(upgrade, request, offered, (protocol) => webSocketHead(upgrade, protocol));
+}
+
+function sendsEarly({ early, headers }: HttpUpgrade): boolean {
+  return (
+    early.length > 0 ||
+    Number(headers["content-length"] ?? 0) > 0 ||
+    headers["transfer-encoding"] !== undefined
+  );
+}
+
 async function attemptOf(
   upgrade: HttpUpgrade,
   serving: Serving,
@@ -89,8 +117,7 @@ async function attemptOf(
   closed: AbortSignal,
 ): Promise<Attempt | Status> {
   const { headers } = upgrade;
-  if (upgrade.early.length > 0 || Number(headers["content-length"] ?? 0) > 0 || headers["transfer-encoding"])
-    return failure(400, "nothing may be sent before the upgrade is answered");
+  if (sendsEarly(upgrade)) return failure(400, "nothing may be sent before the upgrade is answered");
   const request = readRequest(upgrade.method, upgrade.url);
   if ("refused" in request) return failure(400, request.refused);
   const isStream =
@@ -100,7 +127,13 @@ async function attemptOf(
   const dialect = asked === "websocket" ? "websocket" : asked === "spdy/3.1" ? "spdy" : undefined;
   if (dialect === undefined) return failure(400, "upgrade to websocket or SPDY/3.1");
   if (request.subresource === "proxy" && dialect === "spdy") return failure(400, "upgrade to websocket");
-  const offered = offeredBy(request, dialect, headers);
+  const given = offeredBy(dialect, headers);
+  const readable = given.filter((one) => readableProtocols(request, dialect).includes(one));
+  const translated =
+    readable.length === 0 && dialect === "websocket" && !isTunnel(request)
+      ? given.find((one) => translatedProtocols.includes(one))
+      : undefined;
+  const offered = translated === undefined ? readable : ["v4.channel.k8s.io"];
   if (offered.length === 0 && request.subresource !== "proxy")
     return failure(400, `offer one of ${[...channelProtocols, tunnelProtocol].join(", ")}`);
   const isTty = isTrue(request.query.get("tty"));
@@ -108,7 +141,7 @@ async function attemptOf(
     return failure(400, "tty and stderr cannot both be true");
   const facts = await factsOf(serving, session, request);
   if (facts === undefined) return missing(request);
-  return { upgrade, serving, session, request, dialect, offered, facts, closed };
+  return { upgrade, serving, session, request, dialect, offered, translated, facts, closed };
 }
 
 function missing(request: ApiRequest): Status {
@@ -133,35 +166,38 @@ async function factsOf(
   return { ...noFacts, labels: found.labels, security };
 }
 
-function offeredBy(
-  request: ApiRequest,
-  dialect: Dialect,
-  headers: HttpUpgrade["headers"],
-): readonly string[] {
+function offeredBy(dialect: Dialect, headers: HttpUpgrade["headers"]): readonly string[] {
   const given = headers[dialect === "websocket" ? "sec-websocket-protocol" : "x-stream-protocol-version"];
-  const list = [given ?? ""]
+  return [given ?? ""]
     .flat()
     .join(",")
     .split(/\s*,\s*/)
     .filter((one) => one !== "");
-  if (request.subresource === "portforward") {
-    const known = dialect === "spdy" ? ["portforward.k8s.io"] : [tunnelProtocol];
-    return list.filter((one) => known.includes(one));
-  }
-  return list.filter((one) => (dialect === "spdy" ? streamProtocols : channelProtocols).includes(one));
+}
+
+function readableProtocols(request: ApiRequest, dialect: Dialect): readonly string[] {
+  if (dialect === "spdy") return isTunnel(request) ? ["portforward.k8s.io"] : streamProtocols;
+  if (!isTunnel(request)) return channelProtocols;
+  return namesPorts(request) ? ["v4.channel.k8s.io", "v4.base64.channel.k8s.io"] : [tunnelProtocol];
+}
+
+function isTunnel({ subresource }: ApiRequest): boolean {
+  return subresource === "portforward";
+}
+
+/** The older way to forward over WebSocket: every port is named at the start, each has two channels. */
+function namesPorts({ query, subresource }: ApiRequest): boolean {
+  return subresource === "portforward" && query.has("ports");
 }
 
 async function serve(attempt: Attempt, switched: () => void): Promise<void> {
-  const { session, request, dialect, upgrade } = attempt;
+  const { session, request, upgrade } = attempt;
   const { guard } = session.admitted;
   const isCommand = request.subresource === "exec" || request.subresource === "attach";
   const needsApproval = guard.decide(commandOf(request, attempt.facts)).action === "RequireApproval";
-  const early =
-    needsApproval && !guard.isObserving && isCommand && dialect === "websocket"
-      ? acceptEarly(attempt, switched)
-      : undefined;
-  const judged = await judge(attempt, (line) => early?.bridge.notice(line));
-  early?.stop();
+  const early = needsApproval && !guard.isObserving && isCommand ? acceptEarly(attempt, switched) : undefined;
+  const judged = await judge(attempt, (line) => early?.bridge.notice(line, noticeStream(request)));
+  await early?.stop();
   if (judged.kind === "refused") {
     const status = statusOfRefusal(judged.refusal, request, judged.id);
     if (early === undefined) refuseUpgrade(upgrade, status);
@@ -169,6 +205,11 @@ async function serve(attempt: Attempt, switched: () => void): Promise<void> {
       early.bridge.cut(status);
       end(upgrade.socket);
     }
+    return;
+  }
+  const refusal = await refusalOfPorts(attempt);
+  if (refusal !== undefined) {
+    refuseUpgrade(upgrade, refusal);
     return;
   }
   const answer = await dialUpstream(attempt, early?.protocol);
@@ -182,6 +223,29 @@ async function serve(attempt: Attempt, switched: () => void): Promise<void> {
   }
   await run(attempt, answer, judged.permit, early?.bridge);
 }
+
+/** With a terminal there is one stream of output, and clients show no other. */
+function noticeStream({ query }: ApiRequest): OutputStream {
+  return !isTrue(query.get("tty")) && isTrue(query.get("stderr")) ? "stderr" : "stdout";
+}
+
+/** Ports that are named at the start are judged at the start; the streams are then the server's to tell apart. */
+async function refusalOfPorts(attempt: Attempt): Promise<Status | undefined> {
+  const { request, session } = attempt;
+  if (!namesPorts(request) || attempt.dialect === "spdy") return undefined;
+  const ports = request.query.getAll("ports").flatMap((text) => text.split(","));
+  if (ports.length > portsMax) return failure(400, `no more than ${portsMax} ports at once`);
+  for (const text of ports) {
+    const port = /^\d{1,5}$/.test(text) ? Number(text) : 0;
+    if (port < 1 || port > 65_535) return failure(400, "a port is a number from 1 to 65535");
+    const { permit, refusal } = await judgePort(attempt, port);
+    if (refusal !== undefined) return failure(403, refusal);
+    if (permit !== undefined)
+      session.admitted.guard.response(permit.number, { tag: "forwarded", rows: 0, bytes: 0, ms: 0 });
+  }
+  return undefined;
+}
+const portsMax = 64;
 
 /** Judges it; a denial that the same client just got over the other dialect is the same decision. */
 async function judge(attempt: Attempt, notice: (line: string) => void): Promise<Judged> {
@@ -206,33 +270,56 @@ async function judge(attempt: Attempt, notice: (line: string) => void): Promise<
 }
 
 interface Early {
-  readonly bridge: ChannelBridge;
+  readonly bridge: ChannelBridge | SpdyBridge;
   readonly protocol: string;
-  stop(): void;
+  /** Reads no more of the client; resolves once what it sent has been taken in. */
+  stop(): Promise<void>;
 }
 
+/** Switches before the server is asked, so that the person at the terminal can read what it waits for. */
 function acceptEarly(attempt: Attempt, switched: () => void): Early {
-  const { upgrade, session, offered } = attempt;
-  const protocol = channelProtocols.find((one) => offered.includes(one)) ?? "";
-  upgrade.socket.write(webSocketHead(upgrade, protocol));
+  const { upgrade, session, offered, dialect, request } = attempt;
+  const isSpdy = dialect === "spdy";
+  const known = isSpdy ? ["v4.channel.k8s.io", ...streamProtocols] : channelProtocols;
+  const protocol = known.find((one) => offered.includes(one)) ?? "";
+  const { socket } = upgrade;
+  socket.write(isSpdy ? spdyHead(protocol) : webSocketHead(upgrade, attempt.translated ?? protocol));
   switched();
-  const bridge = new ChannelBridge(upgrade.socket, () => session.touch());
+  const bridge = isSpdy
+    ? new SpdyBridge((pieces) => writeAll(socket, pieces), channelProtocols.includes(protocol))
+    : new ChannelBridge(socket, () => session.touch(), formOf(attempt));
+  let taken: Promise<void> = Promise.resolve();
   const onData = (chunk: Buffer) => {
-    try {
-      void bridge.fromClient(chunk);
-    } catch {
+    taken = taken
+      .then(() => bridge.fromClient(chunk))
       // What breaks the framing, or floods, before it may run never will.
-      upgrade.socket.destroy();
-    }
+      .catch(() => void socket.destroy());
   };
-  upgrade.socket.on("data", onData);
+  socket.on("data", onData);
+  const opened = bridge instanceof SpdyBridge ? bridge.hasOpened(streamsOf(request)) : Promise.resolve();
   return {
     bridge,
     protocol,
-    stop: () => {
-      upgrade.socket.pause();
-      upgrade.socket.off("data", onData);
+    stop: async () => {
+      // A client that is still opening its streams would not understand an end.
+      await Promise.race([opened, delay(lingerMs)]);
+      socket.pause();
+      socket.off("data", onData);
+      await taken;
     },
+  };
+}
+
+/** How many SPDY streams a client opens for a command. */
+function streamsOf({ query }: ApiRequest): number {
+  return 1 + ["stdin", "stdout", "stderr"].filter((name) => isTrue(query.get(name))).length;
+}
+
+/** What the client's form of the channels is. */
+function formOf({ translated = "" }: Attempt): ClientForm {
+  return {
+    isBase64: translated.includes("base64"),
+    hasPlainStatus: translated !== "" && !translated.startsWith("v4."),
   };
 }
 
@@ -269,7 +356,7 @@ async function relayAnswer(
   { upgrade, session }: Attempt,
   response: IncomingMessage,
   permit: Permit,
-  bridge: ChannelBridge | undefined,
+  bridge: ChannelBridge | SpdyBridge | undefined,
 ): Promise<void> {
   const body = (await readAll(response, answerBytesMax)) ?? Buffer.alloc(0);
   const status = response.statusCode ?? 502;
@@ -302,15 +389,18 @@ function messageOf(text: string): string {
 }
 
 function switchHead(attempt: Attempt, response: IncomingMessage): string {
-  const { dialect, upgrade } = attempt;
+  const { dialect, upgrade, translated } = attempt;
   const protocol = response.headers["sec-websocket-protocol"];
-  if (dialect === "websocket") return webSocketHead(upgrade, protocol);
-  const version = response.headers["x-stream-protocol-version"];
+  if (dialect === "websocket") return webSocketHead(upgrade, translated ?? protocol);
+  return spdyHead([response.headers["x-stream-protocol-version"]].flat()[0]);
+}
+
+function spdyHead(version: string | undefined): string {
   return [
     "HTTP/1.1 101 Switching Protocols",
     "Connection: Upgrade",
     "Upgrade: SPDY/3.1",
-    ...(version === undefined ? [] : [`X-Stream-Protocol-Version: ${[version].flat()[0]}`]),
+    ...(version === undefined ? [] : [`X-Stream-Protocol-Version: ${version}`]),
     "\r\n",
   ].join("\r\n");
 }
@@ -335,7 +425,7 @@ async function run(
   attempt: Attempt,
   { socket: upstream, early, response }: Switched,
   permit: Permit,
-  opened: ChannelBridge | undefined,
+  opened: ChannelBridge | SpdyBridge | undefined,
 ): Promise<void> {
   const { session } = attempt;
   const client = attempt.upgrade.socket;
@@ -374,26 +464,29 @@ async function bridgeFor(
     readonly upstream: Duplex;
     readonly response: IncomingMessage;
     readonly permit: Permit;
-    readonly opened: ChannelBridge | undefined;
+    readonly opened: ChannelBridge | SpdyBridge | undefined;
   },
 ): Promise<StreamBridge> {
   const { request, dialect, session, upgrade } = attempt;
   const { upstream, response, permit, opened } = to;
   const { guard } = session.admitted;
   const client = upgrade.socket;
-  const ends = {
-    toClient: (pieces: readonly Buffer[]) => writeAll(client, pieces),
-    toUpstream: (pieces: readonly Buffer[]) => writeAll(upstream, pieces),
-  };
+  const toClient: Send = (pieces) => writeAll(client, pieces);
+  const send: Send = (pieces) => writeAll(upstream, pieces);
   const touch = () => session.touch();
-  if (request.subresource === "proxy") return rawBridge(attempt, ends, permit);
+  if (request.subresource === "proxy" || (namesPorts(request) && dialect === "websocket"))
+    return rawBridge(attempt, { toClient, toUpstream: send }, permit);
   if (request.subresource === "portforward") {
     const done = (why?: string) =>
       guard.response(permit.number, { tag: why ?? "closed", rows: 0, bytes: 0, ms: 0 });
     const ended = ({ number }: Permit, bytes: number, ms: number) =>
       guard.response(number, { tag: "closed", rows: 0, bytes, ms });
     const reader = tunnelReader((port) => judgePort(attempt, port), ended, touch);
-    if (dialect === "spdy") return new SpdyBridge(ends, reader, false, done);
+    if (dialect === "spdy") {
+      const bridge = new SpdyBridge(toClient, false);
+      void bridge.connect({ send, reader, onEnd: done });
+      return bridge;
+    }
     return new TunnelBridge(client, upstream, reader, done);
   }
   guard.note("terminal", {
@@ -410,7 +503,8 @@ async function bridgeFor(
       : new CopyReader(copy, (fields) => guard.note("file", { command: permit.number, ...fields }));
   const begunMs = performance.now();
   if (dialect === "websocket") {
-    const bridge = opened ?? new ChannelBridge(client, touch);
+    const bridge =
+      opened instanceof ChannelBridge ? opened : new ChannelBridge(client, touch, formOf(attempt));
     const terminal = new Terminal(guard, permit.number, { ...options, listing }, bridge.show);
     await bridge.connect(upstream, terminal);
     return bridge;
@@ -420,13 +514,14 @@ async function bridgeFor(
   const terminal = new Terminal(guard, permit.number, { ...options, listing }, (stream, bytes) =>
     show(stream, bytes),
   );
-  const bridge = new SpdyBridge(
-    ends,
-    commandReader(terminal, touch),
-    channelProtocols.includes(version),
-    (why) => terminal.close(performance.now() - begunMs, why),
-  );
+  const bridge =
+    opened instanceof SpdyBridge ? opened : new SpdyBridge(toClient, channelProtocols.includes(version));
   show = (stream, bytes) => bridge.show(stream, bytes);
+  await bridge.connect({
+    send,
+    reader: commandReader(terminal, touch),
+    onEnd: (why) => terminal.close(performance.now() - begunMs, why),
+  });
   return bridge;
 }
 
@@ -447,7 +542,7 @@ async function judgePort(attempt: Attempt, port: number) {
 /** What a proxied server speaks is its own; it is counted, and nothing of it is read. */
 function rawBridge(
   { session }: Attempt,
-  ends: { toClient(pieces: readonly Buffer[]): void; toUpstream(pieces: readonly Buffer[]): void },
+  ends: { readonly toClient: Send; readonly toUpstream: Send },
   permit: Permit,
 ): StreamBridge {
   const begunMs = performance.now();

@@ -1,0 +1,185 @@
+/** Watches and logs over WebSocket, and requests that wait for a person, against a real API server. */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { dirname } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
+import { run } from "../cluster/kubectl.ts";
+import { waitFor } from "../cluster/processes.ts";
+import { sallyportCommand } from "../targets/gateway.ts";
+import { type KubernetesGateway, startKubernetesGateway } from "../targets/kubernetes-gateway.ts";
+import { type NotSwitched, openWebSocket } from "./websocket-client.ts";
+
+const policies = `
+apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: admins, namespace: default}
+spec:
+  resources: {names: [cluster]}
+  subjects: [{user: "local:ana"}]
+  profile: Admin
+---
+apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: masked, namespace: default}
+spec:
+  resources: {names: [cluster]}
+  subjects: [{user: "local:mia"}]
+  profile: Admin
+  masking:
+  - {columns: ["core.secrets.data"], with: Redact}
+---
+apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: health-check, namespace: default}
+spec:
+  resources: {names: [cluster]}
+  subjects: [{user: "local:health"}]
+  profile: ReadOnly
+---
+apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: deploy, namespace: default}
+spec:
+  resources: {names: [cluster]}
+  subjects: [{user: "local:deploy"}]
+  profile: ReadWrite
+  rules:
+  - name: secrets
+    match: {objects: ["get:secrets", "create:secrets", "patch:secrets"]}
+    action: RequireApproval
+    message: a person looks at what is secret
+    approval: {required: 1, timeout: 60s}
+`;
+const users = ["ana", "mia", "health", "deploy"];
+const secrets = "/api/v1/namespaces/default/secrets";
+
+let api: ApiServer;
+let gateway: KubernetesGateway;
+
+beforeAll(async () => {
+  api = await startApiServer();
+  await api.kubectl.apply(
+    users.map((name) => ({
+      apiVersion: "rbac.authorization.k8s.io/v1",
+      kind: "ClusterRoleBinding",
+      metadata: { name },
+      roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "cluster-admin" },
+      subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "User", name: `local:${name}` }],
+    })),
+  );
+  gateway = await startKubernetesGateway(api, { policies, args: ["--approvers", "local:leads"] });
+});
+afterAll(async () => {
+  await gateway?.stop();
+  await api?.close();
+});
+
+const as = (name: string) => ({ url: gateway.url, caPem: gateway.caPem, token: gateway.token(name) });
+
+test("K26: a watch over WebSocket brings an event in each message, masked where the objects are", async () => {
+  const password = Buffer.from("hunter2secret").toString("base64");
+  const watch = `${secrets}?watch=1&fieldSelector=metadata.name%3Dseen`;
+  const [open, closed] = [
+    await openWebSocket(as("ana"), watch, []),
+    await openWebSocket(as("mia"), watch, []),
+  ];
+  await api.kubectl("create", "secret", "generic", "seen", "--from-literal=password=hunter2secret");
+  await api.kubectl("label", "secret", "seen", "a=b");
+  for (const { messages } of [open, closed]) {
+    await waitFor("both events", async () => messages.length >= 2 || undefined);
+    const events = messages.map(({ opcode, bytes }) => ({ opcode, ...JSON.parse(bytes.toString()) }));
+    expect(events.map(({ opcode, type }) => [opcode, type])).toEqual([
+      [1, "ADDED"],
+      [1, "MODIFIED"],
+    ]);
+    const shown = messages === open.messages ? password : Buffer.from("***").toString("base64");
+    expect(events.map(({ object }) => object.data.password)).toEqual([shown, shown]);
+  }
+  open.send(9, Buffer.from("still there"));
+  closed.send(8, Buffer.from([0x03, 0xe8]));
+  await closed.closed;
+  open.socket.destroy();
+});
+
+test("K22: what is refused or fails over WebSocket is a Status, not a switch", async () => {
+  const refused = async (name: string, path: string) =>
+    openWebSocket(as(name), path, ["binary.k8s.io"]).then(
+      () => undefined,
+      (error: NotSwitched) => [error.status, JSON.parse(error.body).reason],
+    );
+  expect(await refused("health", `${secrets}?watch=1`)).toEqual([403, "Forbidden"]);
+  expect(await refused("health", "/api/v1/namespaces/default/pods/none/log")).toEqual([404, "NotFound"]);
+  expect(await refused("ana", `${secrets}`)).toEqual([400, "BadRequest"]);
+  expect(await refused("ana", "/api/v1/namespaces/default/pods/none/exec?command=id")).toEqual([
+    400,
+    "BadRequest",
+  ]);
+});
+
+test("a health check reads status, and its rollout restart is refused", async () => {
+  const spec = {
+    selector: { matchLabels: { app: "web" } },
+    template: { metadata: { labels: { app: "web" } }, spec: { containers: [{ name: "c", image: "i" }] } },
+  };
+  await api.kubectl.apply([{ apiVersion: "apps/v1", kind: "Deployment", metadata: { name: "web" }, spec }]);
+  const health = await gateway.user("health");
+  expect(await health("get", "deployment", "web", "-o", "jsonpath={.metadata.name}")).toBe("web");
+  const { code, stderr } = await health.try(undefined, "rollout", "restart", "deployment/web");
+  expect(code).toBe(1);
+  expect(stderr).toMatch(/forbidden.*no policy allows patch on patch:deployments\.apps/);
+});
+
+/** What a lead says about the one request that waits. */
+async function decide(verb: string, ...rest: readonly string[]): Promise<void> {
+  const state = ["--state", dirname(gateway.recordingDir)];
+  const lead = { SALLYPORT_TOKEN: gateway.token("lea", ["leads"]) };
+  const name = await waitFor("a request to wait", async () => {
+    const { stdout } = await run(
+      process.execPath,
+      [...sallyportCommand, "approvals", "-o", "json", ...state],
+      undefined,
+      lead,
+    );
+    return /"name":\s*"([^"]+)"/.exec(stdout)?.[1];
+  });
+  const said = await run(
+    process.execPath,
+    [...sallyportCommand, verb, name, ...rest, ...state],
+    undefined,
+    lead,
+  );
+  if (said.code !== 0) throw new Error(said.stderr);
+}
+
+test("a deploy job's Secret waits for a person: approved it is written as it was asked, denied it is not", async () => {
+  const deploy = await gateway.user("deploy");
+  const create = async (name: string, verb: string, ...rest: readonly string[]) => {
+    const argv = [
+      "--kubeconfig",
+      deploy.kubeconfig,
+      "create",
+      "secret",
+      "generic",
+      name,
+      "--from-literal=a=b",
+    ];
+    const child = spawn(deploy.program, argv, { timeout: 60_000 });
+    let text = "";
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on("data", (chunk: Buffer) => {
+        text += chunk.toString();
+      });
+    }
+    const ended = once(child, "close");
+    await decide(verb, ...rest);
+    return { code: (await ended)[0] as number, text };
+  };
+  const approved = await create("granted", "approve");
+  expect(approved).toMatchObject({ code: 0, text: expect.stringContaining("secret/granted created") });
+  expect(approved.text).toMatch(/Warning: held for approval .*a person looks at what is secret.*approved/);
+  const denied = await create("refused", "deny", "--reason", "not today");
+  expect(denied).toMatchObject({ code: 1, text: expect.stringContaining("not today") });
+  const names = await api.kubectl("get", "secrets", "-o", "name");
+  expect([names.includes("secret/granted"), names.includes("secret/refused")]).toEqual([true, false]);
+});
