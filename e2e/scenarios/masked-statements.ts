@@ -42,6 +42,34 @@ export function schemaSql(canary: (kind: "text" | "number") => string): string {
       $f$DECLARE c refcursor := 'opened'; BEGIN OPEN c FOR SELECT ssn FROM public.cust; RETURN c; END$f$;
     CREATE FUNCTION told_row() RETURNS trigger LANGUAGE plpgsql AS
       $f$BEGIN RAISE NOTICE 'row %', OLD; RETURN NEW; END$f$;
+    CREATE SCHEMA other;
+    CREATE TABLE other.cust (id int, ssn text);
+    INSERT INTO other.cust VALUES (1, 'open');
+    CREATE TABLE stash (v text);
+    CREATE TYPE wrap AS (v text);
+    CREATE FUNCTION keep_row(c cust) RETURNS wrap LANGUAGE plpgsql AS
+      $f$BEGIN INSERT INTO public.stash VALUES (c.ssn); RETURN ROW('x')::wrap; END$f$;
+    CREATE CAST (cust AS wrap) WITH FUNCTION keep_row(cust);
+    CREATE FUNCTION kept(t text) RETURNS boolean LANGUAGE plpgsql AS
+      $f$BEGIN INSERT INTO public.stash VALUES (t); RETURN true; END$f$;
+    CREATE DOMAIN keeper AS text CHECK (kept(VALUE));
+    CREATE FUNCTION by_default(a text DEFAULT ssn_of(1)) RETURNS text LANGUAGE sql AS 'SELECT a';
+    CREATE FUNCTION by_sign(a int, b int) RETURNS text LANGUAGE sql STABLE AS
+      'SELECT ssn FROM public.cust WHERE id = a';
+    CREATE OPERATOR @@@ (LEFTARG = int, RIGHTARG = int, FUNCTION = by_sign);
+    CREATE FUNCTION of_order(o ord) RETURNS text LANGUAGE sql STABLE AS
+      'SELECT ssn FROM public.cust WHERE id = o.cust';
+    CREATE FUNCTION to_wrap(i int) RETURNS wrap LANGUAGE sql AS 'SELECT ROW(ssn)::wrap FROM public.cust WHERE id = i';
+    CREATE CAST (int AS wrap) WITH FUNCTION to_wrap(int);
+    CREATE FUNCTION adds(s text, i int) RETURNS text LANGUAGE sql AS
+      $f$SELECT COALESCE(s, '') || (SELECT ssn FROM public.cust WHERE id = i)$f$;
+    CREATE AGGREGATE told_all(int) (SFUNC = adds, STYPE = text);
+    CREATE FUNCTION xmin(x v) RETURNS text LANGUAGE sql STABLE AS 'SELECT (x).s';
+    CREATE TABLE fired (id int, note text);
+    CREATE FUNCTION fills() RETURNS trigger LANGUAGE plpgsql AS
+      $f$BEGIN NEW.note := (SELECT ssn FROM public.cust WHERE id = 1); RETURN NEW; END$f$;
+    CREATE TRIGGER fills BEFORE INSERT ON fired FOR EACH ROW EXECUTE FUNCTION fills();
+    CREATE TABLE filled (id int, note text DEFAULT ssn_of(1));
     CREATE TRIGGER told_row BEFORE UPDATE ON cust FOR EACH ROW EXECUTE FUNCTION told_row();
     ANALYZE;`;
 }
@@ -270,6 +298,46 @@ export const tricks: readonly string[] = [
   "COPY derived TO STDOUT",
   "COPY v TO STDOUT",
   "BEGIN; INSERT INTO ord VALUES (50, 77, 'x', 1); COMMIT",
+  // Two tables of one name, and which of them is meant.
+  "SELECT public.cust.ssn || '' FROM other.cust, public.cust",
+  "SELECT to_jsonb(public.cust.*), public.cust.* FROM other.cust, public.cust",
+  "CREATE TEMP TABLE cust (ssn text); INSERT INTO cust VALUES ('x'); SELECT upper(public.cust.ssn) FROM cust, public.cust",
+  // Code that reads without being called by name, next to the table itself.
+  "SELECT by_default() FROM cust",
+  "SELECT * FROM by_default(), cust",
+  "CREATE FUNCTION g(a text DEFAULT ssn_of(1)) RETURNS text LANGUAGE sql AS 'SELECT a'; SELECT g()",
+  "SELECT 1 @@@ 1 FROM cust",
+  "SELECT 1 OPERATOR(public.@@@) id FROM cust",
+  "SELECT o.of_order FROM ord o, cust",
+  "SELECT (o).of_order FROM ord o, cust",
+  "SELECT (1::wrap).v FROM cust",
+  "SELECT CAST(id AS wrap) FROM cust",
+  "SELECT told_all(id) FROM cust",
+  "SELECT v.xmin FROM v",
+  "SELECT (v).xmin FROM v, cust",
+  "WITH x AS (SELECT 1 FROM cust) INSERT INTO fired SELECT 1 FROM x RETURNING note",
+  "WITH x AS (SELECT 1 FROM cust) INSERT INTO filled (id) SELECT 1 FROM x RETURNING note",
+  "PREPARE s(text) AS SELECT $1 FROM cust; EXECUTE s(ssn_of(1))",
+  "CREATE TABLE pp (x text) PARTITION BY LIST (x); CREATE TABLE pp1 PARTITION OF pp FOR VALUES IN (ssn_of(1)); SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relname = 'pp1'",
+  "ALTER TABLE ord ALTER item TYPE text USING ssn_of(1); SELECT item FROM ord",
+  "ALTER TABLE ord ADD COLUMN more text DEFAULT ssn_of(1); ALTER TABLE ord ALTER more DROP DEFAULT; SELECT more FROM ord",
+  "ALTER TABLE ord ALTER item SET DEFAULT ran('SELECT ssn FROM public.cust LIMIT 1'); INSERT INTO ord (id) VALUES (90) RETURNING item",
+  "CREATE TRIGGER t BEFORE UPDATE ON ord FOR EACH ROW EXECUTE FUNCTION fills()",
+  // Code that keeps what it is given, and what it kept.
+  "SELECT c.keep_row FROM cust c; SELECT v FROM stash",
+  "SELECT (c).keep_row FROM cust c; SELECT v FROM stash",
+  "SELECT c::wrap FROM cust c; SELECT v FROM stash",
+  "SELECT ssn::keeper FROM cust; SELECT v FROM stash",
+  "SELECT ROW(ssn)::wrap, CAST(email AS keeper) FROM cust; SELECT v FROM stash",
+  "SELECT setval('s', big) FROM cust",
+  // A cursor that is there already keeps its rows.
+  "DECLARE c CURSOR FOR SELECT upper(ssn) FROM cust; SAVEPOINT s; DECLARE c CURSOR FOR SELECT upper(name) FROM cust; ROLLBACK TO s; FETCH 2 FROM c",
+  // Words of errors and of plans.
+  "SELECT format('%I', substring(ssn from '^a')) FROM cust",
+  "SELECT date_part(ssn, now()), now() AT TIME ZONE ssn FROM cust",
+  "SELECT to_tsquery(ssn), jsonb_path_exists('{}', ssn::jsonpath) FROM cust",
+  "SELECT * FROM cust, pg_input_error_info(ssn, 'integer')",
+  "WITH RECURSIVE t(n, a, b, c) AS (SELECT 1, ''::text, ''::text, ''::text UNION ALL SELECT n + 1, (SELECT ssn FROM cust LIMIT 1), a, b FROM t WHERE n < 6) SELECT c FROM t",
 ];
 
 const column = fc.oneof(

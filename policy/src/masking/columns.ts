@@ -1,28 +1,33 @@
 /** Column references: what a name means at a level, as the server looks it up, and everything where it is not found. */
-import { listOf, stringOf, type TreeNode, tagOf } from "../sql/tree.ts";
+import { listOf, stringOf, type TreeNode } from "../sql/tree.ts";
 import { clean, derivedFrom, type Flow } from "./flow.ts";
-import { everythingIn, type Level, type RangeEntry, wholeRow } from "./trace.ts";
+import { everythingIn, type Level, type RangeEntry, type Trace, wholeRow } from "./trace.ts";
 
 /** Columns that every table has; none of them holds data. */
 const systemColumns = new Set(["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"]);
 
 /** The flow of a ColumnRef outside a result list's `*`. */
-export function columnFlow(level: Level | undefined, node: TreeNode): Flow {
+export function columnFlow(trace: Trace, level: Level | undefined, node: TreeNode): Flow {
   const fields = listOf(node, "fields");
-  const last = fields.at(-1);
-  if (tagOf(last) === "A_Star") {
-    const alias = stringOf(fields.at(-2));
-    return alias === undefined ? everythingIn(level) : (entryFlow(level, alias) ?? everythingIn(level));
-  }
-  const name = stringOf(last) ?? "";
+  const name = stringOf(fields.at(-1));
   const alias = stringOf(fields.at(-2));
-  return alias === undefined ? bareColumn(level, name) : qualifiedColumn(level, alias, name);
+  if (alias === undefined) return name === undefined ? everythingIn(level) : bareColumn(level, name);
+  const entry = fields.length > 2 ? entryOfAny(level, alias) : entryOf(level, alias);
+  // `a.b` where a is no alias: a field of a composite column, or a table by its schema.
+  if (entry === undefined) return everythingIn(level);
+  return name === undefined ? wholeRow(entry) : fieldOf(trace, entry, name);
 }
 
-/** The whole row of an alias, or undefined where there is no such alias. */
-function entryFlow(level: Level | undefined, alias: string): Flow | undefined {
-  const entry = entryOf(level, alias);
-  return entry === undefined ? undefined : wholeRow(entry);
+/**
+ * The entry that `schema.table` means: tables of one name in different schemas may stand side by side, or one of them
+ * further out, and then it may be any of them.
+ */
+export function entryOfAny(level: Level | undefined, alias: string): RangeEntry | undefined {
+  const found: RangeEntry[] = [];
+  for (let at = level; at !== undefined; at = at.parent) {
+    for (const item of at.items) found.push(...item.entries.filter((entry) => entry.alias === alias));
+  }
+  return found.length < 2 ? found[0] : { alias, columns: [], open: derivedFrom(found.map(wholeRow)) };
 }
 
 /** The entry of that alias at the nearest level that has one. */
@@ -36,14 +41,13 @@ export function entryOf(level: Level | undefined, alias: string): RangeEntry | u
   return undefined;
 }
 
-function qualifiedColumn(level: Level | undefined, alias: string, name: string): Flow {
-  const entry = entryOf(level, alias);
-  // `a.b` where a is no alias: a field of a composite column, or a table by its schema.
-  if (entry === undefined) return everythingIn(level);
-  const flow = columnOf(entry, name);
-  if (flow !== undefined) return flow;
-  // `t.f` calls f(t) where t has no column of that name.
-  return systemColumns.has(name) ? clean : wholeRow(entry);
+/** What `entry.name` is: a column, or f(t) by the name `t.f`. */
+export function fieldOf(trace: Trace, entry: RangeEntry, name: string): Flow {
+  if (entry.columns.some((column) => column.name === name)) return columnOf(entry, name) ?? clean;
+  // Views and subqueries have no system columns: there, too, the name may be a function's.
+  const isFunction = trace.names.functions(undefined, name).length > 0;
+  if (!isFunction) return systemColumns.has(name) ? clean : wholeRow(entry);
+  return trace.invoke(undefined, name, [wholeRow(entry)]);
 }
 
 /** The flow of a column of an entry; undefined where it has none of that name. */

@@ -1,19 +1,19 @@
 /** Expressions: what a value depends on, and which uses of a masked value tell of it without showing it. */
-import { isReadBuiltin } from "../sql/builtin-functions.ts";
 import {
   isNode,
   listOf,
   namesOf,
   nodeOf,
   qualifiedOf,
+  stringConstantOf,
   stringOf,
   type TreeNode,
   tagOf,
   textOf,
 } from "../sql/tree.ts";
-import { columnFlow, columnOf, entryOf } from "./columns.ts";
-import { clean, derivedFrom, type Flow, isTainted } from "./flow.ts";
-import { isSafeOperator, mayTakeMasked, textTypes } from "./safe-functions.ts";
+import { columnFlow, entryOf, fieldOf } from "./columns.ts";
+import { clean, derivedFrom, type Flow, isTainted, nullTelling } from "./flow.ts";
+import { isSafeFormat, isSafeOperator, maySortMasked, textTypes } from "./safe-functions.ts";
 import type { Level, Trace } from "./trace.ts";
 
 /** The flow of any part of an expression: of one node, or of a list of them taken together. */
@@ -45,7 +45,7 @@ function nodeFlow(trace: Trace, tag: string, node: TreeNode, level: Level | unde
     case "String":
       return clean;
     case "ColumnRef":
-      return columnFlow(level, node);
+      return columnFlow(trace, level, node);
     case "ResTarget":
       return flowOf(trace, node.val, level);
     case "NamedArgExpr":
@@ -95,39 +95,42 @@ function fieldsFlow(trace: Trace, node: TreeNode, level: Level | undefined): Flo
     const value = node[field];
     if (typeof value === "object" && value !== null) flows.push(flowOf(trace, value, level));
   }
-  return derivedFrom(flows);
+  const flow = derivedFrom(flows);
+  return node.typeName === undefined ? flow : typeFlow(trace, nodeOf(node, "typeName"), flow);
 }
 
 function cast(trace: Trace, node: TreeNode, level: Level | undefined): Flow {
   const flow = flowOf(trace, node.arg, level);
-  if (!isTainted(flow)) return flow;
   const type = nodeOf(node, "typeName");
   const { schema, name } = qualifiedOf(namesOf(type, "names"));
+  const shown = typeFlow(trace, type, flow);
+  if (!isTainted(flow)) return shown;
   const isText = (schema === undefined || schema === "pg_catalog") && textTypes.has(name);
   if (!isText || type?.arrayBounds !== undefined) trace.infer(flow, `a cast to ${name}`);
-  return derivedFrom([flow]);
+  return derivedFrom([shown]);
+}
+
+/** What a value becomes that is made one of that type: its casts and its domain's checks may be anybody's code. */
+function typeFlow(trace: Trace, type: TreeNode | undefined, value: Flow): Flow {
+  const { schema, name } = qualifiedOf(namesOf(type, "names"));
+  if (name === "") return value;
+  return trace.runs(trace.names.type(schema, name)?.functions ?? [], value, `type ${name}`);
 }
 
 function call(trace: Trace, node: TreeNode, level: Level | undefined): Flow {
   const { schema, name } = qualifiedOf(namesOf(node, "funcname"));
-  const reach = trace.functionReach(schema, name);
-  trace.find("opaque", reach, `function ${schema === undefined ? "" : `${schema}.`}${name}`);
-  const isBuiltin = trace.names.functions(schema, name).every((info) => info.schema === "pg_catalog");
   const isWithinGroup = node.agg_within_group === true;
-  const flows: Flow[] = [reach];
-  // What it does beyond its result may keep the value: a setting, a notification, a table.
-  const keeps = !(isBuiltin ? isReadBuiltin(name) : trace.functionOnlyReads(schema, name));
-  for (const [index, item] of listOf(node, "args").entries()) {
-    const flow = flowOf(trace, item, level);
-    if (!isBuiltin || !mayTakeMasked(name, index)) trace.infer(flow, `function ${name}`);
-    if (keeps) trace.find("store", flow, `function ${name}`);
-    flows.push(flow);
+  const args = listOf(node, "args");
+  const values = args.map((item) => flowOf(trace, item, level));
+  const flows: Flow[] = [trace.invoke(schema, name, values)];
+  if (name === "format" && !isSafeFormat(stringConstantOf(args[0]))) {
+    trace.infer(derivedFrom(values), "function format");
   }
   const order = flowOf(trace, listOf(node, "agg_order").map(sortKey), level);
   if (isWithinGroup) {
-    if (!isBuiltin || !mayTakeMasked(name, 0)) trace.infer(order, `function ${name}`);
-    if (keeps) trace.find("store", order, `function ${name}`);
-    flows.push(order);
+    trace.infer(derivedFrom(values), `function ${name}`);
+    flows.push(maySortMasked(name) ? order : trace.invoke(schema, name, [order]));
+    if (!maySortMasked(name)) trace.infer(order, `function ${name}`);
   } else trace.infer(order, "ORDER BY");
   if (node.agg_distinct === true) trace.infer(derivedFrom(flows), "DISTINCT");
   condition(trace, node.agg_filter, level, "FILTER");
@@ -150,19 +153,19 @@ export function sortKey(item: TreeNode): unknown {
 }
 
 function operator(trace: Trace, node: TreeNode, level: Level | undefined): Flow {
-  const flow = derivedFrom([flowOf(trace, node.lexpr, level), flowOf(trace, node.rexpr, level)]);
-  if (!isTainted(flow)) return clean;
+  const given = derivedFrom([flowOf(trace, node.lexpr, level), flowOf(trace, node.rexpr, level)]);
   const { schema, name } = qualifiedOf(namesOf(node, "name"));
   const behind = trace.names.operatorFunctions(schema, name);
   const isOwn = behind.length > 0;
-  if (behind.some((info) => !trace.onlyReads(info))) trace.find("store", flow, `operator ${name}`);
+  const flow = trace.runs(behind, given, `operator ${name}`);
+  if (!isTainted(flow)) return clean;
   const isSafe =
     textOf(node, "kind") === "AEXPR_OP" &&
     isSafeOperator(name) &&
     !isOwn &&
     (schema ?? "pg_catalog") === "pg_catalog";
   if (!isSafe) trace.infer(flow, `operator ${name}`);
-  return flow;
+  return isSafe && name === "||" ? flow : nullTelling(flow);
 }
 
 function choice(trace: Trace, node: TreeNode, level: Level | undefined): Flow {
@@ -187,10 +190,16 @@ function indirection(trace: Trace, node: TreeNode, level: Level | undefined): Fl
   const fields = listOf(column, "fields");
   if (steps.length === 1 && field !== undefined && fields.length === 1) {
     const entry = entryOf(level, stringOf(fields[0]) ?? "");
-    const known = entry === undefined ? undefined : columnOf(entry, field);
-    if (known !== undefined) return known;
+    if (entry !== undefined) return fieldOf(trace, entry, field);
   }
-  return derivedFrom([flowOf(trace, node.arg, level)]);
+  let flow = flowOf(trace, node.arg, level);
+  for (const step of steps) {
+    const name = stringOf(step);
+    // `(value).f` calls f(value) where the value has no such field.
+    const isFunction = name !== undefined && trace.names.functions(undefined, name).length > 0;
+    flow = isFunction ? trace.invoke(undefined, name, [flow]) : nullTelling(flow);
+  }
+  return flow;
 }
 
 function sublink(trace: Trace, node: TreeNode, level: Level | undefined): Flow {

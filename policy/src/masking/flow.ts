@@ -6,6 +6,8 @@ export interface Flow {
   readonly sources: ReadonlySet<string>;
   /** True where the value is the one source's own value, unchanged, so that its mask can keep the type. */
   readonly isExact: boolean;
+  /** True where whether it is NULL may tell of a value: `substring(ssn, '^1')`. */
+  readonly tellsByNull?: true;
 }
 
 /** A named value: one column of a result or of something in FROM. */
@@ -31,8 +33,10 @@ export function isTainted(flow: Flow): boolean {
 export function derivedFrom(flows: Iterable<Flow>): Flow {
   let first: Flow | undefined;
   let sources: Set<string> | undefined;
+  let tellsByNull = false;
   for (const flow of flows) {
     if (flow.sources.size === 0) continue;
+    tellsByNull ||= flow.tellsByNull === true;
     if (first === undefined) first = flow;
     else {
       sources ??= new Set(first.sources);
@@ -40,11 +44,21 @@ export function derivedFrom(flows: Iterable<Flow>): Flow {
     }
   }
   if (first === undefined) return clean;
-  return { sources: sources ?? first.sources, isExact: false };
+  return made(sources ?? first.sources, false, tellsByNull);
+}
+
+function made(sources: ReadonlySet<string>, isExact: boolean, tellsByNull: boolean): Flow {
+  return tellsByNull ? { sources, isExact, tellsByNull } : { sources, isExact };
+}
+
+/** A value computed from others that may be NULL because of what they are. */
+export function nullTelling(flow: Flow): Flow {
+  return isTainted(flow) ? made(flow.sources, false, true) : clean;
 }
 
 /** A value that is one or the other: both branches of a UNION ALL. */
 export function either(left: Flow, right: Flow): Flow {
   const joined = derivedFrom([left, right]);
-  return { sources: joined.sources, isExact: left.isExact && right.isExact && joined.sources.size === 1 };
+  const isExact = left.isExact && right.isExact && joined.sources.size === 1;
+  return made(joined.sources, isExact, joined.tellsByNull === true);
 }

@@ -7,9 +7,19 @@
 import type { CommandPart } from "../model.ts";
 import { builtinEffect, isReadBuiltin } from "../sql/builtin-functions.ts";
 import { functionParts } from "../sql/function-parts.ts";
-import type { NameResolver, RelationInfo } from "../sql/names.ts";
+import type { FunctionInfo, NameResolver, RelationInfo } from "../sql/names.ts";
 import { parseStatements } from "../sql/parser.ts";
-import { eachNode, listOf, nodeOf, stringsOf, type TreeNode, tagOf, textOf } from "../sql/tree.ts";
+import {
+  eachNode,
+  listOf,
+  namesOf,
+  nodeOf,
+  qualifiedOf,
+  stringsOf,
+  type TreeNode,
+  tagOf,
+  textOf,
+} from "../sql/tree.ts";
 import { clean, derivedFrom, exactly, type Flow, isTainted } from "./flow.ts";
 import { rangeVar, relationEntry } from "./from.ts";
 import type { LineageFinding, StatementLineage, TracedRows } from "./model.ts";
@@ -150,6 +160,8 @@ function relationRows(trace: Trace, node: TreeNode, target: TreeNode): TracedRow
 /** Relations with masked columns that analysis saw being read and lineage did not follow. */
 function unfollowed(trace: Trace, parts: readonly CommandPart[]): void {
   for (const part of parts) {
+    // Code that runs unseen: of triggers, defaults, casts, operators, policies, cascades.
+    for (const object of part.objects) if (object.kind === "function") ran(trace, object.name);
     if (part.operation !== "read" && part.operation !== "export" && part.operation !== "execute") {
       if (part.operation === "privilege") statistics(trace, part);
       continue;
@@ -161,6 +173,13 @@ function unfollowed(trace: Trace, parts: readonly CommandPart[]): void {
       trace.find("opaque", flow, by === undefined ? object.name : `function ${by}`);
     }
   }
+}
+
+function ran(trace: Trace, name: string): void {
+  const dot = name.indexOf(".");
+  const schema = name.slice(0, dot);
+  if (schema === "pg_catalog") return;
+  trace.find("opaque", trace.functionReach(schema, name.slice(dot + 1)), `function ${name}`);
 }
 
 /** Catalogs that hold samples of the data. */
@@ -215,7 +234,7 @@ function functionReach(
 
 /** Functions of known extensions that run a text, ask another server, or show pages of tables and other people's statements. */
 const readsAnything =
-  /^(dblink|crosstab|connectby$|xpath_table$|get_raw_page|heap_page_item|tuple_data_split$|\w+_page_items|gin_leafpage_items|pg_stat_(statements|monitor)$|plv8_|postgres_fdw_|pg_file_|pg_logdir_ls)/;
+  /^(dblink|crosstab|connectby$|xpath_table$|pg_get_wal_|run_command_on_|schedule(_in_database)?$|get_raw_page|heap_page_item|tuple_data_split$|\w+_page_items|gin_leafpage_items|pg_stat_(statements|monitor)$|plv8_|postgres_fdw_|pg_file_|pg_logdir_ls)/;
 
 /** Functions of pg_catalog that run a text, read a table by its name, files, or what replication decodes. */
 function builtinReach(name: string): Flow {
@@ -236,7 +255,7 @@ interface Definition {
 
 /** Statements on a table with masked columns that never tell of its values, whatever they say. */
 const harmless = new Set(
-  `VacuumStmt LockStmt TruncateStmt DropStmt CommentStmt GrantStmt ReindexStmt ClusterStmt RefreshMatViewStmt
+  `VacuumStmt LockStmt TruncateStmt DropStmt CommentStmt GrantStmt ReindexStmt RefreshMatViewStmt
   CreateFunctionStmt SecLabelStmt AlterOwnerStmt`.split(/\s+/),
 );
 
@@ -253,16 +272,18 @@ const elsewhere = new Set(
 /** Kinds of ALTER TABLE that leave masks where they are. */
 const harmlessAlterations = new Set(
   `AT_AddColumn AT_DropColumn AT_ColumnDefault AT_SetNotNull AT_DropNotNull AT_SetStatistics AT_SetStorage
-  AT_SetCompression AT_AddConstraint AT_ValidateConstraint AT_DropConstraint AT_ClusterOn AT_DropCluster
+  AT_SetCompression AT_AddConstraint AT_ValidateConstraint AT_DropConstraint AT_DropCluster
   AT_SetRelOptions AT_ResetRelOptions AT_SetLogged AT_SetUnLogged AT_AlterColumnType AT_ReplicaIdentity
   AT_SetTableSpace AT_ChangeOwner AT_AddIdentity AT_SetIdentity AT_DropIdentity`.split(/\s+/),
 );
 
 /** Everything that is no query: on tables with masked columns, only what surely tells nothing of them. */
 function definition(trace: Trace, { tag, node, parts }: Definition): void {
-  if (harmless.has(tag)) return;
   const where = parts[0]?.words[0] ?? tag;
+  if (tag === "CreateFunctionStmt") called(trace, { parameters: node.parameters }, where);
+  if (harmless.has(tag)) return;
   if (elsewhere.has(tag)) trace.find("define", exactly(anyColumn), where);
+  called(trace, node, where);
   for (const name of relationsOf(parts)) {
     const relation = relationNamed(trace.names, name);
     const columns = relation === undefined ? undefined : trace.masked.of(relation, trace.names);
@@ -280,6 +301,32 @@ function definition(trace: Trace, { tag, node, parts }: Definition): void {
   if (parts.some((part) => part.enforcement === "heuristic")) {
     trace.find("opaque", exactly(anyColumn), where);
   }
+}
+
+/** Code that the statement names and that reads masked values, now or when somebody else writes: defaults, bounds, USING. */
+function called(trace: Trace, node: TreeNode, where: string): void {
+  const names: (readonly string[])[] = [namesOf(node, "funcname")];
+  const flows: Flow[] = [];
+  eachNode(node, (tag, inside) => {
+    if (tag === "FuncCall") names.push(namesOf(inside, "funcname"));
+    else if (tag === "A_Expr") {
+      const { schema, name } = qualifiedOf(namesOf(inside, "name"));
+      flows.push(...reaches(trace, trace.names.operatorFunctions(schema, name)));
+    } else if (tag === "TypeCast") {
+      const { schema, name } = qualifiedOf(namesOf(nodeOf(inside, "typeName"), "names"));
+      flows.push(...reaches(trace, trace.names.type(schema, name)?.functions ?? []));
+    }
+    return false;
+  });
+  for (const parts of names) {
+    const { schema, name } = qualifiedOf(parts);
+    if (name !== "") flows.push(trace.functionReach(schema, name));
+  }
+  trace.find("define", derivedFrom(flows), where);
+}
+
+function reaches(trace: Trace, infos: readonly FunctionInfo[]): readonly Flow[] {
+  return infos.map((info) => trace.functionReach(info.schema, info.name));
 }
 
 function relationsOf(parts: readonly CommandPart[]): ReadonlySet<string> {

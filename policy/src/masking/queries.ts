@@ -1,6 +1,6 @@
 /** SELECT, INSERT, UPDATE, DELETE and MERGE: where each column of what they return comes from. */
 import { listOf, nodeOf, stringOf, stringsOf, type TreeNode, tagOf, textOf } from "../sql/tree.ts";
-import { columnOf, entryOf } from "./columns.ts";
+import { columnOf, entryOf, entryOfAny } from "./columns.ts";
 import { condition, flowOf, sortKey, window } from "./expressions.ts";
 import { clean, derivedFrom, either, type Flow, type FlowColumn, isTainted } from "./flow.ts";
 import { addFrom, rangeVar, renamed } from "./from.ts";
@@ -103,6 +103,7 @@ function sameColumns(left: readonly FlowColumn[], right: readonly FlowColumn[]):
         other !== undefined &&
         other.name === column.name &&
         other.flow.sources.size === column.flow.sources.size &&
+        other.flow.tellsByNull === column.flow.tellsByNull &&
         [...column.flow.sources].every((source) => other.flow.sources.has(source))
       );
     })
@@ -273,7 +274,7 @@ function expand(
     const columns = level.items.flatMap((item) => item.star);
     return level.items.some((item) => item.isStarOpen) ? { columns, open: everythingIn(level) } : { columns };
   }
-  const entry = entryOf(level, alias);
+  const entry = star.length > 1 ? entryOfAny(level, alias) : entryOf(level, alias);
   // A composite column, or a table of another schema.
   if (entry === undefined) return { columns: [], open: everythingIn(level) };
   return entry.open === undefined ? { columns: entry.columns } : { columns: entry.columns, open: entry.open };

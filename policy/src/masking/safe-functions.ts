@@ -1,7 +1,9 @@
 /**
  * Functions of pg_catalog that may take a masked value: they never fail because of it, never return more or fewer
  * rows because of it, and say nothing of it but in their result, which is masked whole. Everything else given a
- * masked value counts as inference: an error, a count or a delay could tell of the value.
+ * masked value counts as inference: an error, a count or a delay could tell of the value. Where a unit, a zone, an encoding or
+ * a fraction is asked for, the value must not be it: `date_trunc(ssn, …)` fails for all but a few words. Nor may an array
+ * lose elements, or a text grow without bound.
  */
 
 const words = (text: string): ReadonlySet<string> => new Set(text.trim().split(/\s+/));
@@ -13,23 +15,50 @@ const anyArgument = words(`
   to_json to_jsonb row_to_json array_to_json json_agg jsonb_agg json_agg_strict jsonb_agg_strict
   json_build_array jsonb_build_array array_agg string_agg max min count bool_and bool_or every any_value
   first_value last_value lag lead json_strip_nulls jsonb_strip_nulls jsonb_pretty json_typeof jsonb_typeof
-  array_to_string cardinality array_length array_ndims row mode percentile_disc sum avg date_part extract
-  make_tid starts_with strpos position`);
+  array_to_string cardinality array_length array_ndims row mode sum avg starts_with strpos position`);
 
 /** Safe in the first argument; the others must be the asker's own values. */
 const firstArgument = words(`
-  substr substring left right split_part replace translate to_char date_trunc age round trunc abs ceil ceiling
+  substr substring left right split_part translate to_char age round trunc abs ceil ceiling
   floor sign encode nth_value lag lead jsonb_extract_path jsonb_extract_path_text json_extract_path
-  json_extract_path_text percentile_cont array_remove timezone convert_to`);
+  json_extract_path_text`);
+
+/** Safe in the second argument; the first is a unit or a zone. */
+const secondArgument = words("date_part extract date_trunc timezone");
 
 /** Safe in all but the first, which is a format. */
 const butFirst = words("format");
+
+/** Safe as what is sorted in WITHIN GROUP. */
+const sorted = words("mode percentile_disc percentile_cont");
+
+/** Of the safe ones: NULL because of what the value is, and not only where the value is NULL. */
+const nullByValue = words(`
+  substring array_length array_ndims date_part extract jsonb_extract_path jsonb_extract_path_text
+  json_extract_path json_extract_path_text`);
 
 /** True where the argument at `index`, from 0, may be a masked value. */
 export function mayTakeMasked(name: string, index: number): boolean {
   if (anyArgument.has(name)) return true;
   if (firstArgument.has(name)) return index === 0;
+  if (secondArgument.has(name)) return index === 1;
   return butFirst.has(name) && index > 0;
+}
+
+/** True where WITHIN GROUP (ORDER BY …) of that aggregate may take a masked value. */
+export function maySortMasked(name: string): boolean {
+  return sorted.has(name);
+}
+
+/** True where the result is NULL only with the argument at `index`, or for reasons that are not in its value. */
+export function isNullWithArgument(name: string, index: number): boolean {
+  if (name === "lag" || name === "lead") return index === 0;
+  return !nullByValue.has(name);
+}
+
+/** Of `format`: directives that fail for no value. */
+export function isSafeFormat(text: string | undefined): boolean {
+  return text !== undefined && /^(?:[^%]|%[sL%])*$/.test(text);
 }
 
 /** Operators that never fail and compare nothing: concatenation and the fields of JSON. */

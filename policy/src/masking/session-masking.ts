@@ -43,6 +43,8 @@ export interface ValueMaskChoice {
   readonly columns: readonly string[];
   /** True where the value is the one column's own, and of its type. */
   readonly isExact: boolean;
+  /** True where NULL is hidden too, because it tells of the value. */
+  readonly hidesNull?: true;
 }
 
 /** Hides whatever a result shows: for rows of which nobody knows where they come from. */
@@ -129,7 +131,9 @@ export class SessionMasking {
   }
 
   #choice(flow: Flow): ValueMaskChoice | undefined {
-    return isTainted(flow) ? this.#strictest([...flow.sources].sort(), flow.isExact) : undefined;
+    if (!isTainted(flow)) return undefined;
+    const choice = this.#strictest([...flow.sources].sort(), flow.isExact);
+    return flow.tellsByNull === true ? { ...choice, hidesNull: true } : choice;
   }
 
   #strictest(sources: readonly string[], isExact: boolean): ValueMaskChoice {

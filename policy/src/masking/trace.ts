@@ -6,8 +6,9 @@ import type { FunctionInfo, NameResolver, RelationInfo } from "../sql/names.ts";
 import { tooComplex } from "../sql/parser.ts";
 import type { TreeNode } from "../sql/tree.ts";
 import { relationName } from "../sql/walk.ts";
-import { clean, derivedFrom, exactly, type Flow, type FlowColumn, isTainted } from "./flow.ts";
+import { clean, derivedFrom, exactly, type Flow, type FlowColumn, isTainted, nullTelling } from "./flow.ts";
 import type { LineageFinding, TracedRows } from "./model.ts";
+import { isNullWithArgument, mayTakeMasked } from "./safe-functions.ts";
 
 /** Says which columns are masked for the one who asks. */
 export interface MaskedColumns {
@@ -84,6 +85,37 @@ export class Trace {
     if (info.body === undefined) return false;
     const parts = functionParts(this.names, info);
     return parts.every((part) => part.operation === "read" && part.enforcement === "authoritative");
+  }
+
+  /** A call of what that name may mean with these arguments: what it gives, and what it tells or keeps of them. */
+  invoke(schema: string | undefined, name: string, args: readonly Flow[]): Flow {
+    const reach = this.functionReach(schema, name);
+    this.find("opaque", reach, `function ${schema === undefined ? "" : `${schema}.`}${name}`);
+    const isBuiltin = this.names.functions(schema, name).every((info) => info.schema === "pg_catalog");
+    // What it does beyond its result may keep the value: a setting, a notification, a table.
+    const keeps = !(isBuiltin
+      ? isReadBuiltin(name) && name !== "setseed"
+      : this.functionOnlyReads(schema, name));
+    for (const [index, flow] of args.entries()) {
+      if (!isBuiltin || !mayTakeMasked(name, index)) this.infer(flow, `function ${name}`);
+      if (keeps) this.find("store", flow, `function ${name}`);
+    }
+    const flow = derivedFrom([reach, ...args]);
+    const isNullByArgument =
+      isBuiltin && args.every((arg, index) => !isTainted(arg) || isNullWithArgument(name, index));
+    return isNullByArgument ? flow : nullTelling(flow);
+  }
+
+  /** Code of users that a cast or an operator runs on a value, and that may read, or keep the value. */
+  runs(infos: readonly FunctionInfo[], value: Flow, where: string): Flow {
+    const flows = [value];
+    for (const info of infos) {
+      const reach = this.functionReach(info.schema, info.name);
+      this.find("opaque", reach, where);
+      if (isTainted(value) && !this.onlyReads(info)) this.find("store", value, where);
+      flows.push(reach);
+    }
+    return derivedFrom(flows);
   }
 
   spend(): void {

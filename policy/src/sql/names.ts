@@ -56,7 +56,7 @@ export interface FunctionInfo {
   readonly securityDefiner: boolean;
   /** `SET name = value` clauses of the function. */
   readonly settings: readonly string[];
-  /** What the types of its parameters and result run: checks of domains. */
+  /** What the types of its parameters and result run (checks of domains), and the defaults of its parameters. */
   readonly runs?: readonly FunctionInfo[];
 }
 

@@ -233,6 +233,13 @@ const parts: readonly string[] = [
       uses("pg_cast", "x.casttarget", "true"),
     ].join(" UNION ")}) d`,
   ),
+  // A default of a parameter runs wherever the function is called without it.
+  part(
+    "defaultUse",
+    `${oid("d.owner")}, ${referred}`,
+    `FROM (${uses("pg_proc", "x.oid", `x.proargdefaults IS NOT NULL AND x.oid >= ${firstUserOid}`)}) d`,
+  ),
+  builtinUses("defaultBuiltins", [["x.oid", "x.proargdefaults", "pg_proc x"]]),
   part(
     "type",
     `${oid("t.oid")}, ${oid("t.typnamespace")}, t.typname, ${oid("t.typbasetype")},

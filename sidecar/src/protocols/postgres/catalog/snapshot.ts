@@ -101,8 +101,10 @@ class Builder {
   private readonly reads = new Map<number, Use[]>();
   private readonly relationUses = new Map<number, Use[]>();
   private readonly typeUses = new Map<number, Use[]>();
+  private readonly defaultUses = new Map<number, Use[]>();
   private readonly relationBuiltins = new Map<number, readonly FunctionInfo[]>();
   private readonly typeBuiltins = new Map<number, readonly FunctionInfo[]>();
+  private readonly defaultBuiltins = new Map<number, readonly FunctionInfo[]>();
   private readonly types = new Map<number, TypeRow>();
   private readonly functionRows: {
     oid: number;
@@ -180,6 +182,12 @@ class Builder {
       case "typeBuiltins":
         this.typeBuiltins.set(numberOf(a), unreviewed(wordsOf(b)));
         return;
+      case "defaultBuiltins":
+        this.defaultBuiltins.set(numberOf(a), unreviewed(wordsOf(b)));
+        return;
+      case "defaultUse":
+        push(this.defaultUses, numberOf(a), useOf(b, c));
+        return;
       case "typeUse":
         push(this.typeUses, numberOf(a), useOf(b, c));
         return;
@@ -217,20 +225,24 @@ class Builder {
 
   build(): CatalogSnapshot {
     const functions = new Map<string, FunctionInfo[]>();
-    const typed: { runs: FunctionInfo[]; types: readonly number[] }[] = [];
+    const typed: { oid: number; runs: FunctionInfo[]; types: readonly number[] }[] = [];
     for (const { oid, schema, info, types } of this.functionRows) {
       const runs: FunctionInfo[] = [];
+      const hasDefaults = this.defaultUses.has(oid) || this.defaultBuiltins.has(oid);
       const found = {
         schema: this.schemaNames.get(schema) ?? unknownSchema,
         ...info,
-        ...(types.length === 0 ? {} : { runs }),
+        ...(types.length === 0 && !hasDefaults ? {} : { runs }),
       };
-      if (types.length > 0) typed.push({ runs, types });
+      if (types.length > 0 || hasDefaults) typed.push({ oid, runs, types });
       this.functions.set(oid, found);
       push(functions, keyOf(found.schema, found.name), found);
     }
     // Types name functions and functions types, so these are filled in once all functions are there.
-    for (const { runs, types } of typed) runs.push(...this.functionsOfTypes(types));
+    for (const { oid, runs, types } of typed) {
+      runs.push(...this.functionsOfTypes(types), ...this.functionsBehind(this.defaultUses.get(oid)));
+      runs.push(...(this.defaultBuiltins.get(oid) ?? []));
+    }
     const relations = new Map<string, RelationInfo>();
     const stored = new Map<number, StoredRelation>();
     for (const [oid, row] of this.relations) {

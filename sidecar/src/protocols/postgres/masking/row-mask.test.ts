@@ -130,3 +130,13 @@ test("a description that is cut is refused", () => {
     expect(() => describedColumns(whole.subarray(0, cut))).toThrow(/malformed/);
   }
 });
+
+test("a NULL that would tell of a value looks like any other value", () => {
+  const decision: MaskDecision = { kind: "mask", columns: [{ ...redact, isExact: false, hidesNull: true }] };
+  const mask = new RowMask(describedColumns(description([[0, 0, 25]])), decision, context);
+  expect(mask.apply(row([null]))).toEqual(row(["***"]));
+  expect(mask.apply(row(["a"]))).toEqual(row(["***"]));
+  const shown: MaskDecision = { kind: "mask", columns: [{ ...redact, isExact: false }] };
+  const kept = new RowMask(describedColumns(description([[0, 0, 25]])), shown, context);
+  expect(kept.apply(row([null]))).toEqual(row([null]));
+});

@@ -70,6 +70,8 @@ export class RowMask {
   readonly #patterns: PatternMask;
   /** Masked fields, their lengths in front, where they are the same in every row. */
   readonly #constants: readonly (Buffer | undefined)[];
+  /** What a NULL becomes, where it would tell of a value. */
+  readonly #nulls: readonly (Buffer | undefined)[];
   /** True where values that no mask is for are searched. */
   readonly #isRead: boolean;
   /** True where no value of the result is looked at, so that rows may pass unread. */
@@ -89,6 +91,9 @@ export class RowMask {
     });
     this.#constants = this.#masks.map((mask) =>
       mask?.constant === undefined ? undefined : withLength(mask.constant),
+    );
+    this.#nulls = this.#constants.map((constant, index) =>
+      this.choices[index]?.hidesNull === true ? constant : undefined,
     );
     this.#isRead = !this.#patterns.isEmpty;
     this.maskedColumns = this.#masks.filter((mask) => mask !== undefined).length;
@@ -121,6 +126,11 @@ export class RowMask {
       if (length < -1 || start + length > end) throw malformed("DataRow");
       if (length < 0) {
         next = start;
+        const shown = this.#nulls[index];
+        if (shown === undefined) continue;
+        sink.range(chunk, done, start - 4);
+        sink.bytes(shown);
+        done = next;
         continue;
       }
       next = start + length;
