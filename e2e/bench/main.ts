@@ -4,9 +4,11 @@
  */
 import { parseArgs } from "node:util";
 import { buildBundle } from "./bundle.ts";
+import { ceiling } from "./ceiling.ts";
 import { controlStream } from "./control.ts";
 import { idleConnections, memory, timeToReady } from "./footprint.ts";
 import { masked, maskParts } from "./masking.ts";
+import { operatorAtSize } from "./operator.ts";
 import { profiles } from "./profile.ts";
 import { describeMachine, keepInDocument, keepResults, type Row, table } from "./report.ts";
 import {
@@ -33,11 +35,13 @@ const works: readonly Work[] = [
   })),
   { name: "Durable", measure: durableSelects },
   { name: "processes", measure: severalProcesses },
+  { name: "ceiling", measure: ceiling },
   { name: "latency", measure: addedLatency },
   { name: "COPY and SELECT", measure: bulk },
   { name: "control stream", measure: controlStream },
   { name: "masks", measure: ({ server }, { rounds }) => masked(server, rounds) },
   { name: "parts of masks", measure: maskParts },
+  { name: "operator", measure: (_, { resources }) => operatorAtSize(resources) },
   { name: "ready", measure: ({ server }, { rounds }) => timeToReady(server, rounds) },
   { name: "memory", measure: memory },
   { name: "idle", measure: ({ server }) => idleConnections(server, 1_000) },
@@ -51,7 +55,9 @@ async function main(): Promise<void> {
       profile: { type: "boolean", default: false },
     },
   });
-  const pace: Pace = values.quick ? { seconds: 1, rounds: 3 } : { seconds: 2, rounds: 5 };
+  const pace: Pace = values.quick
+    ? { seconds: 1, rounds: 3, resources: 100 }
+    : { seconds: 2, rounds: 5, resources: 1_000 };
   const chosen = works.filter(({ name }) => name.toLowerCase().includes(values.only.toLowerCase()));
   if (chosen.length === 0) throw new Error(`no work is called ${values.only}`);
   await buildBundle();

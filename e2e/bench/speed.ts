@@ -11,6 +11,8 @@ import { type Transport, transports, type Way, type Ways } from "./ways.ts";
 export interface Pace {
   readonly seconds: number;
   readonly rounds: number;
+  /** ProtectedResources that the operator is measured with. */
+  readonly resources: number;
 }
 
 /** What the project asks of itself. */
@@ -60,6 +62,24 @@ export async function selects(ways: Ways, work: SelectWork, pace: Pace): Promise
     });
   }
   return rows;
+}
+
+/** One way beside others: transactions a second, and processor time for each of them. */
+export async function compareSelects(
+  name: string,
+  work: SelectWork,
+  ours: Way,
+  others: readonly Way[],
+  pace: Pace,
+): Promise<Row[]> {
+  const measured = await inTurns([ours, ...others], pace.rounds, (way) => run(way, work, pace.seconds));
+  const of = (way: Way, what: "rate" | "microseconds") => (measured.get(way) ?? []).map((one) => one[what]);
+  const rates = (way: Way) => of(way, "rate");
+  const cost = (way: Way) => median(of(way, "microseconds")).toFixed(0);
+  return others.map((other) => ({
+    ...compare(name, ours, other, rates),
+    detail: `${perSecond(rates(ours))} to ${perSecond(rates(other))} a second, ${cost(ours)} to ${cost(other)} µs each`,
+  }));
 }
 
 /** The same with every command on the disk before it runs. */

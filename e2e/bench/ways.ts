@@ -15,7 +15,7 @@ export const transports = ["TLS", "socket"] as const;
 
 /** One way to the server. */
 export interface Way {
-  readonly name: "direct" | "pgbouncer" | "gateway" | "gateway, Durable" | "gateway, 2 processes";
+  readonly name: "direct" | "pgbouncer" | "relay" | "gateway" | "gateway, Durable" | "gateway, 2 processes";
   /** The process in between. */
   readonly pid: number | undefined;
   to(transport: Transport): LibpqEnvironment;
