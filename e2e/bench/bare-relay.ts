@@ -8,12 +8,7 @@ import { readFileSync } from "node:fs";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { createSecureContext, TLSSocket } from "node:tls";
-import {
-  isWriteLasting,
-  nativeHandle,
-  readBytes,
-  writeRequest,
-} from "../../sidecar/src/wire/native-stream.ts";
+import { isWriteLasting, nativeHandle, readBytes, writeRequest } from "@sallyport/sidecar/native-stream";
 
 const [, , socketDir = "", serverPort = "", certificate = "", key = ""] = process.argv;
 const secureContext = createSecureContext({ cert: readFileSync(certificate), key: readFileSync(key) });
