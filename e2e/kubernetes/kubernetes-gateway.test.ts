@@ -301,7 +301,7 @@ test("K11: with a terminal, both streams are one, and sizes are recorded", async
   expect(code).not.toBe(0);
   expect(stdout).toMatch(/cat\r\n.*No such file.*\r\n/);
   await scenario.eventually("the size to be recorded", async () => {
-    const sizes = (await recorded()).filter(({ name }) => name === "resize").map(({ fields }) => fields);
+    const sizes = (await recorded()).filter(({ name }) => name === "resized").map(({ fields }) => fields);
     return sizes.some((size) => JSON.stringify(size).includes('"width":101,"height":33')) || undefined;
   });
 });

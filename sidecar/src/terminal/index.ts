@@ -3,5 +3,5 @@
  * what could harm the terminal of whoever looks. This folder opens no socket and knows no protocol.
  */
 export { type AsciicastEvent, AsciicastWriter } from "./asciicast.ts";
-export { OutputMask, type OutputMaskRule } from "./output-mask.ts";
+export { OutputMask, type OutputMaskRule, OutputPatterns } from "./output-mask.ts";
 export { TerminalSanitiser } from "./sanitise.ts";

@@ -1,4 +1,5 @@
 import { CustomPattern, type PatternName, PatternScanner } from "@sallyport/policy";
+import { withoutEscapes } from "./escapes.ts";
 
 /** One masking entry that looks for patterns. */
 export interface OutputMaskRule {
@@ -6,30 +7,71 @@ export interface OutputMaskRule {
   readonly customPatterns: readonly { readonly name: string; readonly regex: string }[];
 }
 
-/**
- * Hides what patterns find in a stream of output. Every byte of a match becomes `*`, so that nothing of a terminal's
- * layout moves and windows of bytes stay as they were. The end of a chunk that may be the beginning of a match is held
- * until more comes or `flush` is called. Heuristic: a program may print a value in another form, or letter by letter.
- */
-export class OutputMask {
+/** A match: its bytes, and the pattern that found it. */
+interface Match {
+  readonly start: number;
+  end: number;
+  readonly pattern: string;
+}
+
+/** What masks look for in output; made once for all streams of a session. */
+export class OutputPatterns {
   readonly #scanners: readonly PatternScanner[];
   readonly #custom: readonly CustomPattern[];
-  readonly #count: (pattern: string) => void;
-  #held: Buffer = Buffer.alloc(0);
 
-  constructor(rules: readonly OutputMaskRule[], count: (pattern: string) => void = () => undefined) {
+  constructor(rules: readonly OutputMaskRule[]) {
     this.#scanners = rules.flatMap(({ patterns }) =>
       patterns.length === 0 ? [] : [new PatternScanner(patterns)],
     );
     this.#custom = rules.flatMap(({ customPatterns }) =>
       customPatterns.map(({ name, regex }) => new CustomPattern(name, regex)),
     );
+  }
+
+  /** True where nothing is looked for. */
+  get isEmpty(): boolean {
+    return this.#scanners.length + this.#custom.length === 0;
+  }
+
+  /** What is to be hidden, in order, none overlapping. */
+  find(text: Uint8Array): readonly Match[] {
+    const found: Match[] = this.#scanners.flatMap((scanner) => [...scanner.scan(text)]);
+    for (const pattern of this.#custom) {
+      for (const [start, end] of pattern.find(text)) found.push({ start, end, pattern: pattern.name });
+    }
+    found.sort((left, right) => left.start - right.start || right.end - left.end);
+    const merged: Match[] = [];
+    for (const match of found) {
+      const last = merged.at(-1);
+      if (last !== undefined && match.start < last.end) last.end = Math.max(last.end, match.end);
+      else merged.push({ ...match });
+    }
+    return merged;
+  }
+}
+
+/**
+ * Hides what patterns find in a stream of output. Every byte of a match becomes `*`, so that nothing of a terminal's
+ * layout moves and archives and windows of bytes stay as they were; escape sequences inside a match do not hide it. A
+ * line is held until it ends or `flush` is called; of a long one the end is. Heuristic: a program may print a value in
+ * another form, or letter by letter.
+ */
+export class OutputMask {
+  readonly #patterns: OutputPatterns;
+  readonly #count: (pattern: string) => void;
+  #held: Buffer = Buffer.alloc(0);
+
+  constructor(
+    rules: readonly OutputMaskRule[] | OutputPatterns,
+    count: (pattern: string) => void = () => undefined,
+  ) {
+    this.#patterns = rules instanceof OutputPatterns ? rules : new OutputPatterns(rules);
     this.#count = count;
   }
 
   /** True where nothing is looked for. */
   get isEmpty(): boolean {
-    return this.#scanners.length === 0 && this.#custom.length === 0;
+    return this.#patterns.isEmpty;
   }
 
   /** Bytes that wait for what follows them. */
@@ -39,49 +81,50 @@ export class OutputMask {
 
   /** What may be shown now. */
   push(chunk: Uint8Array): Buffer {
-    const bytes = this.#held.length === 0 ? Buffer.from(chunk) : Buffer.concat([this.#held, chunk]);
-    this.#hide(bytes);
-    const end = bytes.length - tailLength(bytes);
-    this.#held = Buffer.from(bytes.subarray(end));
-    return bytes.subarray(0, end);
+    const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    if (this.isEmpty) return bytes;
+    this.#held = this.#held.length === 0 ? bytes : Buffer.concat([this.#held, bytes]);
+    const line = this.#held.lastIndexOf(newline) + 1;
+    const cut = this.#held.length - line > heldMax ? this.#held.length - overlap : line;
+    const shown = cut > 0 ? this.#release(cut) : Buffer.alloc(0);
+    // What is kept must not be the reader's buffer, which it may fill again.
+    this.#held = Buffer.from(this.#held);
+    return shown;
   }
 
   /** What was held: nothing more comes soon. */
   flush(): Buffer {
-    const bytes = this.#held;
-    this.#held = Buffer.alloc(0);
-    return bytes;
+    return this.#held.length === 0 ? this.#held : this.#release(this.#held.length);
   }
 
-  #hide(bytes: Buffer): void {
-    for (const scanner of this.#scanners) {
-      for (const { start, end, pattern } of scanner.scan(bytes)) {
-        this.#count(pattern);
-        bytes.fill(star, start, end);
+  #release(wanted: number): Buffer {
+    const held = this.#held;
+    const { text, places } = withoutEscapes(held);
+    const pieces: Buffer[] = [];
+    let cut = wanted;
+    let done = 0;
+    for (const { start, end, pattern } of this.#patterns.find(text)) {
+      const from = places === undefined ? start : (places[start] ?? held.length);
+      const to = (places === undefined ? end - 1 : (places[end - 1] ?? held.length - 1)) + 1;
+      // A match that goes on behind the cut stays whole, for the rest of it may still come.
+      if (to > cut && wanted < held.length) {
+        cut = Math.min(cut, from);
+        break;
       }
+      this.#count(pattern);
+      pieces.push(held.subarray(done, from), Buffer.alloc(to - from, star));
+      done = to;
     }
-    for (const pattern of this.#custom) {
-      for (const [start, end] of pattern.find(bytes)) {
-        this.#count(pattern.name);
-        bytes.fill(star, start, end);
-      }
-    }
+    if (cut > done) pieces.push(held.subarray(done, cut));
+    this.#held = held.subarray(Math.max(cut, done));
+    const [only] = pieces;
+    return only !== undefined && pieces.length === 1 ? only : Buffer.concat(pieces);
   }
 }
 
 const star = 0x2a;
-/** Longest end of a chunk that is held: longer values than this are found whole or not at all. */
-const heldBytesMax = 256;
-
-/** The length of the last run without white space, which the next chunk may continue; single blanks stay inside it. */
-function tailLength(bytes: Buffer): number {
-  let length = 0;
-  while (length < bytes.length && length < heldBytesMax) {
-    const byte = bytes[bytes.length - 1 - length] ?? 0;
-    if (byte === 0x0a || byte === 0x0d || byte === 0x1b) break;
-    // Card and phone numbers have single blanks in them; two end anything.
-    if (byte === 0x20 && bytes[bytes.length - 2 - length] === 0x20) break;
-    length += 1;
-  }
-  return length;
-}
+const newline = 0x0a;
+/** Longest end of a line that is held whole. */
+const heldMax = 4_096;
+/** What of a longer one is kept back when the rest goes. */
+const overlap = 512;

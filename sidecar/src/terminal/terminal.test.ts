@@ -54,3 +54,19 @@ test("replay keeps colours, cursor moves and wide characters", () => {
   const text = "\u001b[1;31mred\u001b[0m \u001b[2J\u001b[H日本\r\n\u001b[?25l\u001b[?1049h";
   expect(new TerminalSanitiser().push(text)).toBe(text);
 });
+
+test("a value is hidden where escape sequences stand in it, and where it is longer than what is held of a line", () => {
+  const mask = new OutputMask([
+    { patterns: ["email"], customPatterns: [{ name: "key", regex: "key-[0-9]{300}" }] },
+  ]);
+  const key = `key-${"7".repeat(300)}`;
+  const shown = Buffer.concat([
+    mask.push(Buffer.from("b\u001b[1mob@exam")),
+    mask.push(Buffer.from("ple.com\n")),
+    mask.push(Buffer.from(`${"x".repeat(4_000)} ${key.slice(0, 200)}`)),
+    mask.push(Buffer.from(`${key.slice(200)} end`)),
+    mask.flush(),
+  ]).toString();
+  expect(shown).not.toMatch(/ob@|example|key-/);
+  expect(shown).toContain(" end");
+});

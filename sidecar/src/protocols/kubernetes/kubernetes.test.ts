@@ -1,6 +1,7 @@
 import { createDeflate } from "node:zlib";
 import { PatternScanner, SessionMasking } from "@sallyport/policy";
 import { describe, expect, test } from "vitest";
+import { OutputPatterns } from "../../terminal/index.ts";
 import { commandOf, noFacts } from "./command.ts";
 import { Denials } from "./denials.ts";
 import { securityOf, securityOfContainer, writtenBy } from "./facts.ts";
@@ -10,7 +11,7 @@ import { masked } from "./object-mask.ts";
 import { readProtobuf } from "./protobuf.ts";
 import { type ApiRequest, readRequest, targetOf } from "./request.ts";
 import { readArgv } from "./shell.ts";
-import { StreamMask, TextPatterns } from "./stream-mask.ts";
+import { StreamMask } from "./stream-mask.ts";
 import { CopyReader, copyOf } from "./streams/copy.ts";
 import {
   controlFrame,
@@ -304,7 +305,7 @@ describe("patterns in output", () => {
     expect(new PatternScanner(["email"]).scan(Buffer.from("ann@example.com"))).toHaveLength(1);
     for (let cut = 0; cut <= text.length; cut += 1) {
       let shown = "";
-      const mask = new StreamMask(new TextPatterns(masking), (bytes) => {
+      const mask = new StreamMask(new OutputPatterns(masking.patterns), (bytes) => {
         shown += bytes.toString();
       });
       mask.push(Buffer.from(text.slice(0, cut)));
@@ -320,7 +321,7 @@ describe("patterns in output", () => {
   test("hold nothing back for longer than 20 ms", async () => {
     const begun = performance.now();
     const shownAt = await new Promise<number>((resolve) => {
-      new StreamMask(new TextPatterns(masking), () => resolve(performance.now())).push(
+      new StreamMask(new OutputPatterns(masking.patterns), () => resolve(performance.now())).push(
         Buffer.from("prompt$ "),
       );
     });

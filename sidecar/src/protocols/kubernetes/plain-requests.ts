@@ -4,6 +4,7 @@ import type { IncomingMessage } from "node:http";
 import { pipeline, type Readable, type Writable } from "node:stream";
 import type { Command } from "@sallyport/policy";
 import type { Permit } from "../../guard/index.ts";
+import { OutputPatterns } from "../../terminal/index.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import type { HttpExchange } from "../../wire/http-server.ts";
 import type { ProtocolHost } from "../protocol.ts";
@@ -20,7 +21,7 @@ import { type HiddenFields, hiddenFields, maskableAccept } from "./object-mask.t
 import { readProtobuf } from "./protobuf.ts";
 import { type ApiRequest, readRequest, resourceName, targetOf } from "./request.ts";
 import { failure } from "./status.ts";
-import { StreamMask, TextPatterns } from "./stream-mask.ts";
+import { StreamMask } from "./stream-mask.ts";
 import { type ApiServers, readAll } from "./upstream.ts";
 
 /** The API server itself takes no more than 3 MiB. */
@@ -146,7 +147,7 @@ async function forward(exchange: HttpExchange, to: Forwarded): Promise<void> {
       headers.accept = maskableAccept(exchange.headers.accept) ?? "application/json";
       headers["accept-encoding"] = "identity";
     }
-    const patterns = request.subresource === "log" ? new TextPatterns(guard.masking) : undefined;
+    const patterns = request.subresource === "log" ? new OutputPatterns(guard.masking.patterns) : undefined;
     if (patterns?.isEmpty === false) headers["accept-encoding"] = "identity";
     if (body !== undefined) headers["content-length"] = String(body.length);
     const isStreamed = body === undefined && exchange.method !== "GET" && exchange.method !== "HEAD";
@@ -177,7 +178,7 @@ async function answerWith(
   by: {
     readonly request: ApiRequest;
     readonly hidden: HiddenFields | undefined;
-    readonly patterns: TextPatterns | undefined;
+    readonly patterns: OutputPatterns | undefined;
     readonly session: OpenSession;
     readonly notice: string | undefined;
   },
@@ -229,7 +230,7 @@ function warningOf(notice: string): string {
 function maskText(
   source: Readable,
   out: Writable,
-  patterns: TextPatterns,
+  patterns: OutputPatterns,
   done: (error?: Error | null) => void,
 ): void {
   let isOver = false;

@@ -1,8 +1,9 @@
 /** What one exec or attach shows and is given: recorded as it passes, masked before, and summed up at its end. */
 import { createHash } from "node:crypto";
 import type { SessionGuard } from "../../../guard/index.ts";
+import type { OutputPatterns } from "../../../terminal/index.ts";
 import { isRecord } from "../facts.ts";
-import { StreamMask, type TextPatterns } from "../stream-mask.ts";
+import { StreamMask } from "../stream-mask.ts";
 import { parsed } from "../upstream.ts";
 import type { CopyReader } from "./copy.ts";
 
@@ -33,7 +34,7 @@ export class Terminal {
     number: number,
     options: {
       readonly recordsInput: boolean;
-      readonly patterns: TextPatterns;
+      readonly patterns: OutputPatterns;
       /** Lists the files where the command copies some. */
       readonly listing: CopyReader | undefined;
     },
@@ -67,7 +68,7 @@ export class Terminal {
     if (!isRecord(size)) return;
     const { Width: width, Height: height } = size;
     if (typeof width !== "number" || typeof height !== "number") return;
-    this.#guard.note("resize", { command: this.#number, width, height });
+    this.#guard.note("resized", { command: this.#number, width, height });
   }
 
   /** The status with which the command ended. */

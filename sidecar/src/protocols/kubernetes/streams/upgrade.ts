@@ -7,6 +7,7 @@ import { createHash, randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import type { Permit } from "../../../guard/index.ts";
+import { OutputPatterns } from "../../../terminal/index.ts";
 import { GatewayError } from "../../../wire/gateway-error.ts";
 import type { HeaderFields, HttpExchange, HttpUpgrade } from "../../../wire/http-server.ts";
 import type { UpgradeAnswer } from "../../../wire/http-upstream.ts";
@@ -21,7 +22,6 @@ import { ask, type Judged } from "../judge.ts";
 import { answerRequest, type Serving as PlainServing } from "../plain-requests.ts";
 import { type ApiRequest, isTrue, readRequest, targetOf } from "../request.ts";
 import { failure, type Status } from "../status.ts";
-import { TextPatterns } from "../stream-mask.ts";
 import { readAll } from "../upstream.ts";
 import type { StreamBridge } from "./bridge.ts";
 import { ChannelBridge, type ClientForm } from "./channel-bridge.ts";
@@ -495,7 +495,7 @@ async function bridgeFor(
     stdin: isTrue(request.query.get("stdin")),
     pod: `${request.namespace}/${request.name}`,
   });
-  const options = { recordsInput: guard.recordsInput, patterns: new TextPatterns(guard.masking) };
+  const options = { recordsInput: guard.recordsInput, patterns: new OutputPatterns(guard.masking.patterns) };
   const copy = copyOf(request.query.getAll("command"));
   const listing =
     copy === undefined
