@@ -1082,6 +1082,11 @@ const attacks: Record<string, readonly [Who, ...string[]][]> = {
       "SELECT public.pay_int(1)",
     ],
     ["admin", "CREATE EVENT TRIGGER e ON ddl_command_start EXECUTE FUNCTION public.wipe()"],
+    ["job", "ALTER TABLE public.checked VALIDATE CONSTRAINT checked_a_check"],
+    ["job", "ALTER DOMAIN public.fine VALIDATE CONSTRAINT fine_check"],
+    ["job", "ALTER TABLE public.generated ALTER COLUMN a TYPE bigint"],
+    ["job", "ALTER TABLE public.defaulted ADD COLUMN c int DEFAULT 1"],
+    ["job", "ALTER TABLE public.checked SET UNLOGGED"],
     ["job", "CREATE TABLE public.t AS TABLE hr.salaries"],
     ["job", "CREATE MATERIALIZED VIEW public.t AS TABLE hr.salaries"],
     [
@@ -1277,6 +1282,9 @@ const attacks: Record<string, readonly [Who, ...string[]][]> = {
       "WHERE tableoid IS NOT NULL",
       "WHERE (id, name) = (id, name)",
     ].map((where): [Who, ...string[]] => ["writer", `DELETE FROM customers ${where}`]),
+    ["writer", "SET transform_null_equals = on", "DELETE FROM customers WHERE (id = NULL) IS NOT TRUE"],
+    ["writer", "SELECT set_config('transform_null_equals', 'on', false)"],
+    ["admin", "ALTER ROLE postgres SET transform_null_equals = on"],
     ["writer", "UPDATE customers SET name = 'x'"],
     ["writer", "UPDATE customers SET name = 'x' FROM (SELECT 1) y"],
     ["writer", "DELETE FROM customers USING (SELECT 1) x"],
@@ -1381,6 +1389,17 @@ const attacks: Record<string, readonly [Who, ...string[]][]> = {
       "ALTER VIEW public.p RENAME TO pay_view",
     ],
     ["admin", "CREATE PUBLICATION p FOR TABLE hr.salaries"],
+    ["admin", "CREATE PUBLICATION p FOR ALL TABLES"],
+    ["admin", "CREATE PUBLICATION p FOR TABLES IN SCHEMA hr"],
+    ["admin", "ALTER EXTENSION plpgsql ADD TABLE hr.salaries"],
+    ["admin", "ALTER EXTENSION plpgsql ADD SCHEMA hr"],
+    ["admin", "ALTER TABLE ALL IN TABLESPACE pg_default SET TABLESPACE pg_default"],
+    ["admin", "DROP OWNED BY postgres CASCADE"],
+    ["admin", "REASSIGN OWNED BY postgres TO postgres"],
+    ["admin", "SECURITY LABEL ON COLUMN hr.salaries.person IS 'x'"],
+    ["admin", "UPDATE pg_class SET relname = 'open' WHERE relname = 'salaries'", "TABLE hr.open"],
+    ["admin", "UPDATE pg_proc SET prosrc = 'DELETE FROM public.audit' WHERE proname = 'pay_sql'"],
+    ["admin", "INSERT INTO pg_rewrite SELECT * FROM pg_rewrite WHERE false"],
   ],
 };
 
@@ -1446,6 +1465,7 @@ describe("on the wire", () => {
         { role: "postgres" },
         { options: "-c session_preload_libraries=x" },
         { options: "-c backslash_quote=on" },
+        { options: "-c transform_null_equals=on" },
         { replication: "database" },
       ];
       for (const parameters of settings) {

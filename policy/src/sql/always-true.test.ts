@@ -45,6 +45,17 @@ DELETE FROM orders WHERE id > 3 OR id <= 3
 DELETE FROM orders WHERE id > 3 OR id < 10
 DELETE FROM orders WHERE id IS NULL OR id IS NOT NULL
 DELETE FROM orders WHERE status = 'a' OR NOT status = 'a'
+DELETE FROM orders WHERE (id IS NULL) = false
+DELETE FROM orders WHERE (id IS NULL) <> 't'::bool
+DELETE FROM orders WHERE true = (id IS NOT NULL)
+DELETE FROM orders WHERE id <> ALL ('{}')
+DELETE FROM orders WHERE id <> ALL (ARRAY[]::int[])
+DELETE FROM orders WHERE NOT (id = ANY ('{ }'::int[]))
+DELETE FROM orders WHERE status SIMILAR TO '%'
+DELETE FROM orders WHERE NOT status NOT LIKE '%'
+DELETE FROM orders WHERE status ^@ ''
+DELETE FROM orders WHERE (id = NULL) IS NOT TRUE
+DELETE FROM orders WHERE NOT (id = NULL)
 DELETE FROM orders WHERE NOT false
 DELETE FROM orders WHERE NOT (id = 1 AND false)
 DELETE FROM orders WHERE NOT (id = 1 AND id <> 1)
@@ -99,6 +110,8 @@ DELETE FROM orders WHERE id IN (1, 2)
 DELETE FROM orders WHERE id = ANY ($1)
 DELETE FROM orders WHERE id BETWEEN 1 AND 2
 DELETE FROM orders WHERE id IS NULL
+DELETE FROM orders WHERE id = NULL OR id = 1
+DELETE FROM orders WHERE (id = 1) = true
 DELETE FROM orders WHERE status LIKE 'a%'
 DELETE FROM orders WHERE NOT id = 1
 DELETE FROM orders WHERE id = 1 AND true

@@ -232,15 +232,35 @@ class Judge {
       if (kind === "AEXPR_DISTINCT") return "never";
       return reflexive.has(operator) ? "always" : "never";
     }
+    const truthOfBoolean = this.#againstBoolean(operator, left, right);
+    if (truthOfBoolean !== undefined) return truthOfBoolean;
     if (!this.#mentionsTarget(node)) return this.#constants(operator, left, right);
     if (kind === "AEXPR_DISTINCT" && isNullConstant(right)) return "unknown";
-    if (this.#matchesEverything(operator, right)) return "always";
+    // Null for every row: its negation, and IS NOT TRUE of it, are no conditions.
+    if (kind === "AEXPR_OP" && (isNullConstant(left) || isNullConstant(right))) return "never";
+    if (this.#matchesEverything(operator, right)) return operator.startsWith("!") ? "never" : "always";
     if (this.#isSelfComparison(left, right)) return "unknown";
     if (this.#readsWholeTarget(left) || this.#readsWholeTarget(right)) return "unknown";
     if (this.#isSelfJoin(left, right)) return "unknown";
     return comparisons.has(operator) || this.#mentionsTarget(left) || this.#mentionsTarget(right)
       ? "some"
       : "unknown";
+  }
+
+  /** `(id IS NULL) = false`: the test itself, or its negation. */
+  #againstBoolean(
+    operator: string,
+    left: TreeNode | undefined,
+    right: TreeNode | undefined,
+  ): Truth | undefined {
+    if (operator !== "=" && operator !== "<>") return undefined;
+    const [test, boolean] =
+      booleanOf(right) === undefined ? [right, booleanOf(left)] : [left, booleanOf(right)];
+    if (test === undefined || boolean === undefined || nodeOf(test, "A_Const") !== undefined)
+      return undefined;
+    this.#literal();
+    if ((operator === "=") === boolean) return this.truth(test);
+    return this.#boolean({ boolop: "NOT_EXPR", args: [test] });
   }
 
   /** Two literals: equal kinds are compared, everything else stays unknown, which is unbounded as well. */
@@ -266,6 +286,10 @@ class Judge {
   /** `a IN (…)`, `a = ANY (…)`: true of all where a itself, or the whole table's column, is in the list. */
   #membership(node: TreeNode, left: TreeNode | undefined, right: TreeNode | undefined): Truth {
     if (!this.#mentionsTarget(node)) return "unknown";
+    if (isEmptyArray(right)) {
+      this.#literal();
+      return textOf(node, "kind") === "AEXPR_OP_ALL" ? "always" : "never";
+    }
     const list = listOf(nodeOf(right, "List"), "items");
     const elements = list.length > 0 ? list : listOf(nodeOf(right, "A_ArrayExpr"), "elements");
     if (elements.some((item) => sameTree(item, left) || this.#isSelfComparison(left, item))) return "unknown";
@@ -324,14 +348,17 @@ class Judge {
     return isDecisive ? "some" : "unknown";
   }
 
-  /** LIKE '%', ~ '.*' and the like. */
+  /** LIKE '%', SIMILAR TO '%', ~ '.*' and the like, and their negations. */
   #matchesEverything(operator: string, right: TreeNode | undefined): boolean {
-    if (!/^(~~\*?|~\*?)$/.test(operator)) return false;
-    const text = nodeOf(nodeOf(right, "A_Const"), "sval");
+    if (!/^(!?~~\*?|!?~\*?|\^@)$/.test(operator)) return false;
+    const call = nodeOf(right, "FuncCall");
+    const isSimilar = namesOf(call, "funcname").at(-1) === "similar_to_escape";
+    const text = nodeOf(nodeOf(isSimilar ? listOf(call, "args")[0] : right, "A_Const"), "sval");
     if (text === undefined) return false;
     this.#literal();
     const pattern = textOf(text, "sval");
-    if (operator.startsWith("~~")) return /^%+$/.test(pattern);
+    if (operator === "^@") return pattern === "";
+    if (isSimilar || operator.includes("~~")) return /^%+$/.test(pattern);
     return pattern === "" || /^[\^$.*]*$/.test(pattern);
   }
 
@@ -554,6 +581,29 @@ function textOfTree(value: unknown): string {
 
 function isEquality(where: TreeNode | undefined): boolean {
   return namesOf(nodeOf(where, "A_Expr"), "name").at(-1) === "=";
+}
+
+/** A literal true or false, with or without a cast. */
+function booleanOf(node: TreeNode | undefined): boolean | undefined {
+  const inner = nodeOf(nodeOf(node, "TypeCast"), "arg");
+  const constant = nodeOf(inner ?? node, "A_Const");
+  const boolean = nodeOf(constant, "boolval");
+  if (boolean !== undefined) return boolean.boolval === true;
+  const type = namesOf(nodeOf(nodeOf(node, "TypeCast"), "typeName"), "names").at(-1);
+  const text = nodeOf(constant, "sval");
+  if (text === undefined || type !== "bool") return undefined;
+  return /^\s*(t|y|on|1)/i.test(textOf(text, "sval"));
+}
+
+/** `'{}'`, `ARRAY[]::int[]`. */
+function isEmptyArray(node: TreeNode | undefined): boolean {
+  const inner = nodeOf(nodeOf(node, "TypeCast"), "arg");
+  if (inner !== undefined) return isEmptyArray(inner);
+  const text = nodeOf(nodeOf(node, "A_Const"), "sval");
+  if (text !== undefined) return /^\s*\{\s*\}\s*$/.test(textOf(text, "sval"));
+  return (
+    nodeOf(node, "A_ArrayExpr") !== undefined && listOf(nodeOf(node, "A_ArrayExpr"), "elements").length === 0
+  );
 }
 
 function isNullConstant(node: TreeNode | undefined): boolean {

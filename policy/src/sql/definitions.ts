@@ -5,7 +5,7 @@ import { walkAtomicBody, walkBody } from "./bodies.ts";
 import { NameOverlay } from "./overlay.ts";
 import { onCommitOf, resultColumns } from "./queries.ts";
 import { Rejected } from "./rejection.ts";
-import { findRelation, functionObject, relationOf, searchPathKnown } from "./relations.ts";
+import { findRelation, functionObject, relationOf, runFunctions, searchPathKnown } from "./relations.ts";
 import { storedSetting } from "./settings.ts";
 import {
   eachNode,
@@ -343,9 +343,32 @@ export function alterTable(walk: Walk, node: TreeNode): string {
     const bound = { ...rest };
     hasCode = bindsCode(walk, word, bound) || hasCode || !plainAlterations.has(textOf(command, "subtype"));
     hasCode ||= setsOffWrites(rest);
+    if (readsRowsAgain(command)) runOwnCode(walk, objects, word);
   }
   walk.effects.push({ kind: "catalogChanged", ...(hasCode ? { code: "relations" as const } : {}) });
   return word;
+}
+
+/** Alterations that check, or write anew, the rows that are there: with the checks, defaults and indexes there are. */
+const rewritings = new Set(
+  `AT_ValidateConstraint AT_AlterColumnType AT_SetExpression AT_SetLogged AT_SetUnLogged AT_SetAccessMethod
+  AT_AttachPartition AT_AddIndexConstraint`.split(/\s+/),
+);
+
+function readsRowsAgain(command: TreeNode): boolean {
+  const subtype = textOf(command, "subtype");
+  if (subtype !== "AT_AddColumn") return rewritings.has(subtype);
+  // A default that is no constant is computed for each row.
+  return listOf(nodeOf(nodeOf(command, "def"), "ColumnDef"), "constraints").length > 0;
+}
+
+/** The functions that a table's own checks, defaults, generated columns and indexes call. */
+function runOwnCode(walk: Walk, objects: readonly ObjectRef[], word: string): void {
+  for (const object of objects) {
+    const dot = object.name.indexOf(".");
+    const relation = walk.names.relation(object.name.slice(0, dot), object.name.slice(dot + 1));
+    if (relation !== undefined) runFunctions(walk, relation.functions, object, word);
+  }
 }
 
 /** A composite type that this transaction made is known as a type; its relation is not in the catalog yet. */
@@ -388,7 +411,7 @@ export function walkRunning(walk: Walk, value: unknown, scope: ReturnType<typeof
 }
 
 /** The relation as objects; where it is missing and may be, every place where it could be. */
-function namedRelation(walk: Walk, rangeVar: TreeNode, isOptional: boolean): readonly ObjectRef[] {
+export function namedRelation(walk: Walk, rangeVar: TreeNode, isOptional: boolean): readonly ObjectRef[] {
   const found = findRelation(walk, rangeVar);
   if (found !== undefined) {
     const children = found.children.map((name) => ({ name, kind: "relation" as const, direct: false }));
@@ -592,6 +615,18 @@ export function drop(walk: Walk, node: TreeNode): string {
   walk.add(operation, word, objects);
   walk.effects.push({ kind: "catalogChanged" });
   return word;
+}
+
+/** What a kind and a list of names stand for: a relation with its children, a schema with all in it, or another thing. */
+export function memberObjects(walk: Walk, node: TreeNode, type: string): readonly ObjectRef[] {
+  const names = namesOf(nodeOf(node.object, "List"), "items");
+  if (type === "OBJECT_SCHEMA") return schemaObjects(walk, stringOf(node.object) ?? "");
+  if (names.length === 0) return objectsIn(walk, node, "object");
+  // Of a column, the relation.
+  if (type === "OBJECT_COLUMN") return namedRelation(walk, rangeVarOf(names.slice(0, -1)), true);
+  return relationDrops.has(type)
+    ? namedRelation(walk, rangeVarOf(names), true)
+    : [qualifiedObject(walk, "other", names)];
 }
 
 /** A schema with all that goes where it goes: dropped with it, or found under another name. */

@@ -125,6 +125,11 @@ export function writeRelation(
   const isCatalog = relation.schema === "pg_catalog";
   if (isCatalog && relation.name === "pg_settings") throw settingPinned("pg_settings");
   walk.add(isCatalog ? "privilege" : "write", word, [object, ...behind], { unbounded });
+  if (isCatalog) {
+    // Rows of the catalog are what names and code are: after this nobody can tell what the next statement does.
+    walk.addOpaque(word, [object]);
+    walk.effects.push({ kind: "catalogChanged", code: "everything" });
+  }
   walk.below(`write ${event} ${relationName(relation)}`, object, word, () => {
     if (isPassedOn) writeBehindView(walk, relation, write);
     for (const cascade of relation.cascades) {
@@ -140,7 +145,13 @@ export function functionObject(info: FunctionInfo): ObjectRef {
   return { name: `${info.schema}.${info.name}`, kind: "function", direct: false };
 }
 
-function runFunctions(walk: Walk, functions: readonly FunctionInfo[], object: ObjectRef, word: string): void {
+/** Judges functions that run because of what is done to an object. */
+export function runFunctions(
+  walk: Walk,
+  functions: readonly FunctionInfo[],
+  object: ObjectRef,
+  word: string,
+): void {
   if (functions.length === 0) return;
   walk.below(`functions ${object.name}`, object, word, () => {
     for (const info of functions) walk.walkers.functionInfo(walk, info, word);

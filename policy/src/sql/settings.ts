@@ -8,6 +8,8 @@ const pinned: Readonly<Record<string, readonly string[]>> = {
   standard_conforming_strings: ["on", "true", "yes", "1", "tru", "tr", "t", "ye", "y"],
   backslash_quote: ["safe_encoding", "off", "false", "no", "0"],
   client_encoding: ["utf8", "utf-8", "unicode", "utf_8"],
+  // With it on, `NOT (id = NULL)` is a condition that is true of every row.
+  transform_null_equals: ["off", "of", "false", "fals", "fal", "fa", "f", "no", "n", "0"],
 };
 
 /** Settings whose change is a change of who one is. */

@@ -14,8 +14,10 @@ import {
   createTableAs,
   createView,
   drop,
+  memberObjects,
   mentionedRelations,
   namedObject,
+  namedRelation,
   objectWord,
   privilegeGrant,
   rename,
@@ -73,6 +75,34 @@ const privilege =
     return word;
   };
 
+/** A privilege over whatever somebody owns, or lies somewhere: no name tells what that is. */
+const sweeping =
+  (word: string, field = ""): Handler =>
+  (walk, node, text) => {
+    privilege(word, "other", field)(walk, node, text);
+    walk.addOpaque(word, []);
+    return word;
+  };
+
+/** A publication; one for all tables names none of them. */
+const publication =
+  (word: string): Handler =>
+  (walk, node, text) => {
+    privilege(word, "other", "pubname")(walk, node, text);
+    if (node.for_all_tables === true) walk.addOpaque(word, []);
+    return word;
+  };
+
+/** A privilege on something that is named by its kind and a list of names: a relation, most of the time. */
+const privilegeOnMember =
+  (word: string, kindField: string, field = ""): Handler =>
+  (walk, node) => {
+    const name = field === "" ? [] : [walk.object("other", textOf(node, field))];
+    walk.add("privilege", word, [...name, ...memberObjects(walk, node, textOf(node, kindField))]);
+    walk.effects.push({ kind: "catalogChanged" });
+    return word;
+  };
+
 const handlers: Readonly<Record<string, Handler>> = {
   SelectStmt: query("SelectStmt", "SELECT"),
   InsertStmt: query("InsertStmt", "INSERT"),
@@ -122,14 +152,9 @@ const handlers: Readonly<Record<string, Handler>> = {
   },
 
   LockStmt: (walk, node) => {
-    const relations = listOf(node, "relations").map((item) =>
-      relationOf(walk, nodeOf(item, "RangeVar") ?? {}),
-    );
-    walk.add(
-      "control",
-      "LOCK",
-      relations.map((relation) => walk.relationObject(relation)),
-    );
+    const rangeVars = listOf(node, "relations").map((item) => nodeOf(item, "RangeVar") ?? {});
+    const objects = rangeVars.flatMap((rangeVar) => namedRelation(walk, rangeVar, false));
+    walk.add("control", "LOCK", objects);
     return "LOCK TABLE";
   },
   VacuumStmt: vacuum,
@@ -235,9 +260,9 @@ const handlers: Readonly<Record<string, Handler>> = {
     );
     return "DROP ROLE";
   },
-  DropOwnedStmt: privilege("DROP OWNED"),
-  ReassignOwnedStmt: privilege("REASSIGN OWNED"),
-  SecLabelStmt: privilege("SECURITY LABEL"),
+  DropOwnedStmt: sweeping("DROP OWNED"),
+  ReassignOwnedStmt: sweeping("REASSIGN OWNED"),
+  SecLabelStmt: privilegeOnMember("SECURITY LABEL", "objtype"),
   CreatePolicyStmt: simpleDefinition("CREATE POLICY", "table", undefined, "privilege"),
   AlterPolicyStmt: simpleDefinition("ALTER POLICY", "table", undefined, "privilege"),
 
@@ -261,10 +286,10 @@ const handlers: Readonly<Record<string, Handler>> = {
   CreateTableSpaceStmt: privilege("CREATE TABLESPACE", "other", "tablespacename"),
   DropTableSpaceStmt: privilege("DROP TABLESPACE", "other", "tablespacename"),
   AlterTableSpaceOptionsStmt: privilege("ALTER TABLESPACE", "other", "tablespacename"),
-  AlterTableMoveAllStmt: privilege("ALTER TABLE", "other", "orig_tablespacename"),
+  AlterTableMoveAllStmt: sweeping("ALTER TABLE", "orig_tablespacename"),
   CreateExtensionStmt: privilege("CREATE EXTENSION", "other", "extname"),
   AlterExtensionStmt: privilege("ALTER EXTENSION", "other", "extname"),
-  AlterExtensionContentsStmt: privilege("ALTER EXTENSION", "other", "extname"),
+  AlterExtensionContentsStmt: privilegeOnMember("ALTER EXTENSION", "objtype", "extname"),
   CreateFdwStmt: privilege("CREATE FOREIGN DATA WRAPPER", "other", "fdwname"),
   AlterFdwStmt: privilege("ALTER FOREIGN DATA WRAPPER", "other", "fdwname"),
   CreateForeignServerStmt: privilege("CREATE SERVER", "other", "servername"),
@@ -278,8 +303,8 @@ const handlers: Readonly<Record<string, Handler>> = {
   CreatePLangStmt: privilege("CREATE LANGUAGE", "other", "plname"),
   CreateTransformStmt: privilege("CREATE TRANSFORM", "other", "lang"),
   CreateAmStmt: privilege("CREATE ACCESS METHOD", "other", "amname"),
-  CreatePublicationStmt: privilege("CREATE PUBLICATION", "other", "pubname"),
-  AlterPublicationStmt: privilege("ALTER PUBLICATION", "other", "pubname"),
+  CreatePublicationStmt: publication("CREATE PUBLICATION"),
+  AlterPublicationStmt: publication("ALTER PUBLICATION"),
   CreateSubscriptionStmt: privilege("CREATE SUBSCRIPTION", "other", "subname"),
   AlterSubscriptionStmt: privilege("ALTER SUBSCRIPTION", "other", "subname"),
   DropSubscriptionStmt: privilege("DROP SUBSCRIPTION", "other", "subname"),
@@ -303,7 +328,7 @@ function maintenance(word: string): Handler {
   return (walk, node) => {
     const rangeVar = nodeOf(node, "relation");
     const name = textOf(node, "name");
-    const objects = rangeVar === undefined ? [] : [walk.relationObject(relationOf(walk, rangeVar))];
+    const objects = rangeVar === undefined ? [] : namedRelation(walk, rangeVar, false);
     walk.add("control", word, name === "" ? objects : [walk.object("other", name)]);
     return word;
   };
@@ -313,18 +338,24 @@ function vacuum(walk: Walk, node: TreeNode): string {
   const word = node.is_vacuumcmd === true ? "VACUUM" : "ANALYZE";
   const relations = listOf(node, "rels")
     .map((item) => nodeOf(nodeOf(item, "VacuumRelation"), "relation"))
-    .filter((rangeVar) => rangeVar !== undefined)
-    .map((rangeVar) => relationOf(walk, rangeVar));
+    .filter((rangeVar) => rangeVar !== undefined);
   walk.add(
     "control",
     word,
-    relations.map((relation) => walk.relationObject(relation)),
+    relations.flatMap((rangeVar) => namedRelation(walk, rangeVar, false)),
   );
   return word;
 }
 
 /** A new check runs on every row that has the type. */
 function alterDomain(walk: Walk, node: TreeNode, text: string): string {
+  if (textOf(node, "subtype") === "V") {
+    // VALIDATE CONSTRAINT: the checks that are there run on every value that is there. Not below the domain as an
+    // object: who may look at types may not do what their checks do.
+    const { schema, name } = qualifiedOf(namesOf(node, "typeName"));
+    for (const info of walk.names.type(schema, name)?.functions ?? [])
+      walk.walkers.functionInfo(walk, info, "ALTER DOMAIN");
+  }
   walkRunning(walk, node, scopeBelow(undefined, "ALTER DOMAIN"));
   return namedObject("ALTER DOMAIN", "type", "typeName")(walk, node, text);
 }
