@@ -435,8 +435,13 @@ describe.runIf(found.kind === "ready")("OpenSSH through the gateway", () => {
     });
 
     test("S18 a token is also taken at a prompt (keyboard-interactive)", async () => {
-      const typed = await gateway.ssh(["-o", "PreferredAuthentications=keyboard-interactive"], ["echo in"]);
-      expect(typed.stdout).toBe("in\n");
+      // The first value of an option counts.
+      const typed = await gateway.run("ssh", [
+        ...["-v", "-o", "PreferredAuthentications=keyboard-interactive", ...gateway.options],
+        ...[gateway.destination, "echo in"],
+      ]);
+      expect(typed).toMatchObject({ code: 0, stdout: "in\n" });
+      expect(typed.stderr).toContain('using "keyboard-interactive"');
     });
 
     test("S18 a key of one's own gets in by a certificate of the gateway, and alone it does not", async () => {

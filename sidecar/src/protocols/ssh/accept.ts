@@ -203,7 +203,7 @@ class Login {
     }
     const { url, code, expiresMs } = this.#device.login;
     extend(expiresMs);
-    const instruction = `Open ${url}\r\nand confirm the code ${code}, then press Enter here. Or p${paste}`;
+    const instruction = `Open ${url}\nand confirm the code ${code}, then press Enter here. Or p${paste}`;
     this.#send(message.userauthInfoRequest, "Sallyport", instruction, "", 1, "Enter, or a token: ", false);
     return undefined;
   }

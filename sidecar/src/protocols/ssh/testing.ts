@@ -1,4 +1,4 @@
 /** For scenarios that speak SSH as no honest client would. */
 export { hostKeysFrom, logIn } from "./log-in.ts";
 export { encoded, type Field, made, message, Reader } from "./messages.ts";
-export type { Transport } from "./transport.ts";
+export { Transport } from "./transport.ts";

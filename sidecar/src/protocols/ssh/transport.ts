@@ -149,6 +149,11 @@ export class Transport {
     this.#count(payload.length);
   }
 
+  /** Begins a key exchange; what is sent meanwhile waits for its end. */
+  exchangeKeys(): void {
+    this.#protocol.rekey();
+  }
+
   /** Says why and closes; what was written still arrives. */
   disconnect(reason: number, text: string): void {
     if (this.#isOver) return;
@@ -227,7 +232,7 @@ export class Transport {
     this.#bytesSinceKeys += bytes;
     if (this.#bytesSinceKeys < rekeyBytes || this.#isOver || !this.#isReady) return;
     this.#bytesSinceKeys = 0;
-    this.#protocol.rekey();
+    this.exchangeKeys();
   }
 
   #over(error: Error | undefined): void {

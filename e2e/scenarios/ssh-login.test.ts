@@ -1,0 +1,421 @@
+/**
+ * How people get in by SSH, with OpenSSH's own client: device codes of a real OpenID Connect provider, certificates of
+ * the gateway, and what an attacker tries at the door. S18, S20, S21 and S22 of the cases for SSH.
+ */
+import { type ChildProcess, execFile } from "node:child_process";
+import { readFile, writeFile } from "node:fs/promises";
+import { connect, type Socket } from "node:net";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { made, message, Reader, Transport } from "@sallyport/sidecar/ssh-testing";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { testWith } from "../drivers/test-with.ts";
+import { type DeviceProvider, startDeviceProvider } from "../targets/device-provider.ts";
+import { sallyportCommand } from "../targets/gateway.ts";
+import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
+import { type SshGateway, startSshGateway } from "../targets/ssh-gateway.ts";
+
+const found = await startOpenSsh();
+const server = found as OpenSshServer;
+let provider: DeviceProvider;
+let gateway: SshGateway;
+
+const manifests = (issuer: string) => `
+apiVersion: sallyport.dev/v1alpha1
+kind: IdentityProvider
+metadata: {name: corp}
+spec: {type: oidc, prefix: "corp:", oidc: {issuer: "${issuer}"}}
+---
+apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: admin, namespace: default}
+spec:
+  resources: {names: [web]}
+  subjects: [{user: "local:alice"}, {user: "corp:alice"}, {user: "local:bob"}]
+  profile: Admin
+`;
+
+testWith("the machine has OpenSSH's client and server", found, async (ready) => {
+  expect(ready.port).toBeGreaterThan(0);
+});
+
+async function until<T>(what: () => T | Promise<T>): Promise<NonNullable<T>> {
+  const deadline = Date.now() + 20_000;
+  for (;;) {
+    const value = await what();
+    if (value) return value as NonNullable<T>;
+    if (Date.now() > deadline) throw new Error(`did not come about: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+interface Door {
+  readonly transport: Transport;
+  readonly next: () => Promise<Reader>;
+  readonly isOver: () => boolean;
+  readonly ended: Promise<void>;
+}
+
+/** A client that has exchanged keys and asked for the login service, and says what it likes from there. */
+async function door(): Promise<Door> {
+  const arrived: Buffer[] = [];
+  let [wake, isOver] = [() => {}, false];
+  const over = Promise.withResolvers<void>();
+  const transport = new Transport({
+    socket: connect(gateway.port, "127.0.0.1"),
+    role: { kind: "client", isExpectedKey: () => true, keyAlgorithms: ["ssh-ed25519"] },
+    receiver: {
+      message: (payload) => {
+        arrived.push(payload);
+        wake();
+      },
+      ready: () => transport.send(made(message.serviceRequest, "ssh-userauth")),
+      ended: () => {
+        isOver = true;
+        over.resolve();
+        wake();
+      },
+    },
+  });
+  const next = async (): Promise<Reader> => {
+    for (;;) {
+      const payload = arrived.shift();
+      if (payload !== undefined) return new Reader(payload);
+      if (isOver) throw new Error("the connection ended");
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+    }
+  };
+  expect((await next()).byte()).toBe(message.serviceAccept);
+  return { transport, next, isOver: () => isOver, ended: over.promise };
+}
+
+const auth = (user: string, method: string, ...rest: readonly (string | boolean)[]) =>
+  made(message.userauthRequest, user, "ssh-connection", method, ...rest);
+
+describe.runIf(found.kind === "ready")("at the door", () => {
+  beforeAll(async () => {
+    provider = await startDeviceProvider("sallyport:default/web");
+    gateway = await startSshGateway({
+      server,
+      policies: manifests(provider.issuer),
+      resource: { identity: { providers: ["local", "corp"] } },
+      options: { deviceLogin: { clientId: provider.clientId } },
+      args: ["--failed-logins", "0", "--failed-logins-by-address", "0"],
+    });
+  }, 60_000);
+  afterAll(async () => {
+    const alive = await gateway?.ssh([], ["echo alive"]);
+    await gateway?.stop();
+    await provider?.stop();
+    await server.stop();
+    // Whatever was tried: the same process lets the next one in.
+    expect(alive?.stdout).toBe("alive\n");
+  }, 60_000);
+
+  /** ssh at the prompt; `prompt` is what it was asked, which a script keeps in the file `asked`. */
+  function atPrompt(asked: string): { readonly child: ChildProcess; readonly prompt: () => Promise<string> } {
+    // On a terminal, as people are: into a pipe OpenSSH would print the instruction only at its end.
+    const words = [
+      // The first value of an option counts.
+      ...["ssh", "-o", "PreferredAuthentications=keyboard-interactive", ...gateway.options],
+      ...[gateway.destination, "echo in"],
+    ];
+    const line = words.map((word) => `'${word}'`).join(" ");
+    const child = gateway.start("script", ["-qfec", line, "/dev/null"], {
+      environment: { SSH_ASKPASS: join(gateway.home, "wait-for-me"), ASKED: asked, SHELL: "/bin/sh" },
+    });
+    const prompt = async () => until(() => readFile(asked, "utf8").catch(() => ""));
+    return { child, prompt };
+  }
+
+  test("S18 a device code that somebody confirms in a browser opens the session", async () => {
+    // Types Enter once the file says that the person has come back from the browser.
+    await writeFile(
+      join(gateway.home, "wait-for-me"),
+      '#!/bin/sh\nprintf "%s" "$1" > "$ASKED.new"; mv "$ASKED.new" "$ASKED"\n' +
+        'n=0; while [ ! -e "$ASKED.done" ] && [ $n -lt 200 ]; do sleep 0.1; n=$((n+1)); done; echo\n',
+      { mode: 0o700 },
+    );
+    const asked = join(gateway.home, "asked");
+    const { child, prompt } = atPrompt(asked);
+    let [out, err] = ["", ""];
+    child.stdout?.setEncoding("utf8").on("data", (text: string) => {
+      out += text;
+    });
+    child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+      err += text;
+    });
+    const ended = new Promise<number | null>((resolve) => child.once("close", resolve));
+    await prompt();
+    // OpenSSH prints the instruction and asks the script for the answer alone.
+    const text = await until(() => /[\s\S]*press Enter[\s\S]*/.exec(`${out}${err}`)?.[0]);
+    const url = /http:\/\/127\.0\.0\.1:\d+\/device\S*/.exec(text)?.[0] ?? "";
+    const code = /confirm the code ([A-Z-]+)/.exec(text)?.[1] ?? "none";
+    expect(url).toContain(code);
+    await provider.confirm(url, "alice");
+    await writeFile(`${asked}.done`, "");
+    expect(await ended, err).toBe(0);
+    expect(out).toMatch(/\nin\r?\n$/);
+  }, 60_000);
+
+  test("S18 a token pasted at the same prompt is taken too, and each question is asked for one user alone", async () => {
+    const one = await door();
+    one.transport.send(auth("app%web", "keyboard-interactive", "", ""));
+    expect((await one.next()).byte()).toBe(message.userauthInfoRequest);
+    one.transport.send(made(message.userauthInfoResponse, 1, gateway.issuer.token({ user: "alice" })));
+    expect((await one.next()).byte()).toBe(message.userauthSuccess);
+    one.transport.destroy();
+
+    // Another user name between question and answer: the answer belongs to nobody.
+    const two = await door();
+    two.transport.send(auth("app%web", "keyboard-interactive", "", ""));
+    expect((await two.next()).byte()).toBe(message.userauthInfoRequest);
+    two.transport.send(auth("app%nothing", "none"));
+    expect((await two.next()).byte()).toBe(message.userauthFailure);
+    two.transport.send(made(message.userauthInfoResponse, 1, gateway.issuer.token({ user: "alice" })));
+    await two.ended;
+  });
+
+  test("S18 no number of answers but one is taken, and an answer nobody asked for ends the connection", async () => {
+    for (const count of [0, 2, 0xffff_ffff]) {
+      const one = await door();
+      one.transport.send(auth("app%web", "keyboard-interactive", "", ""));
+      await one.next();
+      one.transport.send(made(message.userauthInfoResponse, count, "x"));
+      expect((await one.next()).byte()).toBe(message.userauthFailure);
+      one.transport.destroy();
+    }
+    const two = await door();
+    two.transport.send(made(message.userauthInfoResponse, 1, "x"));
+    await two.ended;
+  });
+
+  test.each([
+    ["none", auth("app%web", "none")],
+    ["an empty password", auth("app%web", "password", false, "")],
+    ["prompts that are never answered", auth("app%web", "keyboard-interactive", "", "")],
+    ["a change of the password", auth("app%web", "password", true, "a", "b")],
+    ["an unknown method", auth("app%web", "gssapi-with-mic", "x")],
+  ])("S18 a flood of %s ends after a bound", async (_, request) => {
+    const one = await door();
+    let answers = 0;
+    while (!one.isOver()) {
+      one.transport.send(request);
+      const answer = await one.next().catch(() => undefined);
+      if (answer === undefined) break;
+      if (answer.byte() !== message.userauthBanner) answers += 1;
+      expect(answers).toBeLessThan(25);
+    }
+    expect(answers).toBeGreaterThanOrEqual(10);
+  });
+
+  test("S18 device codes are bounded: who floods the prompt makes the provider work a few times only", async () => {
+    const texts: string[] = [];
+    for (let index = 0; index < 16; index += 1) {
+      const one = await door();
+      one.transport.send(auth("app%web", "keyboard-interactive", "", ""));
+      const asked = await one.next();
+      asked.byte();
+      asked.text();
+      texts.push(asked.text());
+      one.transport.destroy();
+    }
+    expect(texts.some((text) => !text.includes("confirm the code"))).toBe(true);
+  }, 30_000);
+
+  test("S18 what is no login is refused before one: channels, another service, success in the client's name", async () => {
+    for (const bad of [
+      made(message.channelOpen, "session", 0, 1, 1),
+      made(message.userauthSuccess),
+      made(message.globalRequest, "certify@sallyport.dev", true, ""),
+      made(message.userauthRequest, "app%web", "ssh-userauth", "none"),
+      made(message.serviceRequest, "ssh-connection"),
+      Buffer.of(message.userauthRequest, 255, 255, 255, 255),
+    ]) {
+      const one = await door();
+      one.transport.send(bad);
+      await one.ended;
+    }
+  });
+
+  test("S19 keys exchanged again and again before any login end the connection", async () => {
+    const one = await door();
+    const { isOver, ended, transport } = one;
+    const again = setInterval(() => {
+      if (!isOver()) transport.exchangeKeys();
+    }, 20);
+    try {
+      await ended;
+    } finally {
+      clearInterval(again);
+    }
+  });
+
+  test("S19 key exchange is strict (Terrapin): offered so, and a packet slipped in before new keys ends it", async () => {
+    const { stderr } = await promisify(execFile)(
+      "ssh",
+      [...["-vv", ...gateway.options, "-o", "BatchMode=yes", gateway.destination, "true"]],
+      { timeout: 15_000, env: { PATH: process.env.PATH, HOME: gateway.home } },
+    ).catch((error) => error);
+    expect(stderr).toContain("kex-strict-s-v00@openssh.com");
+    expect(stderr).toContain("resetting send seqnr");
+    const replies = await slipIn();
+    // Nothing of the encrypted part was reached.
+    expect(replies).toBe("closed");
+  });
+
+  /** Sends an identification, a KEXINIT that asks for strict order, and then SSH_MSG_IGNORE. */
+  function slipIn(): Promise<string> {
+    return new Promise((resolve, reject) => {
+      const socket: Socket = connect(gateway.port, "127.0.0.1");
+      const timer = setTimeout(() => reject(new Error("still open")), 10_000);
+      socket.on("error", () => undefined);
+      socket.once("close", () => {
+        clearTimeout(timer);
+        resolve("closed");
+      });
+      socket.resume();
+      const names = (text: string) => text;
+      const kexinit = made(
+        20,
+        { raw: Buffer.alloc(16) },
+        names("curve25519-sha256,kex-strict-c-v00@openssh.com"),
+        names("ssh-ed25519"),
+        ...["aes128-gcm@openssh.com", "aes128-gcm@openssh.com", "hmac-sha2-256", "hmac-sha2-256"],
+        ...["none", "none", "", ""],
+        false,
+        0,
+      );
+      const packet = (payload: Buffer) => {
+        const padding = 8 - ((payload.length + 5) % 8) + 8;
+        const head = Buffer.alloc(5);
+        head.writeUInt32BE(payload.length + 1 + padding);
+        head[4] = padding;
+        return Buffer.concat([head, payload, Buffer.alloc(padding)]);
+      };
+      socket.write(Buffer.concat([Buffer.from("SSH-2.0-slip\r\n"), packet(kexinit), packet(made(2, "x"))]));
+    });
+  }
+
+  test.each([
+    ["an identification without end", Buffer.alloc(300_000, "S")],
+    ["lines before it", Buffer.from("hello\r\nSSH-2.0-x\r\n")],
+    ["SSH 1", Buffer.from("SSH-1.5-old\r\n")],
+    [
+      "a packet that claims to be huge",
+      Buffer.concat([Buffer.from("SSH-2.0-x\r\n"), Buffer.alloc(64, 0x7f)]),
+    ],
+    ["a packet of length zero", Buffer.concat([Buffer.from("SSH-2.0-x\r\n"), Buffer.alloc(64)])],
+    ["HTTP", Buffer.from("GET / HTTP/1.1\r\nhost: x\r\n\r\n")],
+    ["nothing but line ends", Buffer.alloc(100_000, "\n")],
+  ])(
+    "S19 %s ends that connection",
+    async (_, bytes) => {
+      await new Promise<void>((resolve, reject) => {
+        const socket = connect(gateway.port, "127.0.0.1", () => socket.write(bytes));
+        const timer = setTimeout(() => reject(new Error("still open")), 10_000);
+        socket.on("error", () => undefined).resume();
+        socket.once("close", () => {
+          clearTimeout(timer);
+          resolve();
+        });
+      });
+    },
+    30_000,
+  );
+
+  test("S21 control characters in what a client says of itself reach no log or list as they came", async () => {
+    const socket = connect(gateway.port, "127.0.0.1");
+    await new Promise<void>((resolve) => {
+      socket.on("error", () => undefined).once("close", () => resolve());
+      socket.resume();
+      socket.write("SSH-2.0-evil\u001b]0;owned\u0007\r\n");
+      socket.end();
+    });
+    expect(gateway.logs()).not.toContain("\u001b]0;owned");
+  });
+
+  describe("certificates", () => {
+    let folder = "";
+    const file = () => join(folder, "default-web");
+    const login = (into: string, who: string, account = "app") => {
+      const known = gateway.options.find((one) => one.startsWith("UserKnownHostsFile="))?.split("=")[1] ?? "";
+      return gateway.run(
+        process.execPath,
+        [
+          ...sallyportCommand,
+          ...[
+            "login",
+            "--ssh",
+            `127.0.0.1:${gateway.port}`,
+            "--resource",
+            "default/web",
+            "--account",
+            account,
+          ],
+          ...["--known-hosts", known, "--folder", into],
+        ],
+        { input: gateway.issuer.token({ user: who }) },
+      );
+    };
+    const bare = () =>
+      gateway.options.map((one) =>
+        one === "PreferredAuthentications=password" ? "PreferredAuthentications=publickey" : one,
+      );
+    const withKey = (key: string, more: readonly string[] = []) =>
+      gateway.run("ssh", [...bare(), ...more, "-i", key, gateway.destination, "echo in"]);
+
+    beforeAll(async () => {
+      folder = join(gateway.home, "login");
+      expect(await login(folder, "alice")).toMatchObject({ code: 0 });
+    }, 30_000);
+
+    test("S18 a certificate of the gateway lets its key in", async () => {
+      expect(await withKey(file())).toMatchObject({ code: 0, stdout: "in\n" });
+    });
+
+    test("S18 somebody else's key with my certificate, and mine with somebody else's, let nobody in", async () => {
+      const other = join(gateway.home, "login-bob");
+      expect(await login(other, "bob")).toMatchObject({ code: 0 });
+      const mixed = join(gateway.home, "mixed");
+      await writeFile(mixed, await readFile(join(other, "default-web")), { mode: 0o600 });
+      await writeFile(`${mixed}-cert.pub`, await readFile(`${file()}-cert.pub`));
+      expect((await withKey(mixed, ["-o", `CertificateFile=${mixed}-cert.pub`])).code).toBe(255);
+    }, 30_000);
+
+    test("S18 a certificate does not buy another one: it ends with the token that it was given for", async () => {
+      const renewed = await gateway.run("ssh", [
+        ...bare(),
+        "-i",
+        file(),
+        "-l",
+        ".certify%default/web",
+        "127.0.0.1",
+      ]);
+      expect(renewed.code).toBe(255);
+      expect(renewed.stderr).toContain("Permission denied");
+    });
+
+    test("S18 certificates of another authority are refused, whatever principals they name", async () => {
+      const own = join(gateway.home, "own-ca");
+      const keygen = (...args: string[]) => promisify(execFile)("ssh-keygen", args, { timeout: 10_000 });
+      await keygen("-q", "-t", "ed25519", "-N", "", "-f", own);
+      const key = join(gateway.home, "forged");
+      await keygen("-q", "-t", "ed25519", "-N", "", "-f", key);
+      await keygen("-q", "-s", own, "-I", "local:alice", "-n", "default/web,app,root", `${key}.pub`);
+      expect((await withKey(key)).code).toBe(255);
+    }, 30_000);
+
+    test("S20 the key that clients meet is the one that the gateway announces", async () => {
+      const [line = ""] = (await readFile(join(gateway.home, "known_hosts"), "utf8")).trim().split("\n");
+      const { stdout } = await promisify(execFile)(
+        "ssh-keyscan",
+        ["-p", String(gateway.port), "-T", "5", "127.0.0.1"],
+        { timeout: 15_000 },
+      );
+      expect(stdout).toContain(line.split(" ").slice(1).join(" "));
+    });
+  });
+});
