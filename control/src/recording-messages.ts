@@ -38,6 +38,8 @@ export const recordingStreamLimits = {
   appendBytesMax: 256 * 1024,
   frameBytesMax: 320 * 1024,
   filesMax: 8192,
+  /** How often both sides say something; a gateway waits four times as long before it believes the recorder gone. */
+  heartbeatMs: 1_000,
 } as const;
 
 /** Reads a gateway's message; throws a MessageError on anything that was not agreed. */

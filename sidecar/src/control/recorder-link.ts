@@ -46,8 +46,8 @@ export const defaultLinkLimits: LinkLimits = {
   retryMs: 100,
   retryMsMax: 5_000,
   dialMs: 5_000,
-  heartbeatMs: 1_000,
-  silenceMs: 4_000,
+  heartbeatMs: recordingStreamLimits.heartbeatMs,
+  silenceMs: 4 * recordingStreamLimits.heartbeatMs,
 };
 
 /** What a link is made of. */

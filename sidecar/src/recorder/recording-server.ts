@@ -88,10 +88,10 @@ class RecordingStream {
   constructor(socket: TLSSocket, options: RecordingServerOptions) {
     this.#socket = socket;
     this.#options = options;
-    const { heartbeatMs, silenceMs } = options;
+    const { heartbeatMs = recordingStreamLimits.heartbeatMs, silenceMs } = options;
     this.#connection = new FramedConnection(socket, {
       frameBytesMax: recordingStreamLimits.frameBytesMax,
-      ...(heartbeatMs !== undefined && { heartbeatMs }),
+      heartbeatMs,
       ...(silenceMs !== undefined && { silenceMs }),
     });
   }

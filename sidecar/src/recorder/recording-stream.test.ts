@@ -46,8 +46,12 @@ async function makeVolume(change = {}): Promise<TestVolume> {
   return made;
 }
 
-async function start(place: TestVolume, port = 0): Promise<TestRecorder> {
-  const recorder = await startTestRecorder({ ...place.options, keys: place.keys() }, authority, port);
+async function start(
+  place: TestVolume,
+  port = 0,
+  beats?: Parameters<typeof startTestRecorder>[3],
+): Promise<TestRecorder> {
+  const recorder = await startTestRecorder({ ...place.options, keys: place.keys() }, authority, port, beats);
   cleanups.push(() => recorder.stop().catch(() => undefined));
   return recorder;
 }
@@ -498,11 +502,31 @@ test("recordings are removed when their retention is over, and verify knows why"
   expect(volume.used("shop")).toBeLessThan(100);
 });
 
+test("a gateway that has nothing to record hears from the recorder before it gives the connection up", async () => {
+  const { port } = await start(await makeVolume(), 0, {});
+  const connection = await connected(port, testGateway, { silenceMs: 2_000, heartbeatMs: 500 });
+  let ended = false;
+  const reading = (async () => {
+    for await (const _ of connection.messages());
+  })().finally(() => {
+    ended = true;
+  });
+  reading.catch(() => undefined);
+  const opened = performance.now();
+  await until(() => ended || performance.now() - opened > 2_600);
+  expect(ended).toBe(false);
+  connection.end();
+});
+
 const yes = () => true;
 const no = () => false;
 
 /** Opens a stream as a gateway, beneath the link. */
-async function connected(port: number, name: GatewayName): Promise<FramedConnection> {
+async function connected(
+  port: number,
+  name: GatewayName,
+  limits: ConstructorParameters<typeof FramedConnection>[1] = {},
+): Promise<FramedConnection> {
   const { certificate, key } = await authority.gateway(name);
   const socket = connectTls({
     host: "127.0.0.1",
@@ -513,7 +537,7 @@ async function connected(port: number, name: GatewayName): Promise<FramedConnect
     ALPNProtocols: [recordingProtocol],
   });
   await new Promise((resolve, reject) => socket.once("secureConnect", resolve).once("error", reject));
-  return new FramedConnection(socket);
+  return new FramedConnection(socket, limits);
 }
 
 async function firstAnswer(port: number, name: GatewayName, path: string): Promise<unknown> {

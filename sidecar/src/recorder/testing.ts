@@ -15,7 +15,7 @@ import { type GatewayName, gatewayUri } from "@sallyport/control";
 import type { RecorderCredentials } from "../control/recorder-link.ts";
 import { failingStorage } from "../recording/testing.ts";
 import { NamespaceKeys } from "./namespace-keys.ts";
-import { type RecordingServer, serveRecordings } from "./recording-server.ts";
+import { type RecordingServer, type RecordingServerOptions, serveRecordings } from "./recording-server.ts";
 import { RecordingVolume, type VolumeOptions } from "./recording-volume.ts";
 import { type VolumeStorage, volumeStorage } from "./volume-storage.ts";
 
@@ -130,12 +130,13 @@ export async function startTestRecorder(
   options: VolumeOptions,
   authority: TestAuthority,
   port = 0,
+  beats: Pick<RecordingServerOptions, "heartbeatMs" | "silenceMs"> = { heartbeatMs: 200, silenceMs: 1_000 },
 ): Promise<TestRecorder> {
   const volume = await RecordingVolume.open(options);
   const { certificate, key } = await authority.server();
   const log = { info: () => undefined, warn: () => undefined };
   const gatewayAuthorities = authority.pem;
-  const listen = { host: "127.0.0.1", port, heartbeatMs: 200, silenceMs: 1_000 };
+  const listen = { host: "127.0.0.1", port, ...beats };
   const server = await serveRecordings({ ...listen, certificate, key, gatewayAuthorities, volume, log });
   return {
     volume,
