@@ -40,6 +40,7 @@ export {
   recorderFor,
   recordingProtocol,
 } from "./names.ts";
+export { isRange, type Reach, readReach } from "./reach.ts";
 export {
   parseRecordingAnswer,
   parseRecordingRequest,

@@ -27,6 +27,8 @@ let recorderPort: number;
 let tokenFile: string;
 let revision = 0;
 const reports: SessionReport[] = [];
+const problems = () =>
+  plane.server.of("default/shop").flatMap((report) => report.problems.map(({ reason }) => reason));
 const issuer = new LocalIssuer("sallyport-test", "sallyport:default/shop");
 
 beforeAll(async () => {
@@ -113,6 +115,23 @@ test("the operator can end a live session", async () => {
   client.on("error", () => undefined);
   plane.server.endSession("default/shop", id, "deleted");
   await ended;
+});
+
+test("an address that the operator has given no right to is not dialled, and a gateway that was told none dials none", async () => {
+  const policies = policy(["read", "write", "define"]);
+  const outside = { ownPod: false, forbidden: ["10.0.0.0/8"], allowed: [{ range: "0.0.0.0/0" }] };
+  for (const reach of [outside, null, { ownPod: true }]) {
+    await publish(policies, reach);
+    await until(() =>
+      connect().then(
+        (client) => client.end().then(no),
+        (error: { code?: string }) => error.code === "08006",
+      ),
+    );
+    await until(async () => problems().includes("UpstreamNotGranted"));
+  }
+  await publish(policies);
+  await until(() => connect().then((client) => client.end().then(yes), no));
 });
 
 test("a gateway's own token is nobody's password", async () => {
@@ -213,8 +232,11 @@ function policy(operations: readonly string[]): string {
   });
 }
 
+/** The server of this test is on the gateway's own machine, as a sidecar's is. */
+const besideServer = { ownPod: true, forbidden: [], allowed: [] };
+
 /** Publishes the resource, its provider and a policy, with the defaults that the API server would fill in. */
-async function publish(policies: string): Promise<void> {
+async function publish(policies: string, reach: unknown = besideServer): Promise<void> {
   const texts = [
     policies,
     JSON.stringify({
@@ -248,7 +270,11 @@ async function publish(policies: string): Promise<void> {
     revision: { all: String(++revision) },
     documents: documents.map(({ object }) => ({
       key: `${object.kind}/${object.metadata.namespace ?? ""}/${object.metadata.name}`,
-      json: JSON.stringify({ ...object, metadata: { ...object.metadata, generation: revision } }),
+      json: JSON.stringify({
+        ...object,
+        metadata: { ...object.metadata, generation: revision },
+        ...(object.kind === "ProtectedResource" && { reach }),
+      }),
     })),
   };
   plane.bundles.set("default/shop", bundle);

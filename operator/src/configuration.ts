@@ -1,3 +1,5 @@
+import { isRange } from "@sallyport/control";
+import { durationMs } from "@sallyport/crds";
 import { cleanEnv, num, str } from "envalid";
 import type { GatewaySettings } from "./placement/index.ts";
 
@@ -21,6 +23,8 @@ export interface OperatorConfiguration {
   readonly clusterDomain: string;
   readonly logLevel: string;
 }
+  /** Ranges of pods, Services and nodes, where they cannot be found out. */
+  readonly clusterRanges: readonly string[];
 
 const recorderPort = 7444;
 
@@ -56,6 +60,7 @@ export function readConfiguration(
     },
     {
       reporter: ({ errors }) => {
+      SALLYPORT_CLUSTER_RANGES: str({ default: "" }),
         for (const [name, error] of Object.entries(errors))
           problems.push(`${name}: ${error?.message ?? "invalid"}`);
       },
@@ -67,6 +72,12 @@ export function readConfiguration(
   const { SALLYPORT_NAMESPACE: namespace, SALLYPORT_PREFIX: prefix } = env;
   const recorders = Array.from(
     { length: env.SALLYPORT_RECORDERS },
+  const approvalRetentionMs = durationMs(env.SALLYPORT_APPROVAL_RETENTION ?? "");
+  if (approvalRetentionMs === undefined)
+    problems.push("SALLYPORT_APPROVAL_RETENTION: must be a duration such as 90d");
+  const clusterRanges = (env.SALLYPORT_CLUSTER_RANGES ?? "").split(",").filter((range) => range !== "");
+  for (const range of clusterRanges)
+    if (!isRange(range)) problems.push(`SALLYPORT_CLUSTER_RANGES: ${range} is no ADDRESS/BITS`);
     (_, at) => `${prefix}-recorder-${at}.${prefix}-recorder.${namespace}.svc:${recorderPort}`,
   );
   return {
@@ -96,3 +107,4 @@ export function readConfiguration(
     logLevel: env.SALLYPORT_LOG_LEVEL,
   };
 }
+    clusterRanges,

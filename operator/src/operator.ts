@@ -9,6 +9,7 @@ import { BundleStore, ControlServer, GatewayAuthenticator, keepRecorderHeads } f
 import {
   ApprovalDesk,
   Bundler,
+  ClusterAddresses,
   certificateSigner,
   gatewayProof,
   ReportExchange,
@@ -53,6 +54,7 @@ export class Operator {
   readonly #bundler: Bundler;
   readonly #control: ControlServer;
   readonly #sessions: SessionWriter;
+  readonly #addresses: ClusterAddresses;
   readonly #prober: Prober;
   readonly #exchange: ReportExchange;
   readonly #exchanged: Reflector<UntypedObject>;
@@ -119,7 +121,14 @@ export class Operator {
       onAnswer: (path, result, took) => seconds.observe({ path, result }, took),
     });
     const bundles = new BundleStore();
-    this.#bundler = new Bundler({ caches, book: this.#book, bundles });
+    this.#addresses = new ClusterAddresses({
+      ...{ client, caches, log, clusterDomain, configured: configuration.clusterRanges },
+      onChange: () => this.#bundler.everything(),
+    });
+    this.#bundler = new Bundler({
+      ...{ caches, book: this.#book, bundles },
+      reach: (resource) => this.#addresses.reachOf(resource),
+    });
     this.#sessions = new SessionWriter({
       client,
       caches,
@@ -325,11 +334,13 @@ export class Operator {
       await pause(folderEveryMs, signal);
     }
   }
+      await this.#addresses.look(signal);
 
   async #takeCertificate(): Promise<void> {
     const held = this.#certificates.held;
     if (held !== undefined && !this.#isControlled) {
       this.#isControlled = true;
+    await this.#addresses.run(signal);
       await this.#control.start();
     }
     if (held !== undefined && this.#parts.configuration.webhookCertificates === "own") {

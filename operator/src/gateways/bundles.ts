@@ -1,4 +1,4 @@
-import type { BundleDocument, Revision } from "@sallyport/control";
+import type { BundleDocument, Reach, Revision } from "@sallyport/control";
 import type { ProtectedResource } from "@sallyport/crds";
 import type { BundleStore } from "../control/index.ts";
 import { type Cache, type KubeObject, keyOf } from "../kube/index.ts";
@@ -17,6 +17,8 @@ export interface BundlerParts {
   readonly caches: OperatorCaches;
   readonly book: PolicyBook;
   readonly bundles: BundleStore;
+  /** Which addresses a resource's gateways may dial. */
+  readonly reach: (resource: ProtectedResource) => Reach;
 }
 
 /**
@@ -43,9 +45,19 @@ export class Bundler {
     this.#follow("namespaces", caches.namespaces, ({ metadata }) =>
       caches.protectedResources.list(metadata.name),
     );
+    this.#follow("services", caches.services, ({ metadata }) => this.#reaching(metadata.namespace ?? ""));
+    this.#follow("grants", caches.resourceGrants, ({ spec }) =>
+      spec.from.flatMap(({ namespace }) => caches.protectedResources.list(namespace)),
+    );
     this.#follow("revisions", caches.revisions, ({ metadata }) =>
       caches.protectedResources.list(metadata.namespace),
     );
+  }
+
+  /** What every bundle is made of may have changed. */
+  everything(): void {
+    for (const { metadata } of this.#parts.caches.protectedResources.list()) this.#dirty.add(keyOf(metadata));
+    if (this.#dirty.size > 0) this.#timer ??= setImmediate(() => this.#flush());
   }
 
   /** Every list is complete: what is known is everything, and is handed out from here on. */
@@ -54,6 +66,14 @@ export class Bundler {
       this.#dirty.add(keyOf(resource.metadata));
     this.#flush();
     this.#parts.bundles.markComplete();
+  }
+
+  /** Whose reach speaks of a namespace's Services: its own resources, and those that it grants something. */
+  #reaching(namespace: string): readonly ProtectedResource[] {
+    const { caches } = this.#parts;
+    const granted = caches.resourceGrants.list(namespace).flatMap(({ spec }) => spec.from);
+    const namespaces = new Set([namespace, ...granted.map((from) => from.namespace)]);
+    return [...namespaces].flatMap((one) => caches.protectedResources.list(one));
   }
 
   #follow<T extends KubeObject>(
@@ -105,7 +125,7 @@ export class Bundler {
     const spec =
       port === undefined ? resource.spec : { ...resource.spec, listen: { ...resource.spec.listen, port } };
     return [
-      documentOf("ProtectedResource", { ...resource, spec }),
+      documentOf("ProtectedResource", { ...resource, spec }, { reach: this.#parts.reach(resource) }),
       ...book
         .forResource(resource)
         .map(({ policy }) => documentOf(policy.kind, narrowedTo(policy, resource))),
@@ -126,6 +146,7 @@ export class Bundler {
 function documentOf(
   kind: string,
   { metadata, spec }: KubeObject & { readonly spec: unknown },
+  more: object = {},
 ): BundleDocument {
   const { name, namespace, labels, generation } = metadata;
   const apiVersion = "sallyport.dev/v1alpha1";
@@ -137,7 +158,7 @@ function documentOf(
   };
   return {
     key: `${kind}/${namespace ?? ""}/${name}`,
-    json: JSON.stringify({ apiVersion, kind, metadata: kept, spec }),
+    json: JSON.stringify({ apiVersion, kind, metadata: kept, spec, ...more }),
   };
 }
 

@@ -9,7 +9,7 @@ import type {
   Session,
 } from "@sallyport/crds";
 import type { Cache, KubeObject, UntypedObject } from "../kube/index.ts";
-import type { ControllerRevision, Deployment, Pod, Service } from "./kinds.ts";
+import type { ControllerRevision, Deployment, Node, Pod, Service } from "./kinds.ts";
 
 /** The caches by kind; the selections are those of `main.ts`. */
 export interface OperatorCaches {
@@ -22,6 +22,7 @@ export interface OperatorCaches {
   readonly approvals: Cache<Approval>;
   readonly namespaces: Cache<UntypedObject>;
   readonly services: Cache<Service>;
+  readonly nodes: Cache<Node>;
   /** Pods that hold a gateway. */
   readonly pods: Cache<Pod>;
   readonly deployments: Cache<Deployment>;

@@ -33,7 +33,9 @@ export { kinds, podDocument } from "./kinds.ts";
 export { type ProbeResult, serverPods } from "./protected-resource/decide.ts";
 export { watches } from "./watches.ts";
 
+export { labelSelectorText } from "./label-selector.ts";
 /** Whether a policy names or selects a resource. */
+export { type ClusterRanges, type GrantedPod, reachOf, single } from "./protected-resource/reach.ts";
 export function speaksOf(
   policy: Policy,
   resource: ProtectedResource,

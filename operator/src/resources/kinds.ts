@@ -65,6 +65,12 @@ export interface ControllerRevision extends KubeObject {
   readonly data?: unknown;
 }
 
+/** A node, as far as its addresses go. */
+export interface Node extends KubeObject {
+  readonly spec?: { readonly podCIDRs?: readonly string[] };
+  readonly status?: { readonly addresses?: readonly { readonly type: string; readonly address: string }[] };
+}
+
 /** Every kind by name. */
 export const kinds = {
   protectedResource: resourceType<ProtectedResource>(ours, "ProtectedResource", "protectedresources"),
@@ -80,6 +86,7 @@ export const kinds = {
   session: resourceType<Session>(ours, "Session", "sessions"),
   approval: resourceType<Approval>(ours, "Approval", "approvals"),
   namespace: resourceType("v1", "Namespace", "namespaces", "Cluster"),
+  node: resourceType<Node>("v1", "Node", "nodes", "Cluster"),
   service: resourceType<Service>("v1", "Service", "services"),
   pod: resourceType<Pod>("v1", "Pod", "pods"),
   configMap: resourceType("v1", "ConfigMap", "configmaps"),

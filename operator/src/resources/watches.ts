@@ -64,6 +64,16 @@ export function watches({ client, log, metrics }: WatchParts): Watches {
     }),
     namespaces: watch(kinds.namespace, { reduce: ({ metadata }) => ({ metadata }) }),
     services: watch(kinds.service),
+    nodes: watch(kinds.node, {
+      reduce: ({ metadata, spec, status }) => ({
+        metadata: {
+          name: metadata.name,
+          ...(metadata.resourceVersion && { resourceVersion: metadata.resourceVersion }),
+        },
+        ...(spec?.podCIDRs && { spec: { podCIDRs: spec.podCIDRs } }),
+        ...(status?.addresses && { status: { addresses: status.addresses } }),
+      }),
+    }),
     pods: watch(kinds.pod, {
       selection: { labelSelector: gatewayLabel },
       indexes: { resource: podKeys, uid: (pod: Pod) => [pod.metadata.uid ?? ""] },

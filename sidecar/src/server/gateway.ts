@@ -455,6 +455,7 @@ export class Gateway {
       isPolicyUnavailable: () => plane.isPolicyUnavailable,
       onRecorded: (session: LiveSession, reason: string) => plane.ended(session, reason),
       ...(nearby && { nearby }),
+      isPlaced: true,
     };
   }
 
@@ -639,6 +640,7 @@ function upstreamProblem(code: string, cause: unknown): string | undefined {
   if (code === "upstreamLoginFailed") return "UpstreamLoginFailed";
   if (code !== "upstreamUnreachable") return undefined;
   const found = (cause as { readonly code?: unknown } | undefined)?.code;
+  if (found === "ADDRESS_FORBIDDEN") return "UpstreamNotGranted";
   return typeof found === "string" && /CERT|TLS|SELF_SIGNED/.test(found)
     ? "UpstreamCertificate"
     : "UpstreamUnreachable";

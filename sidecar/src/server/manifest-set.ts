@@ -1,5 +1,6 @@
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { type Reach, readReach } from "@sallyport/control";
 import {
   audienceOf,
   formatProblem,
@@ -16,6 +17,8 @@ export interface ServedResource {
   readonly facts: ResourceFacts;
   readonly spec: ProtectedResource["spec"];
   readonly audience: string;
+  /** Which addresses may be dialled for it, where the operator says so. */
+  readonly reach?: Reach;
 }
 
 /** Everything that the manifests say, accepted as a whole. */
@@ -73,7 +76,9 @@ export function manifestSetOf(
       namespaceLabels: { ...labels?.metadata.labels, "kubernetes.io/metadata.name": namespace },
       protocol: object.spec.protocol,
     };
-    resources.set(`${namespace}/${facts.name}`, { facts, spec: object.spec, audience: audienceOf(object) });
+    const reach = readReach((object as { readonly reach?: unknown }).reach);
+    const served = { facts, spec: object.spec, audience: audienceOf(object), ...(reach && { reach }) };
+    resources.set(`${namespace}/${facts.name}`, served);
   }
   const policies = [...ofKind(objects, "AccessPolicy"), ...ofKind(objects, "ClusterAccessPolicy")].map(
     (object) => ({

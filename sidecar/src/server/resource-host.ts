@@ -320,15 +320,23 @@ export class ResourceHost implements ProtocolHost {
     const { endpoint, tls } = this.served.spec;
     const { namespace } = this.resource;
     const { mode, caRef } = tls.upstream;
-    const ca = caRef === undefined ? undefined : this.services.secrets.read(namespace, caRef.name, caRef.key);
+    const ca =
+      caRef === undefined ? account.authorities : this.services.secrets.read(namespace, caRef.name, caRef.key);
     if (caRef !== undefined && ca === undefined) {
       throw new GatewayError("credentialMissing", { detail: `the CA in secret ${caRef.name} is missing` });
     }
     const { serviceRef } = endpoint;
     const host = serviceRef === undefined ? (endpoint.host ?? "") : `${serviceRef.name}.${namespace}.svc`;
+    const port = serviceRef?.port ?? endpoint.port ?? this.services.defaultPort;
+    const { server } = account;
+    if (server !== undefined && (server.host !== host.toLowerCase() || server.port !== port)) {
+      throw new GatewayError("credentialMissing", {
+        detail: "the kubeconfig is for another server than the resource's endpoint",
+      });
+    }
     return {
       host,
-      port: serviceRef?.port ?? endpoint.port ?? this.services.defaultPort,
+      port,
       ...(this.services.nearby && { nearby: this.services.nearby }),
       // What the operator has not said, or not so that it is understood, opens nothing.
       ...(this.services.isPlaced === true && { reach: this.served.reach ?? noReach }),

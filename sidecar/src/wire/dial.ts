@@ -1,6 +1,8 @@
-import { connect, type OnReadOpts, type Socket } from "node:net";
+import { connect, isIP, type OnReadOpts, type Socket, type TcpNetConnectOpts } from "node:net";
 import { connect as connectTls, TLSSocket } from "node:tls";
+import type { Reach } from "@sallyport/control";
 import { GatewayError } from "./gateway-error.ts";
+import { AddressForbiddenError, checkedLookup, mayDial, type Resolve } from "./reach.ts";
 
 /** How the server behind the gateway is reached and checked. */
 export interface UpstreamTarget {
@@ -8,6 +10,8 @@ export interface UpstreamTarget {
   readonly port: number;
   /** Where to connect instead, for a server in the same pod; its certificate is still checked for `host`. */
   readonly nearby?: { readonly host: string; readonly port: number };
+  /** Which addresses may be dialled; absent in a standalone gateway, whose manifests are its owner's. */
+  readonly reach?: Reach;
   readonly tls: {
     readonly mode: "verify-full" | "verify-ca" | "require" | "disable";
     readonly ca?: string;
@@ -17,14 +21,19 @@ export interface UpstreamTarget {
 }
 
 /** Opens a TCP connection (or a Unix domain socket where the host is a path); rejects when `signal` aborts. */
-export function dial(target: UpstreamTarget, signal: AbortSignal): Promise<Socket> {
+export function dial(target: UpstreamTarget, signal: AbortSignal, names?: Resolve): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    const { host, port } = target.nearby ?? target;
+    const { host } = target.nearby ?? target;
+    const place = checkedPlace(target, names);
+    if (place === undefined) {
+      reject(new GatewayError("upstreamUnreachable", { cause: new AddressForbiddenError() }));
+      return;
+    }
     const onread =
       target.tls.mode === "disable" || host.startsWith("/") ? { onread: emitting(() => socket) } : {};
     const socket: Socket = host.startsWith("/")
       ? connect({ path: host, ...onread })
-      : connect({ host, port, ...onread });
+      : connect({ ...place, ...onread });
     socket.setNoDelay(true);
     socket.setKeepAlive(true, 60_000);
     const settle = (error?: unknown) => {
@@ -48,6 +57,18 @@ export function dial(target: UpstreamTarget, signal: AbortSignal): Promise<Socke
     if (signal.aborted) onAbort();
     else signal.addEventListener("abort", onAbort, { once: true });
   });
+}
+
+/** Where to connect, with the look-up that the socket then uses; undefined where that is forbidden outright. */
+export function checkedPlace(
+  { nearby, reach, ...target }: UpstreamTarget,
+  names?: Resolve,
+): Pick<TcpNetConnectOpts, "host" | "port" | "lookup"> | undefined {
+  const { host, port } = nearby ?? target;
+  if (reach === undefined) return { host, port };
+  // Sockets of the file system are this machine's own.
+  if (host.startsWith("/") || (isIP(host) !== 0 && !mayDial(reach, host, port))) return undefined;
+  return { host, port, lookup: checkedLookup(reach, port, names) };
 }
 
 /**

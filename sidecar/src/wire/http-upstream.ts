@@ -2,9 +2,10 @@
 import { Agent, type ClientRequest, type IncomingMessage, request } from "node:http";
 import { connect } from "node:net";
 import type { Duplex, Readable } from "node:stream";
-import { dial, secure, type UpstreamTarget } from "./dial.ts";
+import { checkedPlace, dial, secure, type UpstreamTarget } from "./dial.ts";
 import { GatewayError } from "./gateway-error.ts";
 import type { HeaderFields } from "./http-server.ts";
+import { AddressForbiddenError } from "./reach.ts";
 
 /** A request as it goes to the server. */
 export interface UpstreamRequest {
@@ -113,7 +114,7 @@ class DialAgent extends Agent {
     const target = this.#target;
     const opened =
       target.tls.mode === "disable"
-        ? Promise.resolve(plain(target))
+        ? Promise.resolve(target).then(plain)
         : dial(target, signal).then((socket) => secure(socket, target, signal, ["http/1.1"]));
     opened.then(
       (socket) => callback?.(null, socket),
@@ -123,8 +124,10 @@ class DialAgent extends Agent {
 }
 
 /** Reads of `dial` without TLS are made for relays; HTTP needs a stream that can be read. */
-function plain({ host, port, nearby }: UpstreamTarget): Duplex {
-  return connect({ host: nearby?.host ?? host, port: nearby?.port ?? port, noDelay: true });
+function plain(target: UpstreamTarget): Duplex {
+  const place = checkedPlace(target);
+  if (place === undefined) throw new AddressForbiddenError();
+  return connect({ ...place, noDelay: true });
 }
 
 function isRead(method: string): boolean {

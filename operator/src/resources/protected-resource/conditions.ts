@@ -47,6 +47,7 @@ const credentialReasons: ReadonlySet<string> = new Set([
   "CaMissing",
   "UpstreamCertificate",
   "UpstreamLoginFailed",
+  "UpstreamNotGranted",
   "UpstreamUnreachable",
 ]);
 

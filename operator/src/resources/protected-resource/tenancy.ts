@@ -57,7 +57,10 @@ export function isGranted(
     if (grant.metadata.namespace !== target.namespace) return false;
     const names = grant.spec.from.filter(({ namespace }) => namespace === own);
     if (!names.some(({ names }) => names === undefined || names.includes(metadata.name))) return false;
-    return grant.spec.to.some(({ serviceName, ports }) => {
+    return grant.spec.to.some(({ serviceName, podSelector, ports }) => {
+      // Which pods these are, and whether the name leads to one of them, the gateway's dial decides by address.
+      if (podSelector !== undefined)
+        return ports === undefined || (port !== undefined && ports.includes(port));
       const isService = serviceName !== undefined && serviceName === target.service;
       return isService && (ports === undefined || (port !== undefined && ports.includes(port)));
     });
