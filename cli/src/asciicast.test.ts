@@ -29,3 +29,15 @@ test("a recorded terminal becomes an asciicast, without sequences that reach bey
     [1, "r", "50x10"],
   ]);
 });
+
+test("a terminal that says its size after it was opened has that size from the start", async () => {
+  const records: Recorded[] = [
+    { kind: "event", at: 900, name: "terminal", fields: { command: 1, tty: true, pod: "a/b" } },
+    { kind: "event", at: 950, name: "resized", fields: { command: 1, width: 101, height: 33 } },
+    stream(1, 1000, "hello"),
+  ];
+  const lines: string[] = [];
+  for await (const text of asciicastLines(records, undefined)) lines.push(...text.split("\n"));
+  expect(JSON.parse(lines[0] ?? "")).toMatchObject({ width: 101, height: 33 });
+  expect(lines).toHaveLength(2);
+});

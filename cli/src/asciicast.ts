@@ -16,10 +16,12 @@ export async function* asciicastLines(
     if (record.kind === "event") {
       const { command, width, height, term } = record.fields;
       const [columns, rows] = [Number(width), Number(height)];
-      if (record.name === "terminal") {
-        sizes.set(Number(command), { width: columns, height: rows, term: String(term) });
-      } else if (record.name === "resized" && command === chosen && writer !== undefined) {
-        yield writer.resized(columns, rows, record.at).trimEnd();
+      // Some protocols open a terminal first and say how large it is next.
+      const isSized = columns > 0 && rows > 0;
+      if ((record.name === "terminal" || record.name === "resized") && isSized) {
+        if (command === chosen && writer !== undefined)
+          yield writer.resized(columns, rows, record.at).trimEnd();
+        else sizes.set(Number(command), { width: columns, height: rows, term: String(term ?? "") });
       }
     }
     if (record.kind !== "stream" || record.stream === "i") continue;

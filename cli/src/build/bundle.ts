@@ -2,6 +2,7 @@
 import { chmod, copyFile, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { build, type Plugin } from "esbuild";
+import { playerFiles } from "../player-page.ts";
 
 const root = join(import.meta.dirname, "../../..");
 
@@ -45,6 +46,9 @@ export async function writeBundle(folder: string): Promise<string> {
     join(root, "node_modules/libpg-query/wasm/libpg-query.wasm"),
     join(parts, "libpg-query.wasm"),
   );
+  for (const name of playerFiles) {
+    await copyFile(join(root, "node_modules/asciinema-player/dist/bundle", name), join(parts, name));
+  }
   const outfile = join(folder, "sallyport.mjs");
   await chmod(outfile, 0o755);
   return outfile;
