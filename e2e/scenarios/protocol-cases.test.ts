@@ -620,6 +620,51 @@ describe("C: extended protocol, pipelines, transactions", () => {
     client.close();
   });
 
+  it("C3: a utility statement that is refused, or names nothing, is prepared and fails when it runs", async () => {
+    const client = await loggedIn();
+    const direct = await shop.logInDirect();
+    for (const [text, code] of [
+      ["ALTER TABLE no_such_table ADD COLUMN b int", "42P01"],
+      ["DROP VIEW no_such_view", "42P01"],
+      ["EXECUTE no_such_statement", "26000"],
+      ["COMMENT ON TABLE no_such_table IS 'x'", "42P01"],
+    ] as const) {
+      const messages = [
+        parse("u", text),
+        describeStatement("u"),
+        bind("", "u"),
+        execute(),
+        frame("C", "Su\0"),
+        sync,
+      ];
+      const seen = await ask(client, ...messages);
+      expect(brief(seen), text).toBe(brief(await ask(direct, ...messages)));
+      expect(errorOf(seen)?.C).toBe(code);
+      await ask(client, frame("C", "Su\0"), sync);
+      await ask(direct, frame("C", "Su\0"), sync);
+    }
+    const seen = await ask(client, parse("u", "DROP TABLE payroll"), bind("p", "u"), execute("p"), sync);
+    expect(brief(seen)).toBe("1 2 E42501 ZI");
+    expect(errorOf(seen)?.M).toBe("payroll is closed");
+    // Its name is its own, and SQL cannot run what stands in for it.
+    expect(brief(await ask(client, parse("u", "SELECT 1"), sync))).toBe("E42P05 ZI");
+    expect(brief(await sql(client, "EXECUTE u"))).toBe("E26000 ZI");
+    client.close();
+    direct.close();
+  });
+
+  it("C8: a utility statement that named nothing runs once the name is there", async () => {
+    const client = await loggedIn();
+    expect(brief(await ask(client, parse("u", "DROP TABLE later"), bind("", "u"), execute(), sync))).toBe(
+      "1 2 E42P01 ZI",
+    );
+    await server.query("CREATE TABLE later (n int)");
+    expect(brief(await ask(client, bind("", "u"), execute(), sync))).toBe("2 C(DROP TABLE) ZI");
+    expect(brief(await ask(client, bind("", "u"), execute(), sync))).toMatch(/E42P01 ZI$/);
+    expect(brief(await ask(client, frame("C", "Su\0"), parse("u", "SELECT 1"), sync))).toBe("3 1 ZI");
+    client.close();
+  });
+
   it("C4: a refused Parse with a Flush is answered before Sync", async () => {
     const client = await loggedIn();
     client.send(parse("", "SELECT * FROM payroll"), describeStatement(""), flush);
@@ -867,7 +912,7 @@ describe("C: extended protocol, pipelines, transactions", () => {
       const seen = await ask(client, query("COPY payroll FROM STDIN"), frame("d", "1\n"), frame("c"));
       expect(brief(seen)).toBe("E42501 ZI");
       client.send(...whole("COPY payroll FROM STDIN"), frame("d", "1\n"), frame("c"), sync);
-      expect(brief(await client.until("Z"))).toBe("E42501 ZI");
+      expect(brief(await client.until("Z"))).toBe("1 2 E42501 ZI");
       expect(brief(await sql(client, "COPY payroll TO STDOUT"))).toBe("E42501 ZI");
       expect(brief(await sql(client, "COPY (SELECT * FROM payroll) TO STDOUT"))).toBe("E42501 ZI");
       expect(await rowsOf("payroll")).toEqual([]);

@@ -619,8 +619,9 @@ export function drop(walk: Walk, node: TreeNode): string {
 
 /** What a kind and a list of names stand for: a relation with its children, a schema with all in it, or another thing. */
 export function memberObjects(walk: Walk, node: TreeNode, type: string): readonly ObjectRef[] {
-  const names = namesOf(nodeOf(node.object, "List"), "items");
-  if (type === "OBJECT_SCHEMA") return schemaObjects(walk, stringOf(node.object) ?? "");
+  const member = nodeOf(node, "object");
+  const names = namesOf(nodeOf(member, "List"), "items");
+  if (type === "OBJECT_SCHEMA") return schemaObjects(walk, stringOf(member) ?? "");
   if (names.length === 0) return objectsIn(walk, node, "object");
   // Of a column, the relation.
   if (type === "OBJECT_COLUMN") return namedRelation(walk, rangeVarOf(names.slice(0, -1)), true);

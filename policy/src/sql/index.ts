@@ -6,3 +6,4 @@ export type * from "./names.ts";
 export { unknownCode, withUnknownBody, withUnknownCode } from "./overlay.ts";
 export { loadSqlParser, sqlParserReady } from "./parser.ts";
 export { shapeOf } from "./shape.ts";
+export { isLoneUtility } from "./utility.ts";

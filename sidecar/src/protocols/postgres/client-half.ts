@@ -5,6 +5,7 @@ import { setNameStatement } from "./application-name.ts";
 import { type BindParts, type RecordedParameter, readBind, recordedParameters } from "./bind.ts";
 import {
   bindFrame,
+  closeStatementFrame,
   describeFrame,
   describePortalFrame,
   errorFrame,
@@ -12,6 +13,7 @@ import {
   flushFrame,
   frontend,
   lengthAt,
+  otherTextFrame,
   parseFrame,
   queryFrame,
   readText,
@@ -26,6 +28,7 @@ import { PortalEntry, StatementEntry } from "./prepared.ts";
 import { hashedParameter, recorded } from "./recorded-text.ts";
 import {
   failingUtility,
+  failingWhenRun,
   fetchCommand,
   functionCallCommand,
   functionCallRefusal,
@@ -412,7 +415,14 @@ export class ClientHalf {
     end: number,
   ): Promise<void> | undefined {
     const preview = this.options.guard.preview(judged.verdict);
-    if (preview === undefined) return this.refuseJudged(judged, name);
+    if (preview === undefined) {
+      const failing = failingWhenRun(judged, this.nonceName);
+      if (failing === undefined) return this.refuseJudged(judged, name);
+      this.checkPrepared();
+      this.up.own(otherTextFrame(chunk, at, end, failing));
+      this.putStatement(judged, name).standsFor = Buffer.from(chunk.subarray(at, end));
+      return undefined;
+    }
     const limits = this.limitsOn(judged);
     const unfit = limits === undefined ? undefined : unboundable(limits, judged);
     // Here already: once prepared, SQL could EXECUTE it without showing its text.
@@ -423,18 +433,28 @@ export class ClientHalf {
       );
       return undefined;
     }
-    const { state } = this;
-    if (state.statements.size >= this.options.limits.preparedMax) {
-      throw new GatewayError("tooLarge", { detail: "too many prepared statements in one session" });
-    }
-    const owed = new Owed("parse", state.segment);
-    owed.hidesErrors = judged.hidesErrors;
-    owed.entry = new StatementEntry(name, judged, state.segment);
-    state.statements.put(owed.entry);
+    this.checkPrepared();
     if (judged.applicationName === undefined) this.up.passCommand(preview, chunk, at, end);
     else this.up.ownCommand(preview, parseFrame(name, this.namedAs(judged.applicationName)));
-    state.push(owed);
+    this.putStatement(judged, name);
     return undefined;
+  }
+
+  private checkPrepared(): void {
+    if (this.state.statements.size >= this.options.limits.preparedMax)
+      throw new GatewayError("tooLarge", { detail: "too many prepared statements in one session" });
+  }
+
+  /** The server now owes ParseComplete for this statement. */
+  private putStatement(judged: Judged, name: string): StatementEntry {
+    const { state } = this;
+    const owed = new Owed("parse", state.segment);
+    owed.hidesErrors = judged.hidesErrors;
+    const entry = new StatementEntry(name, judged, state.segment);
+    owed.entry = entry;
+    state.statements.put(entry);
+    state.push(owed);
+    return entry;
   }
 
   private bind(chunk: Buffer, at: number, end: number): Promise<void> | undefined {
@@ -511,7 +531,7 @@ export class ClientHalf {
     message: BindParts,
     end: number,
   ): undefined {
-    if (outcome.kind !== "permit") {
+    if (outcome.kind !== "permit" && entry.standsFor === undefined) {
       this.refuseExtended(sqlRefusal(outcome, judged));
       return;
     }
@@ -519,6 +539,16 @@ export class ClientHalf {
     if (portals.size >= this.options.limits.preparedMax) {
       throw new GatewayError("tooLarge", { detail: "too many portals in one session" });
     }
+    if (outcome.kind !== "permit") {
+      const owed = new Owed("bind", segment);
+      owed.portal = new PortalEntry(message.portal, entry, 0, segment);
+      owed.portal.refusal = sqlRefusal(outcome, judged);
+      portals.set(message.portal, owed.portal);
+      this.up.pass(message.chunk, message.at, end);
+      this.state.push(owed);
+      return;
+    }
+    if (entry.standsFor !== undefined) this.putInPlace(outcome, judged, entry.standsFor, entry.name);
     const statement = judged === entry.judged ? entry : entry.judgedAs(judged);
     const owed = new Owed("bind", segment);
     owed.portal = new PortalEntry(message.portal, statement, outcome.number, segment);
@@ -527,6 +557,27 @@ export class ClientHalf {
     this.up.passCommand(outcome, message.chunk, message.at, end);
     this.state.push(owed);
     if (judged.masks !== undefined) this.describeForMasks(message.portal, owed.portal.described);
+  }
+
+  /** A statement that was to fail may run now: the server gets it in place of what stood for it. */
+  private putInPlace(permit: Permit, judged: Judged, parse: Buffer, name: string): void {
+    const { state } = this;
+    if (name !== "") {
+      this.up.own(closeStatementFrame(name));
+      const closed = new Owed("close", state.segment);
+      closed.isHidden = true;
+      closed.entry = new StatementEntry(name, judged, state.segment, true);
+      state.statements.put(closed.entry);
+      state.push(closed);
+    }
+    if (judged.applicationName === undefined) this.up.ownCommand(permit, parse);
+    else this.up.ownCommand(permit, parseFrame(name, this.namedAs(judged.applicationName)));
+    const made = new Owed("parse", state.segment);
+    made.isHidden = true;
+    made.hidesErrors = judged.hidesErrors;
+    made.entry = new StatementEntry(name, judged, state.segment);
+    state.statements.put(made.entry);
+    state.push(made);
   }
 
   /** Asks what the columns of a portal are: a client that knows them already would not ask. */
@@ -557,6 +608,15 @@ export class ClientHalf {
         return this.afterSettled(() => this.execute(chunk, at, end));
     }
     if (portal === undefined) return this.fetch(name, chunk, at, end);
+    if (portal.refusal !== undefined) {
+      this.up.pass(chunk, at, end);
+      const owed = new Owed("execute", this.state.segment);
+      owed.refusal = portal.refusal;
+      owed.hidesErrors = portal.statement.judged.hidesErrors;
+      this.state.push(owed);
+      this.state.isSkipping = true;
+      return undefined;
+    }
     const { judged } = portal.statement;
     const now = this.options.judge.reconsidered(judged);
     if (now !== judged && !this.options.guard.isObserving && !this.isStillAllowed(now, judged))

@@ -113,6 +113,21 @@ export function parseFrame(name: string, sql: string): Buffer {
   return frame(frontend.parse, Buffer.concat([cString(name), cString(sql), Buffer.from([0, 0])]));
 }
 
+/** Parse: another text under the name, and with the parameter types, of the message that stands at `at`. */
+export function otherTextFrame(chunk: Buffer, at: number, end: number, sql: string): Buffer {
+  const nameEnd = chunk.indexOf(0, at + 5) + 1;
+  const types = chunk.indexOf(0, nameEnd) + 1;
+  return frame(
+    frontend.parse,
+    Buffer.concat([chunk.subarray(at + 5, nameEnd), cString(sql), chunk.subarray(types, end)]),
+  );
+}
+
+/** Close: a prepared statement by its name. */
+export function closeStatementFrame(name: string): Buffer {
+  return frame(frontend.close, cString(`S${name}`));
+}
+
 /** Bind: the unnamed statement to the unnamed portal, without parameters, results as text. */
 export const bindFrame = frame(frontend.bind, Buffer.alloc(8));
 

@@ -1,5 +1,6 @@
 import type { PreparedInfo } from "@sallyport/policy";
 import type { DescribedColumn } from "./masking/row-mask.ts";
+import type { SqlRefusal } from "./refusals.ts";
 import type { Judged } from "./statement-judge.ts";
 
 /** A prepared statement as the session believes it to be, before and after the server has confirmed it. */
@@ -11,6 +12,8 @@ export class StatementEntry {
   confirmed = false;
   /** What the name meant before, while unconfirmed. */
   previous: StatementEntry | undefined = undefined;
+  /** Set where the server has a statement that must fail in its place: the Parse that the client has sent. */
+  standsFor: Buffer | undefined = undefined;
   /** True for the mark that Close leaves until CloseComplete. */
   readonly isClosed: boolean;
 
@@ -34,6 +37,8 @@ export class PortalEntry {
   /** The number under which Bind was recorded. */
   readonly number: number;
   readonly segment: number;
+  /** Why Execute must fail: the server has a statement that does in its place. */
+  refusal: SqlRefusal | undefined = undefined;
   /** Its columns as the server described them to the gateway; read where masks need them. */
   readonly described: { columns: readonly DescribedColumn[] | undefined } = { columns: undefined };
   /** Rows that the client has of it, over all Executes; counted where policy limits them. */
@@ -108,6 +113,8 @@ export class PreparedStatements {
   lookUp(name: string): PreparedInfo | undefined {
     this.lookups += 1;
     const entry = this.get(name);
+    // What stands in for another is for Bind to see, which says why it fails.
+    if (entry?.standsFor !== undefined) return undefined;
     return entry && { parts: entry.judged.command.parts, text: entry.judged.text };
   }
 

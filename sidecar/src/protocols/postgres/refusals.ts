@@ -1,4 +1,4 @@
-import type { Command } from "@sallyport/policy";
+import { type Command, isLoneUtility } from "@sallyport/policy";
 import type { Refusal } from "../../guard/index.ts";
 import { errorTable } from "../../wire/gateway-error.ts";
 import type { Judged } from "./statement-judge.ts";
@@ -39,6 +39,16 @@ export function failingUtility(text: string, name: string): string | undefined {
     if (found !== null) return fail(name, found[1] ?? "");
   }
   return undefined;
+}
+
+/**
+ * What is prepared in place of a utility statement that must fail when it runs, as the server lets them all be prepared;
+ * undefined where the server would find the fault in Parse. A setting without a dot in its name is one that nobody can make,
+ * also not who reads the text in pg_prepared_statements.
+ */
+export function failingWhenRun({ text, rejection }: Judged, name: string): string | undefined {
+  if (rejection?.sqlstate === "42601" || !isLoneUtility(text)) return undefined;
+  return `SET ${name} = 1`;
 }
 
 const leadingSpace = /^(?:\s|--[^\n]*\n|\/\*[^*]*\*\/)+/;

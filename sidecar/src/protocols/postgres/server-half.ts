@@ -307,6 +307,7 @@ export class ServerHalf {
   private isRowOwed(type: number): boolean {
     if (type === backend.copyData) return this.announced === "copy";
     const first = this.state.owed.first();
+    if (first?.refusal !== undefined) return false;
     if (first?.kind === "execute") return this.announced !== "copy";
     return this.announced === "rows";
   }
