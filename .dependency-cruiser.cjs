@@ -34,6 +34,7 @@ const operator = {
   control: ["kube", "reconcile", "placement", "certificates", "resources"],
   webhook: ["kube", "reconcile", "placement", "certificates", "resources"],
   probe: ["kube", "placement", "resources"],
+  impersonation: ["kube", "placement", "resources"],
 };
 
 const only = (name, from, allowed, all) => ({

@@ -13,6 +13,8 @@ export interface OperatorConfiguration {
   /** `host:port` of each recorder; a namespace belongs to one of them. */
   readonly recorders: readonly string[];
   readonly breakGlassGroup: string;
+  /** How long an Approval stays that is closed. */
+  readonly approvalRetentionMs: number;
   /** `cert-manager` where the webhook's certificate and bundle are somebody else's. */
   readonly webhookCertificates: "own" | "cert-manager";
   readonly webhookCertificateFolder: string;
@@ -21,10 +23,10 @@ export interface OperatorConfiguration {
   readonly adminHost: string;
   readonly adminPort: number;
   readonly clusterDomain: string;
-  readonly logLevel: string;
-}
   /** Ranges of pods, Services and nodes, where they cannot be found out. */
   readonly clusterRanges: readonly string[];
+  readonly logLevel: string;
+}
 
 const recorderPort = 7444;
 
@@ -47,20 +49,22 @@ export function readConfiguration(
       SALLYPORT_GATEWAY_ACCEPTED_IMAGES: str({ default: "" }),
       SALLYPORT_GATEWAY_USER: num({ default: 65532 }),
       SALLYPORT_GATEWAY_DRAIN: num({ default: 30 }),
+      SALLYPORT_KUBERNETES_NAMESPACES: str({ default: "" }),
       SALLYPORT_CONTROL_ADDRESS: str({ default: "" }),
       SALLYPORT_RECORDERS: num({ default: 1 }),
       SALLYPORT_BREAK_GLASS_GROUP: str({ default: "sallyport:break-glass" }),
+      SALLYPORT_APPROVAL_RETENTION: str({ default: "90d" }),
       SALLYPORT_WEBHOOK_CERTIFICATES: str({ choices: ["own", "cert-manager"], default: "own" }),
       SALLYPORT_WEBHOOK_CERTIFICATE_FOLDER: str({ default: "/etc/sallyport/webhook" }),
       SALLYPORT_WEBHOOK_PORT: num({ default: 9443 }),
       SALLYPORT_CONTROL_PORT: num({ default: 8443 }),
       SALLYPORT_ADMIN: str({ default: "0.0.0.0:9464" }),
       SALLYPORT_CLUSTER_DOMAIN: str({ default: "cluster.local" }),
+      SALLYPORT_CLUSTER_RANGES: str({ default: "" }),
       SALLYPORT_LOG_LEVEL: str({ choices: ["debug", "info", "warn", "error"], default: "info" }),
     },
     {
       reporter: ({ errors }) => {
-      SALLYPORT_CLUSTER_RANGES: str({ default: "" }),
         for (const [name, error] of Object.entries(errors))
           problems.push(`${name}: ${error?.message ?? "invalid"}`);
       },
@@ -68,16 +72,16 @@ export function readConfiguration(
   );
   const admin = /^(.*):(\d{1,5})$/.exec(env.SALLYPORT_ADMIN ?? "");
   if (admin === null) problems.push("SALLYPORT_ADMIN: must be HOST:PORT");
-  if (problems.length > 0) throw new Error(`the operator cannot start:\n  ${problems.join("\n  ")}`);
-  const { SALLYPORT_NAMESPACE: namespace, SALLYPORT_PREFIX: prefix } = env;
-  const recorders = Array.from(
-    { length: env.SALLYPORT_RECORDERS },
   const approvalRetentionMs = durationMs(env.SALLYPORT_APPROVAL_RETENTION ?? "");
   if (approvalRetentionMs === undefined)
     problems.push("SALLYPORT_APPROVAL_RETENTION: must be a duration such as 90d");
   const clusterRanges = (env.SALLYPORT_CLUSTER_RANGES ?? "").split(",").filter((range) => range !== "");
   for (const range of clusterRanges)
     if (!isRange(range)) problems.push(`SALLYPORT_CLUSTER_RANGES: ${range} is no ADDRESS/BITS`);
+  if (problems.length > 0) throw new Error(`the operator cannot start:\n  ${problems.join("\n  ")}`);
+  const { SALLYPORT_NAMESPACE: namespace, SALLYPORT_PREFIX: prefix } = env;
+  const recorders = Array.from(
+    { length: env.SALLYPORT_RECORDERS },
     (_, at) => `${prefix}-recorder-${at}.${prefix}-recorder.${namespace}.svc:${recorderPort}`,
   );
   return {
@@ -94,9 +98,12 @@ export function readConfiguration(
       systemNamespace: namespace,
       drainSeconds: env.SALLYPORT_GATEWAY_DRAIN,
       userId: env.SALLYPORT_GATEWAY_USER,
+      kubernetesNamespaces: env.SALLYPORT_KUBERNETES_NAMESPACES.split(",").filter((name) => name !== ""),
+      impersonatorRole: `${prefix}-impersonator`,
     },
     recorders,
     breakGlassGroup: env.SALLYPORT_BREAK_GLASS_GROUP,
+    approvalRetentionMs: approvalRetentionMs ?? 0,
     webhookCertificates: env.SALLYPORT_WEBHOOK_CERTIFICATES as OperatorConfiguration["webhookCertificates"],
     webhookCertificateFolder: env.SALLYPORT_WEBHOOK_CERTIFICATE_FOLDER,
     webhookPort: env.SALLYPORT_WEBHOOK_PORT,
@@ -104,7 +111,7 @@ export function readConfiguration(
     adminHost: admin?.[1] ?? "0.0.0.0",
     adminPort: Number(admin?.[2] ?? 0),
     clusterDomain: env.SALLYPORT_CLUSTER_DOMAIN,
+    clusterRanges,
     logLevel: env.SALLYPORT_LOG_LEVEL,
   };
 }
-    clusterRanges,

@@ -16,6 +16,7 @@ import {
   reportsLabel,
   SessionWriter,
 } from "./gateways/index.ts";
+import { keepBindings } from "./impersonation/index.ts";
 import {
   eventRecorder,
   type KubeClient,
@@ -288,7 +289,9 @@ export class Operator {
         if (signal.aborted) return;
         throw error;
       }
-      await Promise.all([this.#controllers.run(signal), this.#prober.run(signal)]);
+      const { settings } = configuration;
+      const bindings = keepBindings({ client, caches: this.#watches.caches, settings, log, signal });
+      await Promise.all([this.#controllers.run(signal), this.#prober.run(signal), bindings]);
     };
     const heads = keepRecorderHeads({
       ...{ client, log, signal, recorders: configuration.recorders, namespace: configuration.namespace },

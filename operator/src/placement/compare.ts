@@ -49,7 +49,8 @@ export function comparePod(
   );
   if (ephemeral(spec).length > 0) return foreign("a debugging container was added to the pod");
   const secret = secretsOf(volumes);
-  const intruder = others.find((container) => reads(container, spec.volumes ?? [], secret));
+  const own = new Set(volumes.map(({ name }) => name));
+  const intruder = others.find((container) => reads(container, spec.volumes ?? [], secret, own));
   if (intruder !== undefined)
     return foreign(`the container ${intruder.name} reads what is the gateway's alone`);
   const isSame =
@@ -102,14 +103,17 @@ function reads(
   container: ContainerSpec,
   volumes: readonly VolumeSpec[],
   secrets: ReadonlySet<string>,
+  own: ReadonlySet<string>,
 ): boolean {
   const guarded = new Set(
     volumes
-      .filter((volume) =>
-        sourcesOf(volume).some(
-          ({ secret, serviceAccountToken }) =>
-            serviceAccountToken?.audience === controlAudience || secrets.has(secret?.name ?? ""),
-        ),
+      .filter(
+        (volume) =>
+          own.has(volume.name) ||
+          sourcesOf(volume).some(
+            ({ secret, serviceAccountToken }) =>
+              serviceAccountToken?.audience === controlAudience || secrets.has(secret?.name ?? ""),
+          ),
       )
       .map(({ name }) => name),
   );

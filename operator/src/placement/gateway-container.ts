@@ -1,7 +1,9 @@
 import { createHash } from "node:crypto";
 import type { ProtectedResource } from "@sallyport/crds";
+import { maskingKeyName } from "./gateway-key.ts";
 import type { ContainerSpec, GatewaySettings, ServerPods, VolumeSpec } from "./model.ts";
 import { adminPort, controlAudience, gatewayContainerName, listenPort, namesOf } from "./names.ts";
+import { isOwnCluster, ownClusterSources } from "./own-cluster.ts";
 
 /** The gateway as both placements hold it: the container, its volumes, and a hash of the two. */
 export interface RenderedGateway {
@@ -12,6 +14,7 @@ export interface RenderedGateway {
 
 const identityPath = "/var/run/secrets/sallyport/identity";
 const upstreamPath = "/var/run/secrets/sallyport/upstream";
+const keyPath = "/var/run/secrets/sallyport/key";
 const statePath = "/var/lib/sallyport";
 
 /**
@@ -50,6 +53,7 @@ export function renderGateway(
     volumeMounts: [
       { name: "sallyport-identity", mountPath: identityPath, readOnly: true },
       { name: "sallyport-upstream", mountPath: upstreamPath, readOnly: true },
+      { name: "sallyport-key", mountPath: keyPath, readOnly: true },
       { name: "sallyport-state", mountPath: statePath },
       { name: "sallyport-tmp", mountPath: "/tmp" },
     ],
@@ -84,6 +88,7 @@ function environment(
     ...(settings.recorder !== "" && { SALLYPORT_RECORDER: settings.recorder }),
     SALLYPORT_RESOURCE: `${metadata.namespace ?? "default"}/${metadata.name}`,
     SALLYPORT_SECRETS: upstreamPath,
+    SALLYPORT_MASKING_KEY: `${keyPath}/${maskingKeyName}`,
     SALLYPORT_STATE: statePath,
     SALLYPORT_LISTEN: "0.0.0.0",
     SALLYPORT_LISTEN_PORT: String(listenPort(resource) ?? 0),
@@ -134,6 +139,16 @@ function volumesOf(resource: ProtectedResource): readonly VolumeSpec[] {
       },
     },
     { name: "sallyport-upstream", projected: { defaultMode: 0o444, sources: upstreamSecrets(resource) } },
+    // Not optional: hashes and host keys of a key that one pod made for itself would be that pod's alone.
+    {
+      name: "sallyport-key",
+      projected: {
+        defaultMode: 0o444,
+        sources: [
+          { secret: { name: namesOf(resource).key, items: [{ key: maskingKeyName, path: maskingKeyName }] } },
+        ],
+      },
+    },
     { name: "sallyport-state", emptyDir: { sizeLimit: "256Mi" } },
     { name: "sallyport-tmp", emptyDir: { sizeLimit: "16Mi" } },
   ];
@@ -141,22 +156,47 @@ function volumesOf(resource: ProtectedResource): readonly VolumeSpec[] {
 
 /** Each secret as a folder of its keys; only keys that the gateway reads are named. */
 function upstreamSecrets(resource: ProtectedResource): readonly unknown[] {
-  const { credentials, tls } = resource.spec;
+  const { credentials, options, protocol, tls } = resource.spec;
   const keys = new Map<string, Set<string>>();
-  const add = (name: string, ...more: string[]) => {
+  const add = (name: string, ...more: readonly string[]) => {
     keys.set(name, new Set([...(keys.get(name) ?? []), ...more]));
   };
-  for (const { secretRef } of credentials) add(secretRef.name, "username", "password", "tls.crt", "tls.key");
+  const isOwn = isOwnCluster(resource);
+  const more = protocolKeys[protocol] ?? [];
+  for (const { secretRef } of isOwn ? [] : credentials) {
+    add(secretRef.name, "username", "password", "tls.crt", "tls.key", ...more);
+  }
   if (tls.certificateRef !== undefined) add(tls.certificateRef.name, "tls.crt", "tls.key");
+  if (isOwn) return [...ownClusterSources(resource), ...sourcesOf(keys)];
   if (tls.upstream.caRef !== undefined) add(tls.upstream.caRef.name, tls.upstream.caRef.key);
-  return [...keys].map(([name, names]) => ({
+  const hostKey = protocol === "ssh" ? hostKeyOf(options?.hostKeyRef) : undefined;
+  if (hostKey !== undefined) add(hostKey.name, hostKey.key);
+  return sourcesOf(keys);
+}
+
+/** What secrets of a protocol hold beside names, passwords and certificates. */
+const protocolKeys: Readonly<Record<string, readonly string[]>> = {
+  ssh: ["ssh-privatekey"],
+  kubernetes: ["kubeconfig"],
+};
+
+const sourcesOf = (keys: ReadonlyMap<string, ReadonlySet<string>>): readonly unknown[] =>
+  [...keys].map(([name, names]) => ({
     secret: {
       name,
       optional: true,
       items: [...names].map((key) => ({ key, path: `${name}/${key}` })),
     },
   }));
+
+/** The options of a protocol are open: what is no reference names nothing, and the gateway says what is missing. */
+function hostKeyOf(ref: unknown): { readonly name: string; readonly key: string } | undefined {
+  const { name, key = "ssh-privatekey" } = (ref ?? {}) as { readonly name?: unknown; readonly key?: unknown };
+  const isUsable = (one: unknown): one is string => typeof one === "string" && secretWord.test(one);
+  return isUsable(name) && isUsable(key) ? { name, key } : undefined;
 }
+
+const secretWord = /^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$/;
 
 function canonical(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonical).join()}]`;

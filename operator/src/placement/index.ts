@@ -16,9 +16,11 @@ import {
 
 export { comparePod } from "./compare.ts";
 export { hashOf, renderGateway } from "./gateway-container.ts";
+export { maskingKeyName, renderGatewayKey } from "./gateway-key.ts";
 export { holds, injectGateway, type PatchOperation, type PodDocument } from "./inject.ts";
 export type * from "./model.ts";
 export * from "./names.ts";
+export { bindingLabel, isOwnCluster, placementFault, renderImpersonation } from "./own-cluster.ts";
 
 /** Renders everything that a resource needs in its namespace; the same input gives the same objects. */
 export function placeResource(input: PlacementInput): PlacedResource {

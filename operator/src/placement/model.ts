@@ -47,6 +47,10 @@ export interface GatewaySettings {
   readonly systemNamespace: string;
   readonly drainSeconds: number;
   readonly userId: number;
+  /** The namespaces whose gateways may speak for users to an API server; protocol kubernetes is accepted in no other. */
+  readonly kubernetesNamespaces: readonly string[];
+  /** The ClusterRole by which they do so to the cluster that they run in. */
+  readonly impersonatorRole: string;
 }
 
 /** Everything that the objects of one resource are made of. */

@@ -26,7 +26,11 @@ export const keptLabel = "sallyport.dev/kept";
 /** The admin port of every gateway: probes and metrics. */
 export const adminPort = 9464;
 
-const defaultPorts: Readonly<Record<string, number>> = { postgres: 5432 };
+/** Clients' ports of Shared gateways: above 1024, for a gateway has no capability to open a lower one. */
+const sharedPorts: Readonly<Record<string, number>> = { postgres: 5432, kubernetes: 6443, ssh: 2222 };
+
+/** Those beside the server, where the protocol's own port is taken. */
+const sidecarPorts: Readonly<Record<string, number>> = { postgres: 15_432, kubernetes: 16_443, ssh: 2222 };
 
 /** Names of everything made for a resource; the same on every call. */
 export interface ResourceNames {
@@ -38,6 +42,8 @@ export interface ResourceNames {
   /** The NetworkPolicy of the server's pods. */
   readonly serverPolicy: string;
   readonly authorities: string;
+  /** The Secret with what hashes and host keys are derived from. */
+  readonly key: string;
   /** The value of the labels that name the resource. */
   readonly label: string;
 }
@@ -52,6 +58,7 @@ export function namesOf(resource: ProtectedResource): ResourceNames {
     gatewayPolicy: gateway,
     serverPolicy: childName(name, "server"),
     authorities: childName(name, "gateway-ca"),
+    key: childName(name, "gateway-key"),
     label: labelValue(name),
   };
 }
@@ -60,9 +67,7 @@ export function namesOf(resource: ProtectedResource): ResourceNames {
 export function listenPort(resource: ProtectedResource): number | undefined {
   const { listen, placement, protocol } = resource.spec;
   if (listen.port !== undefined) return listen.port;
-  const own = defaultPorts[protocol];
-  // Beside the server the protocol's own port is taken.
-  return own === undefined || placement.mode === "Shared" ? own : own + 10_000;
+  return (placement.mode === "Shared" ? sharedPorts : sidecarPorts)[protocol];
 }
 
 /** A name of at most 63 characters that is a DNS label, whatever the owner is called. */

@@ -2,6 +2,7 @@ import { isIP } from "node:net";
 import type { NetworkPeer, ProtectedResource } from "@sallyport/crds";
 import type { PlacementInput, RenderedObject, ServerPods } from "./model.ts";
 import { adminPort, gatewayLabel, listenPort, namesOf } from "./names.ts";
+import { isOwnCluster } from "./own-cluster.ts";
 import { metadataOf } from "./shared.ts";
 
 /**
@@ -37,7 +38,9 @@ function gatewayPolicy({ resource, server, providers, settings }: PlacementInput
   } else {
     const to =
       endpoint.host !== undefined && isIP(endpoint.host) ? [{ ipBlock: single(endpoint.host) }] : undefined;
-    egress.push({ ...(to && { to }), ports: [tcp(endpoint.port ?? endpoint.serviceRef?.port ?? 0)] });
+    const port = endpoint.port ?? endpoint.serviceRef?.port ?? 0;
+    // The API server's Service forwards 443 to its own port, and policies see the port behind the Service.
+    egress.push({ ...(to && { to }), ports: (isOwnCluster(resource) ? [port, 6443] : [port]).map(tcp) });
   }
   const issuers = issuerPorts(resource, providers);
   if (issuers.length > 0) egress.push({ ports: issuers.map(tcp) });

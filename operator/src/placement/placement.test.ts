@@ -9,8 +9,10 @@ import {
   labelValue,
   type PlacementInput,
   type PodDocument,
+  placementFault,
   placeResource,
   renderGateway,
+  renderImpersonation,
 } from "./index.ts";
 import { testResource, testSettings } from "./testing.ts";
 
@@ -22,6 +24,20 @@ const okta = {
 
 const sidecarSpec: Partial<ProtectedResourceSpec> = {
   placement: { mode: "Sidecar", podSelector: { matchLabels: { app: "orders-db" } } },
+};
+
+const ownCluster: Partial<ProtectedResourceSpec> = {
+  protocol: "kubernetes",
+  endpoint: { host: "kubernetes.default.svc", port: 443 },
+  credentials: [{ name: "gateway", secretRef: { name: "own" } }],
+  tls: { upstream: { mode: "verify-full", caRef: { name: "own", key: "ca.crt" } } },
+  options: { ownCluster: true },
+};
+const sshSpec: Partial<ProtectedResourceSpec> = {
+  protocol: "ssh",
+  endpoint: { host: "web.example.com", port: 22 },
+  credentials: [{ name: "app", secretRef: { name: "web-ssh" } }],
+  options: { hostKeys: ["ssh-ed25519 AAAA"], hostKeyRef: { name: "web-host", key: "id" } },
 };
 
 function inputOf(spec: Partial<ProtectedResourceSpec> = {}): PlacementInput {
@@ -86,6 +102,8 @@ describe("what is rendered", () => {
         },
       },
     ],
+    ["kubernetes-own-cluster", ownCluster],
+    ["ssh", sshSpec],
   ];
   test.each(cases)("%s is what was reviewed", async (name, spec) => {
     const input = inputOf(spec);
@@ -355,3 +373,74 @@ function applyOperation(
   }
   return document;
 }
+
+describe("a gateway before an API server", () => {
+  const inAccess = (spec: Partial<ProtectedResourceSpec>) => testResource(spec, { namespace: "access" });
+  const faultOf = (spec: Partial<ProtectedResourceSpec>, namespace = "access") =>
+    placementFault(testResource(spec, { namespace }), testSettings)?.reason;
+
+  test("is refused outside the namespaces that the chart lists, whatever it names", () => {
+    expect(faultOf(ownCluster)).toBeUndefined();
+    expect(faultOf(ownCluster, "tenant")).toBe("NamespaceNotListed");
+    expect(faultOf({ ...ownCluster, options: {} }, "tenant")).toBe("NamespaceNotListed");
+    expect(faultOf({}, "tenant")).toBeUndefined();
+  });
+
+  test("sends its account's token to nowhere but the cluster's own API server", () => {
+    const upstream = { mode: "verify-full", caRef: { name: "own", key: "ca.crt" } } as const;
+    const other = (host: string, port: number) => ({ ...ownCluster, endpoint: { host, port } });
+    expect(faultOf(other("attacker.example.com", 443))).toBe("EndpointMismatch");
+    expect(faultOf(other("kubernetes.default.svc.attacker.example.com", 443))).toBe("EndpointMismatch");
+    expect(faultOf(other("kubernetes.default.svc.cluster.local", 443))).toBeUndefined();
+    expect(faultOf(other("kubernetes.default.svc", 8443))).toBe("EndpointMismatch");
+    expect(faultOf({ ...ownCluster, endpoint: { serviceRef: { name: "api", port: 443 } } })).toBe(
+      "EndpointMismatch",
+    );
+    expect(faultOf({ ...ownCluster, tls: { upstream: { ...upstream, mode: "require" } } })).toBe(
+      "UpstreamNotVerified",
+    );
+    expect(faultOf({ ...ownCluster, tls: { upstream: { mode: "verify-full" } } })).toBe("CaMissing");
+    expect(faultOf({ ...ownCluster, placement: { mode: "Sidecar" } })).toBe("PlacementUnsupported");
+  });
+
+  test("reads no Secret for its own cluster, and of another's only the keys that it knows", () => {
+    const sources = (spec: Partial<ProtectedResourceSpec>) =>
+      JSON.stringify(renderGateway(inAccess(spec), testSettings, undefined).volumes.slice(0, 2));
+    expect(sources(ownCluster)).not.toContain('"secret"');
+    const other = sources({ ...ownCluster, options: {} });
+    expect(other).toContain('"own/kubeconfig"');
+    expect(other).not.toContain('"path":"own/password","expirationSeconds"');
+  });
+
+  test("is bound to the chart's role by a name that no other resource has", () => {
+    const names = [
+      renderImpersonation(inAccess(ownCluster), testSettings),
+      renderImpersonation(testResource(ownCluster, { namespace: "access-orders" }), testSettings),
+      renderImpersonation(testResource(ownCluster, { namespace: "access", name: "two" }), testSettings),
+    ].map(({ metadata }) => metadata.name);
+    expect(new Set(names).size).toBe(3);
+    expect(renderImpersonation(inAccess(ownCluster), testSettings)).toMatchObject({
+      roleRef: { name: "sallyport-impersonator" },
+      subjects: [{ kind: "ServiceAccount", name: "orders-gateway", namespace: "access" }],
+    });
+  });
+});
+
+test("a container that mounts any of the gateway's volumes makes the pod a stranger", () => {
+  const resource = testResource(ownCluster, { namespace: "access" });
+  const { container, volumes } = renderGateway(resource, testSettings, undefined);
+  const pod = (mounts: readonly string[]): PodDocument => ({
+    metadata: { labels: { "sallyport.dev/gateway": "orders" } },
+    spec: {
+      containers: [
+        container,
+        { name: "other", image: "busybox", volumeMounts: mounts.map((name) => ({ name, mountPath: "/x" })) },
+      ],
+      volumes,
+    },
+  });
+  expect(comparePod(pod([]), resource, testSettings, undefined).kind).toBe("current");
+  for (const name of ["sallyport-upstream", "sallyport-key", "sallyport-identity"]) {
+    expect(comparePod(pod([name]), resource, testSettings, undefined).kind).toBe("foreign");
+  }
+});

@@ -15,6 +15,8 @@ export const testSettings: GatewaySettings = {
   systemNamespace: "sallyport-system",
   drainSeconds: 30,
   userId: 65532,
+  kubernetesNamespaces: ["access"],
+  impersonatorRole: "sallyport-impersonator",
 };
 
 /** A resource as the API server holds it, defaults filled in. */

@@ -100,6 +100,12 @@ export const kinds = {
   ),
   disruptionBudget: resourceType("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
   autoscaler: resourceType("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+  clusterRoleBinding: resourceType(
+    "rbac.authorization.k8s.io/v1",
+    "ClusterRoleBinding",
+    "clusterrolebindings",
+    "Cluster",
+  ),
   networkPolicy: resourceType("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
 } as const;
 

@@ -22,6 +22,10 @@ export interface UpstreamAccount {
   readonly key?: string;
   /** A private key for protocols that log in with one. */
   readonly sshKey?: string;
+  /** Where the credential itself says that it belongs: it goes nowhere else. */
+  readonly server?: { readonly host: string; readonly port: number };
+  /** What that server's certificate is checked against, where the resource names nothing. */
+  readonly authorities?: string;
 }
 
 /** What carries a session's bytes, as whoever must end it sees it; a relay is one. */
@@ -129,12 +133,27 @@ export interface ProtocolHost {
   report(error: unknown, id: string): void;
 }
 
+/** What is tried of a server that shares the gateway's loopback with other containers. */
+export interface LoopbackTrial {
+  readonly port: number;
+  /** The accounts that the gateway uses: whoever lets these in without a credential gives everything away. */
+  readonly users: readonly string[];
+  readonly signal: AbortSignal;
+}
+
+/** What came of it; unknown where the server was not heard. */
+export type LoopbackFinding =
+  | { readonly kind: "trusted"; readonly user: string; readonly host: string }
+  | { readonly kind: "closed" | "unknown" };
+
 export interface Protocol {
   readonly name: string;
   /** Where its servers listen, and its gateways where the resource does not say. */
   readonly defaultPort: number;
   /** What clients must know before they connect, by name; logged, and written beside the listeners. */
   announce?(host: ProtocolHost): Readonly<Record<string, string>>;
+  /** Tries the server beside the gateway without a credential; absent where nobody knows how. */
+  trustsLoopback?(trial: LoopbackTrial): Promise<LoopbackFinding>;
   /** Serves one client connection from its first byte to its end; never throws. Says when policy has let it in. */
   serve(socket: Socket, host: ProtocolHost, onLoggedIn: () => void): Promise<void>;
 }

@@ -321,7 +321,9 @@ export class ResourceHost implements ProtocolHost {
     const { namespace } = this.resource;
     const { mode, caRef } = tls.upstream;
     const ca =
-      caRef === undefined ? account.authorities : this.services.secrets.read(namespace, caRef.name, caRef.key);
+      caRef === undefined
+        ? account.authorities
+        : this.services.secrets.read(namespace, caRef.name, caRef.key);
     if (caRef !== undefined && ca === undefined) {
       throw new GatewayError("credentialMissing", { detail: `the CA in secret ${caRef.name} is missing` });
     }

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import type { UpstreamCredential } from "@sallyport/crds";
 import type { UpstreamAccount } from "../protocols/protocol.ts";
 import { GatewayError } from "../wire/gateway-error.ts";
+import { KubeconfigError, readKubeconfig } from "./kubeconfig.ts";
 
 /** Where secrets come from: a folder `<name>/<key>` (as Kubernetes mounts them), or Secret manifests beside it. */
 export class Secrets {
@@ -35,6 +36,8 @@ export class Secrets {
   account(namespace: string, credential: UpstreamCredential): UpstreamAccount {
     const { name } = credential.secretRef;
     const value = (key: string) => this.read(namespace, name, key);
+    const kubeconfig = value("kubeconfig");
+    if (kubeconfig !== undefined) return accountOf(credential, kubeconfig);
     const username = value("username")?.trim();
     const password = value("password")?.replace(/\r?\n$/, "");
     const certificate = value("tls.crt");
@@ -55,6 +58,24 @@ export class Secrets {
       ...(key === undefined ? {} : { key }),
       ...(sshKey === undefined ? {} : { sshKey }),
     };
+  }
+}
+
+/** An account of another cluster; what is wrong with it is said without a word of what it holds. */
+function accountOf({ name, secretRef }: UpstreamCredential, kubeconfig: string): UpstreamAccount {
+  try {
+    const { server, authorities, username, token, certificate, key } = readKubeconfig(kubeconfig);
+    return {
+      ...{ name, username, server, authorities },
+      ...(token !== undefined && { password: token }),
+      ...(certificate !== undefined && { certificate }),
+      ...(key !== undefined && { key }),
+    };
+  } catch (error) {
+    if (!(error instanceof KubeconfigError)) throw error;
+    throw new GatewayError("credentialMissing", {
+      hint: `The kubeconfig in the secret ${secretRef.name} is not used: ${error.message}.`,
+    });
   }
 }
 

@@ -36,6 +36,7 @@ import {
   type ResourceFacts,
   serverPods,
 } from "./decide.ts";
+import { GatewayKeys } from "./gateway-key.ts";
 import { mayReach } from "./tenancy.ts";
 
 /** What the controller is made of. */
@@ -60,10 +61,11 @@ const lookAgainMs = 30_000;
 export function resourceReconciler(
   parts: ResourceControllerParts,
 ): Reconciler<ResourceFacts | undefined, ResourceDecision | undefined> {
+  const keys = new GatewayKeys(parts.client);
   return {
     observe: (context) => observe(parts, context),
     decide: (facts) => (facts === undefined ? undefined : decideResource(facts)),
-    act: (decision, context) => act(parts, decision, context),
+    act: (decision, context) => act(parts, keys, decision, context),
   };
 }
 
@@ -129,6 +131,7 @@ async function observe(
 
 async function act(
   parts: ResourceControllerParts,
+  keys: GatewayKeys,
   decision: ResourceDecision | undefined,
   context: ReconcileContext,
 ): Promise<ReconcileResult> {
@@ -137,6 +140,7 @@ async function act(
   const { resource, apply, remove, evict } = decision;
   const { signal } = context;
   try {
+    await keys.ensure(resource, signal);
     for (const object of apply)
       await client.apply(typeOf(object), object, { fieldManager, force: true, signal });
     for (const { kind, metadata } of remove) {

@@ -9,9 +9,11 @@ import {
   comparePod,
   type GatewaySettings,
   holds,
+  isOwnCluster,
   listenPort,
   namesOf,
   type PlacedResource,
+  placementFault,
   placeResource,
   protectionLabel,
   type RenderedObject,
@@ -65,7 +67,7 @@ export interface ResourceDecision {
 /** The key of an object among those of one namespace. */
 export const existingKey = (kind: string, name: string): string => `${kind}/${name}`;
 
-const supportedProtocols: ReadonlySet<string> = new Set(["postgres"]);
+const supportedProtocols: ReadonlySet<string> = new Set(["postgres", "kubernetes", "ssh"]);
 const policiesMax = 512;
 const rulesMax = 1024;
 
@@ -130,6 +132,8 @@ function faultOf(facts: ResourceFacts, server: ServerPods | undefined): Fault | 
   if (!supportedProtocols.has(protocol)) {
     return { reason: "UnsupportedProtocol", message: `This release does not speak ${protocol}.` };
   }
+  const misplaced = placementFault(resource, facts.settings);
+  if (misplaced !== undefined) return misplaced;
   const { serviceRef } = endpoint;
   if (serviceRef !== undefined && service === undefined) {
     return {
@@ -152,7 +156,8 @@ function faultOf(facts: ResourceFacts, server: ServerPods | undefined): Fault | 
   if (missing.length > 0) {
     return { reason: "ProviderNotFound", message: `There is no IdentityProvider ${missing.join(", ")}.` };
   }
-  if (!reach.isAllowed) {
+  // The API server is everybody's; whose gateway speaks to it the chart has said.
+  if (!reach.isAllowed && !isOwnCluster(resource)) {
     const { namespace, service: name } = reach.target ?? { namespace: "" };
     const what =
       name === undefined ? `namespace ${namespace}` : `the Service ${name} of namespace ${namespace}`;
@@ -280,6 +285,17 @@ function isReady({ status }: Pod): boolean {
   return status?.conditions?.some(({ type, status }) => type === "Ready" && status === "True") ?? false;
 }
 
+/** The API server cannot be closed to others: what holds there is RBAC, and admission for what goes into pods. */
+function besideOwnCluster(exec: "Enforce" | "Off"): WantedCondition {
+  const type = "BypassProtected";
+  if (exec === "Off")
+    return { type, status: "False", reason: "Off", message: "The resource asks for no protection of exec." };
+  const message =
+    "Whoever has rights of their own on the API server needs no gateway; `sallyport audit rbac` lists who can enter " +
+    "pods past it. Exec is closed to them in namespaces labelled sallyport.dev/protect-exec=true.";
+  return { type, status: "Unknown", reason: "ApiServerOpen", message };
+}
+
 function bypassOf(facts: ResourceFacts, server: ServerPods | undefined): WantedCondition {
   const type = "BypassProtected";
   const { resource, namespaceLabels, reports, probe } = facts;
@@ -290,6 +306,7 @@ function bypassOf(facts: ResourceFacts, server: ServerPods | undefined): WantedC
     reason,
     message,
   });
+  if (isOwnCluster(resource)) return besideOwnCluster(exec);
   if (networkPolicy === "Off") return no("Off", "The resource asks for no NetworkPolicy.");
   const trusts = reports.flatMap(({ problems }) => problems).find(({ reason }) => reason === "LoopbackTrust");
   if (trusts !== undefined) return no("LoopbackTrust", trusts.message);

@@ -8,11 +8,13 @@ export function marksOf(
   identity: Identity,
   sessionId: string,
 ): { readonly uid?: string; readonly extra: Readonly<Record<string, string>> } {
-  const { impersonate } = host.options;
+  const { impersonate, ownCluster } = host.options;
   const wanted: readonly unknown[] = Array.isArray(impersonate) ? impersonate : [];
   const { sub } = identity.claims;
+  // Admission of its own cluster knows the gateway by the mark.
+  const isMarked = ownCluster === true || wanted.includes("extra");
   return {
     ...(wanted.includes("uid") && typeof sub === "string" && sub !== "" ? { uid: sub } : {}),
-    extra: wanted.includes("extra") ? { "sallyport.dev/session": sessionId } : {},
+    extra: isMarked ? { "sallyport.dev/session": sessionId } : {},
   };
 }
