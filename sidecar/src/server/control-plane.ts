@@ -46,6 +46,7 @@ export class ControlPlane {
   #set: ManifestSet | undefined;
   #problems: readonly GatewayProblem[] = [];
   #loginProblem: GatewayProblem | undefined;
+  #loopbackProblem: GatewayProblem | undefined;
   #recording: (SignedCertificate & { readonly renewAt: number }) | undefined;
   #servingRenewAt = 0;
   #isAsking = false;
@@ -116,13 +117,18 @@ export class ControlPlane {
     this.#loginProblem = reason === undefined ? undefined : { reason, message };
   }
 
+  /** Beside the server: whether it lets in without a credential whoever shares its loopback. */
+  setLoopbackProblem(problem: GatewayProblem | undefined): void {
+    this.#loopbackProblem = problem;
+  }
+
   /** Called twice a second: reports sessions that are due, problems, and asks for certificates. */
   tick(): void {
     this.approvals.heard(this.#client.isConnected);
     for (const session of this.#options.sessions()) this.#reportLive(session);
     const failure = this.#link?.failure;
     const unrecorded = failure && { reason: "RecorderUnavailable", message: failure.message };
-    const all = [...this.#problems, this.#loginProblem, unrecorded];
+    const all = [...this.#problems, this.#loginProblem, this.#loopbackProblem, unrecorded];
     this.#client.setProblems(all.filter((problem) => problem !== undefined));
     if (!this.#isAsking && this.#client.isConnected) void this.#renewServing();
   }

@@ -25,6 +25,7 @@ import type { Identified } from "./approval-server.ts";
 import type { ControlConfiguration, GatewayConfiguration } from "./configuration.ts";
 import type { ControlPlane } from "./control-plane.ts";
 import type { LiveSession } from "./live-session.ts";
+import { LoopbackWatch } from "./loopback-watch.ts";
 import {
   fingerprintOf,
   loadManifestSet,
@@ -100,6 +101,7 @@ export class Gateway {
   private authenticator: ReloadableAuthenticator | undefined;
   private recorder: (Recorder & Partial<FirstRecorder>) | undefined;
   private plane: ControlPlane | undefined;
+  private loopback: LoopbackWatch | undefined;
   private approvalHost: ApprovalHost | undefined;
   private admin: import("node:http").Server | undefined;
   private timer: NodeJS.Timeout | undefined;
@@ -184,6 +186,7 @@ export class Gateway {
       await this.open(control.resource, unplaced(control), loaded.set);
     }
     this.plane?.start();
+    this.loopback = this.loopbackWatch();
     this.reportMissingSecrets(loaded.set);
     giveBackStartupMemory();
     this.metrics.manifestsAccepted.set(1);
@@ -248,6 +251,7 @@ export class Gateway {
     this.admin?.close();
     this.admin?.closeAllConnections();
     await this.recorder?.close();
+    this.loopback?.stop();
     await this.plane?.stop(lastWordsMs);
     await this.publishHead();
     this.log.info("the gateway has stopped");
@@ -414,6 +418,19 @@ export class Gateway {
     return serverContext(certificate, key, clientCa);
   }
 
+  /** Only beside the server; elsewhere its loopback is out of reach. */
+  private loopbackWatch(): LoopbackWatch | undefined {
+    const { plane } = this;
+    const nearby = this.configuration.control?.upstream;
+    if (plane === undefined || nearby === undefined) return undefined;
+    return new LoopbackWatch({
+      port: nearby.port,
+      served: () => this.set?.resources.values().next().value,
+      secrets: this.secrets,
+      onFound: (problem) => plane.setLoopbackProblem(problem),
+    });
+  }
+
   /** Loads what a gateway without an operator never needs. */
   private async controlPlane(control: ControlConfiguration, recordingKey: KeyObject): Promise<ControlPlane> {
     const { ControlPlane } = await import("./control-plane.ts");
@@ -494,6 +511,7 @@ export class Gateway {
   private async tick(): Promise<void> {
     for (const { host } of this.hosts.values()) for (const session of host.sessions) session.checkDeadlines();
     this.plane?.tick();
+    this.loopback?.tick();
     this.metrics.recordingUp.set(this.recorder?.failure === undefined ? 1 : 0);
     if (performance.now() - this.headPublishedMs >= headEveryMs) await this.publishHead();
     if (performance.now() - this.prunedMs >= pruneEveryMs) await this.prune();

@@ -32,6 +32,7 @@ import {
   readyFrame,
   terminateFrame,
 } from "./frames.ts";
+import { trustsLoopback } from "./loopback-trust.ts";
 import { SessionMasks } from "./masking/session-masks.ts";
 import { askForBearer, refuseBearer } from "./oauth-bearer.ts";
 import { withPinnedRole } from "./pinned-role.ts";
@@ -40,7 +41,7 @@ import { PostgresSession } from "./session.ts";
 import { isUtf8Name, startupSettings } from "./startup.ts";
 import { DecisionCache, type LiveNames, StatementJudge } from "./statement-judge.ts";
 
-export const postgres: Protocol = { name: "postgres", defaultPort: 5432, serve };
+export const postgres: Protocol = { name: "postgres", defaultPort: 5432, serve, trustsLoopback };
 
 const analyser = { analyse: analyseSql, shapeOf };
 const roleAnalyser = withPinnedRole(analyser);
