@@ -1,5 +1,5 @@
 /** The product as a user installs it: the chart, on the live cluster, in its own namespace. */
-import { chown, mkdir } from "node:fs/promises";
+import { chown, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { ClusterAccess } from "../cluster/access.ts";
 import { run } from "../cluster/kubectl.ts";
@@ -65,10 +65,12 @@ export async function install(cluster: ClusterAccess, ...more: readonly string[]
 
 /** The node has no storage of its own: a folder that the recorder's user may write to. */
 async function storage(cluster: ClusterAccess): Promise<void> {
-  await mkdir(recordings, { recursive: true });
-  await chown(recordings, 65532, 65532);
   const found = await cluster.kubectl.try(undefined, "get", "pv", "sallyport-recordings");
   if (found.code === 0) return;
+  // What an earlier cluster's recorder wrote no key of this one opens.
+  await rm(recordings, { recursive: true, force: true });
+  await mkdir(recordings, { recursive: true });
+  await chown(recordings, 65532, 65532);
   await cluster.kubectl.apply([
     {
       apiVersion: "v1",

@@ -1,0 +1,206 @@
+/** Recordings are kept away from gateways: without a recorder nothing runs, and who may read them RBAC decides. */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { LocalIssuer } from "../targets/tokens.ts";
+import { type RecorderApi, recorderApi } from "./forwarded.ts";
+import {
+  accessPolicy,
+  condition,
+  install,
+  localProvider,
+  protectedResource,
+  systemNamespace,
+} from "./installed.ts";
+import { type LivePsql, livePsql } from "./live-psql.ts";
+import { clientPod, database } from "./objects.ts";
+import { openScenario } from "./scenario.ts";
+
+const scenario = openScenario("operator-recorder", { "sallyport.dev/protection": "enabled" });
+const { namespace } = scenario;
+const issuer = new LocalIssuer("operator-recorder", `sallyport:${namespace}/orders`);
+const service = `orders-gateway.${namespace}.svc`;
+const audience = "recorder.sallyport.dev";
+const sessions = `/v1/namespaces/${namespace}/sessions`;
+const system = (...argv: readonly string[]) => scenario.cluster.kubectl("-n", systemNamespace, ...argv);
+const open: LivePsql[] = [];
+let api: RecorderApi | undefined;
+
+beforeAll(async () => {
+  await install(scenario.cluster);
+  await scenario.cluster.kubectl.apply([localProvider("operator-recorder", issuer, "operator-recorder")]);
+  await scenario.apply(
+    ...database("orders", "CREATE TABLE orders (id int, item text); INSERT INTO orders VALUES (1, 'tea');"),
+    protectedResource("orders", "operator-recorder", {
+      recording: { mode: "Required", durability: "Durable", retention: "1h" },
+      placement: { mode: "Shared", replicas: 2 },
+    }),
+    accessPolicy("readers", {
+      resources: { names: ["orders"] },
+      subjects: [{ user: "operator-recorder:ana" }],
+      profile: "ReadOnly",
+    }),
+    clientPod("client", { ca: "orders-gateway-ca" }),
+  );
+  await scenario.ready("statefulset/orders", "deployment/orders-gateway", "pod/client");
+  await condition(scenario, "protectedresource/orders", "Ready", "True");
+  await scenario.reachable("client", service, 5432);
+});
+afterAll(async () => {
+  api?.close();
+  await Promise.all(open.map((session) => session.close()));
+  await scenario.cluster.kubectl("delete", "rolebinding", "-n", "default", neighbour, "--ignore-not-found");
+});
+
+const through = () =>
+  `host=${service} user=main dbname=postgres sslmode=verify-full sslrootcert=/ca/ca.crt ` +
+  `connect_timeout=5 password=${issuer.token({ user: "ana" })}`;
+const psql = (sql: string) =>
+  scenario.exec("client", "psql", through(), "-X", "-At", "-v", "VERBOSITY=verbose", "-c", sql);
+
+test("while the recorder is away commands are refused with 57P03, and sessions go on once it is back", async () => {
+  const session = livePsql(scenario, "client", "live", through());
+  open.push(session);
+  expect(await session.ask("SELECT item FROM orders")).toBe("tea");
+  await system("scale", "statefulset/sallyport-recorder", "--replicas=0");
+  try {
+    await scenario.eventually(
+      "a refusal",
+      async () => (await session.ask("SELECT 'while away'")).includes("57P03") || undefined,
+      { ms: 60_000 },
+    );
+    // Nobody slips through the other gateway.
+    for (let at = 0; at < 4; at += 1) {
+      const { code, stdout, stderr } = await psql("SELECT 'while away'");
+      expect([code, stdout]).toEqual([2, ""]);
+      expect(stderr).toContain(unrecorded);
+    }
+  } finally {
+    await system("scale", "statefulset/sallyport-recorder", "--replicas=1");
+    await system("rollout", "status", "statefulset/sallyport-recorder", "--timeout=120s");
+  }
+  const runsAgain = async () => (await session.ask("SELECT 'back'")) === "back" || undefined;
+  await scenario.eventually("statements to run again", runsAgain, { ms: 60_000 });
+  await scenario.eventually(
+    "both gateways to let in again",
+    async () => {
+      const all = await Promise.all(Array.from({ length: 4 }, () => psql("SELECT item FROM orders")));
+      return all.every(({ stdout }) => stdout === "tea\n") || undefined;
+    },
+    { ms: 60_000 },
+  );
+  await session.close();
+});
+
+interface Listed {
+  readonly sessionId: string;
+  readonly state: string;
+  readonly user: string;
+  readonly resource: string;
+  readonly commands: number;
+}
+
+const recorder = async () => {
+  // The recorder was started anew meanwhile: a way that was opened before would lead nowhere.
+  api ??= await recorderApi(
+    scenario,
+    await scenario.kubectl("get", "configmap", "orders-gateway-ca", "-o", "jsonpath={.data.ca\\.crt}"),
+  );
+  return api;
+};
+
+/** An ended session whose recording is whole. */
+async function recorded(auditor: string): Promise<Listed> {
+  const { ask } = await recorder();
+  expect((await psql("SELECT item FROM orders")).stdout).toBe("tea\n");
+  return scenario.eventually("a session that has ended", async () => {
+    const { status, body } = await ask("GET", sessions, auditor);
+    expect([status, body]).toEqual([200, body]);
+    const { sessions: listed } = JSON.parse(body) as { readonly sessions: readonly Listed[] };
+    return listed.findLast(({ state, commands }) => state === "closed" && commands > 0);
+  });
+}
+
+async function tokenOf(name: string, ...flags: readonly string[]): Promise<string> {
+  await scenario.apply({ apiVersion: "v1", kind: "ServiceAccount", metadata: { name } });
+  return (await scenario.kubectl("create", "token", name, ...flags)).trim();
+}
+
+/** psql shows no SQLSTATE of a login that fails. */
+const unrecorded = "nothing runs unrecorded";
+const neighbour = "e2e-neighbour";
+const auditorOf = (inNamespace: string, binding: string, account: string) => ({
+  apiVersion: "rbac.authorization.k8s.io/v1",
+  kind: "RoleBinding",
+  metadata: { name: binding, namespace: inNamespace },
+  roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "sallyport-auditor" },
+  subjects: [{ kind: "ServiceAccount", name: account, namespace }],
+});
+
+test("who may get sessions/recording replays and verifies", async () => {
+  await scenario.cluster.kubectl.apply([auditorOf(namespace, "auditor", "auditor")]);
+  const auditor = await tokenOf("auditor", `--audience=${audience}`);
+  const { ask } = await recorder();
+  const one = await recorded(auditor);
+  expect(one).toMatchObject({ user: "operator-recorder:ana", resource: "orders" });
+  const recording = await ask("GET", `${sessions}/${one.sessionId}/recording`, auditor);
+  expect(recording.status).toBe(200);
+  expect(recording.body).toContain("SELECT item FROM orders");
+  const verified = await ask("POST", `/v1/namespaces/${namespace}/verify`, auditor);
+  expect([verified.status, JSON.parse(verified.body)]).toMatchObject([200, { ok: true }]);
+});
+
+test("a foreign replay is refused: no right, a right elsewhere, a token for another door, none", async () => {
+  await scenario.cluster.kubectl.apply([auditorOf("default", neighbour, neighbour)]);
+  const { ask } = await recorder();
+  const auditor = await tokenOf("auditor", `--audience=${audience}`);
+  const stranger = await tokenOf("stranger", `--audience=${audience}`);
+  const beside = await tokenOf(neighbour, `--audience=${audience}`);
+  const one = await recorded(auditor);
+  const questions = [
+    ["GET", sessions],
+    ["GET", `${sessions}/${one.sessionId}/recording`],
+    ["GET", `${sessions}/no-such-session/recording`],
+    ["POST", `/v1/namespaces/${namespace}/verify`],
+  ] as const;
+  const answers = async (token: string | undefined) => {
+    const all = await Promise.all(questions.map(([method, path]) => ask(method, path, token)));
+    expect(all.filter(({ body }) => body.includes("SELECT") || body.includes(one.sessionId))).toEqual([]);
+    return all.map(({ status }) => status);
+  };
+  // Whether a session exists cannot be told from a refusal.
+  expect(await answers(stranger)).toEqual([403, 403, 403, 403]);
+  expect(await answers(beside)).toEqual([403, 403, 403, 403]);
+  expect(await answers(await tokenOf("auditor"))).toEqual([401, 401, 401, 401]);
+  expect(await answers(undefined)).toEqual([401, 401, 401, 401]);
+  // In the namespace where the right was given it counts, and shows nothing of this one.
+  const elsewhere = await ask("GET", "/v1/namespaces/default/sessions", beside);
+  expect(elsewhere.status).toBe(200);
+  expect(elsewhere.body).not.toContain(one.sessionId);
+  const hidden = await ask("GET", `/v1/namespaces/default/sessions/${one.sessionId}/recording`, beside);
+  expect(hidden.status).toBe(404);
+});
+
+test("a removed session is found by verify", async () => {
+  const { ask } = await recorder();
+  const auditor = await tokenOf("auditor", `--audience=${audience}`);
+  const one = await recorded(auditor);
+  // Who holds the volume takes one recording away: that it was there stands in the log.
+  const remove =
+    "const fs = require('node:fs'); const root = '/var/lib/sallyport/recordings/';" +
+    "const all = fs.readdirSync(root, { recursive: true });" +
+    "const own = all.filter((one) => one.endsWith(process.argv[1] + '.journal'));" +
+    "for (const one of own) fs.unlinkSync(root + one); console.log(own.length);";
+  const node = ["/usr/local/bin/node", "-e", remove, one.sessionId];
+  expect((await system("exec", "sallyport-recorder-0", "--", ...node)).trim()).toBe("1");
+  const { status, body } = await ask("POST", `/v1/namespaces/${namespace}/verify`, auditor);
+  expect(status).toBe(200);
+  const found = JSON.parse(body) as {
+    readonly ok: boolean;
+    readonly sessions: readonly { readonly sessionId: string; readonly status: string }[];
+  };
+  expect(found.ok).toBe(false);
+  const bad = found.sessions.filter((session) => session.status !== "ok" && session.status !== "open");
+  expect(bad).toMatchObject([{ sessionId: one.sessionId, status: "missing" }]);
+  const replayed = await ask("GET", `${sessions}/${one.sessionId}/recording`, auditor);
+  expect(replayed.status).toBe(410);
+  expect(replayed.body).not.toContain("SELECT");
+});
