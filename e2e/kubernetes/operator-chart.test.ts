@@ -155,7 +155,7 @@ test("the API server finds no fault with the admission policies", async () => {
       ? own
       : undefined;
   });
-  expect(checked).toHaveLength(10);
+  expect(checked).toHaveLength(12);
   for (const { metadata, status } of checked) {
     expect([metadata.name, status?.typeChecking?.expressionWarnings ?? []]).toEqual([metadata.name, []]);
   }
