@@ -1,0 +1,212 @@
+/** An operator that is killed, again and again and whatever it is doing: nobody's session notices, and the state converges. */
+import { randomInt } from "node:crypto";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { LocalIssuer } from "../targets/tokens.ts";
+import {
+  accessPolicy,
+  condition,
+  install,
+  localProvider,
+  protectedResource,
+  systemNamespace,
+} from "./installed.ts";
+import { type LivePsql, livePsql } from "./live-psql.ts";
+import { clientPod, database } from "./objects.ts";
+import { type KubernetesObject, openScenario } from "./scenario.ts";
+
+const scenario = openScenario("operator-killed", { "sallyport.dev/protection": "enabled" });
+const { namespace } = scenario;
+const issuer = new LocalIssuer("operator-killed", `sallyport:${namespace}/orders`);
+const service = `orders-gateway.${namespace}.svc`;
+const kills = scenario.full ? 20 : 5;
+/** How much the operator may have done of what it was given before it is killed. */
+const waitMsMax = scenario.full ? 8_000 : 5_000;
+let session: LivePsql | undefined;
+
+const system = (...argv: readonly string[]) => scenario.cluster.kubectl("-n", systemNamespace, ...argv);
+const through = () =>
+  `host=${service} user=main dbname=postgres sslmode=verify-full sslrootcert=/ca/ca.crt ` +
+  `connect_timeout=5 password=${issuer.token({ user: "ana" })}`;
+const readers = (profile: string) =>
+  accessPolicy("readers", {
+    resources: { names: ["orders"] },
+    subjects: [{ user: "operator-killed:ana" }],
+    profile,
+  });
+/** Resources that come and change: what is looked at is what the operator writes for them. */
+const resource = (name: string, port: number, spec: Readonly<Record<string, unknown>> = {}) =>
+  protectedResource(name, "operator-killed", {
+    endpoint: { serviceRef: { name: "orders", port: 5432 } },
+    credentials: [{ name: "main", secretRef: { name: "orders-credential" } }],
+    listen: { port },
+    placement: { mode: "Shared", replicas: 1 },
+    ...spec,
+  });
+
+beforeAll(async () => {
+  await install(scenario.cluster);
+  await scenario.cluster.kubectl.apply([localProvider("operator-killed", issuer, "operator-killed")]);
+  await scenario.apply(
+    ...database("orders", "CREATE TABLE orders (id int, item text); INSERT INTO orders VALUES (1, 'tea');"),
+    protectedResource("orders", "operator-killed", { placement: { mode: "Shared", replicas: 2 } }),
+    readers("ReadOnly"),
+    clientPod("client", { ca: "orders-gateway-ca" }),
+  );
+  await scenario.ready("statefulset/orders", "deployment/orders-gateway", "pod/client");
+  await condition(scenario, "protectedresource/orders", "Ready", "True");
+  await scenario.reachable("client", service, 5432);
+  await scenario.cluster.kubectl.apply([killer()]);
+  await scenario.cluster.kubectl("-n", "kube-system", "wait", "--for=condition=Ready", "pod/e2e-killer");
+});
+afterAll(async () => {
+  await session?.close();
+  await scenario.cluster.kubectl("-n", "kube-system", "delete", "pod", "e2e-killer", "--ignore-not-found");
+  await system("rollout", "status", "deployment/sallyport-operator", "--timeout=120s");
+});
+
+test(`after ${kills} kills at random moments everything is as it was asked for last`, async () => {
+  session = livePsql(scenario, "client", "live", through());
+  expect(await session.ask("SELECT item FROM orders")).toBe("tea");
+  const pod = (
+    await scenario.kubectl("get", "pods", "-l", "sallyport.dev/gateway=orders", "-o", "name")
+  ).trim();
+  for (let at = 0; at < kills; at += 1) {
+    await change(at);
+    const waitMs = randomInt(waitMsMax);
+    await new Promise((resolve) => setTimeout(resolve, waitMs));
+    const killed = await kill(at % 2 === 0 ? "all" : "one");
+    console.log(`kill ${at + 1}: ${killed.length} after ${waitMs} ms`);
+    expect(killed.length).toBeGreaterThan(0);
+    // Sessions do not notice.
+    expect(await session.ask("SELECT item FROM orders WHERE id = 1")).toBe("tea");
+  }
+  await system("rollout", "status", "deployment/sallyport-operator", "--timeout=120s");
+
+  const expected = [`kept-${kills - 1}`, "orders", "steady"];
+  await scenario.eventually("every status to be of the last generation", settled, { ms: 90_000 });
+  expect(await owners("deployments")).toEqual(expected);
+  expect(await owners("services")).toEqual(expected);
+  expect(await owners("networkpolicies")).toEqual(expected);
+  const ports = "jsonpath={.spec.ports[0].port}";
+  expect(await scenario.kubectl("get", "service", "steady-gateway", "-o", ports)).toBe(
+    String(portAt(kills - 1)),
+  );
+  // The last policy is in force in the session that was there all the time, and no gateway was replaced for it.
+  const wanted = (kills - 1) % 2 === 0 ? "" : "42501";
+  const writes = "INSERT INTO orders VALUES (2, 'milk')";
+  await scenario.eventually("the last policy", async () => {
+    const answer = await session?.ask(writes);
+    return (wanted === "" ? answer === "" : answer?.includes(wanted)) || undefined;
+  });
+  const after = await scenario.kubectl("get", "pods", "-l", "sallyport.dev/gateway=orders", "-o", "name");
+  expect(after.trim()).toBe(pod);
+}, 600_000);
+
+const portAt = (at: number) => 6_000 + at;
+
+/** Something new to do each time: a policy, a changed resource, one that comes and one that goes. */
+async function change(at: number): Promise<void> {
+  await scenario.apply(
+    readers(at % 2 === 0 ? "ReadWrite" : "ReadOnly"),
+    resource("steady", portAt(at)),
+    resource(`kept-${at}`, 5_432),
+  );
+  if (at > 0) await scenario.kubectl("delete", "protectedresource", `kept-${at - 1}`, "--wait=false");
+}
+
+/** Kills operators by signal 9, from outside of their containers; gives the pods whose process it was. */
+async function kill(which: "one" | "all"): Promise<readonly string[]> {
+  const list = await scenario.eventually(
+    "an operator that runs",
+    async () => {
+      const script =
+        'for p in /proc/[0-9]*; do if tr "\\0" " " < "$p/cmdline" 2>/dev/null | grep -q "^/usr/local/bin/node .*operator[.]mjs"; ' +
+        'then echo "$p" | cut -d/ -f3; fi; done';
+      const { stdout } = await inKiller(script);
+      const found = stdout.trim().split("\n").filter(Boolean);
+      return found.length > 0 ? found : undefined;
+    },
+    { ms: 60_000 },
+  );
+  const victims = which === "all" ? list : [list[randomInt(list.length)] as string];
+  const { code, stderr } = await inKiller(`kill -9 ${victims.join(" ")}`);
+  if (code !== 0) throw new Error(`the operator was not killed: ${stderr}`);
+  // The kubelet waits longer after each crash of a pod; those of a lost node come back as new ones, at once.
+  if (which === "all") {
+    const flags = [
+      "-l",
+      "app.kubernetes.io/component=operator",
+      "--force",
+      "--grace-period=0",
+      "--wait=false",
+    ];
+    await system("delete", "pod", ...flags);
+  }
+  return victims;
+}
+
+const inKiller = (script: string) =>
+  scenario.cluster.kubectl.try(
+    undefined,
+    "-n",
+    "kube-system",
+    "exec",
+    "e2e-killer",
+    "--",
+    "sh",
+    "-c",
+    script,
+  );
+
+/** A pod that sees the node's processes. */
+function killer(): KubernetesObject {
+  const bare = clientPod("e2e-killer");
+  const { containers, ...spec } = bare.spec as { readonly containers: readonly object[] };
+  return {
+    ...bare,
+    metadata: { name: "e2e-killer", namespace: "kube-system", labels: { app: "e2e-killer" } },
+    spec: {
+      ...spec,
+      hostPID: true,
+      securityContext: {},
+      containers: containers.map((container) => ({
+        ...container,
+        securityContext: { runAsUser: 0, runAsGroup: 0, privileged: true },
+      })),
+    },
+  };
+}
+
+interface Observed {
+  readonly metadata: { readonly name: string; readonly generation: number; readonly labels?: Labels };
+  readonly status?: { readonly conditions?: readonly Condition[] };
+}
+type Labels = Readonly<Record<string, string>>;
+interface Condition {
+  readonly type: string;
+  readonly status: string;
+  readonly observedGeneration?: number;
+}
+
+async function settled(): Promise<true | undefined> {
+  const { items } = await scenario.kubectl.json<{ readonly items: readonly Observed[] }>(
+    "protectedresources,accesspolicies",
+  );
+  const isCurrent = ({ metadata, status }: Observed) => {
+    const conditions = status?.conditions ?? [];
+    const accepted = conditions.find(({ type }) => type === "Accepted");
+    return (
+      accepted?.status === "True" && conditions.every((one) => one.observedGeneration === metadata.generation)
+    );
+  };
+  const names = items.map(({ metadata }) => metadata.name).sort();
+  const isWhole = names.join() === [`kept-${kills - 1}`, "orders", "readers", "steady"].join();
+  return (isWhole && items.every(isCurrent)) || undefined;
+}
+
+async function owners(kinds: string): Promise<readonly string[]> {
+  const { items } = await scenario.kubectl.json<{ readonly items: readonly Observed[] }>(
+    ...[kinds, "-l", "sallyport.dev/resource"],
+  );
+  return [...new Set(items.map(({ metadata }) => metadata.labels?.["sallyport.dev/resource"] ?? ""))].sort();
+}
