@@ -7,6 +7,7 @@ import { buildBundle } from "./bundle.ts";
 import { ceiling } from "./ceiling.ts";
 import { controlStream } from "./control.ts";
 import { idleConnections, memory, timeToReady } from "./footprint.ts";
+import { kubernetes } from "./kubernetes.ts";
 import { masked, maskParts } from "./masking.ts";
 import { operatorAtSize } from "./operator.ts";
 import { profiles } from "./profile.ts";
@@ -41,6 +42,7 @@ const works: readonly Work[] = [
   { name: "control stream", measure: controlStream },
   { name: "masks", measure: ({ server }, { rounds }) => masked(server, rounds) },
   { name: "parts of masks", measure: maskParts },
+  { name: "kubernetes", measure: kubernetes },
   { name: "operator", measure: (_, { resources }) => operatorAtSize(resources) },
   { name: "ready", measure: ({ server }, { rounds }) => timeToReady(server, rounds) },
   { name: "memory", measure: memory },

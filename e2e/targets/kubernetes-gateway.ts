@@ -60,6 +60,8 @@ export async function startKubernetesGateway(
     readonly policies: string;
     readonly resource?: Readonly<Record<string, unknown>>;
     readonly args?: readonly string[];
+    /** What Node runs as the command line; its sources where absent. */
+    readonly program?: readonly string[];
   },
 ): Promise<KubernetesGateway> {
   const home = await mkdtemp(join(tmpdir(), "sallyport-kubernetes-"));
@@ -124,6 +126,7 @@ export async function startKubernetesGateway(
     port,
     stateDir: join(home, "state"),
     args: ["--drain", "2", ...(options.args ?? [])],
+    ...(options.program === undefined ? {} : { program: options.program }),
   };
   const gateway = await spawnGateway(place);
   const url = `https://localhost:${port}`;
