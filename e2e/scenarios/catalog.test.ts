@@ -80,6 +80,8 @@ test("a relation tells everything that using it reaches", () => {
       function: {
         schema: "shop",
         name: "audit",
+        parameters: [],
+        returns: "trigger",
         language: "plpgsql",
         body: " BEGIN DELETE FROM shop.notes; RETURN NEW; END ",
         securityDefiner: true,

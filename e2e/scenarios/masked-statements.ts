@@ -65,6 +65,10 @@ export function schemaSql(canary: (kind: "text" | "number") => string): string {
       $f$SELECT COALESCE(s, '') || (SELECT ssn FROM public.cust WHERE id = i)$f$;
     CREATE AGGREGATE told_all(int) (SFUNC = adds, STYPE = text);
     CREATE FUNCTION xmin(x v) RETURNS text LANGUAGE sql STABLE AS 'SELECT (x).s';
+    CREATE FUNCTION by_loop() RETURNS SETOF text LANGUAGE plpgsql STABLE AS
+      $f$DECLARE r record; BEGIN FOR r IN SELECT * FROM public.cust LOOP RETURN NEXT r.email; END LOOP; END$f$;
+    CREATE FUNCTION both_of(i int) RETURNS TABLE (who text, what text) LANGUAGE sql STABLE SET search_path = public AS
+      'SELECT name, ssn FROM cust WHERE id = i';
     CREATE TABLE fired (id int, note text);
     CREATE FUNCTION fills() RETURNS trigger LANGUAGE plpgsql AS
       $f$BEGIN NEW.note := (SELECT ssn FROM public.cust WHERE id = 1); RETURN NEW; END$f$;
@@ -323,6 +327,17 @@ export const tricks: readonly string[] = [
   "ALTER TABLE ord ADD COLUMN more text DEFAULT ssn_of(1); ALTER TABLE ord ALTER more DROP DEFAULT; SELECT more FROM ord",
   "ALTER TABLE ord ALTER item SET DEFAULT ran('SELECT ssn FROM public.cust LIMIT 1'); INSERT INTO ord (id) VALUES (90) RETURNING item",
   "CREATE TRIGGER t BEFORE UPDATE ON ord FOR EACH ROW EXECUTE FUNCTION fills()",
+  // Bodies that are followed, alone and next to the same code where it is not.
+  "SELECT * FROM both_of(1)",
+  "SELECT b FROM both_of(1) b",
+  "SELECT what || '' FROM both_of(2)",
+  "SELECT both_of(1), by_loop()",
+  "SELECT * FROM by_loop() WITH ORDINALITY",
+  "SELECT * FROM ROWS FROM (both_of(1), by_loop()) AS r(a, b, c)",
+  "CREATE OR REPLACE FUNCTION both_of(i int) RETURNS TABLE (who text, what text) LANGUAGE sql AS 'SELECT ssn, name FROM public.cust'; SELECT who FROM both_of(1)",
+  "INSERT INTO filled (id) SELECT 1 FROM ssn_of(1) RETURNING note",
+  "SELECT by_default() FROM ssn_of(1)",
+  "SELECT o.of_order, of_order(o) FROM ord o",
   // Code that keeps what it is given, and what it kept.
   "SELECT c.keep_row FROM cust c; SELECT v FROM stash",
   "SELECT (c).keep_row FROM cust c; SELECT v FROM stash",
@@ -350,6 +365,7 @@ const column = fc.oneof(
   },
 );
 const alias = fc.constantFrom("a", "b", "x");
+const source = fc.constantFrom("all_cust()", "ssn_of(1)", "both_of(2)", "by_loop()", "by_default()");
 const relation = fc.oneof(
   { weight: 2, arbitrary: fc.constant("cust") },
   { weight: 1, arbitrary: fc.constantFrom("ord", "v", "vv", "mv", "base", "derived", "part", "part_low") },
@@ -429,7 +445,7 @@ const grammar = fc.letrec<Grammar>((tie) => ({
     { depthSize: "small", withCrossShrink: true },
     { weight: 6, arbitrary: fc.tuple(relation, alias).map(([name, as]) => `${name} ${as}`) },
     { weight: 2, arbitrary: relation },
-    { weight: 1, arbitrary: alias.map((as) => `all_cust() ${as}`) },
+    { weight: 1, arbitrary: fc.tuple(source, alias).map(([call, as]) => `${call} ${as}`) },
     { weight: 2, arbitrary: fc.tuple(tie("select"), alias).map(([select, as]) => `(${select}) ${as}`) },
     {
       weight: 1,

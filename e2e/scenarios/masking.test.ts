@@ -22,7 +22,7 @@ ${rest}
 
 const masks = `  masking:
     - {columns: [public.cust.ssn], with: Partial, format: "***-**-{last4}"}
-    - {columns: [public.moving.card, public.kin.card, public.cust.email, public.cust.born, public.cust.score, public.cust.extra], with: Redact}`;
+    - {columns: [public.moving.card, public.kin.card, public.cust.email, public.cust.born, public.cust.score, public.cust.extra, public.kinds.home, public.kinds.dom, public.kinds.tags, public.kinds.spans], with: Redact}`;
 
 beforeAll(async () => {
   server = await startPostgres({
@@ -48,7 +48,17 @@ beforeAll(async () => {
       INSERT INTO kid VALUES (1, '4111');
       CREATE TABLE ord (id int PRIMARY KEY, cust int, note text);
       INSERT INTO ord VALUES (1, 1, 'mail carl@example.org today'), (2, 2, 'plain');
-      CREATE FUNCTION loud() RETURNS SETOF cust LANGUAGE sql AS 'SELECT * FROM cust';`,
+      CREATE FUNCTION loud() RETURNS SETOF cust LANGUAGE sql AS 'SELECT * FROM cust';
+      CREATE FUNCTION ssn_of(i int) RETURNS text LANGUAGE plpgsql STABLE AS
+        $f$DECLARE s text; BEGIN SELECT ssn INTO s FROM public.cust WHERE id = i; RETURN s; END$f$;
+      CREATE FUNCTION people_of(i int) RETURNS TABLE (who text, what text) LANGUAGE sql STABLE
+        SET search_path = public AS 'SELECT name, ssn FROM cust WHERE id = i';
+      CREATE FUNCTION ran(q text) RETURNS text LANGUAGE plpgsql AS
+        $f$DECLARE s text; BEGIN EXECUTE q INTO s; RETURN s; END$f$;
+      CREATE TYPE place AS (street text, city text);
+      CREATE DOMAIN secret AS text;
+      CREATE TABLE kinds (id int, home place, dom secret, tags text[], spans int4range);
+      INSERT INTO kinds VALUES (1, ROW('street 1', 'town'), 'hidden', ARRAY['a', 'b'], '[1,5)');`,
   });
   gateway = await startGateway({
     server,
@@ -205,7 +215,47 @@ describe("cases of section F", () => {
     ["F3 VALUES", "VALUES ((SELECT ssn FROM cust WHERE id = 1))", masked],
     ["F3 scalar subquery", "SELECT (SELECT ssn FROM cust WHERE id = 1)", masked],
     ["F3 EXISTS", "SELECT EXISTS (SELECT ssn FROM cust WHERE id = 1)", "t"],
-    ["F3 function in FROM", "SELECT ssn FROM loud()", "E42501"],
+    ["F3 function in FROM", "SELECT ssn FROM loud() WHERE id = 1", "***"],
+    ["F3 SETOF a table", "SELECT fc FROM (SELECT loud() AS fc) x LIMIT 1", "∅"],
+    ["F3 PL/pgSQL body", "SELECT ssn_of(1)", "***"],
+    ["F3 SQL body with columns", "SELECT who, what FROM people_of(1)", "ann|***"],
+    ["F3 body of dynamic SQL", "SELECT ran('SELECT ssn FROM cust')", "E42501"],
+    ["F3 json_agg", "SELECT json_agg(c) FROM cust c", '"***"'],
+    ["F3 jsonb_path_query", "SELECT jsonb_path_query(to_jsonb(c), '$.ssn') FROM cust c", "E42501"],
+    ["F3 unnest", "SELECT unnest(array_agg(ssn)) FROM cust", "E42501"],
+    ["F3 xmlforest", "SELECT xmlforest(ssn) FROM cust", "E42501"],
+    ["F3 INTERSECT", "SELECT ssn FROM cust INTERSECT SELECT ssn FROM cust", "E42501"],
+    [
+      "F3 recursive CTE",
+      "WITH RECURSIVE r(n, s) AS (SELECT 1, 'x' UNION ALL SELECT n + 1, (SELECT ssn FROM cust WHERE id = n) FROM r WHERE n < 2) SELECT s FROM r WHERE n = 2",
+      "***",
+    ],
+    ["F3 md5 and encode", "SELECT md5(ssn), ascii(ssn) FROM cust WHERE id = 1", "***|0"],
+    ["F3 concat_ws", "SELECT concat_ws('-', name, ssn) FROM cust WHERE id = 1", "***"],
+    ["F3 array", "SELECT tags FROM kinds", "{}"],
+    ["F3 domain", "SELECT dom FROM kinds", "***"],
+    ["F3 composite and its field", "SELECT home, (home).city FROM kinds", "∅|***"],
+    ["F3 range", "SELECT spans FROM kinds", "∅"],
+    [
+      "F3 RETURNING of INSERT",
+      "INSERT INTO cust (id, name) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET name = cust.name RETURNING old.ssn, new.ssn",
+      `${masked}|${masked}`,
+    ],
+    [
+      "F3 RETURNING of DELETE",
+      "BEGIN; DELETE FROM ord USING cust WHERE cust.id = 1 AND ord.id = 2 RETURNING ssn; ROLLBACK",
+      masked,
+    ],
+    [
+      "F3 RETURNING of MERGE",
+      "BEGIN; MERGE INTO ord o USING cust c ON c.id = o.id WHEN MATCHED AND o.id = 1 THEN UPDATE SET note = note RETURNING c.ssn, o.id; ROLLBACK",
+      `${masked}|1`,
+    ],
+    ["F4 HAVING", "SELECT 1 FROM cust HAVING max(ssn) > 'a'", "E42501"],
+    ["F4 DISTINCT", "SELECT DISTINCT ssn FROM cust", "E42501"],
+    ["F4 FILTER", "SELECT count(*) FILTER (WHERE ssn LIKE '1%') FROM cust", "E42501"],
+    ["F4 a count by LIKE", "SELECT count(*) FROM cust WHERE ssn LIKE '1%'", "E42501"],
+    ["F4 NULL tells nothing", "SELECT substring(ssn from '^9') FROM cust WHERE id = 1", "***"],
     ["F3 format", "SELECT format('%s', ssn) FROM cust WHERE id = 1", "***"],
     ["F3 generated column", "SELECT loud FROM cust WHERE id = 1", "***"],
     ["F3 RETURNING", "UPDATE cust SET name = name WHERE id = 1 RETURNING ssn", masked],
@@ -302,6 +352,26 @@ describe("cases of section F", () => {
     expect(bytes.subarray(-2)).toEqual(Buffer.from([255, 255]));
     expect(await ask(client, "COPY cust TO STDOUT (ENCODING 'LATIN1')")).toEqual(["E42501"]);
     expect(await ask(client, "COPY other.cust TO STDOUT (ENCODING 'LATIN1')")).toEqual(["open"]);
+    client.close();
+  });
+
+  test("F12: masked values of another length change the length of the row, and no column's", async () => {
+    const client = await as("analyst");
+    client.send(query("SELECT email, ssn, name FROM cust WHERE id = 1"));
+    const messages = await client.until("Z");
+    const [row] = messages.filter(({ type }) => type === "D");
+    expect(row?.body).toEqual(
+      Buffer.concat([
+        Buffer.from([0, 3]),
+        ...["***", masked, "ann"].flatMap((value) => [int32s(value.length), Buffer.from(value)]),
+      ]),
+    );
+    const described = messages.find(({ type }) => type === "T")?.body ?? Buffer.alloc(0);
+    // After the name: table, attribute and type, then the length of the type; all three are text, of no fixed one.
+    const lengths = ["email", "ssn", "name"].map((name) =>
+      described.readInt16BE(described.indexOf(`${name}\0`) + name.length + 11),
+    );
+    expect(lengths).toEqual([-1, -1, -1]);
     client.close();
   });
 

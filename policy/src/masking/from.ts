@@ -1,9 +1,19 @@
 /** FROM: what each item makes visible, and what `*` makes of it. */
 import type { RelationInfo } from "../sql/names.ts";
 import { parseStatements } from "../sql/parser.ts";
-import { listOf, nodeOf, stringOf, stringsOf, type TreeNode, tagOf, textOf } from "../sql/tree.ts";
+import {
+  listOf,
+  namesOf,
+  nodeOf,
+  qualifiedOf,
+  stringOf,
+  stringsOf,
+  type TreeNode,
+  tagOf,
+  textOf,
+} from "../sql/tree.ts";
 import { condition, flowOf } from "./expressions.ts";
-import { clean, derivedFrom, type Flow, type FlowColumn } from "./flow.ts";
+import { clean, derivedFrom, type Flow, type FlowColumn, isTainted } from "./flow.ts";
 import type { TracedRows } from "./model.ts";
 import {
   everythingIn,
@@ -166,23 +176,65 @@ function outside(level: Level): Level {
 function functionRange(trace: Trace, node: TreeNode, level: Level): RangeEntry {
   const columns: FlowColumn[] = [];
   const flows: Flow[] = [];
+  let isCounted = node.ordinality !== true;
   for (const item of listOf(node, "functions")) {
     const [callNode, definitions] = listOf(nodeOf(item, "List"), "items");
     const flow = flowOf(trace, callNode, level);
-    trace.infer(flow, "a function in FROM");
-    flows.push(flow);
     const list = definitions === undefined ? [] : columnDefinitions(definitions);
     const call = nodeOf(callNode, "FuncCall");
     const name = stringsOf(listOf(call, "funcname")).at(-1) ?? "";
+    const given = flowOf(trace, listOf(call, "args"), level);
+    const alias = textOf(nodeOf(node, "alias"), "aliasname");
+    const rows = isTainted(given) || list.length > 0 ? undefined : functionRows(trace, call, alias);
+    flows.push(flow);
+    if (rows !== undefined) {
+      columns.push(...rows);
+      continue;
+    }
+    isCounted = false;
+    trace.infer(flow, "a function in FROM");
     columns.push(...(list.length > 0 ? list : [name]).map((column) => ({ name: column, flow })));
   }
   const listed = listOf(node, "coldeflist").map((item) => textOf(nodeOf(item, "ColumnDef"), "colname"));
   const all = derivedFrom(flows);
   const found = listed.length > 0 ? listed.map((name) => ({ name, flow: all })) : columns;
-  const entry = aliased(node, { alias: found[0]?.name ?? "", columns: found, open: all });
+  const own = namesOf(
+    nodeOf(listOf(nodeOf(listOf(node, "functions")[0], "List"), "items")[0], "FuncCall"),
+    "funcname",
+  );
+  const name = own.at(-1) ?? found[0]?.name ?? "";
+  if (isCounted && listed.length === 0) return aliased(node, { alias: name, columns: found });
+  const entry = aliased(node, { alias: name, columns: found, open: all });
   // A scalar function's column goes by its alias as well.
   if (entry.columns.some((column) => column.name === entry.alias)) return entry;
   return { ...entry, columns: [...entry.columns, { name: entry.alias, flow: all }] };
+}
+
+/** The columns of a function's rows, where its body can be followed and their names are known. */
+function functionRows(
+  trace: Trace,
+  call: TreeNode | undefined,
+  alias: string,
+): readonly FlowColumn[] | undefined {
+  const { schema, name } = qualifiedOf(namesOf(call, "funcname"));
+  const rows = trace.called(schema, name);
+  const [info, other] = trace.names.functions(schema, name);
+  if (rows === undefined || info === undefined || other !== undefined) return undefined;
+  const results = (info.parameters ?? []).filter(({ isResult }) => isResult).map((result) => result.name);
+  const row = info.returnsRow?.split(".");
+  const columnNames =
+    results.length > 0
+      ? results
+      : row === undefined
+        ? [alias || name]
+        : (trace.names.relation(row[0], row[1] ?? "")?.columns ?? []);
+  const all = derivedFrom([...rows.columns.map(({ flow }) => flow), rows.open ?? clean]);
+  // What comes out of a function may be of another type than what went in: no value is the column's own.
+  const isEach = rows.open === undefined && rows.columns.length === columnNames.length;
+  return columnNames.map((column, index) => ({
+    name: column,
+    flow: isEach ? derivedFrom([rows.columns[index]?.flow ?? all]) : all,
+  }));
 }
 
 function columnDefinitions(node: TreeNode): readonly string[] {

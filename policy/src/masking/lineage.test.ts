@@ -1,6 +1,6 @@
 import { beforeAll, expect, test } from "vitest";
 import { analyseSql } from "../sql/analyse.ts";
-import type { NameResolver } from "../sql/names.ts";
+import type { FunctionInfo, NameResolver } from "../sql/names.ts";
 import { loadSqlParser, parseStatements } from "../sql/parser.ts";
 import { testFunction, testNames, testRelation } from "../sql/testing.ts";
 import { lineageOf } from "./lineage.ts";
@@ -8,6 +8,34 @@ import { MaskedColumnSet } from "./masked-columns.ts";
 import type { StatementLineage } from "./model.ts";
 
 beforeAll(loadSqlParser);
+
+/** A function whose parameters and result are known, as the catalog tells them. */
+function named(
+  name: string,
+  language: string,
+  body: string,
+  facts: {
+    readonly in?: string;
+    readonly out?: string;
+    readonly returns: string;
+    readonly returnsRow?: string;
+    readonly settings?: readonly string[];
+  },
+): FunctionInfo {
+  const { in: given = "", out = "", settings, ...rest } = facts;
+  const parameters = [
+    ...given
+      .split(" ")
+      .filter(Boolean)
+      .map((parameter) => ({ name: parameter, isResult: false })),
+    ...out
+      .split(" ")
+      .filter(Boolean)
+      .map((parameter) => ({ name: parameter, isResult: true })),
+  ];
+  const known = testFunction(`public.${name}`, language, body);
+  return { ...known, ...rest, parameters, settings: settings ?? known.settings };
+}
 
 const readsSsn = "BEGIN RETURN (SELECT max(ssn) FROM public.cust); END";
 const names: NameResolver = testNames({
@@ -42,6 +70,60 @@ const names: NameResolver = testNames({
     testFunction("public.xmin", "sql", "SELECT 1"),
     testFunction("public.fd", "plpgsql", "BEGIN EXECUTE q; END"),
     testFunction("public.pure", "sql", "SELECT 1"),
+    named("ssn_of", "sql", "SELECT ssn FROM public.cust WHERE id = i", { in: "i", returns: "text" }),
+    named("hidden_of", "sql", "SELECT c.name, c.ssn FROM public.cust c WHERE c.id = hidden_of.i", {
+      in: "i",
+      out: "who what",
+      returns: "record",
+    }),
+    named("all_cust", "sql", "SELECT * FROM public.cust", { returns: "cust", returnsRow: "public.cust" }),
+    named("atomic", "sql", "BEGIN ATOMIC SELECT c.id FROM public.cust c; END", { returns: "int4" }),
+    named("returned", "sql", "RETURN (SELECT upper(c.ssn) FROM public.cust c)", { returns: "text" }),
+    named("asks", "sql", "SELECT id FROM public.cust WHERE ssn LIKE $1", { in: "p", returns: "int4" }),
+    named("again", "sql", "SELECT again() FROM public.cust", { returns: "text" }),
+    named("outer", "sql", "SELECT ssn_of(1) || name FROM public.cust", { returns: "text" }),
+    named("pathless", "sql", "SELECT ssn FROM cust", { returns: "text", settings: ["search_path=app"] }),
+    named(
+      "by_variable",
+      "plpgsql",
+      "DECLARE s text; BEGIN SELECT ssn INTO s FROM public.cust; RETURN s; END",
+      {
+        returns: "text",
+      },
+    ),
+    named(
+      "by_record",
+      "plpgsql",
+      "DECLARE r record; BEGIN FOR r IN SELECT * FROM public.cust LOOP RETURN NEXT r.ssn; END LOOP; END",
+      { returns: "text" },
+    ),
+    named(
+      "by_id",
+      "plpgsql",
+      "DECLARE n int; BEGIN SELECT id INTO n FROM public.cust WHERE id = i; RETURN n; END",
+      {
+        in: "i",
+        returns: "int4",
+      },
+    ),
+    named("by_number", "plpgsql", "DECLARE n int; BEGIN SELECT ssn INTO n FROM public.cust; RETURN n; END", {
+      returns: "int4",
+    }),
+    named(
+      "by_branch",
+      "plpgsql",
+      "DECLARE s text; BEGIN SELECT ssn INTO s FROM public.cust; IF s > 'm' THEN RETURN 'a'; END IF; RETURN 'b'; END",
+      { returns: "text" },
+    ),
+    named("raises", "plpgsql", "BEGIN RAISE EXCEPTION '%', (SELECT ssn FROM public.cust); END", {
+      returns: "text",
+    }),
+    named(
+      "starts",
+      "plpgsql",
+      "DECLARE r record := (SELECT c FROM public.cust c); n int; BEGIN SELECT id INTO n FROM public.cust; RETURN r.ssn; END",
+      { returns: "text" },
+    ),
   ],
   prepared: {
     p: { text: "PREPARE p AS SELECT id, ssn FROM cust", parts: [] },
@@ -334,4 +416,42 @@ test.each([
   ["SELECT string_agg(ssn, ','), max(ssn), pure(max(ssn)) FROM cust", [undefined, undefined, true]],
 ])("where NULL would tell of the value, that is known: %s", (sql, expected) => {
   expect(lineage(sql).rows.columns.map(({ flow }) => flow.tellsByNull)).toEqual(expected);
+});
+
+test.each([
+  ["SELECT ssn_of(1)", "~"],
+  ["SELECT ssn_of(id), id FROM cust", "~ -"],
+  ["SELECT * FROM hidden_of(1)", "- ~"],
+  ["SELECT h.who, h.what FROM hidden_of(1) h", "- ~"],
+  ["SELECT h FROM hidden_of(1) h", "~"],
+  ["SELECT x.b, x.a FROM hidden_of(1) x(a, b)", "~ -"],
+  ["SELECT * FROM all_cust()", "- - ~ -"],
+  ["SELECT c.id, c.ssn, c FROM all_cust() c", "- ~ ~"],
+  ["SELECT (all_cust()).ssn", "~"],
+  ["SELECT s FROM ssn_of(1) s", "~"],
+  ["SELECT ssn_of FROM ssn_of(1)", "~"],
+  ["SELECT atomic()", "-"],
+  ["SELECT returned()", "~"],
+  ["SELECT outer()", "~"],
+  ["SELECT by_variable()", "~"],
+  ["SELECT by_record()", "~"],
+  ["SELECT by_id(1)", "-"],
+  // It reads the other schema's table, of which nothing is masked.
+  ["SELECT pathless()", "-"],
+])("a function's body is followed: %s", (sql, expected) => {
+  expect(shown(sql)).toBe(expected);
+  expect(found(sql)).toEqual([]);
+});
+
+test.each([
+  ["SELECT asks('1%')", /^inference operator ~~/],
+  ["SELECT by_number()", /^inference function by_number/],
+  ["SELECT by_branch()", /^inference function by_branch/],
+  ["SELECT raises()", /^opaque function raises/],
+  ["SELECT starts()", /^opaque function starts/],
+  ["SELECT again()", /^opaque function again/],
+  ["SELECT count(*) FROM cust WHERE name = ssn_of(1)", /^inference operator =/],
+  ["SELECT fc()", /^opaque function fc/],
+])("a function's body tells no more than a statement might: %s", (sql, pattern) => {
+  expect(found(sql)).toContainEqual(expect.stringMatching(pattern));
 });

@@ -22,6 +22,7 @@ import {
 } from "../sql/tree.ts";
 import { clean, derivedFrom, exactly, type Flow, isTainted } from "./flow.ts";
 import { rangeVar, relationEntry } from "./from.ts";
+import { followedBody } from "./function-bodies.ts";
 import type { LineageFinding, StatementLineage, TracedRows } from "./model.ts";
 import { allOf, rowsOf, traceQuery } from "./queries.ts";
 import { type MaskedColumns, Trace } from "./trace.ts";
@@ -45,6 +46,7 @@ export function lineageOf(
     names,
     masked,
     query: traceQuery,
+    body: followedBody,
     functionReach: (schema, name) => {
       const key = `${schema ?? ""}.${name}`;
       let flow = reach.get(key);
@@ -157,11 +159,27 @@ function relationRows(trace: Trace, node: TreeNode, target: TreeNode): TracedRow
   return { columns };
 }
 
+/** Code that runs with reading and writing a relation, whatever the statement calls by name. */
+function attached(trace: Trace, part: CommandPart): void {
+  for (const object of part.objects) {
+    if (object.kind !== "relation") continue;
+    const relation = relationNamed(trace.names, object.name);
+    if (relation === undefined) continue;
+    const { functions, readFunctions = functions, triggers } = relation;
+    const run =
+      part.operation === "read" || part.operation === "export"
+        ? readFunctions
+        : [...functions, ...triggers.map((trigger) => trigger.function)];
+    trace.find("opaque", derivedFrom(reaches(trace, run)), object.name);
+  }
+}
+
 /** Relations with masked columns that analysis saw being read and lineage did not follow. */
 function unfollowed(trace: Trace, parts: readonly CommandPart[]): void {
   for (const part of parts) {
     // Code that runs unseen: of triggers, defaults, casts, operators, policies, cascades.
     for (const object of part.objects) if (object.kind === "function") ran(trace, object.name);
+    attached(trace, part);
     if (part.operation !== "read" && part.operation !== "export" && part.operation !== "execute") {
       if (part.operation === "privilege") statistics(trace, part);
       continue;
@@ -178,7 +196,7 @@ function unfollowed(trace: Trace, parts: readonly CommandPart[]): void {
 function ran(trace: Trace, name: string): void {
   const dot = name.indexOf(".");
   const schema = name.slice(0, dot);
-  if (schema === "pg_catalog") return;
+  if (schema === "pg_catalog" || trace.followedFunctions.has(name)) return;
   trace.find("opaque", trace.functionReach(schema, name.slice(dot + 1)), `function ${name}`);
 }
 

@@ -48,10 +48,13 @@ const depthMax = 64;
 
 /** The state of one analysis; `query` and `functionReach` are handed in, since files must not import in circles. */
 export class Trace {
-  readonly names: NameResolver;
+  names: NameResolver;
   readonly masked: MaskedColumns;
   readonly query: (trace: Trace, tag: string, node: TreeNode, parent: Level | undefined) => TracedRows;
   readonly functionReach: (schema: string | undefined, name: string) => Flow;
+  readonly body: (trace: Trace, info: FunctionInfo) => TracedRows | undefined;
+  /** Functions whose bodies have been followed, as `schema.name`. */
+  readonly followedFunctions = new Set<string>();
   readonly findings: LineageFinding[] = [];
   /** Relations whose masked columns have been followed, as `schema.name`. */
   readonly followed = new Set<string>();
@@ -60,6 +63,7 @@ export class Trace {
   /** Above zero inside what somebody else wrote: a view's own conditions are its author's. */
   #authored = 0;
   #depth = 0;
+  readonly #bodies = new WeakMap<NameResolver, Record<"authored" | "asked", Map<string, TracedRows>>>();
   #nodesLeft = 1_000_000;
 
   constructor(parts: {
@@ -67,11 +71,13 @@ export class Trace {
     readonly masked: MaskedColumns;
     readonly query: Trace["query"];
     readonly functionReach: Trace["functionReach"];
+    readonly body: Trace["body"];
   }) {
     this.names = parts.names;
     this.masked = parts.masked;
     this.query = parts.query;
     this.functionReach = parts.functionReach;
+    this.body = parts.body;
   }
 
   /** True where no function of that name does more than read. */
@@ -89,8 +95,8 @@ export class Trace {
 
   /** A call of what that name may mean with these arguments: what it gives, and what it tells or keeps of them. */
   invoke(schema: string | undefined, name: string, args: readonly Flow[]): Flow {
-    const reach = this.functionReach(schema, name);
-    this.find("opaque", reach, `function ${schema === undefined ? "" : `${schema}.`}${name}`);
+    const rows = this.called(schema, name);
+    const reach = rows === undefined ? this.#unfollowed(schema, name) : shownBy(rows);
     const isBuiltin = this.names.functions(schema, name).every((info) => info.schema === "pg_catalog");
     // What it does beyond its result may keep the value: a setting, a notification, a table.
     const keeps = !(isBuiltin
@@ -104,6 +110,65 @@ export class Trace {
     const isNullByArgument =
       isBuiltin && args.every((arg, index) => !isTainted(arg) || isNullWithArgument(name, index));
     return isNullByArgument ? flow : nullTelling(flow);
+  }
+
+  #unfollowed(schema: string | undefined, name: string): Flow {
+    const reach = this.functionReach(schema, name);
+    this.find("opaque", reach, `function ${schema === undefined ? "" : `${schema}.`}${name}`);
+    return reach;
+  }
+
+  /** The rows that calling any function of that name gives, where it reads masked values and can be followed. */
+  called(schema: string | undefined, name: string): TracedRows | undefined {
+    if (!isTainted(this.functionReach(schema, name))) return undefined;
+    const memo = this.#memo();
+    const key = `${schema ?? ""}.${name}`;
+    const known = memo.get(key);
+    if (known !== undefined) return known;
+    const all: TracedRows[] = [];
+    for (const info of this.names.functions(schema, name)) {
+      const rows = this.#followed(info);
+      if (rows === undefined) return undefined;
+      all.push(rows);
+    }
+    const [only] = all;
+    const rows =
+      all.length === 1 && only !== undefined ? only : { columns: [], open: derivedFrom(all.map(shownBy)) };
+    memo.set(key, rows);
+    return rows;
+  }
+
+  /** Bodies followed so far: what they tell is noted once, but anew where the asker's own text calls them. */
+  #memo(): Map<string, TracedRows> {
+    const kind = this.#authored > 0 ? "authored" : "asked";
+    const ofNames = this.#bodies.get(this.names) ?? { authored: new Map(), asked: new Map() };
+    this.#bodies.set(this.names, ofNames);
+    return ofNames[kind];
+  }
+
+  #followed(info: FunctionInfo): TracedRows | undefined {
+    const key = `${info.schema}.${info.name}`;
+    const active = `function ${key}`;
+    if (this.active.has(active)) return undefined;
+    this.active.add(active);
+    try {
+      const rows = this.deeper(() => this.body(this, info));
+      if (rows !== undefined) this.followedFunctions.add(key);
+      return rows;
+    } finally {
+      this.active.delete(active);
+    }
+  }
+
+  /** Runs `inside` with names of its own. */
+  withNames<T>(names: NameResolver, inside: () => T): T {
+    const outer = this.names;
+    this.names = names;
+    try {
+      return inside();
+    } finally {
+      this.names = outer;
+    }
   }
 
   /** Code of users that a cast or an operator runs on a value, and that may read, or keep the value. */
@@ -165,6 +230,11 @@ export class Trace {
       return { name, flow: source === undefined ? clean : exactly(source) };
     });
   }
+}
+
+/** All that rows show, as one computed value. */
+function shownBy(rows: TracedRows): Flow {
+  return derivedFrom([...rows.columns.map((column) => column.flow), rows.open ?? clean]);
 }
 
 /** A level of its own below `parent`. */

@@ -249,7 +249,7 @@ function dynamicSql(walk: Walk, expression: TreeNode, word: string): void {
  * The compiler wants to know parameters and what the function returns, which the catalog does not tell us here.
  * So it is asked with each kind of return, and names that it misses are declared as parameters.
  */
-function compilePlpgsql(body: string): TreeNode | undefined {
+export function compilePlpgsql(body: string): TreeNode | undefined {
   const quote = dollarQuote(body);
   for (const returns of ["void", "SETOF record", "trigger", "record", "event_trigger"]) {
     const parameters: string[] = [];

@@ -56,6 +56,12 @@ export interface FunctionInfo {
   readonly securityDefiner: boolean;
   /** `SET name = value` clauses of the function. */
   readonly settings: readonly string[];
+  /** Its parameters and the columns of its result that have names, in order; absent: not known. */
+  readonly parameters?: readonly { readonly name: string; readonly isResult: boolean }[];
+  /** The name of the type that it returns; absent: not known. */
+  readonly returns?: string;
+  /** The relation whose rows it returns, as `schema.name`. */
+  readonly returnsRow?: string;
   /** What the types of its parameters and result run (checks of domains), and the defaults of its parameters. */
   readonly runs?: readonly FunctionInfo[];
 }

@@ -267,8 +267,10 @@ const parts: readonly string[] = [
       ELSE p.prosrc END, p.prosqlbody IS NOT NULL, p.prosecdef, p.proconfig,
       (SELECT pg_catalog.json_agg(DISTINCT ${oid("CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE t.oid END")})
         FROM pg_catalog.pg_type t WHERE t.oid >= ${firstUserOid}
-          AND (t.oid = p.prorettype OR t.oid = ANY (COALESCE(p.proallargtypes, p.proargtypes::pg_catalog.oid[]))))`,
+          AND (t.oid = p.prorettype OR t.oid = ANY (COALESCE(p.proallargtypes, p.proargtypes::pg_catalog.oid[])))),
+      COALESCE(p.proargnames, '{}'), COALESCE(p.proargmodes, '{}'), r.typname, ${oid("r.typrelid")}`,
     `FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+        JOIN pg_catalog.pg_type r ON r.oid = p.prorettype
       WHERE ${isOwnSchema("p.pronamespace")}
         AND (p.oid >= ${firstUserOid} OR p.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace)`,
   ),

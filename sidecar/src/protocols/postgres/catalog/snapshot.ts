@@ -109,7 +109,7 @@ class Builder {
   private readonly functionRows: {
     oid: number;
     schema: number;
-    info: Omit<FunctionInfo, "schema">;
+    info: Omit<FunctionInfo, "schema"> & { readonly row?: number };
     types: readonly number[];
   }[] = [];
   private readonly functions = new Map<number, FunctionInfo>();
@@ -119,7 +119,7 @@ class Builder {
   >();
 
   take({ kind, data }: CatalogRow): void {
-    const [a, b, c, d, e, f, g, h, i, j] = data;
+    const [a, b, c, d, e, f, g, h, i, j, k, l, m] = data;
     switch (kind) {
       case "schema": {
         this.schemaNames.set(numberOf(a), textOf(b));
@@ -207,6 +207,10 @@ class Builder {
           ...(body === undefined ? {} : { body }),
           securityDefiner: g === true,
           settings: textsOf(h),
+          // Rows of a test's catalog may leave these out.
+          ...(typeof l === "string"
+            ? { parameters: parametersOf(textsOf(j), textsOf(k)), returns: l, row: numberOf(m) }
+            : {}),
         };
         this.functionRows.push({ oid: numberOf(a), schema: numberOf(b), info, types: numbersOf(i) });
         return;
@@ -227,11 +231,14 @@ class Builder {
     const functions = new Map<string, FunctionInfo[]>();
     const typed: { oid: number; runs: FunctionInfo[]; types: readonly number[] }[] = [];
     for (const { oid, schema, info, types } of this.functionRows) {
+      const { row, ...facts } = info;
+      const returnsRow = row === undefined ? undefined : this.relationName(row);
       const runs: FunctionInfo[] = [];
       const hasDefaults = this.defaultUses.has(oid) || this.defaultBuiltins.has(oid);
       const found = {
         schema: this.schemaNames.get(schema) ?? unknownSchema,
-        ...info,
+        ...facts,
+        ...(returnsRow === undefined ? {} : { returnsRow }),
         ...(types.length === 0 && !hasDefaults ? {} : { runs }),
       };
       if (types.length > 0 || hasDefaults) typed.push({ oid, runs, types });
@@ -381,6 +388,14 @@ class Builder {
     const row = this.relations.get(oid);
     return row === undefined ? undefined : `${this.schemaNames.get(row.schema) ?? unknownSchema}.${row.name}`;
   }
+}
+
+/** Modes are i, o, b, v and t; without any, all are i. */
+function parametersOf(
+  names: readonly string[],
+  modes: readonly string[],
+): NonNullable<FunctionInfo["parameters"]> {
+  return names.map((name, index) => ({ name, isResult: /^[obt]$/.test(modes[index] ?? "i") }));
 }
 
 interface StoredRelation {
