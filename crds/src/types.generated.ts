@@ -128,6 +128,11 @@ export interface ApprovalDecision {
   readonly decision: "Approved" | "Denied";
   /** Why. */
   readonly comment?: string;
+  /**
+   * The policies that the decision is for, where several ask: `prod`, and `cluster/floor` of a
+   * ClusterAccessPolicy. The API server refuses those that the approver may not approve under.
+   */
+  readonly policies?: readonly string[];
 }
 
 /** What is asked for. Cannot be changed. */
@@ -191,6 +196,8 @@ export interface ApprovalStatus {
   readonly rules?: readonly RuleProgress[];
   /** When the request, or the access that it gave, ends. */
   readonly expiresAt?: string;
+  /** Until when the approved rules let more through; absent where a single command was approved. */
+  readonly grantedUntil?: string;
   /** When the last decision that counted was seen. */
   readonly decidedAt?: string;
   /** When the command ran. */
@@ -813,6 +820,8 @@ export interface RuleProgress {
   readonly policy: string;
   /** The rule's name. */
   readonly rule: string;
+  /** The rule as it was when the operator first saw the request; another rule is not the one approved. */
+  readonly ruleHash?: string;
   /** How many people must approve. */
   readonly required: number;
   /** Who has approved, with the right to. */

@@ -183,6 +183,28 @@ describe("nobody decides", () => {
     refused(await decide(users.carol, "carol"), /needs the verb approve on accesspolicies.*prod/);
   });
 
+  test("for a policy of several that they may not approve under, and counts for those they name (groups count)", async () => {
+    name = `${name}-two`;
+    const ruleHash = `sha256:${"0".repeat(64)}`;
+    const floor = { kind: "ClusterAccessPolicy", policy: "floor", rule: "schema", ruleHash };
+    const policies = [{ policy: "prod", rule: "schema", ruleHash }, floor];
+    const both = JSON.stringify(statement(name, { policies }));
+    expect(await operator(both, "create", "-f", "-")).toMatchObject({ code: 0 });
+    await status({ phase: "Pending", conditions: [condition] });
+    const decideFor = (who: Kubectl, approver: string, named: readonly string[]) => {
+      const value = { approver, decision: "Approved", policies: named };
+      return patch(who, "json", [{ op: "add", path: "/spec/decisions/-", value }]);
+    };
+    const words = /bob may not approve under every policy that the decision names/;
+    refused(await decideFor(users.bob, "bob", ["prod", "cluster/floor"]), words);
+    refused(await decideFor(users.bob, "bob", ["cluster/floor"]), words);
+    refused(await decideFor(users.bob, "bob", ["floor"]), words);
+    refused(await decideFor(users.bob, "bob", ["another"]), words);
+    expect(await decideFor(users.bob, "bob", ["prod"])).toMatchObject({ code: 0 });
+    const more = [{ op: "add", path: "/spec/decisions/0/policies/-", value: "cluster/floor" }];
+    refused(await patch(users.bob, "json", more), /decisions are final/);
+  });
+
   test("as a service account, whatever rights it has", async () => {
     const robot = `system:serviceaccount:${namespace}:robot`;
     refused(await admin(robot, undefined, ...decision(robot)), /service accounts/);

@@ -1,324 +1,376 @@
 /**
- * A held ALTER TABLE, from psql's side to `kubectl patch`: the chart's operator with its own rights on a real API server, a
- * real gateway that it placed (run beside, with the token of its pod), a real PostgreSQL.
+ * Held commands and windows from the client's side to `kubectl patch`: the chart's operator with its own rights on a real API
+ * server, a real gateway that it placed, a real PostgreSQL. The numbers are those of the cases for PostgreSQL, G.
  */
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import pg from "pg";
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
-import { type Kubectl, run } from "../cluster/kubectl.ts";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Kubectl } from "../cluster/kubectl.ts";
 import { waitFor } from "../cluster/processes.ts";
-import { type GatewayProcess, spawnGateway } from "../targets/gateway.ts";
-import { startOperator, systemNamespace, type TestOperator, testImage } from "../targets/operator.ts";
-import { freePort, type PostgresServer, startPostgres } from "../targets/postgres.ts";
-import { LocalIssuer } from "../targets/tokens.ts";
+import { ApprovalCluster, approvalNamespace, approvalPolicy, asking } from "../targets/approval-cluster.ts";
 
-const chart = join(import.meta.dirname, "../../charts/sallyport");
-const namespace = "shop";
-const [repository, digest] = testImage.split("@") as [string, string];
-const issuer = new LocalIssuer("sallyport-test", `sallyport:${namespace}/orders`);
-const users: Record<"alice" | "bob" | "carol", Kubectl> = {} as typeof users;
-
-let api: ApiServer;
-let server: PostgresServer;
-let operator: TestOperator;
-let gateway: GatewayProcess;
-let folder: string;
-let port: number;
-let pod = "";
-
-beforeAll(async () => {
-  [api, server] = await Promise.all([
-    startApiServer({ controllerManager: true }),
-    startPostgres({ tls: false, initSql: "CREATE TABLE orders (n int)" }),
-  ]);
-  folder = await mkdtemp(join(tmpdir(), "sallyport-approvals-"));
-  const helm = await run(join(api.bin, "helm"), [
-    ...["--kubeconfig", api.kubeconfig, "--namespace", systemNamespace],
-    ...["install", "sallyport", chart, "--create-namespace"],
-    ...["--set", `image.repository=${repository},image.digest=${digest}`],
-  ]);
-  expect(helm.code, helm.stderr).toBe(0);
-  await api.kubectl("wait", "--for=condition=Established", "crd", "--all");
-  operator = await startOperator({ kubeconfig: await operatorKubeconfig() });
-  await api.kubectl.apply([
-    { apiVersion: "v1", kind: "Namespace", metadata: { name: namespace } },
-    service,
-    provider,
-    resource,
-    policy("prod", 2),
-    ...approvers,
-  ]);
-  users.alice = await api.user("alice@example.com", ["okta:dba"]);
-  users.bob = await api.user("bob@example.com", ["okta:dba"]);
-  users.carol = await api.user("carol@example.com", ["okta:dba"]);
-  pod = await waitFor("a gateway's pod", async () => {
-    const selected = ["pod", "-n", namespace, "-l", "sallyport.dev/gateway", "-o", "name"];
-    const names = (await api.kubectl("get", ...selected)).trim().split("\n");
-    return names[0] || undefined;
-  });
-  gateway = await startGateway();
-}, 240_000);
-afterAll(async () => {
-  await gateway?.stop();
-  await operator?.stop();
-  await api?.close();
-  await server?.stop();
-  await rm(folder, { recursive: true, force: true });
-}, 60_000);
-
-test("runs once two people have patched it, and not before; nobody may who asks", async () => {
-  const { client, notices } = await connect();
-  const altered = client.query("ALTER TABLE orders ADD COLUMN note text");
-  altered.catch(() => undefined);
-  const name = await heldName(notices);
-  await waitFor("the request to be validated", async () => {
-    const conditions = await approval(name);
-    return conditions.status?.conditions?.some(
-      ({ type, status }) => type === "Validated" && status === "True",
-    );
-  });
-  const { spec } = await approval(name);
-  expect(spec.request).toMatchObject({
-    type: "Statement",
-    requester: "alice@example.com",
-    command: "ALTER TABLE orders ADD COLUMN note text",
-    policies: [{ policy: "prod", rule: "schema", required: 2 }],
-  });
-  const own = await patch(users.alice, name, "alice@example.com");
-  expect(own.stderr).toContain("you cannot decide your own request");
-  expect(await patch(users.bob, name, "bob@example.com")).toMatchObject({ code: 0 });
-  await waitFor("one of two", async () => (await approval(name)).status?.progress === "1/2" || undefined);
-  expect(await hasColumn("note")).toBe(false);
-  expect(await patch(users.carol, name, "carol@example.com")).toMatchObject({ code: 0 });
-  expect((await altered).command).toBe("ALTER");
-  expect(await hasColumn("note")).toBe(true);
-  await waitFor("Used", async () => (await approval(name)).status?.phase === "Used" || undefined);
-  await client.end();
-});
-
-test("one denial ends it, and its comment reaches the client", async () => {
-  const { client, notices } = await connect();
-  const altered = client.query("ALTER TABLE orders ADD COLUMN denied text").catch((error: unknown) => error);
-  const name = await heldName(notices);
-  await validated(name);
-  const value = { approver: "bob@example.com", decision: "Denied", comment: "not today" };
-  const denied = await append(users.bob, name, value);
-  expect(denied, denied.stderr).toMatchObject({ code: 0 });
-  expect(await altered).toMatchObject({
-    code: "42501",
-    message: expect.stringContaining("denied by bob@example.com: not today"),
-  });
-  expect(await hasColumn("denied")).toBe(false);
-  await client.end();
-});
-
-test("whoever leaves cancels it, and it cannot be approved any more", async () => {
-  const { client, notices } = await connect();
-  client.query("ALTER TABLE orders ADD COLUMN gone text").catch(() => undefined);
-  const name = await heldName(notices);
-  await validated(name);
-  await client.end();
-  await waitFor("Cancelled", async () => (await approval(name)).status?.phase === "Cancelled" || undefined);
-  expect((await patch(users.bob, name, "bob@example.com")).stderr).toContain("no longer pending");
-  expect(await hasColumn("gone")).toBe(false);
-});
-
-test("the hold survives an operator that is started again", async () => {
-  const { client, notices } = await connect();
-  const altered = client.query("ALTER TABLE orders ADD COLUMN again text");
-  altered.catch(() => undefined);
-  const name = await heldName(notices);
-  await validated(name);
-  const { SALLYPORT_CONTROL_PORT, SALLYPORT_WEBHOOK_PORT } = ports();
-  await operator.stop();
-  operator = await startOperator(
-    { kubeconfig: join(api.folder, "operator.kubeconfig") },
-    { SALLYPORT_CONTROL_PORT, SALLYPORT_WEBHOOK_PORT },
-  );
-  expect(await patch(users.bob, name, "bob@example.com")).toMatchObject({ code: 0 });
-  expect(await patch(users.carol, name, "carol@example.com")).toMatchObject({ code: 0 });
-  expect((await altered).command).toBe("ALTER");
-  await client.end();
-}, 120_000);
-
-test("where the gateway's pod is gone, what it held is cancelled", async () => {
-  const { client, notices } = await connect();
-  client.on("error", () => undefined);
-  const altered = client.query("ALTER TABLE orders ADD COLUMN lost text").catch((error: unknown) => error);
-  const name = await heldName(notices);
-  await validated(name);
-  await gateway.kill9();
-  await api.kubectl("-n", namespace, "delete", pod, "--force", "--grace-period=0");
-  await waitFor("Cancelled", async () => (await approval(name)).status?.phase === "Cancelled" || undefined);
-  expect(await altered).toBeInstanceOf(Error);
-  expect(await hasColumn("lost")).toBe(false);
-});
-
-interface Observed {
-  readonly spec: { readonly request: object };
-  readonly status?: {
-    readonly phase?: string;
-    readonly progress?: string;
-    readonly conditions?: readonly { readonly type: string; readonly status: string }[];
-  };
-}
-
-const approval = (name: string) => api.kubectl.json<Observed>("approval", name, "-n", namespace);
-const validated = (name: string) =>
-  waitFor("the request to be validated", async () => {
-    const { status } = await approval(name);
-    return (
-      status?.conditions?.some(({ type, status: is }) => type === "Validated" && is === "True") || undefined
-    );
-  });
-const append = (who: Kubectl, name: string, value: object) =>
-  who.try(
-    undefined,
-    ...["-n", namespace, "patch", "approval", name, "--type=json", "-p"],
-    JSON.stringify([{ op: "add", path: "/spec/decisions/-", value }]),
-  );
-const patch = (who: Kubectl, name: string, approver: string) =>
-  append(who, name, { approver, decision: "Approved" });
-
-async function hasColumn(column: string): Promise<boolean> {
-  const sql = `SELECT 1 FROM information_schema.columns WHERE column_name = '${column}'`;
-  return (await server.query(sql)).length > 0;
-}
-
-async function connect() {
-  const client = new pg.Client({
-    host: "127.0.0.1",
-    port,
-    user: "main",
-    database: server.database,
-    password: issuer.token({ user: "alice", groups: ["dev"], claims: { mail: "alice@example.com" } }),
-    ssl: { rejectUnauthorized: false },
-  });
-  const notices: string[] = [];
-  client.on("notice", ({ message = "" }) => notices.push(message));
-  await client.connect();
-  return { client, notices };
-}
-
-const heldName = (notices: readonly string[]) =>
-  waitFor("the notice", async () => /^held for approval (\S+):/.exec(notices[0] ?? "")?.[1]);
-
-const ports = () => ({
-  SALLYPORT_CONTROL_PORT: String(operator.configuration.controlPort),
-  SALLYPORT_WEBHOOK_PORT: String(operator.configuration.webhookPort),
-});
-
-/** The gateway as its pod would run it; names of the cluster lead to this machine. */
-async function startGateway(): Promise<GatewayProcess> {
-  port = await freePort();
-  const control = `sallyport-control.${systemNamespace}.svc:${operator.configuration.controlPort}`;
-  const account = (
-    await api.kubectl("-n", namespace, "get", pod, "-o", "jsonpath={.spec.serviceAccountName}")
-  ).trim();
-  const token = await api.kubectl(
-    ...["--as", "kubelet", "--as-group", "system:masters", "--as-group", "system:nodes"],
-    ...["-n", namespace, "create", "token", account, "--audience=control.sallyport.dev"],
-    ...["--bound-object-kind=Pod", `--bound-object-name=${pod.replace("pod/", "")}`],
-  );
-  await writeFile(join(folder, "token"), token.trim());
-  const bundle = await api.kubectl.json<{ readonly data: Readonly<Record<string, string>> }>(
-    ...["configmap", "orders-gateway-ca", "-n", namespace],
-  );
-  await writeFile(join(folder, "ca.crt"), Object.values(bundle.data).join("\n"));
-  const secret = join(folder, "secrets/orders");
-  await mkdir(secret, { recursive: true });
-  await writeFile(join(secret, "username"), server.superuser);
-  await writeFile(join(secret, "password"), server.password);
-  const resolver = `import dns from "node:dns"; const real = dns.lookup; dns.lookup = (host, options, done) =>
-    real(host.endsWith(".svc") ? "127.0.0.1" : host, options, done);`;
-  return spawnGateway({
-    configDir: folder,
-    stateDir: join(folder, "state"),
-    port,
-    environment: { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(resolver)}` },
-    args: [
-      ...["--secrets", join(folder, "secrets"), "--control", control],
-      ...["--control-ca", join(folder, "ca.crt"), "--control-token", join(folder, "token")],
-      ...["--resource", `${namespace}/orders`, "--listen-port", String(port)],
-      ...["--upstream", `127.0.0.1:${server.port}`, "--drain", "1"],
-    ],
-  });
-}
-
-async function operatorKubeconfig(): Promise<string> {
-  const token = await api.serviceAccountToken(systemNamespace, "sallyport-operator");
-  const path = join(api.folder, "operator.kubeconfig");
-  const ca = Buffer.from(api.caPem).toString("base64");
-  const config = {
-    apiVersion: "v1",
-    kind: "Config",
-    clusters: [{ name: "c", cluster: { server: api.url, "certificate-authority-data": ca } }],
-    users: [{ name: "u", user: { token } }],
-    contexts: [{ name: "x", context: { cluster: "c", user: "u", namespace: systemNamespace } }],
-    "current-context": "x",
-  };
-  await writeFile(path, JSON.stringify(config), { mode: 0o600 });
-  return path;
-}
-
-const ours = "sallyport.dev/v1alpha1";
-const service = {
-  apiVersion: "v1",
-  kind: "Service",
-  metadata: { name: "orders-db", namespace },
-  spec: { selector: { app: "orders-db" }, ports: [{ port: 5432 }] },
-};
-const provider = {
-  apiVersion: ours,
-  kind: "IdentityProvider",
-  metadata: { name: "local" },
-  spec: {
-    type: "local",
-    prefix: "local:",
-    local: { issuer: "sallyport-test", publicKeys: [issuer.publicKeyPem] },
-    kubernetesUsername: "claims.mail",
-  },
-};
-const resource = {
-  apiVersion: ours,
-  kind: "ProtectedResource",
-  metadata: { name: "orders", namespace },
-  spec: {
-    protocol: "postgres",
-    endpoint: { serviceRef: { name: "orders-db", port: 5432 } },
-    tls: { upstream: { mode: "disable" } },
-    credentials: [{ name: "main", secretRef: { name: "orders" } }],
-    identity: { providers: ["local"] },
-    recording: { mode: "BestEffort" },
-  },
-};
-const policy = (name: string, required: number) => ({
-  apiVersion: ours,
-  kind: "AccessPolicy",
-  metadata: { name, namespace },
-  spec: {
-    resources: { names: ["orders"] },
-    subjects: [{ group: "local:dev" }],
-    profile: "Admin",
+const tables = ["orders", "windowed", "shared", "edited", "secrets"];
+const windowed = { required: 2, timeout: "2m", grant: "Window", window: "1h" };
+const clusterRole = { apiVersion: "rbac.authorization.k8s.io/v1", kind: "ClusterRole" };
+/** Approves under the policy `floor` alone. */
+const floorApprovers = [
+  {
+    ...clusterRole,
+    metadata: { name: "floor-approvers" },
     rules: [
+      { apiGroups: ["sallyport.dev"], resources: ["approvals"], verbs: ["get", "patch"] },
       {
-        name: "schema",
-        match: { operations: ["define"], objects: ["public.*"] },
-        action: "RequireApproval",
-        approval: { required, timeout: "2m" },
+        apiGroups: ["sallyport.dev"],
+        resources: ["accesspolicies"],
+        resourceNames: ["floor"],
+        verbs: ["approve"],
       },
     ],
   },
-});
-const rbac = { apiVersion: "rbac.authorization.k8s.io/v1", metadata: { name: "dba", namespace } };
-const approvers = [
   {
-    ...rbac,
+    apiVersion: "rbac.authorization.k8s.io/v1",
     kind: "RoleBinding",
-    roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "sallyport-approver" },
-    subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "Group", name: "okta:dba" }],
+    metadata: { name: "floor-approvers", namespace: approvalNamespace },
+    roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "floor-approvers" },
+    subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "Group", name: "okta:security" }],
   },
 ];
+/** Approves under the policy `prod` alone. */
+const prodApprovers = JSON.parse(
+  JSON.stringify(floorApprovers).replaceAll("floor", "prod").replaceAll("okta:security", "okta:prod"),
+);
+const editedPolicy = (required: number, more: object = {}) =>
+  approvalPolicy(
+    "edited",
+    [asking("edits", ["write"], ["public.edited"], { required, timeout: "2m" })],
+    more,
+  );
+
+let cluster: ApprovalCluster;
+const users = {} as Record<"alice" | "bob" | "carol" | "sven" | "pia", Kubectl>;
+
+beforeAll(async () => {
+  cluster = await ApprovalCluster.start({
+    initSql: tables.map((name) => `CREATE TABLE ${name} (n int);`).join("\n"),
+    objects: [
+      approvalPolicy("prod", [
+        asking("schema", ["define"], ["public.*"], { required: 2, timeout: "2m" }),
+        asking("window", ["read", "write"], ["public.windowed"], windowed),
+        asking("short", ["privilege"], ["public.windowed"], { ...windowed, required: 1, window: "2s" }),
+        asking("both", ["write"], ["public.shared"], { required: 1, timeout: "2m" }),
+      ]),
+      approvalPolicy("floor", [asking("both", ["write"], ["public.shared"], { required: 1, timeout: "2m" })]),
+      editedPolicy(1),
+      ...floorApprovers,
+      ...prodApprovers,
+    ],
+  });
+  users.alice = await cluster.person("alice@example.com", ["okta:dba"]);
+  users.bob = await cluster.person("bob@example.com");
+  users.carol = await cluster.person("carol@example.com");
+  users.sven = await cluster.person("sven@example.com", ["okta:security"]);
+  users.pia = await cluster.person("pia@example.com", ["okta:prod"]);
+}, 240_000);
+afterAll(() => cluster?.close(), 60_000);
+
+const held = (promise: Promise<unknown>) => promise.catch((error: unknown) => error);
+const count = async (table: string) =>
+  (await cluster.server.query(`SELECT count(*)::int AS n FROM ${table}`))[0]?.n;
+
+describe("a held command", () => {
+  test("G1 G2 runs once two people have patched it, and not before; nobody may who asks", async () => {
+    const one = await cluster.connect();
+    const altered = one.client.query("ALTER TABLE orders ADD COLUMN note text");
+    altered.catch(() => undefined);
+    const name = await cluster.heldName(one);
+    await cluster.validated(name);
+    const { spec } = await cluster.approval(name);
+    expect(spec.request).toMatchObject({
+      type: "Statement",
+      requester: "alice@example.com",
+      command: "ALTER TABLE orders ADD COLUMN note text",
+      policies: [{ policy: "prod", rule: "schema", required: 2 }],
+    });
+    const own = await cluster.approve(users.alice, name, "alice@example.com");
+    expect(own.stderr).toContain("you cannot decide your own request");
+    // What the client was told to hand on is what works, word for word but for the name.
+    const line = /^An approver runs: kubectl (.*)$/.exec(one.hints[0] ?? "")?.[1] ?? "";
+    const [, words = "", patch = ""] = /^(.*) -p '(.*)'$/.exec(line) ?? [];
+    const argv = [...words.split(" "), "-p", patch.replace("YOU", "bob@example.com")];
+    expect(await users.bob.try(undefined, ...argv)).toMatchObject({ code: 0 });
+    await waitFor(
+      "one of two",
+      async () => (await cluster.approval(name)).status?.progress === "1/2" || undefined,
+    );
+    expect(await cluster.hasColumn("note")).toBe(false);
+    expect(await cluster.approve(users.carol, name, "carol@example.com")).toMatchObject({ code: 0 });
+    expect((await altered).command).toBe("ALTER");
+    expect(await cluster.hasColumn("note")).toBe(true);
+    await cluster.phase(name, "Used");
+  });
+
+  test("G2 an approval is used up: the same text asks again, and the old one takes no decision", async () => {
+    const one = await cluster.connect();
+    const first = held(one.client.query("INSERT INTO edited VALUES (1)"));
+    const name = await cluster.heldName(one);
+    await cluster.validated(name);
+    await cluster.approve(users.bob, name, "bob@example.com");
+    expect(await first).toMatchObject({ rowCount: 1 });
+    await cluster.phase(name, "Used");
+    const again = held(one.client.query("INSERT INTO edited VALUES (1)"));
+    const next = await cluster.heldName(one, 1);
+    expect(next).not.toBe(name);
+    const replayed = await cluster.approve(users.carol, name, "carol@example.com");
+    expect(replayed.stderr).toContain("no longer pending: it is Used");
+    await cluster.validated(next);
+    await cluster.decide(users.bob, next, { approver: "bob@example.com", decision: "Denied" });
+    expect(await again).toMatchObject({ code: "42501" });
+  });
+
+  test("G3 one denial ends it, and its comment reaches the client", async () => {
+    const one = await cluster.connect();
+    const altered = held(one.client.query("ALTER TABLE orders ADD COLUMN denied text"));
+    const name = await cluster.heldName(one);
+    await cluster.validated(name);
+    const value = { approver: "bob@example.com", decision: "Denied", comment: "not today" };
+    const denied = await cluster.decide(users.bob, name, value);
+    expect(denied, denied.stderr).toMatchObject({ code: 0 });
+    expect(await altered).toMatchObject({
+      code: "42501",
+      message: expect.stringContaining("denied by bob@example.com: not today"),
+    });
+    expect(await cluster.hasColumn("denied")).toBe(false);
+  });
+
+  test("G4 whoever leaves cancels it, and it cannot be approved any more", async () => {
+    const one = await cluster.connect();
+    held(one.client.query("ALTER TABLE orders ADD COLUMN gone text"));
+    const name = await cluster.heldName(one);
+    await cluster.validated(name);
+    await one.client.end();
+    await cluster.phase(name, "Cancelled");
+    expect((await cluster.approve(users.bob, name, "bob@example.com")).stderr).toContain("no longer pending");
+    expect(await cluster.hasColumn("gone")).toBe(false);
+  });
+
+  test("G5 of two policies each wants its own approver, whose right may come from a group", async () => {
+    const one = await cluster.connect();
+    const inserted = held(one.client.query("INSERT INTO shared VALUES (1)"));
+    const name = await cluster.heldName(one);
+    expect(one.hints[0]).toMatch(/"policies":\["(prod","floor|floor","prod)"\]/);
+    await cluster.validated(name);
+    const decide = (who: Kubectl, approver: string, policies?: readonly string[]) =>
+      cluster.decide(who, name, { approver, decision: "Approved", ...(policies && { policies }) });
+    const greedy = await decide(users.pia, "pia@example.com", ["prod", "floor"]);
+    expect(greedy.stderr).toContain("may not approve under every policy");
+    // One that names none, whose right comes from a group: it counts for nothing, and the object says why.
+    expect(await decide(users.pia, "pia@example.com")).toMatchObject({ code: 0 });
+    await waitFor("the reason", async () => {
+      const { status } = await cluster.approval(name);
+      return (
+        status?.conditions?.some(({ message }) => /pia@example.com named none/.test(message)) || undefined
+      );
+    });
+    expect(await decide(users.bob, "bob@example.com", ["prod"])).toMatchObject({ code: 0 });
+    await waitFor("one of two", async () => {
+      return (await cluster.approval(name)).status?.progress === "1/2" || undefined;
+    });
+    expect(await count("shared")).toBe(0);
+    expect(await decide(users.sven, "sven@example.com", ["floor"])).toMatchObject({ code: 0 });
+    expect(await inserted).toMatchObject({ rowCount: 1 });
+  });
+
+  test("G4 survives an operator that is started again", async () => {
+    const one = await cluster.connect();
+    const altered = one.client.query("ALTER TABLE orders ADD COLUMN again text");
+    altered.catch(() => undefined);
+    const name = await cluster.heldName(one);
+    await cluster.validated(name);
+    const [operator] = cluster.operators;
+    if (operator !== undefined) await cluster.stopOperator(operator);
+    await cluster.startOperator(operator);
+    expect(await cluster.approve(users.bob, name, "bob@example.com")).toMatchObject({ code: 0 });
+    expect(await cluster.approve(users.carol, name, "carol@example.com")).toMatchObject({ code: 0 });
+    expect((await altered).command).toBe("ALTER");
+  }, 120_000);
+
+  test("G4 is void where its rule was edited meanwhile, and untouched by another edit", async () => {
+    const one = await cluster.connect();
+    const first = held(one.client.query("INSERT INTO edited VALUES (2)"));
+    const name = await cluster.heldName(one);
+    await cluster.validated(name);
+    await cluster.api.kubectl.apply([editedPolicy(1, { limits: { idle: "2h" } })]);
+    expect(await cluster.approve(users.bob, name, "bob@example.com")).toMatchObject({ code: 0 });
+    expect(await first).toMatchObject({ rowCount: 1 });
+    const second = held(one.client.query("INSERT INTO edited VALUES (3)"));
+    const next = await cluster.heldName(one, 1);
+    await cluster.validated(next);
+    await cluster.api.kubectl.apply([editedPolicy(2)]);
+    expect(await second).toMatchObject({ code: "42501", message: expect.stringContaining("is void") });
+    await cluster.phase(next, "Cancelled");
+    await cluster.api.kubectl.apply([editedPolicy(1)]);
+  });
+});
+
+describe("windows", () => {
+  let asked = 0;
+  const access = (policies: readonly object[], duration = "10m", requester = "alice@example.com") => ({
+    apiVersion: "sallyport.dev/v1alpha1",
+    kind: "Approval",
+    metadata: { name: `wish-${++asked}`, namespace: approvalNamespace },
+    spec: { request: { type: "Access", requester, resource: "orders", policies, duration } },
+  });
+  const ask = async (object: ReturnType<typeof access>) => {
+    const made = await cluster.api.kubectl.try(
+      JSON.stringify(object),
+      ...["--as", object.spec.request.requester, "--as-group", "system:masters", "create", "-f", "-"],
+    );
+    expect(made, made.stderr).toMatchObject({ code: 0 });
+    return object.metadata.name;
+  };
+
+  test("opens for whoever asked once enough have approved, closes within a second when taken back", async () => {
+    // Fewer approvals than the rule wants are asked for: the rule's own count holds.
+    const name = await ask(access([{ policy: "prod", rule: "window", required: 1 }]));
+    await cluster.validated(name);
+    await cluster.approve(users.bob, name, "bob@example.com");
+    await waitFor(
+      "one of two",
+      async () => (await cluster.approval(name)).status?.progress === "1/2" || undefined,
+    );
+    await cluster.approve(users.carol, name, "carol@example.com");
+    await cluster.phase(name, "Approved");
+    const one = await cluster.connect();
+    const insert = () => one.client.query("INSERT INTO windowed VALUES (1)");
+    await waitFor("the window", async () => {
+      const other = await cluster.connect();
+      const passed = held(other.client.query("INSERT INTO windowed VALUES (1)"));
+      const outcome = await Promise.race([passed, cluster.heldName(other)]);
+      await other.client.end();
+      return typeof outcome === "string" ? undefined : true;
+    });
+    expect(await insert()).toMatchObject({ rowCount: 1 });
+    const stranger = await cluster.connect("dave");
+    const waits = held(stranger.client.query("INSERT INTO windowed VALUES (2)"));
+    expect(await cluster.heldName(stranger)).toMatch(/^orders-/);
+    await stranger.client.end();
+    await waits;
+    const running = held(one.client.query("SELECT pg_sleep(30) FROM windowed"));
+    await waitFor("it to run", async () => {
+      const sql =
+        "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(30)%' AND state = 'active'";
+      return (await cluster.server.query(sql)).length > 0 || undefined;
+    });
+    const begun = performance.now();
+    const revocation = JSON.stringify({ spec: { revocation: { by: "carol@example.com", reason: "done" } } });
+    const revoked = await users.carol.try(
+      undefined,
+      ...["-n", approvalNamespace, "patch", "approval", name, "--type=merge", "-p", revocation],
+    );
+    const patchedMs = performance.now() - begun;
+    expect(revoked, revoked.stderr).toMatchObject({ code: 0 });
+    expect(await running).toMatchObject({ code: "57014" });
+    expect(performance.now() - begun - patchedMs).toBeLessThan(1_000);
+    await cluster.phase(name, "Revoked");
+    const late = held(insert());
+    await cluster.heldName(one);
+    await one.client.end();
+    await late;
+  }, 60_000);
+
+  test("end by the clock, and what runs on them with them", async () => {
+    const name = await ask(access([{ policy: "prod", rule: "short" }]));
+    await cluster.validated(name);
+    const one = await cluster.connect();
+    await cluster.approve(users.bob, name, "bob@example.com");
+    const granted = await waitFor(
+      "an outcome",
+      async () => (await cluster.approval(name)).status?.grantedUntil,
+    );
+    expect(Date.parse(granted) - Date.now()).toBeLessThan(3_000);
+    expect((await cluster.phase(name, "Expired")).status?.grantedUntil).toBe(granted);
+    const late = held(one.client.query("GRANT SELECT ON windowed TO PUBLIC"));
+    await cluster.heldName(one);
+    await one.client.end();
+    await late;
+  });
+
+  test.each([
+    ["a rule that approves each command by itself", [{ policy: "prod", rule: "schema" }], "NotAWindow"],
+    ["a rule that is not there", [{ policy: "prod", rule: "lax" }], "RuleNotFound"],
+    ["a policy that is not there", [{ policy: "lax", rule: "window" }], "RuleNotFound"],
+  ])("cannot be had of %s, whoever approves", async (_, policies, reason) => {
+    const name = await ask(access(policies));
+    await waitFor(reason, async () => {
+      const { status } = await cluster.approval(name);
+      return (
+        status?.conditions?.some((one) => one.type === "Validated" && one.reason === reason) || undefined
+      );
+    });
+    const refused = await cluster.approve(users.bob, name, "bob@example.com");
+    expect(refused.code).not.toBe(0);
+    expect((await cluster.approval(name)).status?.phase).toBe("Pending");
+  });
+
+  test("cannot be asked for in another's name, nor approved by whoever asked", async () => {
+    const object = access([{ policy: "prod", rule: "short" }]);
+    const forged = await cluster.api.kubectl.try(JSON.stringify(object), "create", "-f", "-");
+    expect(forged.stderr).toContain("must be your own username");
+    const name = await ask(object);
+    await cluster.validated(name);
+    const own = await cluster.approve(users.alice, name, "alice@example.com");
+    expect(own.stderr).toContain("you cannot decide your own request");
+  });
+});
+
+test("G5 while admission does not check who decides, nothing is approved, and the resource says so", async () => {
+  const binding = "sallyport-approvals";
+  const saved = await cluster.api.kubectl("get", "validatingadmissionpolicybinding", binding, "-o", "json");
+  const guarded = (status: string) =>
+    waitFor(`ApprovalsGuarded=${status}`, async () => {
+      const { status: found } = await cluster.api.kubectl.json<{
+        readonly status?: {
+          readonly conditions?: readonly { readonly type: string; readonly status: string }[];
+        };
+      }>("protectedresource", "orders", "-n", approvalNamespace);
+      return (
+        found?.conditions?.some((one) => one.type === "ApprovalsGuarded" && one.status === status) ||
+        undefined
+      );
+    });
+  await guarded("True");
+  const one = await cluster.connect();
+  const altered = held(one.client.query("ALTER TABLE orders ADD COLUMN forged text"));
+  const name = await cluster.heldName(one);
+  await cluster.validated(name);
+  await cluster.api.kubectl("delete", "validatingadmissionpolicybinding", binding);
+  await waitFor("decisions to be forged", async () => {
+    const value = { approver: `forged-${Math.random()}`, decision: "Approved" };
+    const { code } = await cluster.decide(users.alice, name, value);
+    return code === 0 || undefined;
+  });
+  expect(await altered).toBeInstanceOf(Error);
+  await cluster.phase(name, "Cancelled");
+  expect(await cluster.hasColumn("forged")).toBe(false);
+  const refused = await held(one.client.query("ALTER TABLE orders ADD COLUMN forged text"));
+  expect(String(refused)).toMatch(/admission policies for Approvals are not in force/);
+  await guarded("False");
+  const metrics = await cluster.operators[0]?.registry.metrics();
+  expect(metrics).toMatch(/^sallyport_approvals_guarded 0$/m);
+  const { metadata, ...kept } = JSON.parse(saved) as {
+    readonly metadata: { readonly name: string; readonly labels: object };
+  };
+  const { name: bindingName, labels } = metadata;
+  await cluster.api.kubectl.apply([{ ...kept, metadata: { name: bindingName, labels } }]);
+  await guarded("True");
+}, 90_000);
+
+test("G4 a gateway that drains in mid-hold cancels, and nothing runs", async () => {
+  const one = await cluster.connect();
+  const altered = held(one.client.query("ALTER TABLE orders ADD COLUMN drained text"));
+  const name = await cluster.heldName(one);
+  await cluster.validated(name);
+  const [gateway] = cluster.gateways;
+  void gateway?.process.stop();
+  expect(await altered).toBeInstanceOf(Error);
+  await cluster.phase(name, "Cancelled");
+  expect(await cluster.hasColumn("drained")).toBe(false);
+});

@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import { join } from "node:path";
 import { recorderFor } from "@sallyport/control";
-import { Histogram, type Registry } from "prom-client";
+import { Gauge, Histogram, type Registry } from "prom-client";
 import { CertificateStore, injectCaBundle } from "./certificates/index.ts";
 import type { OperatorConfiguration } from "./configuration.ts";
 import { BundleStore, ControlServer, GatewayAuthenticator, keepRecorderHeads } from "./control/index.ts";
@@ -15,6 +15,7 @@ import {
   ReportExchange,
   reportsLabel,
   SessionWriter,
+  WindowDesk,
 } from "./gateways/index.ts";
 import { keepBindings } from "./impersonation/index.ts";
 import {
@@ -30,7 +31,7 @@ import {
   type UntypedObject,
 } from "./kube/index.ts";
 import { Prober } from "./probe/index.ts";
-import { controllers, kinds, PolicyBook, watches } from "./resources/index.ts";
+import { ApprovalAdmission, controllers, kinds, PolicyBook, watches } from "./resources/index.ts";
 import { connectReview, podInjection, policyReview, WebhookServer } from "./webhook/index.ts";
 
 /** What an operator process is made of. */
@@ -56,6 +57,8 @@ export class Operator {
   readonly #control: ControlServer;
   readonly #sessions: SessionWriter;
   readonly #addresses: ClusterAddresses;
+  readonly #admission: ApprovalAdmission;
+  readonly #windows: WindowDesk;
   readonly #prober: Prober;
   readonly #exchange: ReportExchange;
   readonly #exchanged: Reflector<UntypedObject>;
@@ -137,9 +140,30 @@ export class Operator {
       signal: this.#over.signal,
       clock: () => new Date(),
     });
+    const guarded = new Gauge({
+      name: "sallyport_approvals_guarded",
+      help: "1 while the API server checks who decides about Approvals; nothing is approved while it is 0.",
+      registers: [registry],
+    });
+    this.#admission = new ApprovalAdmission({
+      client,
+      namespace,
+      log,
+      onChange: (isInForce) => {
+        guarded.set(isInForce ? 1 : 0);
+        this.#controllers.everyResource();
+      },
+    });
+    this.#windows = new WindowDesk({
+      caches,
+      book: this.#book,
+      tell: (resource, open) => this.#control.tell({ kind: "windows", windows: open }, resource),
+      clock: () => new Date(),
+    });
     const desk = new ApprovalDesk({
       client,
       caches,
+      isGuarded: (signal) => this.#admission.check(signal),
       log,
       signal: this.#over.signal,
       clock: () => new Date(),
@@ -156,6 +180,7 @@ export class Operator {
       signCertificate: certificateSigner(this.#certificates, caches, clusterDomain),
       events: {
         sessions: (resource, reports) => this.#sessions.take(resource, reports),
+        joined: (resource, stream) => this.#windows.joined(resource, stream),
         asked: (resource, ask, stream) => desk.asked(resource, ask, stream),
         withdrawn: (resource, id) => desk.ended(resource, id, "Cancelled"),
         used: (resource, id) => desk.ended(resource, id, "Used"),
@@ -212,6 +237,8 @@ export class Operator {
       settings,
       controlCa: () => this.#certificates.held?.serverCa,
       probe: (resource) => this.#prober.of(resource),
+      approvalAdmission: this.#admission,
+      approvalRetentionMs: configuration.approvalRetentionMs,
       log,
       metrics,
     });
@@ -252,11 +279,13 @@ export class Operator {
       this.#exchanged.run(inner.signal),
       this.#exchange.run(inner.signal),
       this.#followFolder(inner.signal),
+      this.#admission.run(inner.signal),
     ]);
     try {
       await this.#election.run(signal, (leading) => this.#lead(leading));
     } finally {
       this.#control.stop();
+      this.#windows.close();
       await this.#webhook.close();
       inner.abort(new Error("the operator ends"));
       await background;

@@ -8,7 +8,7 @@ import type { IntakeLimits } from "./session-intake.ts";
 export interface Told {
   /** The gateway at the other end, once it is known. */
   readonly gateway?: { readonly pod: { readonly uid: string } } | undefined;
-  tell(message: Extract<OperatorMessage, { kind: "revoke" | "decision" }>): void;
+  tell(message: Extract<OperatorMessage, { kind: "revoke" | "decision" | "windows" }>): void;
 }
 
 /** What gateways tell that others act upon. */
@@ -17,6 +17,8 @@ export interface ControlEvents {
   readonly sessions?: (resource: string, reports: readonly SessionReport[]) => void;
   /** What a resource's gateways say of themselves is another; see `ControlServer.of`. */
   readonly changed?: (resource: string) => void;
+  /** A gateway is known and welcomed, and has been told nothing else yet. */
+  readonly joined?: (resource: string, stream: Told) => void;
   readonly asked?: (resource: string, ask: ApprovalAsk, stream: Told) => void;
   readonly withdrawn?: (resource: string, id: string) => void;
   readonly used?: (resource: string, id: string) => void;

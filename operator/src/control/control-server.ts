@@ -87,8 +87,11 @@ export class ControlServer implements GatewayReports {
     for (const stream of this.#streams.get(resource) ?? []) stream.endSession(session, reason);
   }
 
-  /** Tells every gateway, or those of one resource, of a revocation or a decision. */
-  tell(message: Extract<OperatorMessage, { kind: "revoke" | "decision" }>, resource?: string): void {
+  /** Tells every gateway, or those of one resource, of a revocation, a decision or the windows that are open. */
+  tell(
+    message: Extract<OperatorMessage, { kind: "revoke" | "decision" | "windows" }>,
+    resource?: string,
+  ): void {
     for (const [name, streams] of this.#streams) {
       if (resource === undefined || resource === name) for (const stream of streams) stream.tell(message);
     }

@@ -88,6 +88,7 @@ export class GatewayStream {
       const [namespace = ""] = resource.split("/");
       const recorder = options.recorderOf?.(namespace);
       this.#send({ kind: "welcome", resource, podUid: pod.uid, ...(recorder !== undefined && { recorder }) });
+      options.events?.joined?.(resource, this);
       const held = options.bundles.get(resource);
       // It came back and missed nothing.
       if (held !== undefined && hello.holds === digestOf(held.documents)) this.#sent = held;
@@ -115,7 +116,7 @@ export class GatewayStream {
   }
 
   /** Tells the gateway something that the approvals or identity step decided. */
-  tell(message: Extract<OperatorMessage, { kind: "revoke" | "decision" }>): void {
+  tell(message: Extract<OperatorMessage, { kind: "revoke" | "decision" | "windows" }>): void {
     this.#send(message);
   }
 

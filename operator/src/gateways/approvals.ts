@@ -8,6 +8,8 @@ import { gatewayPodLabel, kinds, type OperatorCaches } from "../resources/index.
 export interface ApprovalDeskParts {
   readonly client: KubeClient;
   readonly caches: Pick<OperatorCaches, "approvals" | "protectedResources">;
+  /** Whether admission checks who decides, found out now. */
+  readonly isGuarded: (signal: AbortSignal) => Promise<boolean>;
   readonly log: Log;
   readonly signal: AbortSignal;
   readonly clock: () => Date;
@@ -61,18 +63,18 @@ export class ApprovalDesk {
     const request = found?.spec.request;
     // A gateway ends what was asked for its own resource alone.
     if (request?.type !== "Statement" || request.resource !== resource) return;
-    const usedAt =
-      phase === "Used"
-        ? {
-            usedAt: clock()
-              .toISOString()
-              .replace(/\.\d+Z$/, "Z"),
-          }
-        : {};
+    const isWindow = found?.status?.grantedUntil !== undefined;
+    // What a window lets through outlives the session that asked first; it is over with the window.
+    if (isWindow && (phase === "Cancelled" || found.status?.usedAt !== undefined)) return;
+    const at = clock()
+      .toISOString()
+      .replace(/\.\d+Z$/, "Z");
+    const used = { usedAt: at, ...(isWindow ? {} : { phase }) };
+    const status = phase === "Used" ? used : { phase, decidedAt: at };
     await client.patch(
       kinds.approval,
       ref,
-      { kind: "merge", merge: { status: { phase, ...usedAt } } },
+      { kind: "merge", merge: { status } },
       { subresource: "status", fieldManager: "sallyport-approval-status", signal },
     );
   }
@@ -105,7 +107,7 @@ export class ApprovalDesk {
       },
       spec: { request, decisions: [] },
     };
-    if (!(await this.#isGuarded(object)))
+    if (!(await this.#parts.isGuarded(signal)))
       return refuse("the admission policies for Approvals are not in force");
     this.#asking.set(keyOf(object), stream);
     try {
@@ -121,22 +123,6 @@ export class ApprovalDesk {
         this.#asking.delete(keyOf(object));
         refuse("the name is taken");
       }
-    }
-  }
-
-  /** A decision inside a new Approval must be refused, to the operator too: else nothing here can be believed. */
-  async #isGuarded(object: Approval): Promise<boolean> {
-    const { client, signal } = this.#parts;
-    const decisions = [{ approver: "sallyport:probe", decision: "Approved" as const }];
-    const name = `${object.metadata.name}-probe`;
-    const forged = { ...object, metadata: { ...object.metadata, name }, spec: { ...object.spec, decisions } };
-    try {
-      await client.create(kinds.approval, forged, { dryRun: true, signal });
-      return false;
-    } catch (error) {
-      return (
-        error instanceof KubeError && error.reason === "Forbidden" && /without decisions/.test(error.message)
-      );
     }
   }
 

@@ -5,3 +5,4 @@ export { ClusterAddresses } from "./cluster-addresses.ts";
 export { ReportExchange, reportsLabel } from "./exchange.ts";
 export { certificateSigner, gatewayProof } from "./prove.ts";
 export { SessionWriter } from "./sessions.ts";
+export { WindowDesk } from "./windows.ts";

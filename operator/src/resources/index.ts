@@ -15,6 +15,7 @@ import { Controller } from "../reconcile/index.ts";
 import { policyReconciler } from "./access-policy/controller.ts";
 import { isSpokenOf, type Policy } from "./access-policy/in-force.ts";
 import type { PolicyBook } from "./access-policy/policy-book.ts";
+import type { ApprovalAdmission } from "./approval/admission.ts";
 import { approvalReconciler } from "./approval/controller.ts";
 import { labelsOfNamespace, type OperatorCaches } from "./caches.ts";
 import type { GatewayReports } from "./gateway-reports.ts";
@@ -25,7 +26,9 @@ import { sessionReconciler } from "./session/controller.ts";
 
 export { narrowedTo, type Policy } from "./access-policy/in-force.ts";
 export { PolicyBook } from "./access-policy/policy-book.ts";
+export { ApprovalAdmission } from "./approval/admission.ts";
 export { gatewayPodLabel } from "./approval/decide.ts";
+export { rulesInForce } from "./approval/rules.ts";
 export { labelsOfNamespace, type OperatorCaches } from "./caches.ts";
 export type * from "./gateway-reports.ts";
 export { providerProblem } from "./identity-provider/controller.ts";
@@ -54,6 +57,10 @@ export interface ControllerParts {
   readonly settings: GatewaySettings;
   readonly controlCa: () => string | undefined;
   readonly probe: (resource: ProtectedResource) => ProbeResult;
+  /** Whether admission for Approvals is in force: found out now, and as it was found last. */
+  readonly approvalAdmission: Pick<ApprovalAdmission, "check" | "isInForce">;
+  /** How long an Approval stays that is closed. */
+  readonly approvalRetentionMs: number;
   readonly log: Log;
   readonly metrics?: KubeMetrics;
 }
@@ -108,7 +115,10 @@ export function controllers(parts: ControllerParts): Controllers {
   const approvals = new Controller({
     ...common,
     name: "approval",
-    reconciler: approvalReconciler({ client, caches, clock }),
+    reconciler: approvalReconciler({
+      ...{ client, caches, book, clock, retentionMs: parts.approvalRetentionMs },
+      isGuarded: (signal) => parts.approvalAdmission.check(signal),
+    }),
     resync: { everyMs: 3_600_000, keys: () => caches.approvals.list().map(refOf) },
   });
 
@@ -193,6 +203,15 @@ export function controllers(parts: ControllerParts): Controllers {
   });
   caches.sessions.onChange(({ object }) => sessions.enqueue(refOf(object)));
   caches.approvals.onChange(({ object }) => approvals.enqueue(refOf(object)));
+  // A wish for access is for the rules as they are: another rule is not the one that approvers read.
+  const wakeWishes = ({ object }: Change<Policy>) => {
+    for (const wish of caches.approvals.list(object.metadata.namespace)) {
+      const isOpen = (wish.status?.phase ?? "Pending") === "Pending";
+      if (isOpen && wish.spec.request.type === "Access") approvals.enqueue(refOf(wish));
+    }
+  };
+  caches.accessPolicies.onChange(wakeWishes);
+  caches.clusterAccessPolicies.onChange(wakeWishes);
 
   return {
     run: async (signal) => {

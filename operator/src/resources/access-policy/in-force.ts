@@ -4,7 +4,7 @@ import {
   isSelectedBy,
   type ProtectedResource,
 } from "@sallyport/crds";
-import { compilePolicies, type PolicyProblem, type PolicySet } from "@sallyport/policy";
+import { type ApprovalTerms, compilePolicies, type PolicyProblem, type PolicySet } from "@sallyport/policy";
 
 /** A policy of either kind. */
 export type Policy = AccessPolicy | ClusterAccessPolicy;
@@ -37,6 +37,8 @@ export interface PolicyInForce {
   /** Absent where no generation was ever accepted. */
   readonly acceptedGeneration?: number;
   readonly rules: readonly RuleStrength[];
+  /** What its rules ask that want approval; nothing where it is only tried out. */
+  readonly asks: readonly ApprovalTerms[];
 }
 
 /**
@@ -122,5 +124,8 @@ function inForce(
     policy,
     ...(acceptedGeneration !== undefined && { acceptedGeneration }),
     rules: set.policies.flatMap(({ rules }) => rules.map(({ ref }) => ref)),
+    asks: set.policies.flatMap(({ mode, rules }) =>
+      mode === "Enforce" ? rules.flatMap(({ terms }) => terms ?? []) : [],
+    ),
   };
 }

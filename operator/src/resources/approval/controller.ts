@@ -2,60 +2,116 @@
 import type { Approval } from "@sallyport/crds";
 import type { KubeClient } from "../../kube/index.ts";
 import { type Reconciler, writeStatus } from "../../reconcile/index.ts";
+import type { PolicyBook } from "../access-policy/policy-book.ts";
 import type { OperatorCaches } from "../caches.ts";
 import { kinds } from "../kinds.ts";
-import { decideApproval, gatewayPodLabel } from "./decide.ts";
+import { type ApprovalFacts, decideApproval, gatewayPodLabel } from "./decide.ts";
+import { decideRetention } from "./retention.ts";
+import { policyName, rulesInForce } from "./rules.ts";
 
 /** What the controller is made of. */
 export interface ApprovalControllerParts {
   readonly client: KubeClient;
-  readonly caches: Pick<OperatorCaches, "approvals" | "pods">;
+  readonly caches: Pick<OperatorCaches, "approvals" | "pods" | "protectedResources">;
+  readonly book: Pick<PolicyBook, "forResource">;
+  /** Whether admission checks who decides, found out now. */
+  readonly isGuarded: (signal: AbortSignal) => Promise<boolean>;
+  /** How long an Approval stays that is closed. */
+  readonly retentionMs: number;
   readonly clock: () => Date;
 }
 
 interface Observed {
   readonly approval: Approval;
-  readonly isHeld: boolean;
-  /** `approver` and place of the policies that they may approve under. */
-  readonly rights: ReadonlySet<string>;
+  readonly facts: ApprovalFacts;
 }
 
 type Decision =
-  | { readonly observed: Observed; readonly decided: ReturnType<typeof decideApproval> }
-  | undefined;
+  | { readonly kind: "keep" }
+  | { readonly kind: "later"; readonly afterMs: number }
+  | { readonly kind: "remove"; readonly approval: Approval }
+  | {
+      readonly kind: "write";
+      readonly approval: Approval;
+      readonly decided: NonNullable<ReturnType<typeof decideApproval>>;
+    };
 
 /** Makes the controller's reconciler. */
 export function approvalReconciler(
   parts: ApprovalControllerParts,
 ): Reconciler<Observed | undefined, Decision> {
-  const { client, caches, clock } = parts;
+  const { client, caches, clock, retentionMs } = parts;
   return {
     observe: async ({ ref, signal }) => {
       const approval = caches.approvals.get(ref);
-      if (approval === undefined) return undefined;
-      return { approval, isHeld: isHeld(approval, caches), rights: await rightsOf(approval, client, signal) };
+      return approval && { approval, facts: await factsOf(approval, parts, signal) };
     },
     decide: (observed) => {
-      if (observed === undefined) return undefined;
-      const { approval, isHeld: held, rights } = observed;
-      const mayApprove = (approver: string, place: number) => rights.has(`${place} ${approver}`);
-      return { observed, decided: decideApproval(approval, { now: clock(), isHeld: held, mayApprove }) };
+      if (observed === undefined) return { kind: "keep" };
+      const { approval, facts } = observed;
+      const decided = decideApproval(approval, facts);
+      return decided === undefined
+        ? decideRetention(approval, clock(), retentionMs)
+        : { kind: "write", approval, decided };
     },
     act: async (decision, { signal }) => {
-      if (decision?.decided === undefined) return { kind: "done" };
-      const { status, againAfterMs } = decision.decided;
-      await writeStatus({
-        client,
-        type: kinds.approval,
-        object: decision.observed.approval,
-        status,
-        fieldManager: "sallyport-approval-status",
-        signal,
-      });
-      return againAfterMs === undefined
-        ? { kind: "done" }
-        : { kind: "requeue", afterMs: Math.min(againAfterMs, 86_400_000) };
+      switch (decision.kind) {
+        case "keep":
+          return { kind: "done" };
+        case "later":
+          return { kind: "requeue", afterMs: Math.min(decision.afterMs, requeueMsMax) };
+        case "remove": {
+          const { metadata } = decision.approval;
+          const uid = metadata.uid === undefined ? {} : { uid: metadata.uid };
+          await client.delete(kinds.approval, metadata, { ...uid, signal });
+          return { kind: "done" };
+        }
+        case "write": {
+          const { status, againAfterMs } = decision.decided;
+          await writeStatus({
+            client,
+            type: kinds.approval,
+            object: decision.approval,
+            status: withUse(status, decision.approval),
+            fieldManager: "sallyport-approval-status",
+            signal,
+          });
+          return againAfterMs === undefined
+            ? { kind: "done" }
+            : { kind: "requeue", afterMs: Math.min(againAfterMs, requeueMsMax) };
+        }
+      }
     },
+  };
+}
+
+/** Timers hold about 24 days; what is left of a longer wait is waited for then. */
+const requeueMsMax = 86_400_000;
+
+/** When it was first used stays said: whoever serves the gateway writes that, not this controller. */
+function withUse(
+  status: NonNullable<Approval["status"]>,
+  approval: Approval,
+): NonNullable<Approval["status"]> {
+  const { usedAt } = approval.status ?? {};
+  return usedAt === undefined ? status : { ...status, usedAt };
+}
+
+async function factsOf(
+  approval: Approval,
+  { client, caches, book, isGuarded, clock }: ApprovalControllerParts,
+  signal: AbortSignal,
+): Promise<ApprovalFacts> {
+  const phase = approval.status?.phase ?? "Pending";
+  const isOpen = phase === "Pending" || phase === "Approved";
+  const rights = isOpen ? await rightsOf(approval, client, signal) : new Set<string>();
+  return {
+    now: clock(),
+    isHeld: isHeld(approval, caches),
+    // Of what is approved already nothing is decided any more.
+    isGuarded: phase !== "Pending" || (await isGuarded(signal)),
+    mayApprove: (approver, place) => rights.has(`${place} ${approver}`),
+    rules: isOpen ? rulesInForce(approval, book, caches) : [],
   };
 }
 
@@ -65,8 +121,9 @@ function isHeld({ metadata }: Approval, { pods }: Pick<OperatorCaches, "pods">):
 }
 
 /**
- * Admission lets nobody decide without the verb on one of the policies. Where there is but one, that settles it; of several,
- * the API server is asked about each. It is asked by the name alone: a right that comes from a group does not count there.
+ * Admission lets nobody decide without the verb on one of the policies. Where there is but one, that settles it. Of several
+ * a decision names those that it is for, and admission has checked each of them, groups included. One that names none
+ * counts where the API server grants the verb to its author by name: their groups are known to admission alone.
  */
 async function rightsOf(
   { spec, metadata }: Approval,
@@ -75,36 +132,45 @@ async function rightsOf(
 ): Promise<ReadonlySet<string>> {
   const { decisions = [], request } = spec;
   const rights = new Set<string>();
-  const approvers = decisions
-    .filter(({ decision }) => decision === "Approved")
-    .map(({ approver }) => approver);
-  for (const approver of approvers) {
-    for (const [place, { kind, policy }] of request.policies.entries()) {
-      if (request.policies.length === 1) {
-        rights.add(`${place} ${approver}`);
+  for (const { approver, decision, policies: named } of decisions) {
+    if (decision !== "Approved") continue;
+    for (const [place, asked] of request.policies.entries()) {
+      if (named !== undefined) {
+        if (named.includes(policyName(asked))) rights.add(`${place} ${approver}`);
         continue;
       }
-      const isCluster = kind === "ClusterAccessPolicy";
-      const resourceAttributes = {
-        group: "sallyport.dev",
-        resource: isCluster ? "clusteraccesspolicies" : "accesspolicies",
-        verb: "approve",
-        name: policy,
-        ...(isCluster ? {} : { namespace: metadata.namespace }),
-      };
-      const review = (await client.request({
-        method: "POST",
-        path: "/apis/authorization.k8s.io/v1/subjectaccessreviews",
-        body: {
-          apiVersion: "authorization.k8s.io/v1",
-          kind: "SubjectAccessReview",
-          spec: { user: approver, resourceAttributes },
-        },
-        isRepeatable: true,
-        signal,
-      })) as { readonly status?: { readonly allowed?: boolean } };
-      if (review.status?.allowed === true) rights.add(`${place} ${approver}`);
+      const isAllowed =
+        new Set(request.policies.map(policyName)).size === 1 ||
+        (await isAllowedByName(approver, asked, metadata.namespace));
+      if (isAllowed) rights.add(`${place} ${approver}`);
     }
   }
   return rights;
+
+  async function isAllowedByName(
+    user: string,
+    { kind, policy }: (typeof request.policies)[number],
+    namespace: string | undefined,
+  ): Promise<boolean> {
+    const isCluster = kind === "ClusterAccessPolicy";
+    const resourceAttributes = {
+      group: "sallyport.dev",
+      resource: isCluster ? "clusteraccesspolicies" : "accesspolicies",
+      verb: "approve",
+      name: policy,
+      ...(isCluster ? {} : { namespace }),
+    };
+    const review = (await client.request({
+      method: "POST",
+      path: "/apis/authorization.k8s.io/v1/subjectaccessreviews",
+      body: {
+        apiVersion: "authorization.k8s.io/v1",
+        kind: "SubjectAccessReview",
+        spec: { user, resourceAttributes },
+      },
+      isRepeatable: true,
+      signal,
+    })) as { readonly status?: { readonly allowed?: boolean } };
+    return review.status?.allowed === true;
+  }
 }

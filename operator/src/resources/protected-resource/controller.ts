@@ -50,6 +50,8 @@ export interface ResourceControllerParts {
   /** PEM of what gateways trust; undefined until the authorities are there. */
   readonly controlCa: () => string | undefined;
   readonly probe: (resource: ProtectedResource) => ProbeResult;
+  /** As it was found last. */
+  readonly approvalAdmission: { readonly isInForce: boolean | undefined };
   readonly clock: () => Date;
 }
 
@@ -124,6 +126,9 @@ async function observe(
     ...(deployment !== undefined && { deployment }),
     reports: reports.of(keyOf(resource.metadata)),
     probe: parts.probe(resource),
+    ...(parts.approvalAdmission.isInForce !== undefined && {
+      approvalsGuarded: parts.approvalAdmission.isInForce,
+    }),
     settings,
     controlCa,
   };

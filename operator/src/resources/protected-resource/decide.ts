@@ -21,6 +21,7 @@ import {
 } from "../../placement/index.ts";
 import type { WantedCondition } from "../../reconcile/index.ts";
 import type { PolicyInForce } from "../access-policy/in-force.ts";
+import { approvalsGuarded } from "../approval/guarded-condition.ts";
 import { byAge } from "../caches.ts";
 import type { GatewayReport } from "../gateway-reports.ts";
 import type { Deployment, Pod, Service } from "../kinds.ts";
@@ -44,6 +45,8 @@ export interface ResourceFacts {
   readonly pods: readonly Pod[];
   readonly deployment?: Deployment;
   readonly reports: readonly GatewayReport[];
+  /** Whether admission for Approvals is in force; undefined: nobody knows yet. */
+  readonly approvalsGuarded?: boolean;
   /** What the probe pod found, where one has run. */
   readonly probe: ProbeResult;
   readonly settings: GatewaySettings;
@@ -100,14 +103,17 @@ export function decideResource(facts: ResourceFacts): ResourceDecision {
     apply,
     remove,
     ...(evict !== undefined && { evict }),
-    conditions: conditionsOf({
-      resource,
-      ...(fault !== undefined && { fault }),
-      ...(obstacle !== undefined && { obstacle }),
-      gateways,
-      reports: facts.reports,
-      bypass: bypassOf(facts, server),
-    }),
+    conditions: [
+      ...conditionsOf({
+        resource,
+        ...(fault !== undefined && { fault }),
+        ...(obstacle !== undefined && { obstacle }),
+        gateways,
+        reports: facts.reports,
+        bypass: bypassOf(facts, server),
+      }),
+      ...approvalsGuarded(facts.policies, facts.approvalsGuarded),
+    ],
     status: {
       ...(resource.metadata.generation !== undefined && { observedGeneration: resource.metadata.generation }),
       ...(fault === undefined && { address: placed.address, caBundle: facts.controlCa }),
