@@ -280,6 +280,36 @@ describe("A: start-up, TLS, authentication", () => {
     });
   });
 
+  it("A6: a first packet of impossible length is closed without a word, as by the server", async () => {
+    const first = (...words: number[]) => {
+      const bytes = Buffer.alloc(words.length * 4);
+      for (const [index, word] of words.entries()) bytes.writeInt32BE(word | 0, index * 4);
+      return bytes;
+    };
+    for (const packet of [
+      first(0),
+      first(7, 196608),
+      first(-1, 196608),
+      first(0x58000000, 4),
+      first(0x7fffffff, 196608),
+      first(8, 80877102),
+    ]) {
+      for (const port of [gateway.port, server.port]) {
+        const client = await WireClient.connect(port);
+        client.send(packet);
+        expect(
+          (await client.take(1)).toString("hex"),
+          `${packet.toString("hex")} ${port === server.port}`,
+        ).toBe("");
+        client.close();
+      }
+    }
+    const inside = await secured();
+    inside.send(first(7, 196608));
+    expect(await inside.untilClosed()).toEqual([]);
+    await expect.poll(() => gateway.logs()).toContain("invalid length of startup packet");
+  });
+
   it("A7: a client of 3.0 gets a key of 4 bytes, one of 3.2 a key of 32 that cancels", async () => {
     const old = await greeted();
     expect(keyOf(old.greeting).length).toBe(8);

@@ -97,6 +97,11 @@ describe("a text that would cost too much", () => {
     expect(answer(`SELECT $t$${"(1),".repeat(2_000_000)}$t$`)).toBe("analysed");
   });
 
+  test("as many parameters as a Bind can carry are no such text, each in a row and with a cast of its own", () => {
+    const rows = Array.from({ length: 65_535 }, (_, index) => `($${index + 1}::text)`);
+    expect(answer(`INSERT INTO orders (status) VALUES ${rows.join(",")}`)).toBe("analysed");
+  });
+
   test("no text hides tokens from the count that the server's own lexer finds", () => {
     const pieces =
       "1 |a|e|,|(|)|'x y'|E'\\''|e'\\\\'|\"q\"|$t$ b $t$|$$|--c\n|/* d */|/*/**/*/|;|::|.5|U&'\\0041'| |$1|'|\"|é";

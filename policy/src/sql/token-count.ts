@@ -25,6 +25,8 @@ function tokenEnd(sql: string, start: number, code: number): number {
   if (isWordPart(code)) return wordEnd(sql, start);
   if (code === quote || code === doubleQuote) return quotedEnd(sql, start, code, false);
   if (code === dollar) return dollarQuotedEnd(sql, start);
+  // `::` is one; of the longer operators each character counts, which only refuses sooner.
+  if (code === colon && sql.charCodeAt(start + 1) === colon) return start + 2;
   if (code === dash && sql.charCodeAt(start + 1) === dash) return after(sql, "\n", start + 2);
   // Nested comments end later than this says: what is left of them counts as tokens, which only refuses sooner.
   if (code === slash && sql.charCodeAt(start + 1) === star) return after(sql, "*/", start + 2);
@@ -79,6 +81,7 @@ const parameter = /\$\d+/y;
 const quote = 0x27;
 const doubleQuote = 0x22;
 const dollar = 0x24;
+const colon = 0x3a;
 const dash = 0x2d;
 const slash = 0x2f;
 const star = 0x2a;

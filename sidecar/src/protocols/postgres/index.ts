@@ -38,7 +38,7 @@ import { askForBearer, refuseBearer } from "./oauth-bearer.ts";
 import { withPinnedRole } from "./pinned-role.ts";
 import { PreparedStatements } from "./prepared.ts";
 import { PostgresSession } from "./session.ts";
-import { isUtf8Name, startupSettings } from "./startup.ts";
+import { ImpossibleLength, isUtf8Name, startupSettings } from "./startup.ts";
 import { DecisionCache, type LiveNames, StatementJudge } from "./statement-judge.ts";
 
 export const postgres: Protocol = { name: "postgres", defaultPort: 5432, serve, trustsLoopback };
@@ -68,6 +68,7 @@ async function serve(socket: Socket, host: ProtocolHost, onLoggedIn: () => void)
     await serveClient(channel, host, accepted, { keys, onLoggedIn: hasLoggedIn });
   } catch (error) {
     host.report(error, id);
+    if (error instanceof ImpossibleLength) return;
     const shown =
       error instanceof GatewayError ? error : new GatewayError("protocolViolation", { cause: error });
     if (channel.socket.writable) channel.socket.write(fatalFrame(shown, id));

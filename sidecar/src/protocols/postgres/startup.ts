@@ -31,20 +31,23 @@ export type StartupPacket =
 
 const code = { cancel: 80877102, tls: 80877103, gss: 80877104 } as const;
 
+/** A packet whose length nobody could have meant: like the server, the gateway closes without a word, and logs it. */
+export class ImpossibleLength extends GatewayError {
+  constructor(of: string) {
+    super("protocolViolation", { cause: new Error(`invalid length of ${of}`) });
+  }
+}
+
 /** Reads one start-up packet; throws a GatewayError for anything that is none. */
 export async function readStartupPacket(channel: Channel, bytesMax: number): Promise<StartupPacket> {
   const length = (await channel.read(4)).readInt32BE(0);
-  if (length < 8 || length > bytesMax) {
-    throw new GatewayError("protocolViolation", { detail: "invalid length of startup packet" });
-  }
+  if (length < 8 || length > bytesMax) throw new ImpossibleLength("startup packet");
   const body = await channel.read(length - 4);
   const version = body.readInt32BE(0);
   if (version === code.tls) return { kind: "tlsRequest" };
   if (version === code.gss) return { kind: "gssRequest" };
   if (version === code.cancel) {
-    if (body.length < 12 || body.length > 8 + 256) {
-      throw new GatewayError("protocolViolation", { detail: "invalid length of cancel request" });
-    }
+    if (body.length < 12 || body.length > 8 + 256) throw new ImpossibleLength("cancel request");
     return { kind: "cancel", processId: body.readUInt32BE(4), key: Buffer.from(body.subarray(8)) };
   }
   const major = version >> 16;
