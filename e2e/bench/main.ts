@@ -22,6 +22,7 @@ import {
   selectWorks,
   severalProcesses,
 } from "./speed.ts";
+import { sshRows } from "./ssh.ts";
 import { startWays, type Ways } from "./ways.ts";
 
 interface Work {
@@ -44,6 +45,7 @@ const works: readonly Work[] = [
   { name: "parts of masks", measure: maskParts },
   { name: "kubernetes", measure: kubernetes },
   { name: "operator", measure: (_, { resources }) => operatorAtSize(resources) },
+  { name: "SSH", measure: (_, { rounds }) => sshRows({ rounds, megabytes: 256 }) },
   { name: "ready", measure: ({ server }, { rounds }) => timeToReady(server, rounds) },
   { name: "memory", measure: memory },
   { name: "idle", measure: ({ server }) => idleConnections(server, 1_000) },

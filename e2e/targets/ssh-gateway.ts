@@ -48,6 +48,8 @@ export async function startSshGateway(request: {
   readonly options?: Readonly<Record<string, unknown>>;
   readonly resource?: Readonly<Record<string, unknown>>;
   readonly args?: readonly string[];
+  /** Node's arguments in front of the gateway's own; the sources where absent. */
+  readonly program?: readonly string[];
 }): Promise<SshGateway> {
   const { server } = request;
   const home = await mkdtemp(join(tmpdir(), "sallyport-ssh-"));
@@ -92,6 +94,7 @@ export async function startSshGateway(request: {
     stateDir,
     port,
     args: ["--drain", "2", "--listen", "127.0.0.1", ...(request.args ?? [])],
+    ...(request.program === undefined ? {} : { program: request.program }),
   }).catch(async (error: unknown) => {
     await rm(home, { recursive: true, force: true });
     throw error;

@@ -48,8 +48,9 @@ function announce(host: ProtocolHost): Readonly<Record<string, string>> {
 
 /** The gateway's host key: of a secret that the resource names, or derived from what all replicas share. */
 function hostKey(host: ProtocolHost): SigningKey {
-  return host.shared("hostKey", () => {
-    const { hostKeyRef } = host.options;
+  const { hostKeyRef } = host.options;
+  // A gateway that was placed listens before it is told what its resource says.
+  return host.shared(`hostKey ${JSON.stringify(hostKeyRef)}`, () => {
     if (hostKeyRef === undefined) return derivedKey(host.masking.key, "host key v1");
     const { name, key = "ssh-privatekey" } = (hostKeyRef ?? {}) as { name?: unknown; key?: unknown };
     const text = host.secret(String(name), String(key));
@@ -63,7 +64,7 @@ function hostKey(host: ProtocolHost): SigningKey {
 
 /** What signs certificates of users: derived from the host key's secret where there is one, as replicas share that. */
 const authorityOf = (host: ProtocolHost) =>
-  host.shared("userAuthority", () => {
+  host.shared(`userAuthority ${JSON.stringify(host.options.hostKeyRef)}`, () => {
     const secret =
       host.options.hostKeyRef === undefined
         ? host.masking.key

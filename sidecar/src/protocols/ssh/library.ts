@@ -28,7 +28,8 @@ export interface LibraryProtocol {
   readonly _kexinit?: unknown;
   readonly _queue?: readonly unknown[];
   readonly _strictMode?: boolean;
-  readonly _decipher?: { readonly inSeqno: number };
+  readonly _cipher?: Record<string, unknown>;
+  readonly _decipher?: Record<string, unknown> & { readonly inSeqno: number };
   readonly _packetRW: {
     readonly write: {
       readonly allocStart: number;

@@ -6,7 +6,9 @@ import type { Transport } from "./transport.ts";
 /** A transport that keeps what it is given. */
 function kept() {
   const sent: Buffer[] = [];
-  const transport = { send: (payload: Uint8Array) => void sent.push(Buffer.from(payload)) } as Transport;
+  const transport = {
+    send: (payload: Uint8Array, more = new Uint8Array()) => void sent.push(Buffer.concat([payload, more])),
+  } as Transport;
   const data = () =>
     sent.map((payload) => {
       const reader = new Reader(payload);

@@ -114,11 +114,12 @@ export class Pipe {
       if (this.#window === 0) return;
       const part = entry.bytes.subarray(0, Math.min(packetMax, this.#window));
       this.#window -= part.length;
-      transport.send(
+      // `string`'s length, and its bytes without another copy.
+      const head =
         entry.stream === undefined
-          ? made(message.channelData, remote, part)
-          : made(message.channelExtendedData, remote, entry.stream, part),
-      );
+          ? made(message.channelData, remote, part.length)
+          : made(message.channelExtendedData, remote, entry.stream, part.length);
+      transport.send(head, part);
       entry.bytes = entry.bytes.subarray(part.length);
       delete entry.room;
       if (entry.bytes.length > 0) continue;

@@ -47,20 +47,32 @@ const packetBytesMax = 256 * 1024;
 
 /** Cuts a stream into packets, length included. */
 export class SftpSplitter {
-  #rest: Buffer = Buffer.alloc(0);
+  /** Pieces of a packet that is not whole; put together once, when it is. */
+  #pieces: Buffer[] = [];
+  #length = 0;
+  /** Length of the packet that the pieces begin; 0 while that is not known. */
+  #wanted = 0;
 
   /** The packets that are whole now; throws where one is longer than any may be. */
   push(chunk: Buffer): readonly Buffer[] {
-    let bytes = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
+    this.#pieces.push(chunk);
+    this.#length += chunk.length;
+    if (this.#length < Math.max(4, this.#wanted)) return [];
+    const bytes = this.#pieces.length === 1 ? chunk : Buffer.concat(this.#pieces);
     const packets: Buffer[] = [];
-    while (bytes.length >= 4) {
-      const length = bytes.readUInt32BE(0);
+    let at = 0;
+    this.#wanted = 0;
+    while (bytes.length - at >= 4) {
+      const length = bytes.readUInt32BE(at);
       if (length < 1 || length > packetBytesMax) throw new Error("an SFTP packet of that length");
-      if (bytes.length < 4 + length) break;
-      packets.push(bytes.subarray(0, 4 + length));
-      bytes = bytes.subarray(4 + length);
+      this.#wanted = 4 + length;
+      if (bytes.length - at < this.#wanted) break;
+      packets.push(bytes.subarray(at, at + this.#wanted));
+      at += this.#wanted;
+      this.#wanted = 0;
     }
-    this.#rest = bytes;
+    this.#length = bytes.length - at;
+    this.#pieces = this.#length === 0 ? [] : [bytes.subarray(at)];
     return packets;
   }
 }

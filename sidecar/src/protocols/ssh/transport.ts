@@ -1,3 +1,4 @@
+import { createSecretKey } from "node:crypto";
 import type { Socket } from "node:net";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import { type LibraryHostKey, type LibraryProtocol, Protocol, sendPacket } from "./library.ts";
@@ -72,6 +73,7 @@ export class Transport {
   #isReady = false;
   #bytesSinceKeys = 0;
   #isLoggedIn = false;
+  #isGathering = false;
   #handshakes = 0;
   #handshakesSinceMs = performance.now();
   /** What the peer said of itself: `SSH-2.0-OpenSSH_9.2`. */
@@ -138,15 +140,29 @@ export class Transport {
     );
   }
 
-  send(payload: Uint8Array): void {
+  send(payload: Uint8Array, more?: Uint8Array): void {
     if (this.#isOver || !this.socket.writable) return;
     this.#isLoggedIn ||= payload[0] === message.userauthSuccess;
     const { write } = this.#protocol._packetRW;
     const start = write.allocStart;
-    const packet = write.alloc(payload.length);
+    const length = payload.length + (more?.length ?? 0);
+    const packet = write.alloc(length);
     packet.set(payload, start);
+    if (more !== undefined) packet.set(more, start + payload.length);
+    this.#gather();
     sendPacket(this.#protocol, write.finalize(packet));
-    this.#count(payload.length);
+    this.#count(length);
+  }
+
+  /** The library writes each packet in three pieces: all of one turn go to the system at once. */
+  #gather(): void {
+    if (this.#isGathering) return;
+    this.#isGathering = true;
+    this.socket.cork();
+    process.nextTick(() => {
+      this.#isGathering = false;
+      this.socket.uncork();
+    });
   }
 
   /** Begins a key exchange; what is sent meanwhile waits for its end. */
@@ -177,7 +193,8 @@ export class Transport {
         type === message.serviceAccept ||
         type >= message.userauthRequest
       ) {
-        if (!this.#isOver) this.receiver.message(Buffer.from(payload));
+        // The library makes a new buffer for each packet and lets go of it.
+        if (!this.#isOver) this.receiver.message(payload);
         return undefined;
       }
       if (type === message.extInfo) return undefined;
@@ -188,6 +205,7 @@ export class Transport {
       const wantsExtInfo = isServer && !this.#isReady && protocol._kex?.remoteExtInfoEnabled === true;
       // The library's own list misses a comma, so that rsa-sha2-512 is no entry of it.
       if (wantsExtInfo && protocol._kex !== undefined) protocol._kex.remoteExtInfoEnabled = false;
+      keepKeys(protocol);
       completed(...all);
       this.#bytesSinceKeys = 0;
       this.#countHandshake(isServer);
@@ -239,6 +257,19 @@ export class Transport {
     if (this.#isOver) return;
     this.#isOver = true;
     this.receiver.ended(error);
+  }
+}
+
+/**
+ * Keys as objects. As bytes they are looked at anew for each packet, because the library makes a cipher or a MAC for
+ * each: that took 110 µs for 32 KB with AES-GCM, and 26 µs with an object.
+ */
+function keepKeys({ _cipher, _decipher }: LibraryProtocol): void {
+  for (const side of [_cipher, _decipher]) {
+    for (const name of ["_encKey", "_decipherKey", "_macKey"]) {
+      const key = side?.[name];
+      if (side !== undefined && key instanceof Uint8Array) side[name] = createSecretKey(key);
+    }
   }
 }
 
