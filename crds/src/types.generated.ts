@@ -250,6 +250,14 @@ export interface BypassProtection {
   readonly allowFrom?: readonly NetworkPeer[];
 }
 
+/** Ways around the gateway that no resource leaves open. */
+export interface BypassRequirement {
+  /** `Enforce`: network policies close the server to all but the gateway, and who is named. */
+  readonly networkPolicy?: "Enforce";
+  /** `Enforce`: exec, attach and port-forward are closed. */
+  readonly exec?: "Enforce";
+}
+
 /** How a token's claims become a subject. */
 export interface ClaimMapping {
   /** The claim that holds the user. */
@@ -317,6 +325,11 @@ export interface ClusterAccessPolicySpec {
   readonly maskedWrites: "Deny" | "Allow";
   /** Bounds on one session; of several policies the tightest holds. */
   readonly limits?: PolicyLimits;
+  /**
+   * The least that the resources it speaks of do, whoever connects; their own settings can only ask for
+   * more. Set only what is required.
+   */
+  readonly requires?: PolicyRequirements;
 }
 
 /** Compute resources of the gateway container. */
@@ -612,6 +625,17 @@ export interface PolicyLimits {
   readonly concurrentSessions?: number;
 }
 
+/**
+ * The least that the resources it speaks of do, whoever connects; their own settings can only ask for
+ * more. Set only what is required.
+ */
+export interface PolicyRequirements {
+  /** The least that is recorded. */
+  readonly recording?: RecordingRequirement;
+  /** Ways around the gateway that no resource leaves open. */
+  readonly bypassProtection?: BypassRequirement;
+}
+
 /** What the operator observed. */
 export interface PolicyStatus {
   /** The metadata.generation that this status speaks of. */
@@ -669,6 +693,8 @@ export interface ProtectedResourceStatus {
   readonly conditions?: readonly Condition[];
   /** Where clients connect: host and port. */
   readonly address?: string;
+  /** ssh: the line for known_hosts by which clients know the gateways, all of which show this key. */
+  readonly knownHosts?: string;
   /** The certificate authorities that sign the gateway's certificate, as PEM. */
   readonly caBundle?: string;
   /** How many gateways there are. */
@@ -722,6 +748,21 @@ export interface PublicJwk {
 export interface PublicJwks {
   /** The keys. */
   readonly keys: readonly PublicJwk[];
+}
+
+/** The least that is recorded. */
+export interface RecordingRequirement {
+  /** `BestEffort` refuses `Off`; `Required` refuses everything else. */
+  readonly mode?: "BestEffort" | "Required";
+  /** `Durable`: records are on disk before a command runs. */
+  readonly durability?: "Durable";
+  /** What is recorded, besides what the resource asks for. */
+  readonly content?: readonly ("commands" | "responses" | "input")[];
+  /**
+   * The least time that recordings are kept; resources that name none keep them for ever. A duration such
+   * as `30d`.
+   */
+  readonly retention?: string;
 }
 
 /** What is kept of the sessions. */

@@ -346,6 +346,26 @@ describe("a policy", () => {
   });
 });
 
+test("what the cluster requires is done, whatever the resource says, and no longer once it is not required", async () => {
+  const bypassProtection = { networkPolicy: "Off", exec: "Off" };
+  await api.kubectl.apply([resource("lax", { bypassProtection, listen: { port: 6010 } })]);
+  await condition("protectedresource", "lax", "BypassProtected", "Off");
+  const requires = { bypassProtection: { networkPolicy: "Enforce", exec: "Enforce" } };
+  const floor = {
+    apiVersion: "sallyport.dev/v1alpha1",
+    kind: "ClusterAccessPolicy",
+    metadata: { name: "least" },
+    spec: { resources: { names: ["lax"] }, subjects: [{ kind: "Human" }], requires },
+  };
+  await api.kubectl.apply([floor]);
+  await condition("protectedresource", "lax", "BypassProtected", "ExecOpen");
+  await api.kubectl("get", "networkpolicy", "lax-server", "-n", namespace);
+  const { spec } = await read("protectedresource", "lax");
+  expect(spec).toMatchObject({ bypassProtection });
+  await api.kubectl("delete", "clusteraccesspolicy", "least");
+  await condition("protectedresource", "lax", "BypassProtected", "Off");
+});
+
 test("providers of one prefix: the elder keeps it", async () => {
   const twin = {
     apiVersion: "sallyport.dev/v1alpha1",

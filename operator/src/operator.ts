@@ -119,7 +119,7 @@ export class Operator {
       log,
       handlers: {
         "/pods": this.#whenSynced(podInjection({ caches, settings, events })),
-        "/connect": this.#whenSynced(connectReview({ client, caches, breakGlassGroup })),
+        "/connect": this.#whenSynced(connectReview({ client, caches, breakGlassGroup, book: this.#book })),
         "/policies": this.#whenSynced(policyReview(caches)),
       },
       onAnswer: (path, result, took) => seconds.observe({ path, result }, took),
@@ -225,6 +225,7 @@ export class Operator {
     });
     this.#prober = new Prober({
       ...{ client, caches, settings, log },
+      floored: (resource) => this.#book.floored(resource),
       podName: `${prefix}-probe`,
       onChange: (resource) => this.#controllers.gatewayReported(resource),
     });

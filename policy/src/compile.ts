@@ -12,10 +12,12 @@ import type {
   MaskingSpec,
   PolicyDocument,
   PolicyRule,
+  Requirements,
   ResourceDocument,
   RuleMatch,
   SubjectEntry,
 } from "./documents.ts";
+import { isRequirement } from "./floors.ts";
 import { readLimits } from "./limits.ts";
 import { type PatternName, patternNames } from "./masking/patterns.ts";
 import type { CompiledMask, MaskMethodName, PolicyMasking } from "./masking/session-masking.ts";
@@ -97,6 +99,8 @@ export interface PolicyScope {
 
 /** An accepted policy. */
 export interface CompiledPolicy extends PolicyScope {
+  /** What it requires of the resources that it names. */
+  readonly requires?: Requirements;
   readonly generation: number;
   readonly mode: "Enforce" | "Audit";
   readonly profile: ProfileName;
@@ -243,6 +247,7 @@ class PolicyCompiler {
       ...this.scope(),
       generation: this.document.generation,
       mode: spec.mode === "Audit" ? "Audit" : "Enforce",
+      ...(spec.requires !== undefined && { requires: spec.requires }),
       profile,
       subjects: spec.subjects ?? [],
       rules: [...rules, ...this.profileRules(profile)],
@@ -350,6 +355,12 @@ class PolicyCompiler {
         this.report("spec.namespaceSelector", "UnknownField", message);
       }
       this.checkSelector("spec.namespaceSelector", namespaceSelector);
+    }
+    if (this.spec.requires !== undefined) {
+      const message = "only a ClusterAccessPolicy requires something of resources";
+      if (!isCluster) this.report("spec.requires", "UnknownField", message);
+      if (!isRequirement(this.spec.requires))
+        this.report("spec.requires", "InvalidField", "is not understood");
     }
     if (!isRecord(resources)) {
       this.report("spec.resources", "InvalidField", "names or selector is required");
@@ -692,7 +703,7 @@ class PolicyCompiler {
 }
 
 const specFields =
-  "mode resources subjects profile schemaOnlyReads rules masking inference maskedWrites limits namespaceSelector".split(
+  "mode resources subjects profile schemaOnlyReads rules masking inference maskedWrites limits namespaceSelector requires".split(
     " ",
   );
 const maskFields = ["tags", "columns", "patterns", "customPatterns", "with", "format", "liftable"];

@@ -83,6 +83,19 @@ export interface AccessPolicySpec {
   readonly limits?: LimitsSpec;
   /** ClusterAccessPolicy only: the namespaces it reaches; absent reaches all of them. */
   readonly namespaceSelector?: LabelSelector;
+  /** ClusterAccessPolicy only: the least that its resources do. */
+  readonly requires?: Requirements;
+}
+
+/** What a ClusterAccessPolicy requires of the resources it speaks of. */
+export interface Requirements {
+  readonly recording?: {
+    readonly mode?: string;
+    readonly durability?: string;
+    readonly content?: readonly string[];
+    readonly retention?: string;
+  };
+  readonly bypassProtection?: { readonly networkPolicy?: string; readonly exec?: string };
 }
 
 /** An AccessPolicy or ClusterAccessPolicy as loaded from a folder or the API server. */

@@ -44,6 +44,7 @@ export {
   type ValueMaskChoice,
 } from "./masking/session-masking.ts";
 export type { MaskedColumns } from "./masking/trace.ts";
+export { type FlooredSpec, withFloors } from "./floors.ts";
 export type * from "./model.ts";
 export { type ProfileName, profileNames } from "./profiles.ts";
 export { analyseSql } from "./sql/analyse.ts";

@@ -53,14 +53,15 @@ describe("the CRD files", () => {
     ]);
   });
 
-  test("ClusterAccessPolicy says what AccessPolicy says, and which namespaces", () => {
+  test("ClusterAccessPolicy says what AccessPolicy says, which namespaces, and what it requires", () => {
     const spec = (kind: string) => crds.find((crd) => crd.kind === kind)?.schema.properties?.spec;
-    const { namespaceSelector, ...shared } = spec("ClusterAccessPolicy")?.properties ?? {};
+    const { namespaceSelector, requires, ...shared } = spec("ClusterAccessPolicy")?.properties ?? {};
     expect(namespaceSelector).toBeDefined();
+    expect(requires).toBeDefined();
     expect(shared).toEqual(spec("AccessPolicy")?.properties);
-    expect(spec("ClusterAccessPolicy")?.["x-kubernetes-validations"]).toEqual(
-      spec("AccessPolicy")?.["x-kubernetes-validations"],
-    );
+    const rules = (kind: string) => spec(kind)?.["x-kubernetes-validations"] ?? [];
+    const own = rules("ClusterAccessPolicy").filter(({ rule }) => !rule.includes("self.requires"));
+    expect(rules("AccessPolicy")).toEqual(expect.arrayContaining(own));
   });
 
   test("every default obeys its own schema", () => {

@@ -112,8 +112,10 @@ export class Bundler {
     }
   }
 
-  #documents(resource: ProtectedResource): readonly BundleDocument[] {
+  #documents(written: ProtectedResource): readonly BundleDocument[] {
     const { caches, book } = this.#parts;
+    // A gateway is told what counts: what is required of the resource stands in its own spec.
+    const resource = book.floored(written);
     const namespace = resource.metadata.namespace ?? "default";
     const providers = caches.identityProviders.list();
     const usable = providers.filter(

@@ -25,6 +25,8 @@ export interface ProberParts {
   readonly client: KubeClient;
   readonly caches: Pick<OperatorCaches, "protectedResources" | "services" | "pods">;
   readonly settings: GatewaySettings;
+  /** The resource with what is required of it. */
+  readonly floored: (resource: ProtectedResource) => ProtectedResource;
   /** The name of its pod, in the operator's namespace. */
   readonly podName: string;
   readonly onChange: (resource: ObjectRef) => void;
@@ -133,7 +135,8 @@ export class Prober {
   }
 
   #isDue(resource: ProtectedResource): boolean {
-    if (resource.spec.bypassProtection.networkPolicy !== "Enforce") return false;
+    const { bypassProtection } = this.#parts.floored(resource).spec;
+    if (bypassProtection.networkPolicy !== "Enforce") return false;
     const found = this.#found.get(findingKey(resource));
     const keptMs = found?.result === "refused" ? againAfterMs : retryAfterMs;
     return found === undefined || performance.now() - found.atMs >= keptMs;

@@ -1,6 +1,7 @@
 import { isSelectedBy } from "@sallyport/crds";
 import type { KubeClient } from "../kube/index.ts";
 import { gatewayContainerName } from "../placement/index.ts";
+import type { PolicyBook } from "../resources/access-policy/policy-book.ts";
 import type { OperatorCaches } from "../resources/caches.ts";
 import { kinds } from "../resources/kinds.ts";
 import { isSelectedPod } from "../resources/protected-resource/decide.ts";
@@ -11,18 +12,21 @@ export interface ConnectParts {
   readonly client: KubeClient;
   readonly caches: Pick<OperatorCaches, "protectedResources" | "services">;
   readonly breakGlassGroup: string;
+  /** Says what is required of a resource beyond what it says itself. */
+  readonly book: Pick<PolicyBook, "floored">;
 }
 
 /**
  * Exec, attach, port-forward and proxy into pods that hold a gateway, or are the server behind one, come from inside
  * the pod and pass by every network policy: they are closed to all but the break-glass group.
  */
-export function connectReview({ client, caches, breakGlassGroup }: ConnectParts): AdmissionHandler {
+export function connectReview({ client, caches, breakGlassGroup, book }: ConnectParts): AdmissionHandler {
   return async ({ operation, resource, subResource, namespace, name, groups }) => {
     if (operation !== "CONNECT" || namespace === undefined || name === undefined) return { allowed: true };
     if (groups.includes(breakGlassGroup)) return { allowed: true };
     const resources = caches.protectedResources
       .list(namespace)
+      .map((resource) => book.floored(resource))
       .filter(({ spec }) => spec.bypassProtection.exec === "Enforce");
     if (resources.length === 0) return { allowed: true };
     const message = `${resource}/${subResource ?? ""} is closed here; connect through the Sallyport gateway`;

@@ -10,7 +10,7 @@ import {
   type Manifest,
   type ProtectedResource,
 } from "@sallyport/crds";
-import { compilePolicies, type PolicySet, type ResourceFacts } from "@sallyport/policy";
+import { compilePolicies, type PolicySet, type ResourceFacts, withFloors } from "@sallyport/policy";
 
 /** A protected resource with what policy selects it by. */
 export interface ServedResource {
@@ -100,6 +100,12 @@ export function manifestSetOf(
     problems.push(
       `${problem.kind} ${problem.policy}: ${problem.path}: ${problem.reason}: ${problem.message}`,
     );
+  }
+  for (const [name, served] of resources) {
+    const required = compiled.set.policies.flatMap(({ mode, requires, namesResource }) =>
+      requires !== undefined && mode === "Enforce" && namesResource(served.facts) ? [requires] : [],
+    );
+    resources.set(name, { ...served, spec: withFloors(served.spec, required) });
   }
   const providers = ofKind(objects, "IdentityProvider");
   const secrets = new Map(

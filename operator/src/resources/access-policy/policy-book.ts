@@ -1,4 +1,5 @@
-import type { ProtectedResource } from "@sallyport/crds";
+import type { ClusterAccessPolicy, ProtectedResource } from "@sallyport/crds";
+import { withFloors } from "@sallyport/policy";
 import type { Change } from "../../kube/index.ts";
 import { hashOf } from "../../placement/index.ts";
 import { labelsOfNamespace, type OperatorCaches } from "../caches.ts";
@@ -60,6 +61,20 @@ export class PolicyBook {
     return all
       .map((policy) => this.inForce(policy))
       .filter(({ policy }) => isSpokenOf(resource, policy, this.#labels));
+  }
+
+  /** The resource with what ClusterAccessPolicies require of it: nothing is decided from less. */
+  floored(resource: ProtectedResource): ProtectedResource {
+    const { clusterAccessPolicies } = this.#caches;
+    const requirements = clusterAccessPolicies.list().flatMap((latest) => {
+      const { policy } = this.inForce(latest);
+      const { requires, mode } = (policy as ClusterAccessPolicy).spec;
+      const counts = requires !== undefined && mode !== "Audit" && isSpokenOf(resource, policy, this.#labels);
+      return counts ? [requires] : [];
+    });
+    return requirements.length === 0
+      ? resource
+      : { ...resource, spec: withFloors(resource.spec, requirements) };
   }
 
   /** The resources that a policy speaks of. */

@@ -76,7 +76,8 @@ async function observe(
   { ref, signal }: ReconcileContext,
 ): Promise<ResourceFacts | undefined> {
   const { caches, client, book, reports, settings } = parts;
-  const resource = caches.protectedResources.get(ref);
+  const written = caches.protectedResources.get(ref);
+  const resource = written && book.floored(written);
   const controlCa = parts.controlCa();
   // Once the authorities are there, every resource is looked at anew.
   if (resource === undefined || isGoing(resource) || controlCa === undefined) return undefined;
