@@ -29,6 +29,16 @@ export const commands: readonly CommandEntry[] = [
     load: () => import("./login.ts"),
   },
   {
+    name: "kubeconfig",
+    summary: "write a context for kubectl that leads through a gateway",
+    load: () => import("./kubeconfig.ts"),
+  },
+  {
+    name: "audit",
+    summary: "look for what goes past the gateways",
+    load: () => import("./audit.ts"),
+  },
+  {
     name: "validate",
     summary: "find every problem in a folder of manifests",
     load: () => import("./validate.ts"),
