@@ -81,6 +81,8 @@ export type GatewayMessage =
       readonly digest: string;
       readonly accepted: boolean;
       readonly problems: readonly string[];
+      /** The host key that clients meet, as a line of known_hosts without a name; of protocols that have one. */
+      readonly knownHosts?: string;
     }
   | { readonly kind: "resend" }
   | { readonly kind: "sessions"; readonly sessions: readonly SessionReport[] }
@@ -192,7 +194,8 @@ export function parseGatewayMessage(header: unknown): GatewayMessage {
       const token = text(fields, "token", 32 * 1024);
       return { kind, token, version: text(fields, "version", 64), ...(holds !== undefined && { holds }) };
     }
-    case "inForce":
+    case "inForce": {
+      const knownHosts = optionalText(fields, "knownHosts", 4096);
       return {
         kind,
         digest: text(fields, "digest", 64),
@@ -200,7 +203,9 @@ export function parseGatewayMessage(header: unknown): GatewayMessage {
         problems: list(fields, "problems", controlLimits.problemsMax, (entry) =>
           text({ entry }, "entry", 2048),
         ),
+        ...(knownHosts !== undefined && { knownHosts }),
       };
+    }
     case "resend":
       return { kind };
     case "sessions":

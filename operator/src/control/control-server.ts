@@ -77,7 +77,9 @@ export class ControlServer implements GatewayReports {
       const before = reports.get(podUid);
       const isCurrent =
         digest !== undefined && stream.digestInForce === digest && before?.isCurrent !== false;
-      reports.set(podUid, { podUid, isCurrent, problems: [...(before?.problems ?? []), ...stream.problems] });
+      const knownHosts = stream.knownHosts ?? before?.knownHosts;
+      const problems = [...(before?.problems ?? []), ...stream.problems];
+      reports.set(podUid, { podUid, isCurrent, problems, ...(knownHosts !== undefined && { knownHosts }) });
     }
     return [...reports.values()];
   }

@@ -43,7 +43,7 @@ export class GatewayStream {
   /** What the gateway has been sent; undefined: nothing, or nothing that it could use. */
   #sent: Bundle | undefined;
   #inForce:
-    | { readonly digest: string; readonly accepted: boolean; readonly problems: readonly string[] }
+    | Pick<Extract<GatewayMessage, { kind: "inForce" }>, "digest" | "accepted" | "problems" | "knownHosts">
     | undefined;
   #problems: readonly GatewayProblem[] = [];
   #isPushing = false;
@@ -56,6 +56,11 @@ export class GatewayStream {
 
   get gateway(): Gateway | undefined {
     return this.#gateway;
+  }
+
+  /** The host key that its clients meet, where its protocol has one. */
+  get knownHosts(): string | undefined {
+    return this.#inForce?.knownHosts;
   }
 
   /** Everything that the gateway says is wrong. */

@@ -13,6 +13,8 @@ export interface GatewayReport {
   /** Whether it holds the policy of this moment. */
   readonly isCurrent: boolean;
   readonly problems: readonly ReportedProblem[];
+  /** The host key that its clients meet, as a line of known_hosts without a name. */
+  readonly knownHosts?: string;
 }
 
 /** The gateways that are heard from, by resource (`namespace/name`). */

@@ -30,6 +30,8 @@ export interface BundleOutcome {
   readonly accepted: boolean;
   /** Public texts: what of it is not in force. */
   readonly problems: readonly string[];
+  /** The host key that clients meet from now on, where the protocol has one. */
+  readonly knownHosts?: string;
 }
 
 /** What the stream brings. */
@@ -387,7 +389,8 @@ export class ControlClient {
       outcome = { accepted: false, problems: ["the policy could not be put in force"] };
     }
     const problems = outcome.problems.slice(0, controlLimits.problemsMax).map((text) => text.slice(0, 1000));
-    this.#inForce = { kind: "inForce", digest, accepted: outcome.accepted, problems };
+    const { accepted, knownHosts } = outcome;
+    this.#inForce = { kind: "inForce", digest, accepted, problems, ...(knownHosts && { knownHosts }) };
     this.#send(this.#inForce);
   }
 

@@ -29,6 +29,8 @@ export interface ControlPlaneOptions {
   /** Takes a certificate that the operator signed into use. */
   readonly serve: (certificate: Omit<ServingCertificate, "caPath">) => void;
   readonly sessions: () => Iterable<LiveSession>;
+  /** The host key that clients meet, where the protocol has one. */
+  readonly knownHosts: () => string | undefined;
 }
 
 const dueMs = 10_000;
@@ -139,7 +141,7 @@ export class ControlPlane {
     if (cause === undefined && !this.#reported.has(session)) return;
     const { finalHash } = session;
     this.#client.report({
-      ...describe(session, cause ?? "age", this.#client.recorder),
+      ...describe(session, cause ?? "age", this.#client.recorder, this.#options.configuration.protocol),
       state: "Ended",
       endedAt: Date.now(),
       endReason,
@@ -156,7 +158,10 @@ export class ControlPlane {
     const isNews = last === undefined || (last.refused === 0 && refused > 0);
     if (!isNews && now - last.at < refreshMs) return;
     this.#reported.set(session, { at: now, refused });
-    this.#client.report({ ...describe(session, cause, this.#client.recorder), state: "Live" });
+    this.#client.report({
+      ...describe(session, cause, this.#client.recorder, this.#options.configuration.protocol),
+      state: "Live",
+    });
   }
 
   async #adopt(bundle: Bundle): Promise<BundleOutcome> {
@@ -169,7 +174,8 @@ export class ControlPlane {
     for (const problem of problems) this.#options.log.warn({ problem }, "a policy has a problem");
     await this.#options.adopt(own);
     this.#set = own;
-    return { accepted: problems.length === 0, problems };
+    const knownHosts = this.#options.knownHosts();
+    return { accepted: problems.length === 0, problems, ...(knownHosts && { knownHosts }) };
   }
 
   #endSession(id: string, reason: string): void {
@@ -227,6 +233,7 @@ function describe(
   session: LiveSession,
   cause: SessionReport["cause"],
   recorder: string | undefined,
+  protocol: string,
 ): Omit<SessionReport, "state"> {
   const { id, identity, facts, counts, ageMs } = session;
   return {
@@ -234,7 +241,7 @@ function describe(
     cause,
     user: identity.user.slice(0, 1024),
     subjectKind: identity.kind,
-    protocol: "postgres",
+    protocol,
     account: facts.account.slice(0, 256),
     database: facts.database.slice(0, 256),
     clientAddress: facts.clientAddress.slice(0, 256),

@@ -89,7 +89,11 @@ export class Gateway {
   private readonly secrets: Secrets;
   private readonly hosts = new Map<
     string,
-    { readonly host: ResourceHost; readonly servers: readonly Server[] }
+    {
+      readonly host: ResourceHost;
+      readonly servers: readonly Server[];
+      readonly announced: () => Readonly<Record<string, string>>;
+    }
   >();
   private readonly sockets = new Set<Socket>();
   private connections = 0;
@@ -363,10 +367,12 @@ export class Gateway {
       await listen(local, { path });
       servers.push(local);
     }
-    const announced = protocol.announce?.(host);
-    if (announced !== undefined) this.log.info({ resource: name, ...announced }, "clients should know this");
+    const announce = () => protocol.announce?.(host) ?? {};
+    const announced = announce();
+    if (Object.keys(announced).length > 0)
+      this.log.info({ resource: name, ...announced }, "clients should know this");
     this.listening.push({ resource: name, host: this.configuration.listen, port: bound, ...announced });
-    this.hosts.set(name, { host, servers });
+    this.hosts.set(name, { host, servers, announced: announce });
   }
 
   private accept(socket: Socket, host: ResourceHost, serve: Serve): void {
@@ -445,6 +451,7 @@ export class Gateway {
         for (const { host } of this.hosts.values()) host.renewTls();
       },
       sessions: () => this.allSessions(),
+      knownHosts: () => this.hosts.get(control.resource)?.announced().knownHosts,
     });
   }
 

@@ -117,11 +117,28 @@ export function decideResource(facts: ResourceFacts): ResourceDecision {
     status: {
       ...(resource.metadata.generation !== undefined && { observedGeneration: resource.metadata.generation }),
       ...(fault === undefined && { address: placed.address, caBundle: facts.controlCa }),
+      ...knownHostsOf(resource, facts.reports),
       gateways,
       ...policiesOf(facts.policies),
     },
   };
 }
+
+/** A line for known_hosts, where every gateway that is heard from shows the same key: of several none can be told. */
+function knownHostsOf(
+  resource: ProtectedResource,
+  reports: readonly GatewayReport[],
+): { readonly knownHosts?: string } {
+  const keys = new Set(reports.flatMap(({ knownHosts }) => knownHosts ?? []));
+  const [key] = keys;
+  const port = listenPort(resource);
+  // What stands in a file of each user is one line, of a type and a key.
+  if (key === undefined || keys.size > 1 || port === undefined || !hostKeyForm.test(key)) return {};
+  const host = `${namesOf(resource).service}.${resource.metadata.namespace ?? "default"}.svc`;
+  return { knownHosts: `${port === 22 ? host : `[${host}]:${port}`} ${key}` };
+}
+
+const hostKeyForm = /^[a-z0-9@.-]{1,64} [A-Za-z0-9+/]{1,2000}={0,2}$/;
 
 /** The pods behind a Service, and their port. */
 export function serverPods(service: Service | undefined, port: number | undefined): ServerPods | undefined {
