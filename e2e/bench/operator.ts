@@ -1,0 +1,391 @@
+/**
+ * The operator at the size of a large cluster, on etcd and API server alone: nobody starts pods there, so Deployments'
+ * status is written by the measurement. The operator is the bundle, in a process of its own.
+ */
+import { spawn } from "node:child_process";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import {
+  type KubeClient,
+  type KubeObject,
+  kubeClient,
+  kubeconfigConnection,
+  type ResourceType,
+  resourceType,
+} from "@sallyport/operator/kube";
+import type { ApiServer } from "../cluster/api-server.ts";
+import { waitFor } from "../cluster/processes.ts";
+import { createAuthority } from "../targets/certificates.ts";
+import { startApiServerWithKinds, systemNamespace, testImage } from "../targets/operator.ts";
+import { freePort } from "../targets/postgres.ts";
+import { bundle } from "./bundle.ts";
+import { residentKilobytes } from "./process-cost.ts";
+import type { Row } from "./report.ts";
+
+const policiesOfResource = 5;
+const perNamespace = 50;
+const limits = { megabytes: 400, webhookMs: 50 };
+const webhookCalls = 500;
+const quietMs = 15_000;
+
+interface Conditioned extends KubeObject {
+  readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] };
+}
+interface Written extends KubeObject {
+  readonly apiVersion: string;
+  readonly kind: string;
+}
+const resources = resourceType<Conditioned>(
+  "sallyport.dev/v1alpha1",
+  "ProtectedResource",
+  "protectedresources",
+);
+const policies = resourceType<Conditioned>("sallyport.dev/v1alpha1", "AccessPolicy", "accesspolicies");
+const deployments = resourceType("apps/v1", "Deployment", "deployments");
+const webhookConfigurations = resourceType<Written & { readonly webhooks: readonly object[] }>(
+  "admissionregistration.k8s.io/v1",
+  "MutatingWebhookConfiguration",
+  "mutatingwebhookconfigurations",
+  "Cluster",
+);
+
+/** Makes so many resources with five policies each, and measures what the operator takes for it. */
+export async function operatorAtSize(count: number): Promise<Row[]> {
+  const api = await startApiServerWithKinds();
+  const over = new AbortController();
+  const client = kubeClient({ connection: await kubeconfigConnection({ file: api.kubeconfig }) });
+  let stopOperator: () => Promise<void> = async () => undefined;
+  try {
+    const operator = await startOperator(api);
+    stopOperator = operator.stop;
+    await prepare(client, Math.ceil(count / perNamespace));
+    const kubelet = playDeployments(client, over.signal);
+    const programmed = follow(client, resources, "Programmed", over.signal);
+    const accepted = follow(client, policies, "Accepted", over.signal);
+    const begun = performance.now();
+    await inParallel(count, (at) => createResource(client, at));
+    const createdMs = performance.now() - begun;
+    const ms = 1_500_000;
+    const total = count * policiesOfResource;
+    await waitFor("all to be Programmed", () => programmed.size >= count || undefined, { ms });
+    await waitFor("all to be Accepted", () => accepted.size >= total || undefined, { ms });
+    const seconds = (performance.now() - begun) / 1000;
+    const calls = await callsInQuiet(operator.admin, client, count);
+    const webhook = await webhookMs(client, operator);
+    const megabytes = (await residentKilobytes(operator.pid)) / 1024;
+    over.abort();
+    await kubelet;
+    const size = `${count} resources, ${total} policies`;
+    return [
+      {
+        work: "operator: all Programmed",
+        against: "making the objects",
+        ratio: createdMs / 1000 / seconds,
+        detail: `${seconds.toFixed(1)} s, of which ${(createdMs / 1000).toFixed(1)} s to make them; ${size}`,
+      },
+      {
+        work: "operator: resident memory",
+        against: "limit",
+        ratio: limits.megabytes / megabytes,
+        atLeast: 1,
+        detail: `${megabytes.toFixed(0)} MB; ${size}`,
+      },
+      {
+        work: "operator: calls of a look that changes nothing",
+        against: "none",
+        ratio: calls === 0 ? 1 : 0,
+        atLeast: 1,
+        detail: `${calls.toFixed(2)} calls a look beyond the lease's; ${size}`,
+      },
+      {
+        work: "webhook through the API server, p99",
+        against: "limit",
+        ratio: limits.webhookMs / webhook.p99,
+        atLeast: 1,
+        detail: `${webhook.p99.toFixed(1)} ms, median ${webhook.median.toFixed(1)} ms, of a pod's creation (dry run)`,
+      },
+    ];
+  } finally {
+    over.abort();
+    await stopOperator();
+    client.close();
+    await api.close();
+  }
+}
+
+interface OperatorProcess {
+  readonly pid: number;
+  readonly admin: string;
+  readonly webhookPort: number;
+  readonly caPem: string;
+  readonly stop: () => Promise<void>;
+}
+
+/** The webhook gets a certificate for 127.0.0.1, as cert-manager would give it one for its Service. */
+async function startOperator(api: ApiServer): Promise<OperatorProcess> {
+  const [webhook, control, admin] = await Promise.all([freePort(), freePort(), freePort()]);
+  const folder = await mkdtemp(join(tmpdir(), "sallyport-bench-operator-"));
+  const authority = await createAuthority();
+  const issued = await authority.issue({
+    ...{ commonName: "webhook", ipAddresses: ["127.0.0.1"], usage: "server" as const },
+  });
+  await writeFile(join(folder, "tls.crt"), issued.certPem);
+  await writeFile(join(folder, "tls.key"), issued.keyPem, { mode: 0o600 });
+  const child = spawn(process.execPath, [join(bundle.file, "../operator.mjs")], {
+    stdio: ["ignore", "ignore", "inherit"],
+    env: {
+      PATH: process.env.PATH,
+      KUBECONFIG: api.kubeconfig,
+      SALLYPORT_NAMESPACE: systemNamespace,
+      SALLYPORT_POD_NAME: "operator-0",
+      SALLYPORT_GATEWAY_IMAGE: testImage,
+      SALLYPORT_WEBHOOK_PORT: String(webhook),
+      SALLYPORT_WEBHOOK_CERTIFICATES: "cert-manager",
+      SALLYPORT_WEBHOOK_CERTIFICATE_FOLDER: folder,
+      SALLYPORT_CONTROL_PORT: String(control),
+      SALLYPORT_ADMIN: `127.0.0.1:${admin}`,
+      SALLYPORT_LOG_LEVEL: "warn",
+    },
+  });
+  const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+  const url = `http://127.0.0.1:${admin}`;
+  await waitFor("the operator to be ready", async () => {
+    const answer = await fetch(`${url}/readyz`).catch(() => undefined);
+    return answer?.ok || undefined;
+  });
+  return {
+    ...{ pid: child.pid ?? 0, admin: url, webhookPort: webhook, caPem: authority.caPem },
+    stop: async () => {
+      child.kill("SIGTERM");
+      await ended;
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+const namespaceOf = (at: number) => `team-${Math.floor(at / perNamespace)}`;
+
+async function prepare(client: KubeClient, namespaces: number): Promise<void> {
+  for (let at = 0; at < namespaces; at += 1) {
+    const name = namespaceOf(at * perNamespace);
+    const labels = { "sallyport.dev/protection": "enabled" };
+    await client.create(resourceType("v1", "Namespace", "namespaces", "Cluster"), {
+      ...{ apiVersion: "v1", kind: "Namespace", metadata: { name, labels } },
+    });
+    // Nobody else makes them where no controller manager runs; pods need one.
+    await client.create(resourceType("v1", "ServiceAccount", "serviceaccounts"), {
+      ...{ apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "default", namespace: name } },
+    });
+    await client.create(resourceType("v1", "Service", "services"), {
+      ...{ apiVersion: "v1", kind: "Service", metadata: { name: "db", namespace: name } },
+      spec: { selector: { app: "db" }, ports: [{ port: 5432 }] },
+    });
+  }
+  await client.create(
+    resourceType("sallyport.dev/v1alpha1", "IdentityProvider", "identityproviders", "Cluster"),
+    {
+      ...{ apiVersion: "sallyport.dev/v1alpha1", kind: "IdentityProvider", metadata: { name: "okta" } },
+      spec: { type: "oidc", prefix: "okta:", oidc: { issuer: "https://example.okta.com" } },
+    },
+  );
+}
+
+async function createResource(client: KubeClient, at: number): Promise<void> {
+  const metadata = { name: `db-${at}`, namespace: namespaceOf(at) };
+  const apiVersion = "sallyport.dev/v1alpha1";
+  await client.create<KubeObject & { apiVersion: string; kind: string; spec: object }>(
+    resources as unknown as ResourceType<KubeObject & { apiVersion: string; kind: string; spec: object }>,
+    {
+      ...{ apiVersion, kind: "ProtectedResource", metadata },
+      spec: {
+        protocol: "postgres",
+        endpoint: { serviceRef: { name: "db", port: 5432 } },
+        credentials: [{ name: "default", secretRef: { name: "db" } }],
+        identity: { providers: ["okta"] },
+      },
+    },
+  );
+  for (let policy = 0; policy < policiesOfResource; policy += 1) {
+    await client.create<KubeObject & { apiVersion: string; kind: string; spec: object }>(
+      policies as unknown as ResourceType<KubeObject & { apiVersion: string; kind: string; spec: object }>,
+      {
+        ...{ apiVersion, kind: "AccessPolicy" },
+        metadata: { name: `db-${at}-${policy}`, namespace: metadata.namespace },
+        spec: {
+          resources: { names: [metadata.name] },
+          subjects: [{ group: `okta:team-${policy}` }],
+          profile: "ReadOnly",
+          rules: [
+            {
+              name: "none",
+              match: { operations: ["define"], objects: ["public.*"] },
+              action: "Deny",
+            },
+          ],
+        },
+      },
+    );
+  }
+}
+
+async function inParallel(count: number, work: (at: number) => Promise<void>): Promise<void> {
+  let next = 0;
+  const worker = async () => {
+    while (next < count) {
+      const at = next;
+      next += 1;
+      await work(at);
+    }
+  };
+  await Promise.all(Array.from({ length: 8 }, worker));
+}
+
+/** Does what a cluster with nodes would: every Deployment's pods are ready at once. */
+async function playDeployments(client: KubeClient, signal: AbortSignal): Promise<void> {
+  await each(client, deployments, signal, async ({ metadata }) => {
+    const { name, namespace, generation } = metadata;
+    const status = { replicas: 2, readyReplicas: 2, updatedReplicas: 2, availableReplicas: 2 };
+    await client.patch(
+      deployments,
+      { name, ...(namespace !== undefined && { namespace }) },
+      { kind: "merge", merge: { status: { ...status, observedGeneration: generation ?? 1 } } },
+      { subresource: "status", signal },
+    );
+  });
+}
+
+/** The names of the objects whose condition is True. */
+function follow(
+  client: KubeClient,
+  type: ResourceType<Conditioned>,
+  condition: string,
+  signal: AbortSignal,
+): ReadonlySet<string> {
+  const found = new Set<string>();
+  const note = async ({ metadata, status }: Conditioned) => {
+    const isTrue = status?.conditions?.some((one) => one.type === condition && one.status === "True");
+    if (isTrue === true) found.add(`${metadata.namespace}/${metadata.name}`);
+  };
+  void each(client, type, signal, note);
+  return found;
+}
+
+/** Looks at every object of a kind, and again where it changed; Deployments whose status is written are left alone. */
+async function each<T extends KubeObject>(
+  client: KubeClient,
+  type: ResourceType<T>,
+  signal: AbortSignal,
+  work: (object: T) => Promise<void>,
+): Promise<void> {
+  const done = new Set<string>();
+  const isOnce = type.kind === "Deployment";
+  while (!signal.aborted) {
+    try {
+      const { resourceVersion, items } = await client.list(type, { signal });
+      for (const item of items) await once(item);
+      for await (const event of client.watch(type, { resourceVersion, signal })) {
+        if (event.type === "ADDED" || event.type === "MODIFIED") await once(event.object);
+      }
+    } catch (error) {
+      if (!signal.aborted) process.stderr.write(`${error instanceof Error ? error.message : error}\n`);
+    }
+  }
+  async function once(object: T): Promise<void> {
+    const key = `${object.metadata.namespace}/${object.metadata.name}`;
+    if (isOnce && done.has(key)) return;
+    await work(object);
+    done.add(key);
+  }
+}
+
+/** What one look costs where nothing is to be done: resources are touched, and the calls beyond those at rest counted. */
+async function callsInQuiet(admin: string, client: KubeClient, count: number): Promise<number> {
+  const calls = async () => {
+    const text = await (await fetch(`${admin}/metrics`)).text();
+    const lines = [...text.matchAll(/^rest_client_requests_total\{[^}]*\} (\d+)$/gm)];
+    return lines.reduce((sum, [, value]) => sum + Number(value), 0);
+  };
+  const reconciles = async () => {
+    const text = await (await fetch(`${admin}/metrics`)).text();
+    const lines = [...text.matchAll(/^controller_runtime_reconcile_total\{[^}]*\} (\d+)$/gm)];
+    return lines.reduce((sum, [, value]) => sum + Number(value), 0);
+  };
+  // First it comes to rest: two readings that differ by the lease's calls alone.
+  let last = await calls();
+  await waitFor(
+    "the operator to rest",
+    async () => {
+      await pause(5_000);
+      const now = await calls();
+      const isQuiet = now - last < 10;
+      last = now;
+      return isQuiet || undefined;
+    },
+    { ms: 300_000 },
+  );
+  const before = await calls();
+  await pause(quietMs);
+  const atRest = (await calls()) - before;
+  const touched = Math.min(count, 100);
+  const [callsBefore, looksBefore] = [await calls(), await reconciles()];
+  for (let at = 0; at < touched; at += 1) {
+    await client.patch(
+      resources,
+      { name: `db-${at}`, namespace: namespaceOf(at) },
+      { kind: "merge", merge: { metadata: { labels: { touched: "yes" } } } },
+    );
+  }
+  await pause(quietMs);
+  const looks = (await reconciles()) - looksBefore;
+  if (looks < touched) throw new Error(`only ${looks} looks at ${touched} changed resources`);
+  return Math.max(0, (await calls()) - callsBefore - atRest - leaseSlack) / looks;
+}
+
+/** The two times differ by what patching took: one renewal of the lease more, and the webhook's bundle. */
+const leaseSlack = 4;
+
+/** The creation of a pod in a protected namespace, asked of the API server, the webhook's answer included. */
+async function webhookMs(
+  client: KubeClient,
+  { webhookPort, caPem }: OperatorProcess,
+): Promise<{ p99: number; median: number }> {
+  await client.create(webhookConfigurations, {
+    apiVersion: "admissionregistration.k8s.io/v1",
+    kind: "MutatingWebhookConfiguration",
+    metadata: { name: "sallyport" },
+    webhooks: [
+      {
+        name: "pods.sallyport.dev",
+        admissionReviewVersions: ["v1"],
+        clientConfig: {
+          url: `https://127.0.0.1:${webhookPort}/pods`,
+          caBundle: Buffer.from(caPem).toString("base64"),
+        },
+        rules: [{ apiGroups: [""], apiVersions: ["v1"], operations: ["CREATE"], resources: ["pods"] }],
+        namespaceSelector: { matchLabels: { "sallyport.dev/protection": "enabled" } },
+        failurePolicy: "Fail",
+        sideEffects: "NoneOnDryRun",
+      },
+    ],
+  });
+  const pods = resourceType("v1", "Pod", "pods");
+  const times: number[] = [];
+  for (let call = 0; call < webhookCalls; call += 1) {
+    const begun = performance.now();
+    await client.create(
+      pods,
+      {
+        ...{ apiVersion: "v1", kind: "Pod", metadata: { name: `pod-${call}`, namespace: "team-0" } },
+        spec: { containers: [{ name: "app", image: "app" }] },
+      },
+      { dryRun: true },
+    );
+    times.push(performance.now() - begun);
+  }
+  times.sort((a, b) => a - b);
+  const at = (share: number) => times[Math.ceil(times.length * share) - 1] ?? Number.NaN;
+  return { p99: at(0.99), median: at(0.5) };
+}
+
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
