@@ -28,6 +28,7 @@ export {
   type SessionPolicy,
 } from "./evaluate.ts";
 export type { Explanation, PartExplanation, PolicyExplanation, RuleExplanation } from "./explain.ts";
+export { type FlooredSpec, withFloors } from "./floors.ts";
 export type { DecisionFacts } from "./judge.ts";
 export type { CopyOutOptions } from "./masking/copy-options.ts";
 export { CustomPattern } from "./masking/custom-pattern.ts";
@@ -44,7 +45,6 @@ export {
   type ValueMaskChoice,
 } from "./masking/session-masking.ts";
 export type { MaskedColumns } from "./masking/trace.ts";
-export { type FlooredSpec, withFloors } from "./floors.ts";
 export type * from "./model.ts";
 export { type ProfileName, profileNames } from "./profiles.ts";
 export { analyseSql } from "./sql/analyse.ts";
@@ -54,3 +54,4 @@ export type * from "./sql/names.ts";
 export { loadSqlParser, sqlParserReady } from "./sql/parser.ts";
 export { shapeOf } from "./sql/shape.ts";
 export { staticNames } from "./static-names.ts";
+export { warmSqlAnalysis } from "./warm-up.ts";

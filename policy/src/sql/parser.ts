@@ -152,7 +152,7 @@ function parseWith(instance: PgQueryModule, sql: string): TreeNode {
   if (result === 0) throw new Exited("the SQL parser gave nothing back");
   const error = instance.getValue(result + 8, "i32");
   const failure = error === 0 ? undefined : syntaxError(instance, error);
-  const json = failure === undefined ? instance.UTF8ToString(instance.getValue(result, "i32")) : "";
+  const json = failure === undefined ? longText(instance, instance.getValue(result, "i32")) : "";
   // Only reached where nothing was thrown: an instance that has trapped is not called again.
   instance._free(query);
   instance._wasm_free_parse_result(result);
@@ -186,10 +186,19 @@ function syntaxError(instance: PgQueryModule, error: number): Rejected {
 function callForText(instance: PgQueryModule, sql: string, call: (query: number) => number): string {
   const query = copyIn(instance, sql);
   const result = call(query);
-  const text = instance.UTF8ToString(result);
+  const text = longText(instance, result);
   instance._free(query);
   if (result !== 0) instance._wasm_free_string(result);
   return text;
+}
+
+/** The text at `pointer`; Emscripten's own way looks for its end byte by byte. */
+function longText(instance: PgQueryModule, pointer: number): string {
+  if (pointer === 0) return "";
+  const { buffer, byteOffset } = instance.HEAPU8;
+  const heap = Buffer.from(buffer, byteOffset);
+  const end = heap.indexOf(0, pointer);
+  return heap.toString("utf8", pointer, end < 0 ? heap.length : end);
 }
 
 function copyIn(instance: PgQueryModule, text: string): number {

@@ -7,7 +7,7 @@ import { mkdir, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { durationMs } from "@sallyport/crds";
-import { loadSqlParser } from "@sallyport/policy";
+import { loadSqlParser, warmSqlAnalysis } from "@sallyport/policy";
 import type { Logger } from "pino";
 import type { ApprovalService } from "../approval/index.ts";
 import { createAuthenticator, type ReloadableAuthenticator } from "../identity/authenticator.ts";
@@ -154,6 +154,7 @@ export class Gateway {
     optimiseParserLate();
     spareOptimisingMemory(process.constrainedMemory());
     await loadSqlParser();
+    warmSqlAnalysis();
     this.fingerprint = await this.currentFingerprint();
     const { control } = this.configuration;
     const loaded =
