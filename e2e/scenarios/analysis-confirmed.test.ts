@@ -30,9 +30,12 @@ beforeAll(async () => {
   await loadSqlParser();
   const initSql = readFileSync(new URL("schema.sql", folder), "utf8");
   server = await startPostgres({ version: 18, database: "corpus", initSql });
+  // A database that somebody is connected to is no template.
+  await server.query("CREATE DATABASE untouched TEMPLATE corpus", [], "postgres");
 });
 
 afterAll(async () => {
+  await kept?.end();
   await server?.stop();
 });
 
@@ -79,7 +82,7 @@ for (const name of files) {
 
 /** Runs a case in a transaction that is rolled back, or in a database of its own where it cannot run in one. */
 async function show(sql: string): Promise<Shown> {
-  const client = await connect("corpus");
+  const client = await shared();
   try {
     await client.query("BEGIN");
     if (!endsTransaction(sql)) {
@@ -93,9 +96,30 @@ async function show(sql: string): Promise<Shown> {
       }
     }
   } finally {
-    await client.end();
+    await cleared(client);
   }
   return await showFresh(sql);
+}
+
+let kept: pg.Client | undefined;
+
+/** One connection for all cases that leave it usable. */
+async function shared(): Promise<pg.Client> {
+  const client = kept ?? (await connect("corpus"));
+  kept = undefined;
+  return client;
+}
+
+/** Takes back what a case has left in its session: its transaction, settings, temporary tables, and counts of rows. */
+async function cleared(client: pg.Client): Promise<void> {
+  try {
+    await client.query("ROLLBACK");
+    await client.query("DISCARD ALL");
+    await client.query("SELECT pg_catalog.pg_stat_force_next_flush()");
+    kept = client;
+  } catch {
+    await client.end();
+  }
 }
 
 function endsTransaction(sql: string): boolean {
@@ -107,7 +131,7 @@ function endsTransaction(sql: string): boolean {
 async function showFresh(sql: string): Promise<Shown> {
   fresh += 1;
   const database = `fresh_${fresh}`;
-  await server.query(`CREATE DATABASE ${database} TEMPLATE corpus`, [], "postgres");
+  await server.query(`CREATE DATABASE ${database} TEMPLATE untouched`, [], "postgres");
   const client = await connect(database);
   try {
     const before = await rowCounts(database);

@@ -10,6 +10,8 @@ export interface ShopOptions {
   /** YAML documents: AccessPolicies and ClusterAccessPolicies. */
   readonly policies: string;
   readonly version?: PostgresVersion;
+  /** Further arguments of the gateway. */
+  readonly args?: readonly string[];
 }
 
 /** The pair, and how to get in. */
@@ -26,7 +28,7 @@ export interface Shop {
 }
 
 /** Starts both; what has started is stopped again where the other does not. */
-export async function startShop({ initSql, policies, version }: ShopOptions): Promise<Shop> {
+export async function startShop({ initSql, policies, version, args = [] }: ShopOptions): Promise<Shop> {
   const server = await startPostgres({
     tls: true,
     database: "shop",
@@ -34,7 +36,7 @@ export async function startShop({ initSql, policies, version }: ShopOptions): Pr
     initSql: `CREATE ROLE direct LOGIN PASSWORD 'direct';\n${initSql}`,
     ...(version === undefined ? {} : { version }),
   });
-  const gateway = await startGateway({ server, policies }).catch(async (error: unknown) => {
+  const gateway = await startGateway({ server, policies, args }).catch(async (error: unknown) => {
     await server.stop();
     throw error;
   });

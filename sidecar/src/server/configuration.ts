@@ -77,6 +77,7 @@ export const gatewayOptions: readonly GatewayOption[] = [
   option("lockout", "SECONDS", "how long failed logins are counted, and how long a lock-out lasts", "60"),
   option("pending-logins", "COUNT", "connections of each process that have not logged in yet", "512"),
   option("pending-logins-by-address", "COUNT", "those of one client address", "256"),
+  option("login-timeout", "SECONDS", "how long TLS, start-up and login of a client may take", "15"),
   option("control", "HOST:PORT", "control stream of the operator, instead of a folder of manifests", ""),
   option("control-ca", "FILE", "authorities of the control plane, as PEM", ""),
   option("control-token", "FILE", "service account token for the audience control.sallyport.dev", ""),
@@ -122,6 +123,7 @@ export interface GatewayConfiguration {
   readonly lockOutMs: number;
   readonly pendingLoginsMax: number;
   readonly pendingLoginsByAddressMax: number;
+  readonly loginMs: number;
   /** Set where policy comes from the operator. */
   readonly control: ControlConfiguration | undefined;
 }
@@ -185,6 +187,7 @@ export function readConfiguration(
       SALLYPORT_LOCKOUT: num({ default: 60 }),
       SALLYPORT_PENDING_LOGINS: num({ default: 512 }),
       SALLYPORT_PENDING_LOGINS_BY_ADDRESS: num({ default: 256 }),
+      SALLYPORT_LOGIN_TIMEOUT: num({ default: 15 }),
       SALLYPORT_DRAIN: num({ default: 30 }),
       SALLYPORT_LOG_LEVEL: str({ choices: ["debug", "info", "warn", "error"], default: "info" }),
     },
@@ -225,6 +228,7 @@ export function readConfiguration(
       1,
       100_000,
     ),
+    loginMs: whole("SALLYPORT_LOGIN_TIMEOUT", env.SALLYPORT_LOGIN_TIMEOUT, 1, 600) * 1000,
   };
   // Each process would ask the operator for itself, and be counted as a gateway of its own.
   if (env.SALLYPORT_CONTROL !== "" && bounds.processes > 1)

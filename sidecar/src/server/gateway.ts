@@ -129,6 +129,7 @@ export class Gateway {
       drainMs: configuration.drainMs,
       pendingLoginsMax: configuration.pendingLoginsMax,
       pendingLoginsByAddressMax: configuration.pendingLoginsByAddressMax,
+      loginMs: configuration.loginMs,
     };
     this.shared =
       part?.shared ??
