@@ -37,6 +37,8 @@ export interface SessionReport {
   /** Where the recording is kept, and its final hash once it is closed. */
   readonly recorder?: string;
   readonly finalHash?: string;
+  /** Whether the operator has said that the session has an object; absent from gateways that cannot be told. */
+  readonly noted?: boolean;
 }
 
 /** Something a person should mend; a gateway sends the whole list whenever it changes. */
@@ -115,6 +117,8 @@ export type OperatorMessage =
   /** Nothing has changed; the policy held is as new as can be. */
   | { readonly kind: "current"; readonly digest: string }
   | { readonly kind: "endSession"; readonly session: string; readonly reason: string }
+  /** The session has an object: where it has none later, somebody has deleted it. */
+  | { readonly kind: "noted"; readonly session: string }
   | {
       readonly kind: "revoke";
       readonly provider: string;
@@ -239,6 +243,7 @@ export function parseOperatorMessage(header: unknown): OperatorMessage {
     "bundle",
     "current",
     "endSession",
+    "noted",
     "revoke",
     "decision",
     "windows",
@@ -257,6 +262,8 @@ export function parseOperatorMessage(header: unknown): OperatorMessage {
       return { kind, digest: text(fields, "digest", 64) };
     case "endSession":
       return { kind, session: text(fields, "session", 100), reason: text(fields, "reason", 256) };
+    case "noted":
+      return { kind, session: text(fields, "session", 100) };
     case "revoke": {
       const subject = optionalText(fields, "subject");
       const tokenId = optionalText(fields, "tokenId");
@@ -332,6 +339,7 @@ function readSession(entry: unknown): SessionReport {
     refused: whole(fields, "refused"),
     ...(recorder !== undefined && { recorder }),
     ...(finalHash !== undefined && { finalHash }),
+    ...(fields.noted !== undefined && { noted: truth(fields, "noted") }),
   };
 }
 

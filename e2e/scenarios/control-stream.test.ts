@@ -381,6 +381,36 @@ test("the end of a session is ordered from the gateways of its resource", async 
   expect(theirs.ended).toEqual([]);
 });
 
+test("a gateway is told which sessions have an object, where it is one that can be told", async () => {
+  const passed: SessionReport[] = [];
+  const at = await plane({ events: { sessions: (_, reports) => passed.push(...reports) } });
+  at.bundles.set("shop/db", bundleOf({}));
+  at.bundles.markComplete();
+  const start = async (uid: string) => {
+    const noted: string[] = [];
+    const ended: string[] = [];
+    const handlers = {
+      bundle: async () => ({ accepted: true, problems: [] }),
+      endSession: (id: string) => ended.push(id),
+      noted: (id: string) => noted.push(id),
+    };
+    const { client } = gateway(at, await at.gatewayPod("shop/db", uid), { handlers });
+    await until(() => client.isConnected);
+    return { client, noted, ended };
+  };
+  const [today, earlier] = [await start("uid-1"), await start("uid-2")];
+  today.client.report({ ...session("s-1", 1), noted: false });
+  earlier.client.report(session("s-2", 1));
+  await until(() => passed.length === 2);
+  expect(passed.find(({ id }) => id === "s-1")?.noted).toBe(false);
+  at.server.noted("shop/db", "s-1");
+  // Behind it on both streams, so that what was not told by then is not told.
+  at.server.endSession("shop/db", "s-3", "deleted");
+  await until(() => today.ended.length === 1 && earlier.ended.length === 1);
+  expect(today.noted).toEqual(["s-1"]);
+  expect(earlier.noted).toEqual([]);
+});
+
 test("what gateways say is wrong is known by resource until they say otherwise", async () => {
   const at = await plane();
   at.bundles.set("shop/db", bundleOf({}));

@@ -139,6 +139,8 @@ export class Operator {
       log,
       signal: this.#over.signal,
       clock: () => new Date(),
+      noted: (resource, session) => this.#control.noted(resource, session),
+      deleted: (resource, session) => this.#control.endSession(resource, session, "the session was deleted"),
     });
     const guarded = new Gauge({
       name: "sallyport_approvals_guarded",

@@ -84,6 +84,11 @@ export class ControlServer implements GatewayReports {
     return [...reports.values()];
   }
 
+  /** Tells the gateways of a resource that a session of theirs has an object. */
+  noted(resource: string, session: string): void {
+    for (const stream of this.#streams.get(resource) ?? []) stream.noted(session);
+  }
+
   /** Has the gateways of a resource end a session; the one that has it does. */
   endSession(resource: string, session: string, reason: string): void {
     for (const stream of this.#streams.get(resource) ?? []) stream.endSession(session, reason);

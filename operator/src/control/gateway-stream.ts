@@ -47,6 +47,8 @@ export class GatewayStream {
     | undefined;
   #problems: readonly GatewayProblem[] = [];
   #isPushing = false;
+  /** Whether the gateway knows what it means that a session is noted: earlier ones would end the stream. */
+  #takesNotes = false;
   #signatures: number[] = [];
 
   constructor(connection: FramedConnection, host: StreamHost) {
@@ -113,6 +115,11 @@ export class GatewayStream {
       this.#host.left(this);
       this.#connection.finish();
     }
+  }
+
+  /** A session of the resource has an object. */
+  noted(session: string): void {
+    if (this.#takesNotes) this.#send({ kind: "noted", session });
   }
 
   /** Ends a session of the gateway's, as its resource's owner wants. */
@@ -224,6 +231,7 @@ export class GatewayStream {
         await this.#push();
         break;
       case "sessions":
+        this.#takesNotes ||= message.sessions.some((session) => session.noted !== undefined);
         this.#host.intake(resource).take(message.sessions);
         break;
       case "problems":

@@ -10,6 +10,10 @@ export interface SessionWriterParts {
   readonly log: Log;
   readonly signal: AbortSignal;
   readonly clock: () => Date;
+  /** The session has an object: its gateway is told. */
+  readonly noted: (resource: string, session: string) => void;
+  /** The object of a live session is gone: its connection ends. */
+  readonly deleted: (resource: string, session: string) => void;
 }
 
 const fieldManager = "sallyport-session";
@@ -73,6 +77,14 @@ export class SessionWriter {
     const name = `session-${report.id.toLowerCase()}`;
     const status = statusOf(report, clock());
     const known = caches.sessions.get({ namespace, name });
+    // It had an object once, and somebody deleted it while nobody was there to see: looked up live, for a cache may lag.
+    if (known === undefined && report.noted === true && report.state === "Live") {
+      if ((await client.find(kinds.session, { namespace, name }, { signal })) !== undefined) return;
+      this.#remember(report.id);
+      this.#parts.deleted(resource, report.id);
+      return;
+    }
+    if (known !== undefined && report.noted === false) this.#parts.noted(resource, report.id);
     // Counts are refreshed once a minute; beginnings and ends are told at once.
     const last = this.#written.get(report.id);
     const isDue = last === undefined || performance.now() - last >= countsEveryMs;
@@ -92,6 +104,7 @@ export class SessionWriter {
     }
     const applied = { apiVersion, kind, metadata: { name, namespace }, status };
     await client.apply(kinds.session, applied, { fieldManager, force: true, subresource: "status", signal });
+    if (report.state === "Live" && report.noted === false) this.#parts.noted(resource, report.id);
     if (report.state === "Ended") this.#written.delete(report.id);
     else this.#written.set(report.id, performance.now());
   }

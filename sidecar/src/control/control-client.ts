@@ -39,6 +39,8 @@ export interface ControlHandlers {
   /** A whole, checked set of documents, to be put in force at once. */
   readonly bundle: (bundle: Bundle) => Promise<BundleOutcome>;
   readonly endSession: (session: string, reason: string) => void;
+  /** The operator has made an object of the session. */
+  readonly noted?: (session: string) => void;
   readonly welcome?: (welcome: Extract<OperatorMessage, { kind: "welcome" }>) => void;
   readonly revoke?: (revocation: Extract<OperatorMessage, { kind: "revoke" }>) => void;
   readonly decision?: (decision: Extract<OperatorMessage, { kind: "decision" }>) => void;
@@ -330,6 +332,9 @@ export class ControlClient {
         break;
       case "endSession":
         handlers.endSession(message.session, message.reason);
+        break;
+      case "noted":
+        handlers.noted?.(message.session);
         break;
       case "revoke":
         handlers.revoke?.(message);

@@ -53,6 +53,9 @@ export class ControlPlane {
   #servingRenewAt = 0;
   #isAsking = false;
   #triedAt = Number.NEGATIVE_INFINITY;
+  /** Sessions that the operator knows: one of them that has no object later was deleted. */
+  readonly #noted = new WeakSet<LiveSession>();
+  #connectedAt: number | undefined;
   /** When each session was last reported. */
   readonly #reported = new WeakMap<LiveSession, { readonly at: number; readonly refused: number }>();
 
@@ -70,6 +73,9 @@ export class ControlPlane {
       handlers: {
         bundle: (bundle) => this.#adopt(bundle),
         endSession: (id, reason) => this.#endSession(id, reason),
+        noted: (id) => {
+          for (const session of this.#options.sessions()) if (session.id === id) this.#noted.add(session);
+        },
         decision: ({ id, decision }) => this.approvals.decided(id, decision),
         windows: (windows) => this.approvals.opened(windows),
         welcome: () => this.approvals.reconnected(),
@@ -127,6 +133,9 @@ export class ControlPlane {
   /** Called twice a second: reports sessions that are due, problems, and asks for certificates. */
   tick(): void {
     this.approvals.heard(this.#client.isConnected);
+    // Whoever was away is told at once who is here: it may have missed that a session was to end.
+    if (!this.#client.isConnected) this.#connectedAt = undefined;
+    else this.#connectedAt ??= performance.now();
     for (const session of this.#options.sessions()) this.#reportLive(session);
     const failure = this.#link?.failure;
     const unrecorded = failure && { reason: "RecorderUnavailable", message: failure.message };
@@ -155,12 +164,14 @@ export class ControlPlane {
     const last = this.#reported.get(session);
     const now = performance.now();
     const { refused } = session.counts;
-    const isNews = last === undefined || (last.refused === 0 && refused > 0);
+    const hasMissed = last !== undefined && last.at < (this.#connectedAt ?? 0);
+    const isNews = last === undefined || hasMissed || (last.refused === 0 && refused > 0);
     if (!isNews && now - last.at < refreshMs) return;
     this.#reported.set(session, { at: now, refused });
     this.#client.report({
       ...describe(session, cause, this.#client.recorder, this.#options.configuration.protocol),
       state: "Live",
+      noted: this.#noted.has(session),
     });
   }
 

@@ -16,16 +16,28 @@ export interface SessionControllerParts {
 export type SessionDecision =
   | { readonly kind: "keep" }
   | { readonly kind: "later"; readonly afterMs: number }
+  | { readonly kind: "lose"; readonly session: Session }
   | { readonly kind: "remove"; readonly session: Session };
 
 /** How long objects stay that do not say it themselves. */
 export const defaultTtlMs = 24 * 3_600_000;
 
-/** Decides by the end of the session alone: a live one is never removed. */
-export function decideSession(session: Session, nowMs: number): SessionDecision {
-  const { state, endedAt } = session.status ?? {};
-  if (state === undefined || state === "Active") return { kind: "keep" };
-  const ended = Date.parse(endedAt ?? "");
+/** Gateways report live sessions every minute: one that is silent for so long is gone with its gateway. */
+export const lostAfterMs = 300_000;
+
+/**
+ * Decides by what was last heard of the session: a live one is never removed. `sinceMs` is when this operator began to
+ * listen: what was silent before that may only have had nobody to talk to.
+ */
+export function decideSession(session: Session, nowMs: number, sinceMs: number): SessionDecision {
+  const { state, endedAt, observedAt } = session.status ?? {};
+  if (state === undefined) return { kind: "keep" };
+  const observed = Date.parse(observedAt ?? "");
+  if (state === "Active") {
+    const leftMs = Math.max(Number.isNaN(observed) ? 0 : observed, sinceMs) + lostAfterMs - nowMs;
+    return leftMs > 0 ? { kind: "later", afterMs: leftMs } : { kind: "lose", session };
+  }
+  const ended = state === "Lost" ? observed : Date.parse(endedAt ?? "");
   if (Number.isNaN(ended)) return { kind: "keep" };
   const { ttlAfterFinished } = session.spec;
   const ttlMs = (ttlAfterFinished === undefined ? undefined : durationMs(ttlAfterFinished)) ?? defaultTtlMs;
@@ -39,9 +51,13 @@ export function sessionReconciler({
   caches,
   clock,
 }: SessionControllerParts): Reconciler<Session | undefined, SessionDecision> {
+  let sinceMs: number | undefined;
   return {
     observe: async ({ ref }) => caches.sessions.get(ref),
-    decide: (session) => (session === undefined ? { kind: "keep" } : decideSession(session, clock())),
+    decide: (session) => {
+      sinceMs ??= clock();
+      return session === undefined ? { kind: "keep" } : decideSession(session, clock(), sinceMs);
+    },
     act: async (decision, { signal }) => {
       switch (decision.kind) {
         case "keep":
@@ -49,6 +65,21 @@ export function sessionReconciler({
         case "later":
           // Timers hold about 24 days; what is left of a longer wait is waited for then.
           return { kind: "requeue", afterMs: Math.min(decision.afterMs, 86_400_000) };
+        case "lose": {
+          const { metadata } = decision.session;
+          const { resourceVersion } = metadata;
+          // A report of this moment wins: the version must be the one that was silent.
+          const merge = { metadata: { resourceVersion }, status: { state: "Lost" } };
+          await client.patch(
+            kinds.session,
+            metadata,
+            { kind: "merge", merge },
+            {
+              ...{ fieldManager: "sallyport-session", subresource: "status", signal },
+            },
+          );
+          return { kind: "done" };
+        }
         case "remove": {
           const { metadata } = decision.session;
           await client.delete(kinds.session, metadata, {
