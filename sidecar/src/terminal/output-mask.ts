@@ -39,14 +39,7 @@ export class OutputPatterns {
     for (const pattern of this.#custom) {
       for (const [start, end] of pattern.find(text)) found.push({ start, end, pattern: pattern.name });
     }
-    found.sort((left, right) => left.start - right.start || right.end - left.end);
-    const merged: Match[] = [];
-    for (const match of found) {
-      const last = merged.at(-1);
-      if (last !== undefined && match.start < last.end) last.end = Math.max(last.end, match.end);
-      else merged.push({ ...match });
-    }
-    return merged;
+    return merged(found);
   }
 }
 
@@ -103,9 +96,7 @@ export class OutputMask {
     const pieces: Buffer[] = [];
     let cut = wanted;
     let done = 0;
-    for (const { start, end, pattern } of this.#patterns.find(text)) {
-      const from = places === undefined ? start : (places[start] ?? held.length);
-      const to = (places === undefined ? end - 1 : (places[end - 1] ?? held.length - 1)) + 1;
+    for (const { start: from, end: to, pattern } of this.#matches(text, places)) {
       // A match that goes on behind the cut stays whole, for the rest of it may still come.
       if (to > cut && wanted < held.length) {
         cut = Math.min(cut, from);
@@ -120,6 +111,33 @@ export class OutputMask {
     const [only] = pieces;
     return only !== undefined && pieces.length === 1 ? only : Buffer.concat(pieces);
   }
+
+  /**
+   * Where in `#held` something is found: in what a terminal would show, and in the bytes as they are. A terminal shows
+   * nothing of a string (`ESC P` and the like), but a program that reads the output does.
+   */
+  #matches(text: Buffer, places: Uint32Array | undefined): readonly Match[] {
+    const held = this.#held;
+    if (places === undefined) return this.#patterns.find(text);
+    const shown = this.#patterns.find(text).map(({ start, end, pattern }) => ({
+      start: places[start] ?? held.length,
+      end: (places[end - 1] ?? held.length - 1) + 1,
+      pattern,
+    }));
+    return merged([...shown, ...this.#patterns.find(held)]);
+  }
+}
+
+/** In order, those that overlap as one. */
+function merged(found: Match[]): readonly Match[] {
+  found.sort((left, right) => left.start - right.start || right.end - left.end);
+  const whole: Match[] = [];
+  for (const match of found) {
+    const last = whole.at(-1);
+    if (last !== undefined && match.start < last.end) last.end = Math.max(last.end, match.end);
+    else whole.push({ ...match });
+  }
+  return whole;
 }
 
 const star = 0x2a;

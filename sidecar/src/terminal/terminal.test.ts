@@ -70,3 +70,14 @@ test("a value is hidden where escape sequences stand in it, and where it is long
   expect(shown).not.toMatch(/ob@|example|key-/);
   expect(shown).toContain(" end");
 });
+
+test.each(["\u001bP", "\u001b]0;", "\u001b_", "\u0090", "\u001b[?1049h"])(
+  "a value behind %j, which a terminal may not show, is hidden from programs that read the output",
+  (before) => {
+    const mask = new OutputMask([{ patterns: ["email"], customPatterns: [] }]);
+    const bytes = Buffer.from(`${before} zoe@example.com\r\n`);
+    const shown = Buffer.concat([mask.push(bytes), mask.flush()]);
+    expect(shown.toString()).not.toContain("zoe@example");
+    expect(shown.length).toBe(bytes.length);
+  },
+);
