@@ -13,6 +13,7 @@ import { keptMark } from "./cluster/node.ts";
 import { gatewayImage } from "./image/gateway.ts";
 import { packImage } from "./image/pack.ts";
 import { postgresImage } from "./image/postgres/image.ts";
+import { sshdImage } from "./image/sshd/image.ts";
 
 const root = join(import.meta.dirname, "..");
 const results = join(root, ".cache/e2e-results.json");
@@ -56,7 +57,8 @@ async function timed<T>(what: string, work: () => Promise<T>): Promise<T> {
 }
 
 async function loadImages({ loadImage }: Cluster): Promise<void> {
-  for (const image of [await gatewayImage(), await postgresImage()]) await loadImage(await packImage(image));
+  for (const image of [await gatewayImage(), await postgresImage(), await sshdImage()])
+    await loadImage(await packImage(image));
 }
 
 async function scenarios(cluster: Cluster): Promise<number> {

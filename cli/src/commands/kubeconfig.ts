@@ -18,6 +18,7 @@ interface KubeconfigOptions {
   readonly resource: ResourceName;
   readonly server?: string;
   readonly ca?: string;
+  readonly tlsServerName?: string;
   readonly context?: string;
   readonly namespace?: string;
   readonly kubeconfig?: string;
@@ -44,6 +45,7 @@ export function configure(command: Command, { terminal }: Invocation): void {
     .requiredOption("--resource <ns/name>", "the resource, of protocol kubernetes", parseResource)
     .option("--server <url>", "the gateway: https://host:port", parseServer)
     .option("--ca <file>", "the gateway's authorities, PEM (status.caBundle of the resource)")
+    .option("--tls-server-name <name>", "the name in its certificate, where --server has another")
     .option("--context <name>", "name of context, cluster and user; default: sallyport-NAMESPACE-NAME")
     .option("--namespace <name>", "the context's namespace")
     .option("--kubeconfig <file>", "the file to write; default: as kubectl finds it")
@@ -94,7 +96,11 @@ async function writeContext(options: KubeconfigOptions, terminal: Terminal): Pro
   const name = options.context ?? `sallyport-${resource.namespace}-${resource.name}`;
   const file = kubeconfigFile(options, terminal);
   await edit(file, name, {
-    cluster: { server, "certificate-authority-data": Buffer.from(authorities).toString("base64") },
+    cluster: {
+      server,
+      "certificate-authority-data": Buffer.from(authorities).toString("base64"),
+      ...(options.tlsServerName && { "tls-server-name": options.tlsServerName }),
+    },
     user: { exec: execOf(options, terminal) },
     context: { cluster: name, user: name, ...(options.namespace && { namespace: options.namespace }) },
   });
