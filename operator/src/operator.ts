@@ -229,6 +229,7 @@ export class Operator {
       ...{ client, caches, settings, log },
       floored: (resource) => this.#book.floored(resource),
       podName: `${prefix}-probe`,
+      operatorPod: podName,
       onChange: (resource) => this.#controllers.gatewayReported(resource),
     });
     this.#controllers = controllers({

@@ -32,11 +32,21 @@ export interface ProbePod extends KubeObject {
 /** The kubelet keeps 4096 bytes of a container's last words. */
 export const addressesMax = 2048;
 
+/** The operator's pod that a probe's belongs to. */
+export interface ProbeOwner {
+  readonly name: string;
+  readonly uid: string;
+}
+
+/** What a probe's pod is made of. */
+interface ProbePodParts {
+  readonly name: string;
+  readonly settings: GatewaySettings;
+  readonly owner?: ProbeOwner | undefined;
+}
+
 /** The pod that dials: no token, no right, nothing but the network that every pod has. */
-export function probePod(
-  { name, settings }: { readonly name: string; readonly settings: GatewaySettings },
-  trials: readonly Trial[],
-): ProbePod {
+export function probePod({ name, settings, owner }: ProbePodParts, trials: readonly Trial[]): ProbePod {
   const { image, imagePullPolicy, userId, systemNamespace } = settings;
   const addresses = trials.flatMap(({ gateways, servers }) => [...gateways, ...servers]);
   return {
@@ -50,6 +60,7 @@ export function probePod(
         "app.kubernetes.io/managed-by": "sallyport-operator",
         "app.kubernetes.io/component": "probe",
       },
+      ...(owner && { ownerReferences: [{ apiVersion: "v1", kind: "Pod", ...owner }] }),
     },
     spec: {
       restartPolicy: "Never",

@@ -14,6 +14,7 @@ import { type OperatorCaches, type ProbeResult, serverPods } from "../resources/
 import {
   type Address,
   addressesMax,
+  type ProbeOwner,
   type ProbePod,
   probePod,
   readFindings,
@@ -29,6 +30,8 @@ export interface ProberParts {
   readonly floored: (resource: ProtectedResource) => ProtectedResource;
   /** The name of its pod, in the operator's namespace. */
   readonly podName: string;
+  /** The operator's own pod, which the probe's goes with. */
+  readonly operatorPod: string;
   readonly onChange: (resource: ObjectRef) => void;
   readonly log: Log;
   readonly lookEveryMs?: number;
@@ -217,9 +220,12 @@ export class Prober {
     const { client, settings, podName, podMs = 60_000 } = this.#parts;
     const ref = { namespace: settings.systemNamespace, name: podName };
     await this.#remove(ref, signal);
-    const { metadata } = await client.create(probePodType, probePod({ name: podName, settings }, trials), {
-      signal,
-    });
+    const owner = await this.#owner(signal);
+    const { metadata } = await client.create(
+      probePodType,
+      probePod({ name: podName, settings, owner }, trials),
+      { signal },
+    );
     try {
       const deadline = performance.now() + podMs;
       while (performance.now() < deadline && !signal.aborted) {
@@ -234,6 +240,14 @@ export class Prober {
     } finally {
       await this.#remove(ref, AbortSignal.timeout(5_000)).catch(() => undefined);
     }
+  }
+
+  /** An operator that is uninstalled, or killed, removes nothing any more: garbage collection does. */
+  async #owner(signal: AbortSignal): Promise<ProbeOwner | undefined> {
+    const { client, settings, operatorPod: name } = this.#parts;
+    const ref = { namespace: settings.systemNamespace, name };
+    const uid = (await client.find(probePodType, ref, { signal }))?.metadata.uid;
+    return uid === undefined ? undefined : { name, uid };
   }
 
   async #remove(ref: ObjectRef, signal: AbortSignal): Promise<void> {
