@@ -1,0 +1,135 @@
+/** The chart comes, changes and goes, with objects of every sort there: nothing hangs, nothing is lost, nothing opens. */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { LocalIssuer } from "../targets/tokens.ts";
+import {
+  accessPolicy,
+  condition,
+  helm,
+  install,
+  localProvider,
+  protectedResource,
+  systemNamespace,
+} from "./installed.ts";
+import { type LivePsql, livePsql } from "./live-psql.ts";
+import { clientPod, database, databasePassword } from "./objects.ts";
+import { openScenario } from "./scenario.ts";
+
+const scenario = openScenario("operator-lifecycle", { "sallyport.dev/protection": "enabled" });
+const { namespace } = scenario;
+const issuer = new LocalIssuer("operator-lifecycle", `sallyport:${namespace}/orders`);
+const service = `orders-gateway.${namespace}.svc`;
+let session: LivePsql;
+
+beforeAll(async () => {
+  await install(scenario.cluster);
+  await scenario.cluster.kubectl.apply([localProvider("operator-lifecycle", issuer, "operator-lifecycle")]);
+  await scenario.apply(
+    ...database("orders", "CREATE TABLE orders (id int, item text); INSERT INTO orders VALUES (1, 'tea');"),
+    protectedResource("orders", "operator-lifecycle", { placement: { mode: "Shared", replicas: 2 } }),
+    accessPolicy("readers", {
+      resources: { names: ["orders"] },
+      subjects: [{ user: "operator-lifecycle:ana" }],
+      profile: "ReadOnly",
+    }),
+    clientPod("client", { ca: "orders-gateway-ca" }),
+  );
+  await scenario.ready("statefulset/orders", "deployment/orders-gateway", "pod/client");
+  await condition(scenario, "protectedresource/orders", "Ready", "True");
+  await scenario.reachable("client", service, 5432);
+  const target =
+    `host=${service} user=main dbname=postgres sslmode=verify-full sslrootcert=/ca/ca.crt ` +
+    `connect_timeout=5 password=${issuer.token({ user: "ana" })}`;
+  session = livePsql(scenario, "client", "live", target);
+  expect(await session.ask("SELECT item FROM orders")).toBe("tea");
+});
+afterAll(async () => {
+  await session?.close();
+});
+
+const gateways = () =>
+  scenario.kubectl(
+    "get",
+    "pods",
+    "-l",
+    "sallyport.dev/gateway=orders",
+    "-o",
+    "jsonpath={.items[*].metadata.uid}",
+  );
+/** What the chart has in the whole cluster, but for the kinds, which stay. */
+const clusterWide = async () => {
+  const kinds =
+    "clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingwebhookconfigurations," +
+    "validatingadmissionpolicies,validatingadmissionpolicybindings";
+  const flags = ["-l", "app.kubernetes.io/part-of=sallyport", "-o", "name"];
+  return (await scenario.cluster.kubectl("get", kinds, ...flags)).trim().split("\n").filter(Boolean);
+};
+const uninstall = () => helm(scenario.cluster, "uninstall", "sallyport", "--wait", "--timeout", "90s");
+const direct = async () => {
+  const target = `host=orders user=postgres password=${databasePassword} dbname=postgres connect_timeout=3`;
+  return (await scenario.exec("client", "psql", target, "-X", "-At", "-c", "SELECT 1")).stderr;
+};
+
+test("an upgrade changes the operator, and neither gateways nor sessions", async () => {
+  const before = await gateways();
+  await install(scenario.cluster, "--set", "operator.logLevel=debug");
+  expect(await session.ask("SELECT item FROM orders")).toBe("tea");
+  expect(await gateways()).toBe(before);
+  await condition(scenario, "protectedresource/orders", "Ready", "True");
+});
+
+test("uninstalled with resources there, it leaves them guarded: without a recorder nothing is let through", async () => {
+  const before = await gateways();
+  expect((await clusterWide()).length).toBeGreaterThan(0);
+  await uninstall();
+  expect(await clusterWide()).toEqual([]);
+  // Gateways and what closes the ways around them belong to the resource, and stay with it.
+  expect(await gateways()).toBe(before);
+  await scenario.eventually("a refusal", async () => {
+    return (await session.ask("SELECT item FROM orders")).includes("57P03") || undefined;
+  });
+  expect(await direct()).toContain("timeout expired");
+  // Nobody is kept from starting pods by an operator that is gone.
+  await scenario.apply(clientPod("later"));
+  await scenario.ready("pod/later");
+});
+
+test("installed again, it takes over what is there, and the session goes on", async () => {
+  const before = await gateways();
+  await install(scenario.cluster);
+  await condition(scenario, "protectedresource/orders", "Ready", "True", undefined, 60_000);
+  const goesOn = async () => (await session.ask("SELECT item FROM orders")) === "tea" || undefined;
+  await scenario.eventually("the session to go on", goesOn, { ms: 60_000 });
+  expect(await gateways()).toBe(before);
+});
+
+test("resources that go after the operator, and before it, hang nowhere", async () => {
+  await session.close();
+  await uninstall();
+  await scenario.kubectl("delete", "protectedresource", "orders", "--timeout=30s");
+  await nothingLeft();
+  await install(scenario.cluster);
+  await scenario.apply(
+    protectedResource("orders", "operator-lifecycle", { placement: { mode: "Shared", replicas: 1 } }),
+  );
+  await condition(scenario, "protectedresource/orders", "Programmed", "True");
+  await scenario.kubectl("delete", "protectedresource", "orders", "--timeout=30s");
+  await uninstall();
+  await nothingLeft();
+  expect(await clusterWide()).toEqual([]);
+  const left = await scenario.cluster.kubectl("-n", systemNamespace, "get", "pods", "-o", "name");
+  expect(left.trim()).toBe("");
+  await scenario.cluster.kubectl("delete", "namespace", namespace, "--timeout=90s");
+});
+
+/** Garbage collection needs no operator. */
+async function nothingLeft(): Promise<void> {
+  const kinds = "deploy,svc,pdb,networkpolicy,sa,cm,pods";
+  await scenario.eventually(
+    "nothing to be left",
+    async () => {
+      const flags = ["-l", "sallyport.dev/resource=orders", "-o", "name"];
+      return (await scenario.kubectl("get", kinds, ...flags)).trim() === "" || undefined;
+    },
+    { ms: 60_000 },
+  );
+}
