@@ -36,7 +36,7 @@ import {
   type ResourceFacts,
   serverPods,
 } from "./decide.ts";
-import { GatewayKeys } from "./gateway-key.ts";
+import { GatewayKeys, keyCheckMs } from "./gateway-key.ts";
 import { mayReach } from "./tenancy.ts";
 
 /** What the controller is made of. */
@@ -172,7 +172,7 @@ async function act(
   }
   await report(parts, decision, context);
   const isReady = decision.conditions.some(({ type, status }) => type === "Ready" && status === "True");
-  return isReady ? { kind: "done" } : { kind: "requeue", afterMs: lookAgainMs };
+  return { kind: "requeue", afterMs: isReady ? keyCheckMs : lookAgainMs };
 }
 
 /** The key of the cache's index of pods. */

@@ -4,8 +4,9 @@ import { isConflict, type KubeClient, type KubeObject } from "../../kube/index.t
 import { renderGatewayKey } from "../../placement/index.ts";
 import { kinds } from "../kinds.ts";
 
-/** Somebody may delete it: pods that start later would wait for it. */
-const againAfterMs = 600_000;
+/** How often a settled resource is looked at: somebody may delete the secret, and pods that start later would wait for it. */
+export const keyCheckMs = 600_000;
+const againAfterMs = keyCheckMs / 2;
 const keyBytes = 32;
 const knownMax = 10_000;
 
