@@ -1,6 +1,8 @@
 /** What somebody with a valid account tries against the Kubernetes gateway, against a real API server. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
+import { run } from "../cluster/kubectl.ts";
+import { waitFor } from "../cluster/processes.ts";
 import { type KubernetesGateway, startKubernetesGateway } from "../targets/kubernetes-gateway.ts";
 import { type RawRequest, rawBytes, raw as rawFrom, rawHttp2, upgradeHead } from "./raw-client.ts";
 
@@ -464,4 +466,39 @@ test("K6: tokens, certificates and what else speaks for another are privilege, w
     });
     expect([path, status]).toEqual([path, 403]);
   }
+});
+
+test("K3: a denial over WebSocket and the SPDY that follows are one record; asking again is another", async () => {
+  const as = `Host: localhost\r\nAuthorization: Bearer ${gateway.token("bob")}\r\n`;
+  const path = `${pods}/p/exec?command=only-tried&stdout=true`;
+  const spdy = "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n";
+  const idOf = (answer: string) => /\(([0-9a-f]{12})\)/.exec(answer)?.[1];
+  const ids: (string | undefined)[] = [];
+  for (let round = 0; round < 3; round += 1) {
+    ids.push(idOf(await rawBytes(gateway, `GET ${path} HTTP/1.1\r\n${as}${upgradeHead}\r\n`)));
+    ids.push(idOf(await rawBytes(gateway, `POST ${path} HTTP/1.1\r\n${as}${spdy}\r\n`)));
+  }
+  ids.push(idOf(await rawBytes(gateway, `POST ${path} HTTP/1.1\r\n${as}${spdy}\r\n`)));
+  expect(ids).not.toContain(undefined);
+  expect([ids[0] === ids[1], ids[2] === ids[3], ids[4] === ids[5], new Set(ids).size]).toEqual([
+    true,
+    true,
+    true,
+    4,
+  ]);
+  const records = async () => {
+    const found = await run("grep", [
+      "-rhc",
+      '"kind":"command".*only-tried',
+      gateway.recordingDir,
+      "--include=*.journal",
+    ]);
+    return found.stdout
+      .trim()
+      .split("\n")
+      .reduce((sum, count) => sum + Number(count), 0);
+  };
+  expect(
+    await waitFor("the records", async () => ((await records()) >= 4 ? await records() : undefined)),
+  ).toBe(4);
 });

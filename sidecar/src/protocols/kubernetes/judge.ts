@@ -65,7 +65,7 @@ export async function ask(asked: Asked): Promise<Judged> {
   };
   if (verdict.action === "RequireApproval") asked.closed.addEventListener("abort", onClosed, { once: true });
   try {
-    const outcome = await guard.request(record, mustBeDurable(command), holdable);
+    const outcome = await guard.request(record, mustBeStored(command), holdable);
     if (outcome.kind === "permit") return { kind: "permit", permit: outcome };
     const id = correlationId();
     guard.note("refused", { id, code: outcome.code, request: command.text.slice(0, 200) });
@@ -73,6 +73,17 @@ export async function ask(asked: Asked): Promise<Judged> {
   } finally {
     asked.closed.removeEventListener("abort", onClosed);
   }
+}
+
+/**
+ * Clients of an API open a connection for each command: nothing comes after it that could be refused for a record that
+ * was lost. So what changes or enters something, and what shows secrets, waits until its record is on the disk.
+ */
+function mustBeStored(command: Command): boolean {
+  const isMore = command.parts.some(
+    ({ operation, objects }) => operation !== "read" || objects.some(({ isSecret }) => isSecret === true),
+  );
+  return isMore || mustBeDurable(command);
 }
 
 function holdableOf({ session, command, bytes, tell, again }: Asked): Holdable {

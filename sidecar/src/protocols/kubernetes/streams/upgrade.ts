@@ -249,7 +249,8 @@ const portsMax = 64;
 
 /** Judges it; a denial that the same client just got over the other dialect is the same decision. */
 async function judge(attempt: Attempt, notice: (line: string) => void): Promise<Judged> {
-  const { session, serving, request, upgrade, facts, closed } = attempt;
+  const { session, serving, request, upgrade, facts, closed, dialect } = attempt;
+  let known: string | undefined;
   const key = createHash("sha256")
     .update(`${session.identity.user}\n${targetOf(request)}`)
     .digest("base64");
@@ -259,12 +260,17 @@ async function judge(attempt: Attempt, notice: (line: string) => void): Promise<
     command: commandOf(request, facts),
     bytes: [Buffer.from(`${request.subresource} ${targetOf(request)}`)],
     closed,
-    known: ({ message }) => serving.denials.take(key, upgrade.method, message),
+    known: ({ message }) => {
+      if (dialect === "websocket") return undefined;
+      known = serving.denials.take(key, upgrade.method, message);
+      return known;
+    },
     tell: ({ message, detail, hint }) =>
       notice([message, detail, hint].filter((one) => one !== "").join("\r\n")),
     again: async () => commandOf(request, (await factsOf(serving, session, request)) ?? noFacts),
   });
-  if (judged.kind === "refused")
+  // The second half of a denial begins no new one: whoever goes on asking is recorded again.
+  if (judged.kind === "refused" && known === undefined && dialect === "websocket")
     serving.denials.remember(key, upgrade.method, judged.refusal.message, judged.id);
   return judged;
 }
