@@ -2,15 +2,18 @@
 import { readFile } from "node:fs/promises";
 import { request } from "node:http";
 import { join } from "node:path";
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { CliFailure } from "./failure.ts";
 import { exitCodes, type Terminal } from "./terminal.ts";
 import { inFolder } from "./values.ts";
 
 /** Which gateway is asked, and by whom. */
 export interface GatewayOptions {
-  readonly state: string;
+  readonly state?: string;
   readonly tokenFile?: string;
+  /** A cluster is asked where one of these is given. */
+  readonly namespace?: string;
+  readonly kubeconfig?: string;
 }
 
 /** A request as the gateway tells it. */
@@ -45,12 +48,18 @@ export interface ApprovalView {
 /** Adds the options that say which gateway, and who asks. */
 export function withGateway(command: Command): Command {
   return command
-    .option(
-      "--state <dir>",
-      "the gateway's folder of state",
-      process.env.SALLYPORT_STATE ?? "./sallyport-state",
+    .addOption(
+      new Option(
+        "--state <dir>",
+        "folder of state of a gateway on this machine; default: ./sallyport-state",
+      ).env("SALLYPORT_STATE"),
     )
-    .option("--token-file <file>", "file with your own token; default: the variable SALLYPORT_TOKEN");
+    .option("--token-file <file>", "file with your own token for that gateway; default: SALLYPORT_TOKEN")
+    .option("-n, --namespace <namespace>", "in a cluster: the Approval's namespace; default: the context's")
+    .option(
+      "--kubeconfig <file>",
+      "in a cluster: who you are and where; default: KUBECONFIG, ~/.kube/config",
+    );
 }
 
 /** Asks the gateway; what it refuses ends the command with exit code 1. */
@@ -60,11 +69,14 @@ export async function askGateway<Body>(
   ask: { readonly method: "GET" | "POST"; readonly path: string; readonly body?: object },
 ): Promise<Body> {
   const token = await tokenFor(options, terminal);
-  const folder = inFolder(terminal.cwd, options.state);
+  const state = options.state ?? "./sallyport-state";
+  const folder = inFolder(terminal.cwd, state);
   const { status, text } = await exchange(join(folder, "approvals/socket"), token, ask).catch(
     (cause: unknown) => {
-      throw new CliFailure(`no gateway answers in ${options.state}`, {
-        next: "Give --state DIR, the state folder of a running gateway that was started with --approvers.",
+      throw new CliFailure(`no gateway answers in ${state}`, {
+        next:
+          "Give --state DIR, the state folder of a running gateway that was started with --approvers; " +
+          "in a cluster give -n NAMESPACE.",
         cause,
       });
     },

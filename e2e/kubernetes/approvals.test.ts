@@ -2,10 +2,13 @@
  * Held commands and windows from the client's side to `kubectl patch`: the chart's operator with its own rights on a real API
  * server, a real gateway that it placed, a real PostgreSQL. The numbers are those of the cases for PostgreSQL, G.
  */
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Kubectl } from "../cluster/kubectl.ts";
 import { waitFor } from "../cluster/processes.ts";
 import { ApprovalCluster, approvalNamespace, approvalPolicy, asking } from "../targets/approval-cluster.ts";
+import { sallyportCommand } from "../targets/gateway.ts";
 
 const tables = ["orders", "windowed", "shared", "edited", "secrets"];
 const windowed = { required: 2, timeout: "2m", grant: "Window", window: "1h" };
@@ -16,7 +19,7 @@ const floorApprovers = [
     ...clusterRole,
     metadata: { name: "floor-approvers" },
     rules: [
-      { apiGroups: ["sallyport.dev"], resources: ["approvals"], verbs: ["get", "patch"] },
+      { apiGroups: ["sallyport.dev"], resources: ["approvals"], verbs: ["get", "list", "patch"] },
       {
         apiGroups: ["sallyport.dev"],
         resources: ["accesspolicies"],
@@ -33,6 +36,13 @@ const floorApprovers = [
     subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "Group", name: "okta:security" }],
   },
 ];
+/** Everybody may ask. */
+const requesters = JSON.parse(
+  JSON.stringify(floorApprovers)
+    .replaceAll("floor-approvers", "requesters")
+    .replaceAll("okta:security", "okta:dba")
+    .replace('"get","list","patch"', '"create"'),
+);
 /** Approves under the policy `prod` alone. */
 const prodApprovers = JSON.parse(
   JSON.stringify(floorApprovers).replaceAll("floor", "prod").replaceAll("okta:security", "okta:prod"),
@@ -61,6 +71,7 @@ beforeAll(async () => {
       editedPolicy(1),
       ...floorApprovers,
       ...prodApprovers,
+      ...requesters,
     ],
   });
   users.alice = await cluster.person("alice@example.com", ["okta:dba"]);
@@ -116,7 +127,7 @@ describe("a held command", () => {
     expect(await first).toMatchObject({ rowCount: 1 });
     await cluster.phase(name, "Used");
     const again = held(one.client.query("INSERT INTO edited VALUES (1)"));
-    const next = await cluster.heldName(one, 1);
+    const next = await cluster.heldName(one, name);
     expect(next).not.toBe(name);
     const replayed = await cluster.approve(users.carol, name, "carol@example.com");
     expect(replayed.stderr).toContain("no longer pending: it is Used");
@@ -142,7 +153,7 @@ describe("a held command", () => {
 
   test("G4 whoever leaves cancels it, and it cannot be approved any more", async () => {
     const one = await cluster.connect();
-    held(one.client.query("ALTER TABLE orders ADD COLUMN gone text"));
+    void held(one.client.query("ALTER TABLE orders ADD COLUMN gone text"));
     const name = await cluster.heldName(one);
     await cluster.validated(name);
     await one.client.end();
@@ -201,7 +212,7 @@ describe("a held command", () => {
     expect(await cluster.approve(users.bob, name, "bob@example.com")).toMatchObject({ code: 0 });
     expect(await first).toMatchObject({ rowCount: 1 });
     const second = held(one.client.query("INSERT INTO edited VALUES (3)"));
-    const next = await cluster.heldName(one, 1);
+    const next = await cluster.heldName(one, name);
     await cluster.validated(next);
     await cluster.api.kubectl.apply([editedPolicy(2)]);
     expect(await second).toMatchObject({ code: "42501", message: expect.stringContaining("is void") });
@@ -320,6 +331,59 @@ describe("windows", () => {
     expect(own.stderr).toContain("you cannot decide your own request");
   });
 });
+
+test("the command line asks, lists, approves, denies, waits and takes back as kubectl would", async () => {
+  const sallyport = async (who: Kubectl, ...args: readonly string[]) => {
+    const argv = [...sallyportCommand, ...args, "--kubeconfig", who.kubeconfig];
+    const options = { timeout: 60_000, env: { PATH: process.env.PATH } };
+    return promisify(execFile)(process.execPath, argv, options)
+      .then(({ stdout, stderr }) => ({ code: 0, stdout, stderr }))
+      .catch((error: { code: number; stdout: string; stderr: string }) => error);
+  };
+  const there = ["-n", approvalNamespace];
+  const one = await cluster.connect();
+  const inserted = held(one.client.query("INSERT INTO shared VALUES (7)"));
+  const name = await cluster.heldName(one);
+  await cluster.validated(name);
+  expect((await sallyport(users.bob, "approvals", ...there)).stdout).toContain(name);
+  expect((await sallyport(users.bob, "approvals", name, ...there)).stdout).toContain(
+    "INSERT INTO shared VALUES (7)",
+  );
+  const own = await sallyport(users.alice, "approve", name, ...there);
+  expect(own).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining("you cannot decide your own request"),
+  });
+  // It says by itself for which of the two policies each of them decides.
+  expect(await sallyport(users.pia, "approve", name, ...there)).toMatchObject({ code: 0 });
+  expect(await sallyport(users.sven, "approve", name, ...there, "--comment", "go")).toMatchObject({
+    code: 0,
+  });
+  expect(await inserted).toMatchObject({ rowCount: 1 });
+  expect((await sallyport(users.bob, "wait", name, ...there)).stdout).toMatch(/is (Used|Approved)/);
+  const twice = await sallyport(users.bob, "deny", name, ...there, "--reason", "late");
+  expect(twice).toMatchObject({ code: 1, stderr: expect.stringContaining("no longer pending") });
+  const wish = ["request", `${approvalNamespace}/orders`, "--rule", "prod/window", "--duration", "5m"];
+  const asked = await sallyport(users.carol, ...wish, "--reason", "release");
+  expect(asked, asked.stderr).toMatchObject({ code: 0 });
+  const access = asked.stdout.trim();
+  await cluster.validated(access);
+  const comment = "ask tomorrow";
+  expect(await sallyport(users.bob, "deny", access, ...there, "--reason", comment)).toMatchObject({
+    code: 0,
+  });
+  await cluster.phase(access, "Denied");
+  expect(await sallyport(users.carol, "wait", access, ...there)).toMatchObject({ code: 1 });
+  const again = (await sallyport(users.carol, ...wish)).stdout.trim();
+  await cluster.validated(again);
+  await sallyport(users.bob, "approve", again, ...there);
+  await sallyport(users.pia, "approve", again, ...there);
+  await cluster.phase(again, "Approved");
+  expect(await sallyport(users.carol, "revoke", again, ...there, "--reason", "done")).toMatchObject({
+    code: 0,
+  });
+  await cluster.phase(again, "Revoked");
+}, 120_000);
 
 test("G5 while admission does not check who decides, nothing is approved, and the resource says so", async () => {
   const binding = "sallyport-approvals";

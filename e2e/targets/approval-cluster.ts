@@ -136,9 +136,7 @@ export class ApprovalCluster {
         ...ports,
         ...environment,
       },
-      process.env.SALLYPORT_TEST_LOG === undefined
-        ? undefined
-        : (pino({ level: "info" }) as never),
+      process.env.SALLYPORT_TEST_LOG === undefined ? undefined : (pino({ level: "info" }) as never),
     );
     this.operators.push(operator);
     return operator;
@@ -212,9 +210,12 @@ export class ApprovalCluster {
     return { client, notices, hints };
   }
 
-  /** The name of the request that a client was told of last. */
-  heldName({ notices }: NoticedClient, from = 0): Promise<string> {
-    return waitFor("the notice", async () => /^held for approval (\S+):/.exec(notices[from] ?? "")?.[1]);
+  /** The name of the request that a client was told of, and that is not one of those known: notices are repeated. */
+  heldName({ notices }: NoticedClient, ...known: readonly string[]): Promise<string> {
+    return waitFor("the notice", async () => {
+      const names = notices.map((notice) => /^held for approval (\S+):/.exec(notice)?.[1]);
+      return names.find((name) => name !== undefined && !known.includes(name));
+    });
   }
 
   async close(): Promise<void> {

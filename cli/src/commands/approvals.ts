@@ -1,6 +1,7 @@
 /** `sallyport approvals`: which requests wait for a decision. */
 import type { Command } from "commander";
 import { type ApprovalView, askGateway, type GatewayOptions, withGateway } from "../approval-client.ts";
+import { inCluster, isCluster } from "../cluster-approvals.ts";
 import { type OutputFormat, printable, table, withOutput, writeJson } from "../output.ts";
 import type { Invocation } from "../terminal.ts";
 
@@ -15,14 +16,16 @@ export function configure(command: Command, { terminal }: Invocation): void {
     .description("list the requests that you may decide about, and your own")
     .argument("[name]", "show this one whole")
     .option("--all", "also those that are over", false)
-    .addHelpText("after", "\nExamples:\n  sallyport approvals\n  sallyport approvals orders-1a2b3c4d")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  sallyport approvals\n  sallyport approvals orders-1a2b3c4d\n  sallyport approvals -n shop",
+    )
     .action(async (name: string | undefined, options: ApprovalsOptions) => {
       const ask = { method: "GET", path: "/v1/approvals" } as const;
-      const { approvals } = await askGateway<{ readonly approvals: readonly ApprovalView[] }>(
-        options,
-        terminal,
-        ask,
-      );
+      const approvals = isCluster(options, terminal)
+        ? await inCluster(options, terminal, (cluster) => cluster.list())
+        : (await askGateway<{ readonly approvals: readonly ApprovalView[] }>(options, terminal, ask))
+            .approvals;
       const isWanted = (one: ApprovalView) =>
         name === undefined ? options.all || one.phase === "Pending" : one.name === name;
       const wanted = approvals.filter(isWanted);

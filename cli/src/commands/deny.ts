@@ -8,7 +8,7 @@ import type { Invocation } from "../terminal.ts";
 /** Adds options and action. */
 export function configure(command: Command, { terminal }: Invocation): void {
   withGateway(withOutput(command))
-    .description("deny a request, with your own token; one denial ends it")
+    .description("deny a request, as yourself; one denial ends it")
     .argument("<name>", "the request, as the notice to its client and `sallyport approvals` name it")
     .requiredOption("--reason <text>", "why; the requester reads it")
     .addHelpText("after", '\nExamples:\n  sallyport deny orders-1a2b3c4d --reason "not before the backup"')

@@ -7,6 +7,7 @@ import {
   type GatewayOptions,
   withGateway,
 } from "../approval-client.ts";
+import { inCluster, isCluster } from "../cluster-approvals.ts";
 import { type OutputFormat, withOutput, writeJson } from "../output.ts";
 import type { Invocation } from "../terminal.ts";
 
@@ -24,8 +25,10 @@ export function configure(command: Command, { terminal }: Invocation): void {
     .addHelpText("after", "\nExamples:\n  sallyport revoke orders-1a2b3c4d --reason done")
     .action(async (name: string, { reason, ...options }: RevokeOptions) => {
       const ask = { method: "POST", path: `${approvalPath(name)}/revocation`, body: { reason } } as const;
-      const approval = await askGateway<ApprovalView>(options, terminal, ask);
+      const approval = isCluster(options, terminal)
+        ? await inCluster(options, terminal, (cluster) => cluster.revoke(name, reason))
+        : await askGateway<ApprovalView>(options, terminal, ask);
       if (options.output === "json") writeJson(terminal, approval);
-      else terminal.out(`${approval.name} is ${approval.phase}\n`);
+      else terminal.out(`${approval.name} is taken back\n`);
     });
 }

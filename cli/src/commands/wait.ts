@@ -7,6 +7,7 @@ import {
   type GatewayOptions,
   withGateway,
 } from "../approval-client.ts";
+import { inCluster, isCluster } from "../cluster-approvals.ts";
 import { CliFailure } from "../failure.ts";
 import { type OutputFormat, withOutput, writeJson } from "../output.ts";
 import { exitCodes, type Invocation } from "../terminal.ts";
@@ -32,7 +33,9 @@ export function configure(command: Command, invocation: Invocation): void {
       const deadline = performance.now() + options.timeout * 1000;
       for (;;) {
         const ask = { method: "GET", path: approvalPath(name) } as const;
-        const approval = await askGateway<ApprovalView>(options, terminal, ask);
+        const approval = isCluster(options, terminal)
+          ? await inCluster(options, terminal, (cluster) => cluster.get(name))
+          : await askGateway<ApprovalView>(options, terminal, ask);
         if (approval.phase !== "Pending") {
           if (options.output === "json") writeJson(terminal, approval);
           else terminal.out(`${approval.name} is ${approval.phase}\n`);
