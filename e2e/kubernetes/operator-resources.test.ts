@@ -1,4 +1,5 @@
 /** The operator on a real API server: what it makes of resources and policies, and what it tells of them. */
+import { createPrivateKey, createPublicKey } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { ApiServer } from "../cluster/api-server.ts";
 import { waitFor } from "../cluster/processes.ts";
@@ -144,13 +145,18 @@ describe("a Shared resource", () => {
 
   test("in the steady state costs no call and no write", async () => {
     const before = await read("protectedresource", "orders");
-    const [calls, looks] = [await callsOf(running), await reconcilesOf(running)];
-    await api.kubectl("annotate", "svc", "orders-gateway", "-n", namespace, "--overwrite", "touched=1");
-    await waitFor("another look", async () => (await reconcilesOf(running)) > looks || undefined);
+    const costs: number[] = [];
+    // Some calls go by the clock alone: one may fall into a look, and not into each of several.
+    for (let at = 0; at < 5; at += 1) {
+      const [calls, looks] = [await callsOf(running), await reconcilesOf(running)];
+      await api.kubectl("annotate", "svc", "orders-gateway", "-n", namespace, "--overwrite", `touched=${at}`);
+      await waitFor("another look", async () => (await reconcilesOf(running)) > looks || undefined);
+      costs.push((await callsOf(running)) - calls);
+    }
     expect((await read("protectedresource", "orders")).metadata.resourceVersion).toBe(
       before.metadata.resourceVersion,
     );
-    expect(await callsOf(running)).toBe(calls);
+    expect(costs.toSorted()[2]).toBe(0);
   });
 
   test("puts back what somebody changed or removed, and drops what is no longer asked for", async () => {
@@ -344,6 +350,26 @@ describe("a policy", () => {
     const kept = await api.kubectl("get", "controllerrevisions", "-n", systemNamespace, "-o", "name");
     expect(kept).toContain("floor-cluster-policy-1");
   });
+});
+
+test("the recorders' keys are made once, in Secrets that nobody changes", async () => {
+  const secret = async (name: string) =>
+    JSON.parse(await api.kubectl("get", "secret", name, "-n", systemNamespace, "-o", "json")) as {
+      readonly immutable?: boolean;
+      readonly data: Readonly<Record<string, string>>;
+    };
+  const signing = await secret("sallyport-recorder-signing");
+  expect(signing.immutable).toBe(true);
+  const pem = (key: string) => Buffer.from(signing.data[key] ?? "", "base64").toString();
+  const derived = createPublicKey(createPrivateKey(pem("recorder.key.pem")));
+  expect(derived.asymmetricKeyType).toBe("ed25519");
+  expect(derived.export({ type: "spki", format: "pem" })).toBe(pem("recorder.pub.pem"));
+  expect((await secret("sallyport-recorder-wrapping")).immutable).toBe(true);
+  const before = signing.data["recorder.key.pem"];
+  await running.stop();
+  running = await startOperator(api);
+  await waitFor("the operator to be ready", () => running.operator.notReady() === undefined || undefined);
+  expect((await secret("sallyport-recorder-signing")).data["recorder.key.pem"]).toBe(before);
 });
 
 test("what the cluster requires is done, whatever the resource says, and no longer once it is not required", async () => {

@@ -1,4 +1,4 @@
-import { randomBytes } from "node:crypto";
+import { generateKeyPairSync, randomBytes } from "node:crypto";
 import {
   type KubeClient,
   type KubeObject,
@@ -135,16 +135,33 @@ export class CertificateStore {
     });
     await this.#write("operator-serving", operatorStored, secret(serving), signal);
     await this.#write("recorder-serving", recorderStored, secret(recorder), signal);
-    await this.#keepWrappingKey(signal);
+    await this.#keepRecorderKeys(signal);
     return nextRotation(authorities, [serving, recorder]);
   }
 
-  /** The key that wraps the recordings' keys: made once and never changed, for nothing else could read them. */
-  async #keepWrappingKey(signal: AbortSignal): Promise<void> {
+  /** Keys of the recorders: made once and never changed, for nothing else could read or prove what they have written. */
+  async #keepRecorderKeys(signal: AbortSignal): Promise<void> {
+    await this.#keepOnce("recorder-wrapping", signal, () => ({ "wrapping.key": randomBytes(32) }));
+    await this.#keepOnce("recorder-signing", signal, () => {
+      const { privateKey, publicKey } = generateKeyPairSync("ed25519");
+      return {
+        "recorder.key.pem": Buffer.from(privateKey.export({ type: "pkcs8", format: "pem" })),
+        "recorder.pub.pem": Buffer.from(publicKey.export({ type: "spki", format: "pem" })),
+      };
+    });
+  }
+
+  async #keepOnce(
+    suffix: string,
+    signal: AbortSignal,
+    make: () => Readonly<Record<string, Buffer>>,
+  ): Promise<void> {
     const { client, namespace } = this.#parts;
-    const name = this.#name("recorder-wrapping");
+    const name = this.#name(suffix);
     if ((await client.find(secrets, { namespace, name }, { signal })) !== undefined) return;
-    const data = { "wrapping.key": randomBytes(32).toString("base64") };
+    const data = Object.fromEntries(
+      Object.entries(make()).map(([key, value]) => [key, value.toString("base64")]),
+    );
     const metadata = { name, namespace, labels: secretLabels };
     const secret = { apiVersion: "v1", kind: "Secret", metadata, type: "Opaque", immutable: true, data };
     await client.create(secrets, secret, { fieldManager: "sallyport-certificates", signal });
