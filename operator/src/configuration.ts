@@ -1,6 +1,7 @@
 import { isRange } from "@sallyport/control";
 import { durationMs } from "@sallyport/crds";
 import { cleanEnv, num, str } from "envalid";
+import { parseTemplate, type Template } from "./notify/index.ts";
 import type { GatewaySettings } from "./placement/index.ts";
 
 /** The operator's settings, checked. */
@@ -15,6 +16,8 @@ export interface OperatorConfiguration {
   readonly breakGlassGroup: string;
   /** How long an Approval stays that is closed. */
   readonly approvalRetentionMs: number;
+  /** Where requests are told to; absent: nobody is told. `folder` holds the address and the key. */
+  readonly notifications?: { readonly folder: string; readonly template: Template };
   /** `cert-manager` where the webhook's certificate and bundle are somebody else's. */
   readonly webhookCertificates: "own" | "cert-manager";
   readonly webhookCertificateFolder: string;
@@ -54,6 +57,8 @@ export function readConfiguration(
       SALLYPORT_RECORDERS: num({ default: 1 }),
       SALLYPORT_BREAK_GLASS_GROUP: str({ default: "sallyport:break-glass" }),
       SALLYPORT_APPROVAL_RETENTION: str({ default: "90d" }),
+      SALLYPORT_NOTIFY_FOLDER: str({ default: "" }),
+      SALLYPORT_NOTIFY_TEMPLATE: str({ default: "" }),
       SALLYPORT_WEBHOOK_CERTIFICATES: str({ choices: ["own", "cert-manager"], default: "own" }),
       SALLYPORT_WEBHOOK_CERTIFICATE_FOLDER: str({ default: "/etc/sallyport/webhook" }),
       SALLYPORT_WEBHOOK_PORT: num({ default: 9443 }),
@@ -75,6 +80,13 @@ export function readConfiguration(
   const approvalRetentionMs = durationMs(env.SALLYPORT_APPROVAL_RETENTION ?? "");
   if (approvalRetentionMs === undefined)
     problems.push("SALLYPORT_APPROVAL_RETENTION: must be a duration such as 90d");
+  const { SALLYPORT_NOTIFY_FOLDER: notifyFolder = "" } = env;
+  let template: Template | undefined;
+  try {
+    if (notifyFolder !== "") template = parseTemplate(env.SALLYPORT_NOTIFY_TEMPLATE ?? "");
+  } catch (error) {
+    problems.push(`SALLYPORT_NOTIFY_TEMPLATE: ${error instanceof Error ? error.message : "invalid"}`);
+  }
   const clusterRanges = (env.SALLYPORT_CLUSTER_RANGES ?? "").split(",").filter((range) => range !== "");
   for (const range of clusterRanges)
     if (!isRange(range)) problems.push(`SALLYPORT_CLUSTER_RANGES: ${range} is no ADDRESS/BITS`);
@@ -104,6 +116,7 @@ export function readConfiguration(
     recorders,
     breakGlassGroup: env.SALLYPORT_BREAK_GLASS_GROUP,
     approvalRetentionMs: approvalRetentionMs ?? 0,
+    ...(template === undefined ? {} : { notifications: { folder: notifyFolder, template } }),
     webhookCertificates: env.SALLYPORT_WEBHOOK_CERTIFICATES as OperatorConfiguration["webhookCertificates"],
     webhookCertificateFolder: env.SALLYPORT_WEBHOOK_CERTIFICATE_FOLDER,
     webhookPort: env.SALLYPORT_WEBHOOK_PORT,

@@ -30,6 +30,7 @@ import {
   refOf,
   type UntypedObject,
 } from "./kube/index.ts";
+import { ApprovalNotifier } from "./notify/index.ts";
 import { Prober } from "./probe/index.ts";
 import { ApprovalAdmission, controllers, kinds, PolicyBook, watches } from "./resources/index.ts";
 import { connectReview, podInjection, policyReview, WebhookServer } from "./webhook/index.ts";
@@ -54,11 +55,12 @@ export class Operator {
   readonly #events: ReturnType<typeof eventRecorder>;
   readonly #controllers: ReturnType<typeof controllers>;
   readonly #bundler: Bundler;
+  readonly #addresses: ClusterAddresses;
   readonly #control: ControlServer;
   readonly #sessions: SessionWriter;
-  readonly #addresses: ClusterAddresses;
   readonly #admission: ApprovalAdmission;
   readonly #windows: WindowDesk;
+  readonly #notifier: ApprovalNotifier | undefined;
   readonly #prober: Prober;
   readonly #exchange: ReportExchange;
   readonly #exchanged: Reflector<UntypedObject>;
@@ -154,6 +156,7 @@ export class Operator {
       onChange: (isInForce) => {
         guarded.set(isInForce ? 1 : 0);
         this.#controllers.everyResource();
+        this.#controllers.everyApproval();
       },
     });
     this.#windows = new WindowDesk({
@@ -162,6 +165,13 @@ export class Operator {
       tell: (resource, open) => this.#control.tell({ kind: "windows", windows: open }, resource),
       clock: () => new Date(),
     });
+    const { notifications } = configuration;
+    this.#notifier =
+      notifications &&
+      new ApprovalNotifier({
+        ...{ approvals: caches.approvals, registry, log, clock: Date.now },
+        ...notifications,
+      });
     const desk = new ApprovalDesk({
       client,
       caches,
@@ -324,7 +334,12 @@ export class Operator {
       }
       const { settings } = configuration;
       const bindings = keepBindings({ client, caches: this.#watches.caches, settings, log, signal });
-      await Promise.all([this.#controllers.run(signal), this.#prober.run(signal), bindings]);
+      await Promise.all([
+        this.#controllers.run(signal),
+        this.#prober.run(signal),
+        bindings,
+        this.#notifier?.run(signal),
+      ]);
     };
     const heads = keepRecorderHeads({
       ...{ client, log, signal, recorders: configuration.recorders, namespace: configuration.namespace },
@@ -338,11 +353,13 @@ export class Operator {
   async #handOut(signal: AbortSignal): Promise<void> {
     try {
       await this.#watches.whenSynced(signal);
+      await this.#addresses.look(signal);
     } catch (error) {
       if (signal.aborted) return;
       throw error;
     }
     this.#bundler.complete();
+    await this.#addresses.run(signal);
   }
 
   #serving() {
@@ -370,13 +387,11 @@ export class Operator {
       await pause(folderEveryMs, signal);
     }
   }
-      await this.#addresses.look(signal);
 
   async #takeCertificate(): Promise<void> {
     const held = this.#certificates.held;
     if (held !== undefined && !this.#isControlled) {
       this.#isControlled = true;
-    await this.#addresses.run(signal);
       await this.#control.start();
     }
     if (held !== undefined && this.#parts.configuration.webhookCertificates === "own") {

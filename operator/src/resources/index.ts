@@ -33,12 +33,12 @@ export { labelsOfNamespace, type OperatorCaches } from "./caches.ts";
 export type * from "./gateway-reports.ts";
 export { providerProblem } from "./identity-provider/controller.ts";
 export { kinds, podDocument } from "./kinds.ts";
+export { labelSelectorText } from "./label-selector.ts";
 export { type ProbeResult, serverPods } from "./protected-resource/decide.ts";
+export { type ClusterRanges, type GrantedPod, reachOf, single } from "./protected-resource/reach.ts";
 export { watches } from "./watches.ts";
 
-export { labelSelectorText } from "./label-selector.ts";
 /** Whether a policy names or selects a resource. */
-export { type ClusterRanges, type GrantedPod, reachOf, single } from "./protected-resource/reach.ts";
 export function speaksOf(
   policy: Policy,
   resource: ProtectedResource,
@@ -58,7 +58,7 @@ export interface ControllerParts {
   readonly controlCa: () => string | undefined;
   readonly probe: (resource: ProtectedResource) => ProbeResult;
   /** Whether admission for Approvals is in force: found out now, and as it was found last. */
-  readonly approvalAdmission: Pick<ApprovalAdmission, "check" | "isInForce">;
+  readonly approvalAdmission: Pick<ApprovalAdmission, "check" | "checkAnew" | "isInForce">;
   /** How long an Approval stays that is closed. */
   readonly approvalRetentionMs: number;
   readonly log: Log;
@@ -73,6 +73,8 @@ export interface Controllers {
   gatewayReported(resource: ObjectRef): void;
   /** Something that concerns every resource has changed. */
   everyResource(): void;
+  /** Whether decisions can be believed has changed. */
+  everyApproval(): void;
 }
 
 /** Makes the controllers and lets changes of the caches wake them. */
@@ -117,7 +119,8 @@ export function controllers(parts: ControllerParts): Controllers {
     name: "approval",
     reconciler: approvalReconciler({
       ...{ client, caches, book, clock, retentionMs: parts.approvalRetentionMs },
-      isGuarded: (signal) => parts.approvalAdmission.check(signal),
+      isGuarded: (signal, isAnew) =>
+        isAnew ? parts.approvalAdmission.checkAnew(signal) : parts.approvalAdmission.check(signal),
     }),
     resync: { everyMs: 3_600_000, keys: () => caches.approvals.list().map(refOf) },
   });
@@ -220,6 +223,10 @@ export function controllers(parts: ControllerParts): Controllers {
     },
     gatewayReported: (resource) => resources.enqueue(resource),
     everyResource: () => wakeIn(undefined, () => true),
+    everyApproval: () => {
+      for (const one of caches.approvals.list())
+        if ((one.status?.phase ?? "Pending") === "Pending") approvals.enqueue(refOf(one));
+    },
   };
 }
 

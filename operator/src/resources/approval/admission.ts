@@ -34,6 +34,11 @@ export class ApprovalAdmission {
     return this.#last;
   }
 
+  /** Finds out now: what was found before a decision was made says nothing of that decision. */
+  checkAnew(signal: AbortSignal): Promise<boolean> {
+    return this.#probe(signal);
+  }
+
   /** Finds out, at most once a second; throws where the API server cannot be asked. */
   check(signal: AbortSignal): Promise<boolean> {
     const now = performance.now();

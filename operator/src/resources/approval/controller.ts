@@ -14,8 +14,8 @@ export interface ApprovalControllerParts {
   readonly client: KubeClient;
   readonly caches: Pick<OperatorCaches, "approvals" | "pods" | "protectedResources">;
   readonly book: Pick<PolicyBook, "forResource">;
-  /** Whether admission checks who decides, found out now. */
-  readonly isGuarded: (signal: AbortSignal) => Promise<boolean>;
+  /** Whether admission checks who decides, found out now; `isAnew`: after what has been decided. */
+  readonly isGuarded: (signal: AbortSignal, isAnew: boolean) => Promise<boolean>;
   /** How long an Approval stays that is closed. */
   readonly retentionMs: number;
   readonly clock: () => Date;
@@ -109,7 +109,7 @@ async function factsOf(
     now: clock(),
     isHeld: isHeld(approval, caches),
     // Of what is approved already nothing is decided any more.
-    isGuarded: phase !== "Pending" || (await isGuarded(signal)),
+    isGuarded: phase !== "Pending" || (await isGuarded(signal, (approval.spec.decisions ?? []).length > 0)),
     mayApprove: (approver, place) => rights.has(`${place} ${approver}`),
     rules: isOpen ? rulesInForce(approval, book, caches) : [],
   };
