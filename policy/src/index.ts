@@ -39,7 +39,9 @@ export type { LineageFinding, StatementLineage, TracedRows } from "./masking/mod
 export { type PatternMatch, type PatternName, PatternScanner, patternNames } from "./masking/patterns.ts";
 export {
   hideAll,
+  type JsonPathChoice,
   type MaskDecision,
+  ofWhole,
   refusedByMasks,
   SessionMasking,
   type ValueMaskChoice,

@@ -14,9 +14,14 @@ interface Matcher {
   readonly table: RegExp;
   readonly column: RegExp;
   readonly name: string;
+  /** What of a JSON column is meant; empty: the whole column. */
+  readonly path: readonly string[];
 }
 
-/** A set of masked columns, given as `schema.table.column` with `*` for any run of characters within a part. */
+/**
+ * A set of masked columns, given as `schema.table.column` with `*` for any run of characters within a part. Of a JSON
+ * column a part may be meant: `schema.table.column->key->*`.
+ */
 export class MaskedColumnSet implements MaskedColumns {
   readonly isEmpty: boolean;
   readonly #matchers: readonly Matcher[];
@@ -48,6 +53,14 @@ export class MaskedColumnSet implements MaskedColumns {
     return this.#matches(source.slice(0, last), source.slice(last + 1));
   }
 
+  /** The paths within this column that are masked; undefined where all of it is. */
+  pathsOf(source: string): readonly (readonly string[])[] | undefined {
+    const last = source.lastIndexOf(".");
+    const found = this.#matching(source.slice(0, last), source.slice(last + 1));
+    if (found.length === 0 || found.some(({ path }) => path.length === 0)) return undefined;
+    return found.map(({ path }) => path);
+  }
+
   /** Columns that the set names for certain in a relation of that name, for readers who have no catalog. */
   columnsNamed(schema: string, table: string): readonly string[] {
     const columns = this.#matchers
@@ -76,10 +89,14 @@ export class MaskedColumnSet implements MaskedColumns {
   }
 
   #matches(relation: string, column: string): boolean {
+    return this.#matching(relation, column).length > 0;
+  }
+
+  #matching(relation: string, column: string): readonly Matcher[] {
     const dot = relation.indexOf(".");
     const schema = relation.slice(0, dot);
     const table = relation.slice(dot + 1);
-    return this.#matchers.some(
+    return this.#matchers.filter(
       (matcher) => matcher.schema.test(schema) && matcher.table.test(table) && matcher.column.test(column),
     );
   }
@@ -115,12 +132,14 @@ function familyOf(relation: RelationInfo, names: NameResolver): readonly string[
 }
 
 function matcher(pattern: string): Matcher {
-  const [schema = "", table = "", column = ""] = pattern.split(".");
+  const [schema = "", table = "", named = ""] = pattern.split(".");
+  const [column = "", ...path] = named.split("->");
   return {
     schema: schema.includes("*") ? ordinary(schema) : glob(schema),
     table: glob(table),
     column: glob(column),
     name: column,
+    path,
   };
 }
 

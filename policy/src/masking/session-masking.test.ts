@@ -131,3 +131,24 @@ test("columns whose number is not known are hidden alike", () => {
   const masking = maskingOf([redactPii]);
   expect(methods(decide(masking, "SELECT c.*, g.* FROM cust c, json_each('{}') g"))).toBe("rest Redact");
 });
+
+test("of a JSON column a part may be masked, where the value is the column's own and no other mask takes all of it", () => {
+  const part = { columns: ["public.cust.email->contact->*"], with: "Redact" } as const;
+  const choiceOf = (masking: SessionMasking, sql: string) => {
+    const decision = decide(masking, sql);
+    return decision.kind === "mask" ? decision.columns[0] : undefined;
+  };
+  const parts = maskingOf([{ masking: [part, { columns: ["*.cust.email->id"], with: "Null" }] }]);
+  expect(choiceOf(parts, "SELECT email FROM cust")?.paths).toEqual([
+    { path: ["id"], with: "Null" },
+    { path: ["contact", "*"], with: "Redact" },
+  ]);
+  const computed = choiceOf(parts, "SELECT email || '' FROM cust");
+  expect(computed).toMatchObject({ with: "Null", isExact: false });
+  expect(computed?.paths).toBeUndefined();
+  expect(parts.maskOf("public.cust.email").paths).toHaveLength(2);
+  const whole = maskingOf([{ masking: [part] }, { masking: [{ tags: ["pii"], with: "Hash" }] }]);
+  expect(choiceOf(whole, "SELECT email FROM cust")).toMatchObject({ with: "Redact", isExact: true });
+  expect(choiceOf(whole, "SELECT email FROM cust")?.paths).toBeUndefined();
+  expect(decide(parts, "SELECT id FROM cust WHERE email = 'x'").kind).toBe("deny");
+});

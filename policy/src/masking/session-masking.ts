@@ -43,8 +43,22 @@ export interface ValueMaskChoice {
   readonly columns: readonly string[];
   /** True where the value is the one column's own, and of its type. */
   readonly isExact: boolean;
+  /** Of a JSON column: the parts that are hidden, each by its own mask, where not all of it is. */
+  readonly paths?: readonly JsonPathChoice[];
   /** True where NULL is hidden too, because it tells of the value. */
   readonly hidesNull?: true;
+}
+
+/** The mask of one part of a JSON column. */
+export interface JsonPathChoice {
+  readonly path: readonly string[];
+  readonly with: MaskMethodName;
+  readonly format?: string;
+}
+
+/** The choice for all of the value, also where it was for parts of it alone. */
+export function ofWhole({ paths: _, ...choice }: ValueMaskChoice): ValueMaskChoice {
+  return { ...choice, with: choice.with === "Null" ? "Null" : "Redact", isExact: false };
 }
 
 /** Hides whatever a result shows: for rows of which nobody knows where they come from. */
@@ -141,8 +155,10 @@ export class SessionMasking {
     const known = this.#choices.get(key);
     if (known !== undefined) return known;
     const masks = this.#masks.filter(({ set }) => sources.some((source) => covers(set, source)));
-    const strictest = masks.toSorted((left, right) => rank(left.mask) - rank(right.mask))[0]?.mask;
-    const choice = chosen(strictest, sources, isExact);
+    const sorted = masks.toSorted((left, right) => rank(left.mask) - rank(right.mask));
+    const paths = isExact ? pathsOf(sorted, sources[0] ?? "") : undefined;
+    const whole = chosen(sorted[0]?.mask, sources, isExact);
+    const choice = paths === undefined ? whole : { ...whole, paths };
     this.#choices.set(key, choice);
     return choice;
   }
@@ -181,6 +197,21 @@ export class SessionMasking {
         );
     }
   }
+}
+
+/** The parts of a JSON column that these masks hide, strictest first; undefined where one of them hides all of it. */
+function pathsOf(
+  masks: readonly { readonly mask: CompiledMask; readonly set: MaskedColumnSet }[],
+  source: string,
+): readonly JsonPathChoice[] | undefined {
+  const choices: JsonPathChoice[] = [];
+  for (const { mask, set } of masks) {
+    const paths = set.pathsOf(source);
+    if (paths === undefined) return undefined;
+    const method = { with: mask.with, ...(mask.format === undefined ? {} : { format: mask.format }) };
+    choices.push(...paths.map((path) => ({ path, ...method })));
+  }
+  return choices.length === 0 ? undefined : choices;
 }
 
 const unknownRef: RuleRef = { policy: "(masking)", rule: "masking", enforcement: "authoritative" };

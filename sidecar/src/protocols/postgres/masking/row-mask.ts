@@ -3,7 +3,7 @@
  * lineage is the first witness, the origin that the server names for a column the second; where either says that a
  * column is masked, it is.
  */
-import type { MaskDecision, SessionMasking, ValueMaskChoice } from "@sallyport/policy";
+import { type MaskDecision, ofWhole, type SessionMasking, type ValueMaskChoice } from "@sallyport/policy";
 import { GatewayError } from "../../../wire/gateway-error.ts";
 import { ByteSink } from "./byte-sink.ts";
 import type { PatternMask } from "./pattern-mask.ts";
@@ -187,7 +187,7 @@ function choiceFor(
   const isOdd = decision.rest === undefined && decision.columns.length !== columns.length;
   const told = isOdd ? decision.columns.find((choice) => choice !== undefined) : decision.columns[index];
   const choice = told ?? decision.rest;
-  if (isOdd && choice !== undefined) return { ...choice, with: choice.with === "Null" ? "Null" : "Redact" };
+  if (isOdd && choice !== undefined) return { ...ofWhole(choice), isExact: choice.isExact };
   return choice ?? seen;
 }
 

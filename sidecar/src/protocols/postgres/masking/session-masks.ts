@@ -1,6 +1,12 @@
 /** What a session's masks make of its results: which rows and copies are rewritten, and how. */
 import { createHmac, hkdfSync } from "node:crypto";
-import { hideAll, type MaskDecision, type SessionMasking, type ValueMaskChoice } from "@sallyport/policy";
+import {
+  hideAll,
+  type MaskDecision,
+  ofWhole,
+  type SessionMasking,
+  type ValueMaskChoice,
+} from "@sallyport/policy";
 import { GatewayError } from "../../../wire/gateway-error.ts";
 import type { LiveNames, StatementMasks } from "../statement-judge.ts";
 import { CopyMask } from "./copy-mask.ts";
@@ -152,7 +158,5 @@ function choiceAt(decision: MaskDecision, index: number, count: number): ValueMa
   if (rest !== undefined || columns.length === count) return columns[index] ?? rest;
   // Another number of columns than the text says: nobody knows which is which.
   const some = columns.find((choice) => choice !== undefined);
-  return some === undefined
-    ? undefined
-    : { ...some, with: some.with === "Null" ? "Null" : "Redact", isExact: false };
+  return some === undefined ? undefined : ofWhole(some);
 }

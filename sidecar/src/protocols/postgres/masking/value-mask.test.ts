@@ -31,6 +31,96 @@ test("Null is NULL for every type", () => {
 });
 
 test.each([
+  [3904, "empty", [1]],
+  [3912, "empty", [1]],
+  [4451, "{}", [0, 0, 0, 0]],
+])("a masked range is an empty one: oid %i", (oid, text, binary) => {
+  expect(masked({ with: "Redact" }, oid, "[1,5)")).toBe(text);
+  const mask = valueMask({ with: "Redact" }, { oid, format: 1 }, key);
+  expect(mask(Buffer.from([2]))).toEqual(Buffer.from(binary));
+});
+
+const hex = (text: string): Buffer => Buffer.from(text.replaceAll(" ", ""), "hex");
+
+// Each as PostgreSQL 18 sends it in both forms.
+test.each([
+  [1700, "12345.678", "0003 0001 0000 0003 0001 0929 1a7c", /^\d{1,9}$/],
+  [1700, "-0.00005000", "0001 fffe 4000 0008 1388", /^\d{1,9}$/],
+  [1700, "NaN", "0000 0000 c000 0000", /^\d{1,9}$/],
+  [701, "1.5", "3ff8000000000000", /^\d{1,8}$/],
+  [701, "1e+20", "4415af1d78b58c40", /^\d{1,8}$/],
+  [700, "0.1", "3dcccccd", /^\d{1,8}$/],
+  [1083, "12:34:56.5", "0000000a8be1bd20", /^[012]\d:[0-5]\d:[0-5]\d$/],
+  [1114, "2001-02-03 04:05:06.789", "00001f5def466a88", /^(19|20)\d\d-\d\d-\d\d \d\d:\d\d:\d\d$/],
+  [1184, "2001-02-03 06:05:06.789+02", "00001f5def466a88", /^(19|20)\d\d-\d\d-\d\d \d\d:\d\d:\d\d\+00$/],
+])("Hash of oid %i is of its type, and the same in text and binary: %s", (oid, text, binary, shape) => {
+  const hashed = masked({ with: "Hash" }, oid, text);
+  expect(hashed).toMatch(shape);
+  const inBinary = valueMask({ with: "Hash" }, { oid, format: 1 }, key)(hex(binary));
+  // The hash in binary is what a server would read from the hash in text.
+  const again = valueMask(
+    { with: "Replace", format: hashed ?? "" },
+    { oid, format: 1 },
+    key,
+  )(Buffer.alloc(0));
+  expect(inBinary).toEqual(again);
+});
+
+test("equal values of other spelling have equal hashes, other values others, and what cannot be told apart is redacted", () => {
+  const hash = (oid: number, text: string) => masked({ with: "Hash" }, oid, text);
+  expect(hash(1700, "1.0")).toBe(hash(1700, "1.000"));
+  expect(hash(1700, "100")).not.toBe(hash(1700, "1"));
+  expect(hash(1184, "2020-01-01 00:00:00+00")).toBe(hash(1184, "2019-12-31 19:00:00-05"));
+  expect(hash(1114, "2020-01-01 00:00:00")).not.toBe(hash(1114, "2020-01-01 00:00:01"));
+  expect(hash(1114, "Wed Jan 01 00:00:00 2020")).toBe("1970-01-01 00:00:00");
+  expect(hash(1184, "infinity")).toBe("1970-01-01 00:00:00+00");
+});
+
+const secret = { with: "Redact", path: ["secret"] } as const;
+test.each([
+  [
+    [secret],
+    '{"a": 1, "secret": "x", "b": {"secret": "y"}}',
+    '{"a": 1, "secret": "***", "b": {"secret": "y"}}',
+  ],
+  [
+    [secret],
+    '{"secret": 12.5, "big": 123456789012345678901234567890}',
+    '{"secret": 0, "big": 123456789012345678901234567890}',
+  ],
+  [[secret], '{"secret": {"x": [1]}}', '{"secret": "***"}'],
+  [[secret], '{"secret": null, "se\\u0063ret": "y"}', '{"secret": null, "se\\u0063ret": "***"}'],
+  [[secret], '{"secret": "x", "secret": true}', '{"secret": "***", "secret": false}'],
+  [[secret], '["secret", "x"]', '["secret", "x"]'],
+  [
+    [{ ...secret, path: ["*", "k"] }],
+    '[{"k": "a\\"}"}, {"k": "b", "m": "c"}]',
+    '[{"k": "***"}, {"k": "***", "m": "c"}]',
+  ],
+  [[{ ...secret, path: ["l", "0"] }], '{"l": ["a", "b"]}', '{"l": ["***", "b"]}'],
+  [
+    [{ with: "Null", path: ["a"] } as const, secret],
+    '{"a": [1, {}], "secret": "s"}',
+    '{"a": null, "secret": "***"}',
+  ],
+  [[{ with: "Partial", format: "*{last4}", path: ["a"] } as const], '{"a": "123456789"}', '{"a": "*6789"}'],
+])("parts of JSON are masked by their paths: %j in %s", (paths, value, expected) => {
+  const method = { with: "Redact", paths } as const;
+  expect(masked(method, 3802, value)).toBe(expected);
+  const binary = valueMask(method, { oid: 3802, format: 1 }, key)(Buffer.from(`\x01${value}`));
+  expect(binary).toEqual(Buffer.from(`\x01${expected}`));
+  expect(masked(method, 114, value)).toBe(expected);
+});
+
+test("what is no JSON, too deep, or of another type is not shown in parts", () => {
+  const method = { with: "Redact", paths: [secret] } as const;
+  expect(masked(method, 3802, '{"secret": "x"')).toBeNull();
+  expect(masked(method, 3802, '{"a": x}')).toBeNull();
+  expect(masked(method, 3802, `${"[".repeat(500)}${"]".repeat(500)}`)).toBeNull();
+  expect(masked(method, 25, '{"secret": "x", "a": 1}')).toBe("***");
+});
+
+test.each([
   ["***-**-{last4}", "123-45-6789", "***-**-6789"],
   ["{first1}***", "alice", "a***"],
   ["{first2}…{last2}", "abcdefgh", "ab…gh"],
