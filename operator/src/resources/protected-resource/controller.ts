@@ -105,13 +105,18 @@ async function observe(
   );
   const existing = new Map(owned.map((object) => [existingKey(object.kind, object.metadata.name), object]));
   // Nothing is taken over: before something is made, the API server is asked who else has the name.
-  for (const { kind, metadata } of placed.objects) {
-    const key = existingKey(kind, metadata.name);
-    const type = ownedKinds.get(kind);
-    if (existing.has(key) || type === undefined) continue;
-    const found = await client.find(type, { namespace, name: metadata.name }, { signal });
-    if (found !== undefined) existing.set(key, { ...found, kind, apiVersion: type.apiVersion });
-  }
+  const unknown = placed.objects.filter(
+    ({ kind, metadata }) => !existing.has(existingKey(kind, metadata.name)),
+  );
+  await Promise.all(
+    unknown.map(async ({ kind, metadata }) => {
+      const type = ownedKinds.get(kind);
+      if (type === undefined) return;
+      const found = await client.find(type, { namespace, name: metadata.name }, { signal });
+      if (found === undefined) return;
+      existing.set(existingKey(kind, metadata.name), { ...found, kind, apiVersion: type.apiVersion });
+    }),
+  );
   const deployment = caches.deployments.get({ namespace, name: namesOf(resource).gateway });
   return {
     resource,

@@ -348,7 +348,11 @@ function bypassOf(facts: ResourceFacts, server: ServerPods | undefined): WantedC
     if (untried !== undefined)
       return { type, status: "Unknown", reason: "LoopbackNotProbed", message: untried };
   }
-  if (probe === "refused") {
+  // A server that nobody reaches has refused nobody.
+  const isDown = reports.some(({ problems }) =>
+    problems.some(({ reason }) => reason === "UpstreamUnreachable"),
+  );
+  if (probe === "refused" && !isDown) {
     return {
       type,
       status: "True",
