@@ -1,12 +1,17 @@
 /**
  * What breaks around the gateway: itself killed, the server killed, a network that stands still, clients that do not read or
- * that come by the thousand. Nothing accepted is lost, other sessions go on, memory stays bounded; figures are printed.
+ * that come by the thousand, a disk that is full, a clock that jumps. Nothing accepted is lost, other sessions go on, memory
+ * stays bounded; figures are printed.
  *
  * SALLYPORT_SLOW_MB sets what a slow reader asks for (1024 for the full run), SALLYPORT_LOAD_SECONDS how long the mixed load
- * runs (1800 for the full run). A full disk is in bad-input.test.ts.
+ * runs (1800 for the full run), SALLYPORT_FAULT_ROUNDS how often the disk fills and the clock jumps (50 for the full run).
  */
-import { readFile } from "node:fs/promises";
+import { execFile } from "node:child_process";
+import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join as joinPath } from "node:path";
+import { promisify } from "node:util";
 import { listSessions, loadPublicKey, readSession, verifyRecordings } from "@sallyport/sidecar";
 import type pg from "pg";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
@@ -16,6 +21,7 @@ import { query, WireClient } from "../targets/wire-client.ts";
 
 const slowMegabytes = Number(process.env.SALLYPORT_SLOW_MB ?? 128);
 const loadSeconds = Number(process.env.SALLYPORT_LOAD_SECONDS ?? 8);
+const faultRounds = Number(process.env.SALLYPORT_FAULT_ROUNDS ?? 2);
 const policies = `
 apiVersion: sallyport.dev/v1alpha1
 kind: AccessPolicy
@@ -241,6 +247,178 @@ test("a thousand connections opened and dropped in a second leave nothing behind
   expect(grown).toBeLessThan(96);
   await other.end();
 });
+
+const durable = {
+  recording: { mode: "Required", durability: "Durable", content: ["commands", "responses"] },
+};
+
+/** A volume for the recordings alone that can be filled and emptied while a gateway writes to it. */
+interface Volume {
+  readonly wrapper: readonly string[];
+  readonly args: readonly string[];
+  fill(gateway: Gateway): Promise<void>;
+  free(gateway: Gateway): Promise<void>;
+  /** A copy of what is on it. */
+  copy(gateway: Gateway, to: string): Promise<void>;
+}
+
+/** A file system of one megabyte that only the gateway sees; where that is not allowed, a bound on its files. */
+async function smallVolume(folder: string): Promise<Volume> {
+  const inNamespace = ["unshare", "--user", "--map-root-user", "--mount"];
+  const mount = `mount -t tmpfs -o size=1m tmpfs ${folder}`;
+  const run = promisify(execFile);
+  const mayMount = await run(inNamespace[0] ?? "", [...inNamespace.slice(1), "bash", "-c", mount], {
+    timeout: 10_000,
+  }).then(
+    () => true,
+    () => false,
+  );
+  const args = ["--recordings", joinPath(folder, "recordings")];
+  if (!mayMount) {
+    const bound = (gateway: Gateway, bytes: string) =>
+      run("prlimit", ["--pid", String(gateway.pid), `--fsize=${bytes}:unlimited`], { timeout: 10_000 });
+    return {
+      args,
+      wrapper: [],
+      fill: async (gateway) => void (await bound(gateway, "1024")),
+      free: async (gateway) => void (await bound(gateway, "unlimited")),
+      copy: (_, to) => cp(joinPath(folder, "recordings"), to, { recursive: true }),
+    };
+  }
+  const seen = (gateway: Gateway) => `/proc/${gateway.pid}/root${folder}`;
+  return {
+    args,
+    wrapper: [...inNamespace, "bash", "-c", `${mount} && exec "$0" "$@"`],
+    fill: async (gateway) => {
+      await expect(
+        writeFile(joinPath(seen(gateway), "filler"), Buffer.alloc(2_000_000)),
+      ).rejects.toMatchObject({
+        code: "ENOSPC",
+      });
+    },
+    free: (gateway) => rm(joinPath(seen(gateway), "filler")),
+    copy: (gateway, to) => cp(joinPath(seen(gateway), "recordings"), to, { recursive: true }),
+  };
+}
+
+test("a disk that fills in mid-session: statements are refused with 57P03 until there is room, and none is lost", async () => {
+  const folder = await mkdtemp(joinPath(tmpdir(), "sallyport-volume-"));
+  const volume = await smallVolume(folder);
+  const { args, wrapper } = volume;
+  const full = await startGateway({ server, policies, resource: durable, args, wrapper });
+  try {
+    const client = await join(full);
+    let answered = 0;
+    const insert = () =>
+      client.query(`INSERT INTO note VALUES (${answered + 1}, 'kept')`).then(
+        () => {
+          answered += 1;
+          return "ok";
+        },
+        (error: { code?: string }) => error.code,
+      );
+    const until = async (wanted: string) =>
+      expect.poll(insert, { timeout: 20_000, interval: 1 }).toBe(wanted);
+    for (let round = 0; round < faultRounds; round += 1) {
+      expect(await insert()).toBe("ok");
+      await volume.fill(full);
+      await until("57P03");
+      const refusedAt = performance.now();
+      expect(await count()).toBe(answered);
+      // Nobody new runs anything either, and who is there stays.
+      const other = await join(full).catch((error: { code?: string }) => error.code);
+      const code =
+        typeof other === "string" ? other : await other?.query("SELECT 1").catch((error) => error.code);
+      expect(code).toBe("57P03");
+      if (typeof other === "object") await other.end();
+      await volume.free(full);
+      await until("ok");
+      print(
+        `disk full: served again ${Math.round(performance.now() - refusedAt)} ms after the first refusal`,
+      );
+    }
+    expect(await count()).toBe(answered);
+    await client.end();
+    const key = await loadPublicKey(full.publicKeyFile);
+    const copy = joinPath(folder, "copy");
+    await expect
+      .poll(
+        async () => {
+          await rm(copy, { recursive: true, force: true });
+          await volume.copy(full, copy);
+          return (await verifyRecordings(copy, key)).ok;
+        },
+        { timeout: 10_000 },
+      )
+      .toBe(true);
+    const kept = new Set<string>();
+    for (const { sessionId } of await listSessions(copy))
+      for await (const record of readSession(copy, sessionId))
+        for (const [found] of JSON.stringify(record).matchAll(/VALUES \(\d+, 'kept'\)/g)) kept.add(found);
+    const missing = Array.from({ length: answered }, (_, n) => `VALUES (${n + 1}, 'kept')`).filter(
+      (text) => !kept.has(text),
+    );
+    expect(missing).toEqual([]);
+  } finally {
+    await full.stop();
+    await rm(folder, { recursive: true, force: true });
+  }
+}, 600_000);
+
+test("a clock that jumps ends those alone whose token it has outlived, breaks no recording, and counts for logins", async () => {
+  const folder = await mkdtemp(joinPath(tmpdir(), "sallyport-clock-"));
+  const file = joinPath(folder, "offset");
+  const moved = await startGateway({
+    server,
+    policies,
+    resource: durable,
+    environment: {
+      SALLYPORT_TEST_CLOCK: file,
+      NODE_OPTIONS: `--import ${joinPath(import.meta.dirname, "../targets/moved-clock.ts")}`,
+    },
+  });
+  const jump = async (hours: number) => {
+    const before = moved.logs().split("the clock is").length;
+    await writeFile(file, String(hours * 3_600_000));
+    process.kill(moved.pid, "SIGUSR2");
+    await expect.poll(() => moved.logs().split("the clock is").length, { timeout: 10_000 }).toBe(before + 1);
+  };
+  try {
+    const client = await moved.connect({ ...ann, lifetimeSeconds: 12 * 3600 });
+    const ended = new Promise<string | undefined>((resolve) => {
+      client.on("error", (error: { code?: string }) => resolve(error.code));
+    });
+    await client.query("BEGIN");
+    let n = 0;
+    for (let round = 0; round < faultRounds; round += 1) {
+      for (const hours of [5, -5]) {
+        await jump(hours);
+        n += 1;
+        await client.query("INSERT INTO note VALUES ($1, 'clock')", [n]);
+        // By this clock a token of an hour is too old, or not valid yet.
+        await expect(moved.connect(ann)).rejects.toMatchObject({ code: "28000" });
+        await jump(0);
+        const fresh = await moved.connect(ann);
+        expect((await fresh.query("SELECT 1 AS one")).rows).toEqual([{ one: 1 }]);
+        await fresh.end();
+      }
+    }
+    await client.query("COMMIT");
+    expect(await count()).toBe(n);
+    // Past the end of its token it is over, as by the other clock.
+    await jump(13);
+    expect(await ended).toBe("57P01");
+    await jump(0);
+    const key = await loadPublicKey(moved.publicKeyFile);
+    await expect
+      .poll(async () => (await verifyRecordings(moved.recordingDir, key)).ok, { timeout: 10_000 })
+      .toBe(true);
+    expect(await moved.stop()).toBe(0);
+  } finally {
+    await moved.stop();
+    await rm(folder, { recursive: true, force: true });
+  }
+}, 600_000);
 
 test("under mixed load nothing answered is lost and memory stays flat", async () => {
   const until = performance.now() + loadSeconds * 1_000;
