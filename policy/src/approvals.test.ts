@@ -152,3 +152,21 @@ describe("liftable masks", () => {
     expect(policy.masking([])).toBe(policy.masking(false));
   });
 });
+
+test.each([
+  [{}, "one person other than who asks, within 10m, for this one command"],
+  [
+    { required: 2, timeout: "90s", grant: "Window", window: "1h", reasonRequired: true },
+    "2 people other than who asks, within 90s, for 1h from then on, with a reason (SET sallyport.reason)",
+  ],
+  [
+    { breakGlass: { group: "oncall" } },
+    "for this one command; members of oncall pass with a reason and without approval",
+  ],
+] as const)("explain says what a rule asks of approvers, and what they give: %o", (approval, words) => {
+  const explained = policyOf([{ profile: "Admin", rules: [asking("schema", { approval })] }]).explain(alter, {
+    nowMs: 0,
+  });
+  expect(explained.parts[0]?.why).toContain(`rule schema of p0 asks for approval: `);
+  expect(explained.parts[0]?.why).toContain(words);
+});

@@ -4,6 +4,7 @@ import { type CompiledPolicy, type CompiledRule, namesSubject, type PolicySet } 
 import type { DecisionFacts, Mismatch, SessionBindings } from "./judge.ts";
 import { coverage, mismatch, Reading } from "./judge.ts";
 import type {
+  ApprovalTerms,
   Command,
   CommandPart,
   Enforcement,
@@ -120,9 +121,13 @@ function explainPart(
     if (deny)
       return { action: "Deny", why: `rule ${deny.rule} of ${deny.policy} denies it, and any Deny wins` };
     if (approve) {
+      const terms = enforced.find(
+        ({ ref }) => ref.policy === approve.policy && ref.rule === approve.rule,
+      )?.terms;
+      const asks = terms === undefined ? "" : `: ${termsText(terms)}`;
       return {
         action: "RequireApproval",
-        why: `rule ${approve.rule} of ${approve.policy} asks for approval`,
+        why: `rule ${approve.rule} of ${approve.policy} asks for approval${asks}`,
       };
     }
     if (allow.isCovered) {
@@ -140,6 +145,29 @@ function explainPart(
     ...outcome(),
     rules,
   };
+}
+
+/** What a rule asks of approvers, and what they give by it. */
+function termsText({ required, timeoutMs, grant, windowMs = 0, ...more }: ApprovalTerms): string {
+  const who = required === 1 ? "one person other than who asks" : `${required} people other than who asks`;
+  const gives = grant === "Once" ? "for this one command" : `for ${spanText(windowMs)} from then on`;
+  const reason = more.reasonRequired ? ", with a reason (SET sallyport.reason)" : "";
+  const glass =
+    more.breakGlassGroup === undefined
+      ? ""
+      : `; members of ${more.breakGlassGroup} pass with a reason and without approval`;
+  return `${who}, within ${spanText(timeoutMs)}, ${gives}${reason}${glass}`;
+}
+
+function spanText(ms: number): string {
+  const units = [
+    ["d", 86_400_000],
+    ["h", 3_600_000],
+    ["m", 60_000],
+    ["s", 1_000],
+  ] as const;
+  const [unit, size] = units.find(([, length]) => ms >= length && ms % length === 0) ?? (["ms", 1] as const);
+  return `${ms / size}${unit}`;
 }
 
 function explainRule(
