@@ -386,7 +386,7 @@ test("a clock that jumps ends those alone whose token it has outlived, breaks no
   try {
     const client = await moved.connect({ ...ann, lifetimeSeconds: 12 * 3600 });
     const ended = new Promise<string | undefined>((resolve) => {
-      client.on("error", (error: { code?: string }) => resolve(error.code));
+      client.on("error", (error: Error & { code?: string }) => resolve(error.code));
     });
     await client.query("BEGIN");
     let n = 0;
