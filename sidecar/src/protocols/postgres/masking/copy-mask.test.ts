@@ -157,3 +157,65 @@ test("a row on its own is masked as it is in a stream, whatever is in it", () =>
     expect(sink.length).toBe(0);
   }
 });
+
+const escaped: CopyFormat = { ...csv, delimiter: ";", quote: "'", escape: "\\" };
+
+test.each([
+  ["CSV", csv],
+  ["CSV with its own marks", escaped],
+  ["binary", binary],
+] as const)(
+  "a whole row of %s in one message is masked as by the stream, and anything else is left to it",
+  (_, format) => {
+    const field = fc.option(fc.string({ unit: fc.constantFrom("a", ",", '"', "\n", "\\", ";", "'") }), {
+      nil: null,
+    });
+    const written = (value: string | null): Buffer => {
+      if (format.kind === "binary") {
+        const header = Buffer.alloc(4);
+        header.writeInt32BE(value === null ? -1 : Buffer.byteLength(value));
+        return Buffer.concat([header, Buffer.from(value ?? "")]);
+      }
+      const { quote, escape: before } = format;
+      const inside = Array.from(value ?? "", (letter) =>
+        letter === quote || letter === before ? before + letter : letter,
+      );
+      return Buffer.from(value === null ? "" : `${quote}${inside.join("")}${quote}`);
+    };
+    const rowOf = (values: readonly (string | null)[]): Buffer => {
+      const fields = values.map(written);
+      if (format.kind === "binary") return Buffer.concat([Buffer.from([0, values.length]), ...fields]);
+      const [first = Buffer.alloc(0), ...rest] = fields;
+      return Buffer.concat([
+        first,
+        ...rest.flatMap((one) => [Buffer.from(format.delimiter), one]),
+        Buffer.from("\n"),
+      ]);
+    };
+    const started = (): CopyMask => {
+      const mask = new CopyMask(format, columns, { patterns: noPatterns, key });
+      if (format.kind === "binary") {
+        mask.push(Buffer.concat([Buffer.from("PGCOPY\n\xff\r\n\0", "latin1"), Buffer.alloc(8)]));
+      }
+      return mask;
+    };
+    fc.assert(
+      fc.property(fc.tuple(field, field, field), fc.nat(60), (values, cut) => {
+        const row = rowOf(values);
+        const sink = new ByteSink(8);
+        sink.bytes(Buffer.from("before"));
+        expect(started().pushRow(row, 0, row.length, sink)).toBe(true);
+        const [expected] = [started().push(row)];
+        expect(sink.since(6)).toEqual(expected);
+        // A part of the row, and more than the row, are not taken and leave nothing.
+        for (const other of [row.subarray(0, cut % row.length), Buffer.concat([row, row])]) {
+          const isTaken = started().pushRow(other, 0, other.length, sink);
+          if (isTaken) expect(other.at(-1)).toBe(0x0a);
+          else expect(sink.length).toBe(6 + (expected?.length ?? 0));
+          if (isTaken) sink.cutTo(6 + (expected?.length ?? 0));
+        }
+      }),
+    );
+    expect(started().pushRow(Buffer.from([255, 255]), 0, 2, new ByteSink(8))).toBe(false);
+  },
+);

@@ -58,12 +58,19 @@ export class CopyMask {
   }
 
   /**
-   * Adds a payload that is one whole row of text to the sink, masked; false where it is anything else, which `push` takes.
+   * Adds a payload that is one whole row to the sink, masked; false where it is anything else, which `push` takes.
    * The server sends each row in a message of its own.
    */
   pushRow(chunk: Buffer, start: number, end: number, sink: ByteSink): boolean {
-    if (this.#format.kind !== "text" || this.#isHeaderDue || this.#restLength > 0) return false;
-    return this.#rows.textInto(chunk, start, end, sink);
+    if (this.#isHeaderDue || this.#isTrailerSeen || this.#restLength > 0) return false;
+    switch (this.#format.kind) {
+      case "text":
+        return this.#rows.textInto(chunk, start, end, sink);
+      case "csv":
+        return this.#rows.csvInto(chunk, start, end, sink);
+      case "binary":
+        return this.#rows.binaryInto(chunk, start, end, sink);
+    }
   }
 
   /** What may be sent on of this payload and what was kept before; undefined: nothing yet. */
@@ -215,8 +222,14 @@ class CopyRows {
   /** The masked value, or null for NULL; the value itself where nothing hides it. */
   #value(index: number, value: Buffer): Buffer | null {
     const mask = this.#masks[index];
-    if (mask !== undefined) return mask(value);
     const type = this.#types[index];
+    if (mask !== undefined) {
+      const masked = mask(value);
+      // Of JSON that is masked in parts the rest is a value like any other.
+      const isWhole =
+        this.#columns[index]?.mask?.paths === undefined || masked === null || type === undefined;
+      return isWhole ? masked : this.#patterns.apply(masked, type);
+    }
     if (type === undefined || this.#patterns.isEmpty) return value;
     // What the catalog did not name is looked at as text.
     return this.#patterns.apply(value, type.oid === 0 ? { ...type, oid: type.format === 0 ? 25 : 0 } : type);
@@ -268,6 +281,84 @@ class CopyRows {
       if (at >= last) break;
     }
     this.#counted(index);
+    sink.range(chunk, done, end);
+    return true;
+  }
+
+  /** As `textInto`, for CSV. */
+  csvInto(chunk: Buffer, start: number, end: number, sink: ByteSink): boolean {
+    const last = end - 1;
+    if (chunk[last] !== newline) return false;
+    const begin = sink.length;
+    const count = this.#columns.length;
+    const [delimiter, quoteByte, escapeByte] = [this.#delimiter, this.#quote, this.#escape];
+    let isQuoted = false;
+    let done = start;
+    let from = start;
+    let index = 0;
+    for (let at = start; at < end; at += 1) {
+      const byte = chunk[at];
+      if (isQuoted && byte === escapeByte && escapeByte !== quoteByte) {
+        at += 1;
+        continue;
+      }
+      if (byte === quoteByte) {
+        isQuoted = !isQuoted;
+        continue;
+      }
+      if (isQuoted || (byte !== delimiter && byte !== newline)) continue;
+      if (byte === newline && at < last) break;
+      if (index >= count) throw broken("a row of the copy with more columns than it has");
+      if (this.#needs(index) && !isSame(chunk, from, at, this.#null)) {
+        const plain = this.#csvPlain(chunk.subarray(from, at));
+        const masked = this.#value(index, plain);
+        if (masked !== plain) {
+          sink.range(chunk, done, from);
+          sink.bytes(this.#csvField(masked, index));
+          done = at;
+        }
+      }
+      index += 1;
+      from = at + 1;
+    }
+    // Quotes that go on, or more than one row: nothing of it has been sent.
+    if (from !== end) {
+      sink.cutTo(begin);
+      return false;
+    }
+    this.#counted(index);
+    sink.range(chunk, done, end);
+    return true;
+  }
+
+  /** As `textInto`, for binary. */
+  binaryInto(chunk: Buffer, start: number, end: number, sink: ByteSink): boolean {
+    const count = this.#columns.length;
+    if (end - start < 2 || chunk.readInt16BE(start) !== count) return false;
+    const begin = sink.length;
+    let done = start;
+    let at = start + 2;
+    for (let index = 0; index < count; index += 1) {
+      const length = at + 4 > end ? -2 : chunk.readInt32BE(at);
+      const from = at + 4;
+      at = from + Math.max(length, 0);
+      if (length < -1 || at > end) {
+        sink.cutTo(begin);
+        return false;
+      }
+      if (length < 0 || !this.#needs(index)) continue;
+      const value = chunk.subarray(from, at);
+      const masked = this.#value(index, value);
+      if (masked === value) continue;
+      sink.range(chunk, done, from - 4);
+      sink.int32(masked === null ? -1 : masked.length);
+      if (masked !== null) sink.bytes(masked);
+      done = at;
+    }
+    if (at !== end) {
+      sink.cutTo(begin);
+      return false;
+    }
     sink.range(chunk, done, end);
     return true;
   }

@@ -140,3 +140,19 @@ test("a NULL that would tell of a value looks like any other value", () => {
   const kept = new RowMask(describedColumns(description([[0, 0, 25]])), shown, context);
   expect(kept.apply(row([null]))).toEqual(row([null]));
 });
+
+test("patterns are looked for in what is left of JSON that is masked in parts", () => {
+  const patterns = new PatternMask(
+    [{ patterns: ["email"], customPatterns: [], method: { with: "Redact" } }],
+    key,
+  );
+  const paths = [{ path: ["a"], with: "Redact" as const }];
+  const decision: MaskDecision = { kind: "mask", columns: [{ ...redact, paths }] };
+  const mask = new RowMask(describedColumns(description([[100, 3, 3802]])), decision, {
+    ...context,
+    patterns,
+  });
+  expect(mask.apply(row(['{"a": "x", "b": "ann@example.com", "c": 1}']))).toEqual(
+    row(['{"a": "***", "b": "***", "c": 1}']),
+  );
+});

@@ -155,8 +155,13 @@ export class RowMask {
 
   #value(index: number, value: Buffer): Buffer | null {
     const mask = this.#masks[index];
-    if (mask !== undefined) return mask(value);
     const column = this.#columns[index];
+    if (mask !== undefined) {
+      const masked = mask(value);
+      // Of JSON that is masked in parts the rest is a value like any other.
+      const isWhole = this.choices[index]?.paths === undefined || masked === null || column === undefined;
+      return isWhole ? masked : this.#patterns.apply(masked, column);
+    }
     return column === undefined || this.#patterns.isEmpty ? value : this.#patterns.apply(value, column);
   }
 }
