@@ -3,6 +3,7 @@
  * --quick takes short runs; --only NAME runs the works whose name holds NAME; --profile tells where time goes.
  */
 import { parseArgs } from "node:util";
+import { heldCommands } from "./approvals.ts";
 import { buildBundle } from "./bundle.ts";
 import { ceiling } from "./ceiling.ts";
 import { controlStream } from "./control.ts";
@@ -46,6 +47,7 @@ const works: readonly Work[] = [
   { name: "kubernetes", measure: kubernetes },
   { name: "operator", measure: (_, { resources }) => operatorAtSize(resources) },
   { name: "SSH", measure: (_, { rounds }) => sshRows({ rounds, megabytes: 256 }) },
+  { name: "approvals", measure: (_, { rounds }) => heldCommands(rounds * 20) },
   { name: "ready", measure: ({ server }, { rounds }) => timeToReady(server, rounds) },
   { name: "memory", measure: memory },
   { name: "idle", measure: ({ server }) => idleConnections(server, 1_000) },

@@ -62,6 +62,8 @@ export interface ApprovalClusterOptions {
   readonly objects: readonly object[];
   readonly replicas?: number;
   readonly operators?: number;
+  /** Lines of postgresql.conf. */
+  readonly settings?: Readonly<Record<string, string | number | boolean>>;
   /** More helm values, as `a.b=c`. */
   readonly values?: readonly string[];
 }
@@ -82,10 +84,17 @@ export class ApprovalCluster {
     this.#folder = folder;
   }
 
-  static async start({ initSql, objects, replicas = 1, operators = 1, values = [] }: ApprovalClusterOptions) {
+  static async start({
+    initSql,
+    objects,
+    replicas = 1,
+    operators = 1,
+    values = [],
+    settings = {},
+  }: ApprovalClusterOptions) {
     const [api, server] = await Promise.all([
       startApiServer({ controllerManager: true }),
-      startPostgres({ tls: false, initSql }),
+      startPostgres({ tls: false, initSql, settings }),
     ]);
     const cluster = new ApprovalCluster(api, server, await mkdtemp(join(tmpdir(), "sallyport-approvals-")));
     try {
