@@ -147,3 +147,16 @@ export async function condition(
     throw new Error(`${wanted} was waited for; there is ${last}`, { cause: error });
   }
 }
+
+/** Where each gateway of a Shared resource is: the Service leads a client to the same one again and again. */
+export async function gatewayAddresses(scenario: Scenario, resource: string): Promise<readonly string[]> {
+  const { items } = await scenario.kubectl.json<{
+    readonly items: readonly {
+      readonly metadata: { readonly deletionTimestamp?: string };
+      readonly status: { readonly podIP?: string };
+    }[];
+  }>("pods", "-l", `sallyport.dev/gateway=${resource}`);
+  return items
+    .filter(({ metadata }) => metadata.deletionTimestamp === undefined)
+    .flatMap(({ status }) => status.podIP ?? []);
+}

@@ -15,9 +15,16 @@ export function renderService(resource: ProtectedResource): RenderedObject {
       type: "ClusterIP",
       selector: { [gatewayLabel]: label },
       ports: [{ name: resource.spec.protocol.slice(0, 15), port, protocol: "TCP", targetPort: port }],
+      ...(resource.spec.protocol === "postgres" && stayingWithOneGateway),
     },
   };
 }
+
+/** A cancel request comes by a connection of its own, and only the gateway that holds the session can pass it on. */
+const stayingWithOneGateway = {
+  sessionAffinity: "ClientIP",
+  sessionAffinityConfig: { clientIP: { timeoutSeconds: 86_400 } },
+};
 
 /** The authorities by which gateways know the control plane. */
 export function renderAuthorities(resource: ProtectedResource, controlCa: string): RenderedObject {
