@@ -1,6 +1,7 @@
 /** The gateway beside the database: injected by the webhook into pods of a StatefulSet that somebody else owns. */
 import { beforeAll, expect, test } from "vitest";
 import { LocalIssuer } from "../targets/tokens.ts";
+import { controlDoor } from "./forwarded.ts";
 import { accessPolicy, condition, install, localProvider, protectedResource } from "./installed.ts";
 import { clientPod, database, databasePassword } from "./objects.ts";
 import { openScenario } from "./scenario.ts";
@@ -8,6 +9,7 @@ import { openScenario } from "./scenario.ts";
 const scenario = openScenario("operator-sidecar", { "sallyport.dev/protection": "enabled" });
 const { namespace } = scenario;
 const issuer = new LocalIssuer("operator-sidecar", `sallyport:${namespace}/orders`);
+const gatewayPassword = "what-the-sidecar-logs-in-with";
 const service = `orders-gateway.${namespace}.svc`;
 
 beforeAll(async () => {
@@ -15,7 +17,8 @@ beforeAll(async () => {
   await scenario.cluster.kubectl.apply([localProvider("operator-sidecar", issuer, "operator-sidecar")]);
   const objects = database(
     "orders",
-    "CREATE TABLE orders (id int, item text); INSERT INTO orders VALUES (1, 'tea');",
+    "CREATE TABLE orders (id int, item text); INSERT INTO orders VALUES (1, 'tea');" +
+      `CREATE ROLE gateway LOGIN PASSWORD '${gatewayPassword}' IN ROLE pg_read_all_data;`,
   );
   await scenario.apply(
     ...objects.filter(({ kind }) => kind === "Service"),
@@ -26,7 +29,7 @@ beforeAll(async () => {
     }),
     {
       ...{ apiVersion: "v1", kind: "Secret", metadata: { name: "gateway-login" } },
-      stringData: { username: "postgres", password: databasePassword },
+      stringData: { username: "gateway", password: gatewayPassword },
     },
     accessPolicy("readers", {
       resources: { names: ["orders"] },
@@ -96,6 +99,55 @@ test("nobody steps into the pod, and no debugging container joins it", async () 
     ...["debug", "orders-0", "--image=busybox", "--profile=restricted", "--", "true"],
   );
   expect(debug.stderr).toContain("no debugging containers");
+});
+
+test("who runs code in the application's container finds no token, secret or control stream of the gateway's", async () => {
+  // Break-glass stands for somebody who has taken over the database's own process.
+  const rescuer = await scenario.cluster.user("rescuer", ["sallyport:break-glass", "system:masters"]);
+  const inside = async (script: string) => {
+    const flags = ["-n", namespace, "exec", "orders-0", "-c", "postgres", "--", "sh", "-c", script];
+    const { stdout, stderr } = await rescuer.try(undefined, ...flags);
+    return { stdout, stderr };
+  };
+  // Files: neither where the gateway has them, nor by another mount.
+  const files = await inside(
+    "cut -d' ' -f2 /proc/mounts; ls -R /var/run/secrets /run/secrets; ls /var/lib/sallyport",
+  );
+  expect(files.stdout).toMatch(/^\/data$/m);
+  expect(files.stdout).not.toMatch(/sallyport|token|serviceaccount/);
+  // Processes: the gateway is not among them, so neither are its files by /proc/PID/root nor its environment.
+  const processes = await inside(
+    "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline; tr '\\0' ' ' < $p/environ; ls $p/root/var/run/secrets; done",
+  );
+  expect(processes.stdout).toContain("postgres");
+  expect(processes.stdout).not.toMatch(/sallyport|SALLYPORT|\/opt\/sallyport/);
+  expect(processes.stdout).not.toContain(gatewayPassword);
+  // The network that both share: what the gateway serves beside its port holds no secret and takes no orders.
+  const ports = await inside(
+    "for p in metrics healthz readyz policy token secrets; do wget -q -O - http://127.0.0.1:9464/$p; done",
+  );
+  expect(ports.stdout).toContain("sallyport_");
+  expect(ports.stdout).not.toContain(gatewayPassword);
+  expect(ports.stdout).not.toMatch(/eyJ[\w-]+\.eyJ|PRIVATE KEY|AccessPolicy/);
+  // Even a token of the pod's own account opens no stream: it is not of the gateways' audience, and none is handed out.
+  const account = await scenario.kubectl(
+    "get",
+    "pod",
+    "orders-0",
+    "-o",
+    "jsonpath={.spec.serviceAccountName}",
+  );
+  const ofThisPod = ["create", "token", account, "--bound-object-kind=Pod", "--bound-object-name=orders-0"];
+  const refused = await scenario.kubectl.try(undefined, ...ofThisPod, "--audience=control.sallyport.dev");
+  expect(refused.stderr).toContain("not handed out");
+  const authorities = ["get", "configmap", "orders-gateway-ca", "-o", "jsonpath={.data.ca\\.crt}"];
+  const door = await controlDoor(scenario, await scenario.kubectl(...authorities));
+  try {
+    const token = (await scenario.kubectl(...ofThisPod)).trim();
+    expect(await door.knock(token)).toMatchObject({ kind: "refused", code: "unauthenticated" });
+  } finally {
+    door.close();
+  }
 });
 
 test("while the webhook is down a selected pod does not start without its gateway", async () => {
