@@ -624,7 +624,8 @@ describe("windows", () => {
     const late = run(other.client, "INSERT INTO windowed VALUES (3)");
     const name = await heldName(other);
     await decide(lea, name, "Denied");
-    expect(await late).toMatchObject({ code: "42501" });
+    const hint = "Ask for it first: sallyport request default/shop --rule dev/window";
+    expect(await late).toMatchObject({ code: "42501", hint });
     expect(await count("windowed")).toBe(2);
   });
 

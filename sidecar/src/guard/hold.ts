@@ -111,18 +111,34 @@ function leftText(ms: number): string {
   return seconds < 60 ? `${seconds}s` : `${Math.floor(seconds / 60)}m${seconds % 60}s`;
 }
 
+/** How leave for a while is asked for before it is needed; undefined where a rule approves each command by itself. */
+export function howToRequest(resource: string, asks: readonly ApprovalTerms[]): string | undefined {
+  const [first] = asks;
+  if (first === undefined || asks.some(({ grant }) => grant !== "Window")) return undefined;
+  const lines = asks.map(({ kind, policy, rule }) => {
+    const name = kind === "AccessPolicy" ? policy : `cluster/${policy}`;
+    return `sallyport request ${resource} --rule ${name}/${rule}`;
+  });
+  return `Ask for it first: ${lines.join("; ")}`;
+}
+
 /** What the client is told when its command was not approved. */
 export function refusalAfter(
   name: string,
   outcome: Exclude<Awaited<Hold["outcome"]>, { kind: "approved" }>,
+  howToAsk?: string,
 ): Refusal {
   switch (outcome.kind) {
     case "denied": {
       const comment = outcome.comment === undefined ? "" : `: ${outcome.comment}`;
-      return refusal("denied", `approval ${name} was denied by ${outcome.by}${comment}`);
+      return refusal("denied", `approval ${name} was denied by ${outcome.by}${comment}`, howToAsk);
     }
     case "expired":
-      return refusal("approvalNeeded", `approval ${name} expired: nobody decided in time`, "Run it again.");
+      return refusal(
+        "approvalNeeded",
+        `approval ${name} expired: nobody decided in time`,
+        howToAsk ?? "Run it again.",
+      );
     case "unavailable":
       return refusal("approvalNeeded", `this needs approval, and ${outcome.message}`);
     case "cancelled":

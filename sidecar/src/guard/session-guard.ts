@@ -15,6 +15,7 @@ import {
   digestOf,
   type Holdable,
   type HoldClaim,
+  howToRequest,
   noticeOf,
   type OpenHold,
   type Running,
@@ -444,7 +445,7 @@ export class SessionGuard {
     if (outcome.kind !== "approved") {
       const isVoid = outcome.kind === "cancelled" && outcome.reason === "void";
       approvals.onEvent(isVoid ? "void" : outcome.kind);
-      return this.notRun(number, refusalAfter(hold.name, outcome));
+      return this.notRun(number, refusalAfter(hold.name, outcome, howToRequest(approvals.resource, asks)));
     }
     // Always on disk: what people decide about is little, and it must be known to have been decided.
     const stored = await this.whenStored(number);
@@ -566,8 +567,11 @@ export class SessionGuard {
 
   private refusalOf(verdict: Verdict): Refusal | undefined {
     if (verdict.action === "Allow" || this.options.enforcement === "Audit") return undefined;
-    const code = verdict.action === "Deny" ? "denied" : "approvalNeeded";
-    return refusal(code, verdict.message, verdict.hint === "" ? undefined : verdict.hint);
+    const hint = verdict.hint === "" ? undefined : verdict.hint;
+    if (verdict.action === "Deny") return refusal("denied", verdict.message, hint);
+    const { approvals } = this.options;
+    const howToAsk = approvals && howToRequest(approvals.resource, verdict.asks ?? []);
+    return refusal("approvalNeeded", verdict.message, hint ?? howToAsk);
   }
 
   private async whenRoom(
