@@ -36,7 +36,7 @@ ${rest}`;
 const policies = [
   policy("ana", ""),
   policy("mia", "  masking:\n  - {patterns: [email, creditCard, jwt], with: Redact}"),
-].join("---");
+].join("\n---");
 
 /** The ways to the same API server. */
 interface Bench {

@@ -1,19 +1,16 @@
 /** exec, attach, cp, logs and port-forward through the Kubernetes gateway, with real kubectl against real pods. */
-import { type ChildProcess, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Kubectl } from "../cluster/kubectl.ts";
 import { run } from "../cluster/kubectl.ts";
-import { postgresImageName } from "../image/postgres/image.ts";
-import { sallyportCommand } from "../targets/gateway.ts";
-import { type KubernetesGateway, startKubernetesGateway } from "../targets/kubernetes-gateway.ts";
-import { restrictedContainer, restrictedPod } from "./objects.ts";
+import type { KubernetesGateway } from "../targets/kubernetes-gateway.ts";
 import { openScenario } from "./scenario.ts";
+import { decideHeld, going, recordedLines, shellPod, startShellGateway } from "./shell-pod.ts";
 
 const scenario = openScenario("kubernetes-gateway");
 const { namespace } = scenario;
@@ -81,59 +78,9 @@ let folder = "";
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "sallyport-exec-"));
-  await scenario.apply({
-    apiVersion: "v1",
-    kind: "Pod",
-    metadata: { name: "shell", labels: { guarded: "yes" } },
-    spec: {
-      terminationGracePeriodSeconds: 0,
-      automountServiceAccountToken: false,
-      securityContext: restrictedPod,
-      containers: [
-        {
-          name: "main",
-          image: postgresImageName,
-          imagePullPolicy: "Never",
-          securityContext: restrictedContainer,
-          // kubectl cp needs a tar, which the image has under another name.
-          env: [{ name: "PATH", value: "/tmp/bin:/usr/local/bin:/usr/bin:/bin" }],
-          command: [
-            "sh",
-            "-c",
-            "mkdir /tmp/bin; for a in tar test mkdir ls; do ln -s /bin/busybox /tmp/bin/$a; done; echo started; echo mail ann@example.com; while read -r line; do echo got $line; done; sleep 3600",
-          ],
-          stdin: true,
-          volumeMounts: [{ name: "tmp", mountPath: "/tmp" }],
-        },
-      ],
-      volumes: [{ name: "tmp", emptyDir: {} }],
-    },
-  });
+  await scenario.apply(shellPod());
   await scenario.ready("pod/shell");
-  const admin = await scenario.cluster.kubectl("config", "view", "--raw", "-o", "json");
-  const { cluster } = JSON.parse(admin).clusters[0];
-  const ca = cluster["certificate-authority-data"];
-  const caPem =
-    ca === undefined
-      ? await readFile(cluster["certificate-authority"], "utf8")
-      : Buffer.from(ca, "base64").toString();
-  await scenario.cluster.kubectl.apply(
-    ["ana", "mia", "pia", "hal"].map((name) => ({
-      apiVersion: "rbac.authorization.k8s.io/v1",
-      kind: "ClusterRoleBinding",
-      metadata: { name: `kubernetes-gateway-${name}` },
-      roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "cluster-admin" },
-      subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "User", name: `local:${name}` }],
-    })),
-  );
-  gateway = await startKubernetesGateway(
-    { url: cluster.server, caPem, kubectl: scenario.cluster.kubectl },
-    {
-      policies,
-      args: ["--approvers", "local:leads"],
-      resource: { recording: { mode: "Required", content: ["commands", "responses", "input"] } },
-    },
-  );
+  gateway = await startShellGateway(scenario, ["ana", "mia", "pia", "hal"], policies);
   [ana, mia, pia] = [await gateway.user("ana"), await gateway.user("mia"), await gateway.user("pia")];
 });
 afterAll(async () => {
@@ -152,22 +99,7 @@ const overSpdy = (kubectl: Kubectl, flags: readonly string[], command: readonly 
     { KUBECTL_REMOTE_COMMAND_WEBSOCKETS: "false" },
   );
 
-/** Every line of every session's recording so far. */
-async function recorded(): Promise<readonly Record<string, unknown>[]> {
-  const { stdout } = await run("find", [gateway.recordingDir, "-name", "*.journal"]);
-  const texts = await Promise.all(
-    stdout
-      .trim()
-      .split("\n")
-      .map((path) => readFile(path, "utf8")),
-  );
-  return texts.flatMap((text) =>
-    text
-      .trim()
-      .split("\n")
-      .map((line) => JSON.parse(line) as Record<string, unknown>),
-  );
-}
+const recorded = () => recordedLines(gateway);
 
 const both = [
   ["WebSocket", exec],
@@ -268,20 +200,6 @@ test("K19: files go both ways whole, and are listed by name, size and hash", asy
   );
   expect(files).toContainEqual(expect.objectContaining({ direction: "out", size: 300_000, sha256 }));
 });
-
-/** A kubectl that goes on, and what it has printed so far. */
-function going(kubectl: Kubectl, environment: Readonly<Record<string, string>>, ...argv: readonly string[]) {
-  const child: ChildProcess = spawn(kubectl.program, ["--kubeconfig", kubectl.kubeconfig, ...argv], {
-    env: { ...process.env, ...environment },
-  });
-  let text = "";
-  const collect = (chunk: Buffer) => {
-    text += chunk.toString();
-  };
-  child.stdout?.on("data", collect);
-  child.stderr?.on("data", collect);
-  return { child, text: () => text };
-}
 
 test("K26: logs follow, and are masked like a terminal", async () => {
   const following = going(ana, {}, "logs", "-f", "-n", namespace, "shell");
@@ -393,17 +311,6 @@ test("K31: a session whose token is over ends with a Status and a failure, not a
   expect(stderr).toContain("the session ended with the identity's token");
 });
 
-/** What a lead says about the request that the notice names. */
-async function decide(text: string, ...words: readonly string[]): Promise<void> {
-  const name = /held for approval ([^ :]+):/.exec(text)?.[1] ?? "";
-  const [verb = "", ...rest] = words;
-  const args = [...sallyportCommand, verb, name, ...rest, "--state", dirname(gateway.recordingDir)];
-  const said = await run(process.execPath, args, undefined, {
-    SALLYPORT_TOKEN: gateway.token("lea", ["leads"]),
-  });
-  if (said.code !== 0) throw new Error(said.stderr);
-}
-
 test("K4: a held exec tells its terminal what it waits for, keeps what is typed, and runs once somebody agrees", async () => {
   const hal = await gateway.user("hal");
   const { child, text } = going(hal, {}, "exec", "-i", "-n", namespace, "shell", "--", "cat");
@@ -412,17 +319,28 @@ test("K4: a held exec tells its terminal what it waits for, keeps what is typed,
   await scenario.eventually("the notice", async () => text().includes("held for approval") || undefined);
   expect(text()).toContain("somebody else must agree");
   expect(text()).not.toContain("typed meanwhile");
-  await decide(text(), "approve");
+  await decideHeld(gateway, text(), "approve");
   expect((await ended)[0]).toBe(0);
   expect(text()).toContain("typed meanwhile");
 });
 
 test("K4: a held exec that nobody agrees to ends with a failure, and has not run", async () => {
   const hal = await gateway.user("hal");
-  const { child, text } = going(hal, {}, "exec", "-n", namespace, "shell", "--", "touch", "/tmp/ran");
+  const { child, text } = going(
+    hal,
+    {},
+    "exec",
+    "-n",
+    namespace,
+    "shell",
+    "--",
+    "sh",
+    "-c",
+    "echo ran > /tmp/ran",
+  );
   const ended = once(child, "exit");
   await scenario.eventually("the notice", async () => text().includes("held for approval") || undefined);
-  await decide(text(), "deny", "--reason", "not today");
+  await decideHeld(gateway, text(), "deny", "--reason", "not today");
   expect((await ended)[0]).not.toBe(0);
   expect(text()).toContain("not today");
   expect((await scenario.exec("shell", "cat", "/tmp/ran")).code).not.toBe(0);

@@ -98,7 +98,6 @@ export class ChannelBridge implements StreamBridge {
   /** In base64 a message is read whole, and goes on as if it had come in binary. */
   #anyPiece(piece: Piece): Promise<void> | undefined {
     if (!this.#form.isBase64 || piece.opcode >= closing) return this.#clientPiece(piece);
-    if (piece.opcode !== text) throw new FrameError("channels are text");
     const message = whole(this.#encoded, piece.bytes, piece.isLast, heldBytesMax);
     if (message === undefined) return undefined;
     const channel = (message[0] ?? 0) - 0x30;
@@ -126,7 +125,8 @@ export class ChannelBridge implements StreamBridge {
       writeAll(upstream, frame(piece.opcode, [piece.bytes], true));
       return undefined;
     }
-    if (piece.opcode !== binary) throw new FrameError("channels are binary");
+    // Python's client sends what it is given as text in text messages, channel byte and all; servers take both.
+    if (piece.opcode !== binary && piece.opcode !== text) throw new FrameError("not a message");
     let { bytes } = piece;
     if (piece.isFirst) {
       if (bytes.length === 0) {

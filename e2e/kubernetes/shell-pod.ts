@@ -1,0 +1,123 @@
+/** What scenarios of the Kubernetes gateway on the live cluster share: a pod with a shell, and a gateway before the API. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { readFile } from "node:fs/promises";
+import { dirname } from "node:path";
+import { type Kubectl, run } from "../cluster/kubectl.ts";
+import { postgresImageName } from "../image/postgres/image.ts";
+import { sallyportCommand } from "../targets/gateway.ts";
+import { type KubernetesGateway, startKubernetesGateway } from "../targets/kubernetes-gateway.ts";
+import { restrictedContainer, restrictedPod } from "./objects.ts";
+import type { KubernetesObject, Scenario } from "./scenario.ts";
+
+/** A pod that answers `got …` to each line that it is given, with a tar for kubectl cp. */
+export function shellPod(name = "shell"): KubernetesObject {
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name, labels: { guarded: "yes" } },
+    spec: {
+      terminationGracePeriodSeconds: 0,
+      automountServiceAccountToken: false,
+      securityContext: restrictedPod,
+      containers: [
+        {
+          name: "main",
+          image: postgresImageName,
+          imagePullPolicy: "Never",
+          securityContext: restrictedContainer,
+          // kubectl cp needs a tar, which the image has under another name.
+          env: [{ name: "PATH", value: "/tmp/bin:/usr/local/bin:/usr/bin:/bin" }],
+          command: [
+            "sh",
+            "-c",
+            "mkdir /tmp/bin; for a in tar test mkdir ls; do ln -s /bin/busybox /tmp/bin/$a; done; echo started; echo mail ann@example.com; while read -r line; do echo got $line; done; sleep 3600",
+          ],
+          stdin: true,
+          volumeMounts: [{ name: "tmp", mountPath: "/tmp" }],
+        },
+      ],
+      volumes: [{ name: "tmp", emptyDir: {} }],
+    },
+  };
+}
+
+/** Starts a gateway before the scenario's cluster, where these users may do everything. */
+export async function startShellGateway(
+  scenario: Scenario,
+  users: readonly string[],
+  policies: string,
+): Promise<KubernetesGateway> {
+  const admin = await scenario.cluster.kubectl("config", "view", "--raw", "-o", "json");
+  const { cluster } = JSON.parse(admin).clusters[0];
+  const ca = cluster["certificate-authority-data"];
+  const caPem =
+    ca === undefined
+      ? await readFile(cluster["certificate-authority"], "utf8")
+      : Buffer.from(ca, "base64").toString();
+  await scenario.cluster.kubectl.apply(
+    users.map((name) => ({
+      apiVersion: "rbac.authorization.k8s.io/v1",
+      kind: "ClusterRoleBinding",
+      metadata: { name: `kubernetes-gateway-${name}` },
+      roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "cluster-admin" },
+      subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "User", name: `local:${name}` }],
+    })),
+  );
+  return startKubernetesGateway(
+    { url: cluster.server, caPem, kubectl: scenario.cluster.kubectl },
+    {
+      policies,
+      args: ["--approvers", "local:leads"],
+      resource: { recording: { mode: "Required", content: ["commands", "responses", "input"] } },
+    },
+  );
+}
+
+/** Every line of every session's recording so far. */
+export async function recordedLines(gateway: KubernetesGateway): Promise<readonly Record<string, unknown>[]> {
+  const { stdout } = await run("find", [gateway.recordingDir, "-name", "*.journal"]);
+  const paths = stdout.trim().split("\n").filter(Boolean);
+  const texts = await Promise.all(paths.map((path) => readFile(path, "utf8")));
+  return texts.flatMap((text) =>
+    text
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as Record<string, unknown>),
+  );
+}
+
+/** A kubectl that goes on, and what it has printed so far; it is ended after two minutes in any case. */
+export function going(
+  kubectl: Kubectl,
+  environment: Readonly<Record<string, string>>,
+  ...argv: readonly string[]
+): { readonly child: ChildProcess; readonly text: () => string } {
+  const child = spawn(kubectl.program, ["--kubeconfig", kubectl.kubeconfig, ...argv], {
+    env: { ...process.env, ...environment },
+    timeout: 120_000,
+    killSignal: "SIGKILL",
+  });
+  let text = "";
+  const collect = (chunk: Buffer) => {
+    text += chunk.toString();
+  };
+  child.stdout?.on("data", collect);
+  child.stderr?.on("data", collect);
+  child.stdin?.on("error", () => undefined);
+  return { child, text: () => text };
+}
+
+/** What a lead says about the request that a notice names. */
+export async function decideHeld(
+  gateway: KubernetesGateway,
+  notice: string,
+  ...words: readonly string[]
+): Promise<void> {
+  const name = /held for approval ([^ :]+):/.exec(notice)?.[1] ?? "";
+  const [verb = "", ...rest] = words;
+  const args = [...sallyportCommand, verb, name, ...rest, "--state", dirname(gateway.recordingDir)];
+  const said = await run(process.execPath, args, undefined, {
+    SALLYPORT_TOKEN: gateway.token("lea", ["leads"]),
+  });
+  if (said.code !== 0) throw new Error(said.stderr);
+}
