@@ -22,9 +22,7 @@ export interface UpstreamAccount {
   readonly key?: string;
   /** A private key for protocols that log in with one. */
   readonly sshKey?: string;
-  /** Where the credential itself says that it belongs: it goes nowhere else. */
-  readonly server?: { readonly host: string; readonly port: number };
-  /** What that server's certificate is checked against, where the resource names nothing. */
+  /** What the server's certificate is checked against, where the resource names nothing. */
   readonly authorities?: string;
 }
 

@@ -491,7 +491,7 @@ export class Gateway {
     for (const [resource, { facts, spec }] of set.resources) {
       for (const credential of spec.credentials) {
         try {
-          this.secrets.account(facts.namespace, credential);
+          this.secrets.account(facts.namespace, credential, spec.endpoint);
         } catch (error) {
           const hint = error instanceof GatewayError ? error.hint : undefined;
           const fields = { resource, credential: credential.name, secret: credential.secretRef.name, hint };

@@ -63,7 +63,7 @@ export class LoopbackWatch {
   #users({ facts, spec }: ServedResource): readonly string[] {
     return spec.credentials.flatMap((credential) => {
       try {
-        return [this.#options.secrets.account(facts.namespace, credential).username];
+        return [this.#options.secrets.account(facts.namespace, credential, spec.endpoint).username];
       } catch {
         // A missing secret is reported elsewhere; the server can be tried without it.
         return [];

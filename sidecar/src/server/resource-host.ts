@@ -251,7 +251,7 @@ export class ResourceHost implements ProtocolHost {
             : `Connect with user set to one of: ${names}.`,
       });
     }
-    const account = this.services.secrets.account(this.resource.namespace, chosen);
+    const account = this.services.secrets.account(this.resource.namespace, chosen, this.served.spec.endpoint);
     return chosen.role === undefined ? account : { ...account, role: this.roleFor(identity, chosen.role) };
   }
 
@@ -271,7 +271,7 @@ export class ResourceHost implements ProtocolHost {
   currentAccount(name: string): UpstreamAccount {
     const found = this.served.spec.credentials.find((credential) => credential.name === name);
     if (found === undefined) throw new GatewayError("credentialMissing");
-    return this.services.secrets.account(this.resource.namespace, found);
+    return this.services.secrets.account(this.resource.namespace, found, this.served.spec.endpoint);
   }
 
   async admit(identity: Identity, facts: SessionFacts): Promise<AdmittedSession> {
@@ -330,12 +330,6 @@ export class ResourceHost implements ProtocolHost {
     const { serviceRef } = endpoint;
     const host = serviceRef === undefined ? (endpoint.host ?? "") : `${serviceRef.name}.${namespace}.svc`;
     const port = serviceRef?.port ?? endpoint.port ?? this.services.defaultPort;
-    const { server } = account;
-    if (server !== undefined && (server.host !== host.toLowerCase() || server.port !== port)) {
-      throw new GatewayError("credentialMissing", {
-        detail: "the kubeconfig is for another server than the resource's endpoint",
-      });
-    }
     return {
       host,
       port,

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { UpstreamCredential } from "@sallyport/crds";
+import type { Endpoint, UpstreamCredential } from "@sallyport/crds";
 import type { UpstreamAccount } from "../protocols/protocol.ts";
 import { GatewayError } from "../wire/gateway-error.ts";
 import { KubeconfigError, readKubeconfig } from "./kubeconfig.ts";
@@ -32,12 +32,12 @@ export class Secrets {
     }
   }
 
-  /** The account behind a credential. */
-  account(namespace: string, credential: UpstreamCredential): UpstreamAccount {
+  /** The account behind a credential, for the server that the resource names. */
+  account(namespace: string, credential: UpstreamCredential, endpoint: Endpoint): UpstreamAccount {
     const { name } = credential.secretRef;
     const value = (key: string) => this.read(namespace, name, key);
     const kubeconfig = value("kubeconfig");
-    if (kubeconfig !== undefined) return accountOf(credential, kubeconfig);
+    if (kubeconfig !== undefined) return accountOf(credential, kubeconfig, serverOf(namespace, endpoint));
     const username = value("username")?.trim();
     const password = value("password")?.replace(/\r?\n$/, "");
     const certificate = value("tls.crt");
@@ -62,11 +62,17 @@ export class Secrets {
 }
 
 /** An account of another cluster; what is wrong with it is said without a word of what it holds. */
-function accountOf({ name, secretRef }: UpstreamCredential, kubeconfig: string): UpstreamAccount {
+function accountOf(
+  { name, secretRef }: UpstreamCredential,
+  kubeconfig: string,
+  wanted: { readonly host: string; readonly port: number | undefined },
+): UpstreamAccount {
   try {
     const { server, authorities, username, token, certificate, key } = readKubeconfig(kubeconfig);
+    if (server.host !== wanted.host.toLowerCase() || server.port !== wanted.port)
+      throw new KubeconfigError("it is for another server than the resource's endpoint");
     return {
-      ...{ name, username, server, authorities },
+      ...{ name, username, authorities },
       ...(token !== undefined && { password: token }),
       ...(certificate !== undefined && { certificate }),
       ...(key !== undefined && { key }),
@@ -77,6 +83,13 @@ function accountOf({ name, secretRef }: UpstreamCredential, kubeconfig: string):
       hint: `The kubeconfig in the secret ${secretRef.name} is not used: ${error.message}.`,
     });
   }
+}
+
+/** Where a resource's endpoint leads. */
+function serverOf(namespace: string, { serviceRef, host = "", port }: Endpoint) {
+  return serviceRef === undefined
+    ? { host, port }
+    : { host: `${serviceRef.name}.${namespace}.svc`, port: serviceRef.port };
 }
 
 const safeName = /^[A-Za-z0-9][A-Za-z0-9._-]*$/;
