@@ -301,7 +301,7 @@ async function smallVolume(folder: string): Promise<Volume> {
   };
 }
 
-test("a disk that fills in mid-session: statements are refused with 57P03 until there is room, and none is lost", async () => {
+test("G12 a disk that fills in mid-session: statements are refused with 57P03 until there is room, and none is lost", async () => {
   const folder = await mkdtemp(joinPath(tmpdir(), "sallyport-volume-"));
   const volume = await smallVolume(folder);
   const { args, wrapper } = volume;

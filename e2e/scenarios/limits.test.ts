@@ -117,7 +117,7 @@ describe("rows", () => {
     client.close();
   });
 
-  test("a longer one is cut behind the last allowed row with 54G01, and the session goes on", async () => {
+  test("G9 a longer one is cut behind the last allowed row with 54G01, and the session goes on", async () => {
     const client = await as("reader");
     expect(await run(client, "SELECT n FROM note")).toBe("T D D D D D E54G01 ZI");
     expect(await run(client, "SELECT 1")).toBe("T D C(SELECT 1) ZI");
@@ -157,7 +157,7 @@ describe("rows", () => {
     client.close();
   });
 
-  test("a portal counts over all its Executes", async () => {
+  test("G9 a portal counts over all its Executes", async () => {
     const client = await as("reader");
     const seen = await ask(
       client,
@@ -190,7 +190,7 @@ describe("rows", () => {
     client.close();
   });
 
-  test("cursors and SHOW count each time, and COPY out is cut", async () => {
+  test("G9 cursors and SHOW count each time, and COPY out is cut", async () => {
     const client = await as("reader");
     await run(client, "BEGIN");
     await run(client, "DECLARE c CURSOR FOR SELECT n FROM note");
