@@ -14,6 +14,7 @@ import {
   type Transport,
 } from "@sallyport/sidecar/ssh-testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { residentKilobytes } from "../bench/process-cost.ts";
 import { testWith } from "../drivers/test-with.ts";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
 import { type SshGateway, startSshGateway } from "../targets/ssh-gateway.ts";
@@ -181,6 +182,175 @@ describe.runIf(found.kind === "ready")("a hostile client", () => {
     one.transport.send(Buffer.of(192));
     one.transport.send(made(message.globalRequest, "unheard-of@example.com", true));
     await one.next(message.requestFailure);
+    one.transport.destroy();
+  });
+
+  /** Starts a command in a channel of those measures. */
+  async function started(one: Client, line: string, window: number, packetMax: number): Promise<number> {
+    one.transport.send(openSession(0, window, packetMax));
+    const confirmed = await one.next(message.channelOpenConfirmation);
+    confirmed.uint32();
+    const channel = confirmed.uint32();
+    one.transport.send(made(message.channelRequest, channel, "exec", true, line));
+    await one.next(message.channelSuccess);
+    return channel;
+  }
+
+  test("S19 a window of nothing gets nothing, and what is granted comes in packets no larger than wanted", async () => {
+    const one = await client("alice");
+    const channel = await started(one, "printf 0123456789abcdef", 0, 4);
+    let text = "";
+    for (const grant of [3, 6, 100]) {
+      const before = text.length;
+      one.transport.send(made(message.channelWindowAdjust, channel, grant));
+      while (text.length < Math.min(16, before + grant)) {
+        const data = await one.next(message.channelData);
+        data.uint32();
+        const piece = data.string();
+        expect(piece.length).toBeLessThanOrEqual(4);
+        text += piece.toString();
+      }
+      expect(text.length).toBe(Math.min(16, before + grant));
+    }
+    expect(text).toBe("0123456789abcdef");
+    one.transport.destroy();
+  });
+
+  test("S19 windows that add up beyond 32 bits stay windows", async () => {
+    const one = await client("alice");
+    const channel = await started(one, "echo fine", 0xffff_ffff, 32_768);
+    for (let index = 0; index < 20; index += 1)
+      one.transport.send(made(message.channelWindowAdjust, channel, 0xffff_ffff));
+    const data = await one.next(message.channelData);
+    data.uint32();
+    expect(data.string().toString()).toBe("fine\n");
+    one.transport.destroy();
+  });
+
+  test("S19 a client that never reads holds no more of the gateway's memory than a window", async () => {
+    const before = await residentKilobytes(gateway.pid);
+    const one = await client("alice");
+    await started(one, "head -c 300000000 /dev/zero", 0, 32_768);
+    // Whatever the host sends, somebody else is served meanwhile.
+    for (let index = 0; index < 3; index += 1)
+      expect((await gateway.ssh([], ["echo served"])).stdout).toBe("served\n");
+    expect((await residentKilobytes(gateway.pid)) - before).toBeLessThan(100_000);
+    one.transport.destroy();
+  });
+
+  test("S19 single bytes that the host does not take, and requests behind them, are bounded", async () => {
+    const before = await residentKilobytes(gateway.pid);
+    const one = await client("alice");
+    const channel = await started(one, "sleep 60", 1 << 20, 32_768);
+    for (let index = 0; index < 40_000; index += 1)
+      one.transport.send(made(message.channelData, channel, Buffer.of(1)));
+    for (let index = 0; index < 10_000; index += 1)
+      one.transport.send(made(message.channelRequest, channel, "signal", false, "USR1"));
+    expect((await gateway.ssh([], ["echo served"])).stdout).toBe("served\n");
+    expect((await residentKilobytes(gateway.pid)) - before).toBeLessThan(150_000);
+    one.transport.destroy();
+  }, 30_000);
+
+  test("S19 a storm of key exchanges slows the one that makes it, and nobody else", async () => {
+    const one = await client("alice");
+    let isOver = false;
+    void one.ended.then(() => {
+      isOver = true;
+    });
+    const storm = setInterval(() => {
+      if (!isOver) one.transport.exchangeKeys();
+    }, 5);
+    try {
+      for (let index = 0; index < 3; index += 1)
+        expect((await gateway.ssh([], ["echo served"])).stdout).toBe("served\n");
+    } finally {
+      clearInterval(storm);
+      one.transport.destroy();
+    }
+  }, 30_000);
+
+  test("S20 host keys are proven to nobody by the host's name, and what is not known is refused in its turn", async () => {
+    const one = await client("alice");
+    for (const name of [
+      "hostkeys-prove-00@openssh.com",
+      "streamlocal-forward@openssh.com",
+      "keepalive@openssh.com",
+    ]) {
+      one.transport.send(made(message.globalRequest, name, true, "x"));
+      await one.next(message.requestFailure);
+    }
+    one.transport.destroy();
+  });
+
+  test("S8 a port that was never listened on is not cancelled, and none is listened on that was not offered", async () => {
+    const one = await client("alice");
+    for (const [name, address, port] of [
+      ["cancel-tcpip-forward", "127.0.0.1", 22],
+      ["tcpip-forward", "0.0.0.0", 0],
+      ["tcpip-forward", "127.0.0.1", 1],
+      ["tcpip-forward", "*", 0xffff_ffff],
+    ] as const) {
+      one.transport.send(made(message.globalRequest, name, true, address, port));
+      await one.next(message.requestFailure);
+    }
+    one.transport.destroy();
+  });
+
+  test.each([["sftp "], [" sftp"], ["sftp/../x"], ["SFTP"], ["internal-sftp"], ["sftp\n"], [""]])(
+    "S14 the subsystem %j is not sftp",
+    async (name) => {
+      const one = await client("alice");
+      const channel = await session(one);
+      one.transport.send(made(message.channelRequest, channel, "subsystem", true, name));
+      await one.next(message.channelFailure);
+      one.transport.destroy();
+    },
+  );
+
+  test("S14 requests out of order do nothing: signals, sizes and terminals of nothing, twice, and after the end", async () => {
+    const one = await client("alice");
+    const channel = await session(one);
+    const ask = async (name: string, answer: number, ...fields: readonly Field[]) => {
+      one.transport.send(made(message.channelRequest, channel, name, true, ...fields));
+      await one.next(answer);
+    };
+    await ask("signal", message.channelFailure, "KILL");
+    await ask("window-change", message.channelFailure, 1, 1, 1, 1);
+    await ask("pty-req", message.channelFailure, "../../tmp/x", 80, 24, 0, 0, "");
+    await ask("pty-req", message.channelSuccess, "xterm", 0xffff_ffff, 0xffff_ffff, 0, 0, "");
+    await ask("pty-req", message.channelFailure, "xterm", 80, 24, 0, 0, "");
+    await ask("exec", message.channelSuccess, "cat");
+    await ask("subsystem", message.channelFailure, "sftp");
+    await ask("auth-agent-req@openssh.com", message.channelFailure);
+    await ask("x11-req", message.channelFailure, false, "MIT-MAGIC-COOKIE-1", "00", 0);
+    one.transport.send(made(message.channelClose, channel));
+    await one.next(message.channelClose);
+    // Whatever comes for a channel that is over goes nowhere.
+    one.transport.send(made(message.channelRequest, channel, "exec", true, "touch /tmp/after"));
+    one.transport.send(made(message.channelData, channel, "late"));
+    expect(await session(one, 7)).toBeGreaterThan(0);
+    one.transport.destroy();
+  });
+
+  test("S11 variables that load code, or name files, or hide bytes reach no host", async () => {
+    const one = await client("alice");
+    const channel = await session(one);
+    for (const [name, value] of [
+      ["LD_PRELOAD", "/tmp/x.so"],
+      ["BASH_ENV", "/tmp/x"],
+      ["PROMPT_COMMAND", "id"],
+      ["GIT_SSH_COMMAND", "id"],
+      ["LANGUAGE", "../../../tmp/x"],
+      ["TZ", "/etc/shadow"],
+      ["LC_ALL", "a\nb"],
+      ["LC_ALL=x\nLD_PRELOAD", "x"],
+      ["", ""],
+    ] as const) {
+      one.transport.send(made(message.channelRequest, channel, "env", true, name, value));
+      expect((await one.next(message.channelFailure)).uint32(), name).toBe(0);
+    }
+    one.transport.send(made(message.channelRequest, channel, "env", true, "LC_ALL", "C.UTF-8"));
+    await one.next(message.channelSuccess);
     one.transport.destroy();
   });
 

@@ -86,6 +86,8 @@ export class Transport {
     const { socket, role } = options;
     this.socket = socket;
     this.receiver = options.receiver;
+    // Whoever dials has chosen the other side: only clients that come have to log in first.
+    this.#isLoggedIn = role.kind === "client";
     const common = {
       ident: "Sallyport",
       onWrite: (packet: Buffer) => void (socket.writable && socket.write(packet)),
