@@ -275,6 +275,22 @@ describe("with the chart's rights and no others", () => {
     expect(await can("create", "pods", "-n", namespace)).toBe("no");
     expect(await can("impersonate", "users")).toBe("no");
   });
+
+  test("it starts its own probe and no pod elsewhere, and reads which addresses are the cluster's", async () => {
+    const can = async (...argv: readonly string[]) => {
+      const asOperator = `--as=system:serviceaccount:${systemNamespace}:sallyport-operator`;
+      return (await api.kubectl.try(undefined, "auth", "can-i", ...argv, asOperator)).stdout.trim();
+    };
+    expect(await can("create", "pods", "-n", systemNamespace)).toBe("yes");
+    expect(await can("delete", "pods/sallyport-probe", "-n", systemNamespace)).toBe("yes");
+    expect(await can("delete", "pods/sallyport-recorder-0", "-n", systemNamespace)).toBe("no");
+    expect(await can("delete", "pods/sallyport-probe", "-n", namespace)).toBe("no");
+    expect(await can("list", "nodes")).toBe("yes");
+    expect(await can("patch", "nodes")).toBe("no");
+    expect(await can("list", "servicecidrs.networking.k8s.io")).toBe("yes");
+    expect(await can("get", "endpointslices.discovery.k8s.io/kubernetes", "-n", "default")).toBe("yes");
+    expect(await can("list", "endpointslices.discovery.k8s.io", "-n", "default")).toBe("no");
+  });
 });
 
 describe("while the webhook is down", () => {
