@@ -451,3 +451,17 @@ test("K27: what tools keep of a masked object in annotations, and what columns s
   expect(shown).toContain('"web"');
   expect(shown).toContain('"example.com/owner":"ann"');
 });
+
+test("frames of clients are read with their masks, however they are cut", () => {
+  const mask = Buffer.from([0xa1, 0xb2, 0xc3, 0xd4]);
+  const payload = Buffer.from(Array.from({ length: 1_003 }, (_, at) => at & 0xff));
+  const head = Buffer.from([0x82, 0x80 | 126, payload.length >> 8, payload.length & 0xff, ...mask]);
+  const bytes = Buffer.concat([head, Buffer.from(payload.map((byte, at) => byte ^ (mask[at & 3] ?? 0)))]);
+  for (const size of [1, 2, 3, 5, 7, 64, 1_000, bytes.length]) {
+    const reader = new FrameReader(true);
+    const read: Buffer[] = [];
+    for (let at = 0; at < bytes.length; at += size)
+      for (const piece of reader.read(bytes.subarray(at, at + size))) read.push(piece.bytes);
+    expect(Buffer.concat(read).equals(payload)).toBe(true);
+  }
+});
