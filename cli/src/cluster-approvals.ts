@@ -13,7 +13,7 @@ import { exitCodes, type Terminal } from "./terminal.ts";
 import { inFolder } from "./values.ts";
 
 /** What a cluster's approvals can be asked. */
-export interface ClusterApprovals {
+interface ClusterApprovals {
   list(): Promise<readonly ApprovalView[]>;
   get(name: string): Promise<ApprovalView>;
   decide(name: string, decision: "Approved" | "Denied", comment?: string): Promise<ApprovalView>;
@@ -23,7 +23,7 @@ export interface ClusterApprovals {
 }
 
 /** Access that is asked for. */
-export interface AccessWish {
+interface AccessWish {
   readonly resource: string;
   /** `POLICY/RULE`, or `cluster/POLICY/RULE`. */
   readonly rule: string;
@@ -88,7 +88,7 @@ function nextFor(reason: string): string {
 }
 
 /** What people and programs read of an Approval: the same as of a gateway on this machine. */
-export function viewOfApproval({ metadata, spec, status }: Approval): ApprovalView {
+function viewOfApproval({ metadata, spec, status }: Approval): ApprovalView {
   const { request, decisions = [] } = spec;
   const { creationTimestamp = "" } = metadata as { readonly creationTimestamp?: string };
   const { onBehalfOf, command, reason, subjectKind = "Human" } = request;
@@ -128,7 +128,7 @@ function policyName({ kind, policy }: Pick<GoverningRule, "kind" | "policy">): s
 }
 
 /** Makes the calls. */
-export function approvalsOf(client: KubeClient, namespace: string, signal: AbortSignal): ClusterApprovals {
+function approvalsOf(client: KubeClient, namespace: string, signal: AbortSignal): ClusterApprovals {
   const find = (name: string) => client.get(approvalType, { namespace, name }, { signal });
   const fieldManager = "sallyport-cli";
   const write = async (name: string, patch: Parameters<KubeClient["patch"]>[2]) =>

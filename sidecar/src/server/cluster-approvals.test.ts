@@ -1,0 +1,70 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { ClusterApprovals } from "./cluster-approvals.ts";
+
+const resource = "shop/orders";
+const alice = { user: "okta:alice", kubernetesUsername: "alice@example.com" };
+const window = (more: object = {}) => ({
+  approval: "a",
+  requester: "alice@example.com",
+  ruleText: "the rule",
+  until: Date.now() + 3_600_000,
+  ...more,
+});
+const opened = () => {
+  const approvals = new ClusterApprovals(
+    { ask: () => undefined, withdraw: () => undefined, used: () => undefined },
+    resource,
+  );
+  const open = (holder: Parameters<typeof approvals.service.granted>[0] = alice, of = resource) => [
+    ...(approvals.service.granted(holder, of)?.keys() ?? []),
+  ];
+  return { approvals, open };
+};
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void vi.useRealTimers());
+
+test("a window is for whoever maps to its requester's name, and for nobody who is merely called so", () => {
+  const { approvals, open } = opened();
+  approvals.opened([window()]);
+  expect(open()).toEqual(["the rule"]);
+  expect(open({ user: "alice@example.com" })).toEqual([]);
+  expect(open({ user: "alice@example.com", kubernetesUsername: null })).toEqual([]);
+  expect(open({ user: "okta:bob", kubernetesUsername: "bob@example.com" })).toEqual([]);
+  expect(open(alice, "shop/other")).toEqual([]);
+});
+
+test("one that a session has asked for is for its own identity alone", () => {
+  const { approvals, open } = opened();
+  approvals.opened([window({ subject: "okta:alice" })]);
+  expect(open()).toEqual(["the rule"]);
+  expect(open({ ...alice, user: "other:alice" })).toEqual([]);
+});
+
+test("what is not in the operator's list any more is over, and so is what the clock has ended", () => {
+  const { approvals, open } = opened();
+  approvals.opened([window(), window({ approval: "b", ruleText: "short", until: Date.now() + 1_000 })]);
+  expect(open()).toEqual(["short", "the rule"]);
+  vi.advanceTimersByTime(1_000);
+  expect(open()).toEqual(["the rule"]);
+  approvals.opened([]);
+  expect(open()).toEqual([]);
+});
+
+test("windows outlive the operator by ten seconds, and another replica's word in that time keeps them", () => {
+  const { approvals, open } = opened();
+  approvals.opened([window()]);
+  const pass = (seconds: number, isConnected: boolean) => {
+    for (let half = 0; half < seconds * 2; half++) {
+      vi.advanceTimersByTime(500);
+      approvals.heard(isConnected);
+    }
+  };
+  pass(9, false);
+  expect(open()).toEqual(["the rule"]);
+  pass(1, true);
+  pass(9, false);
+  expect(open()).toEqual(["the rule"]);
+  pass(2, false);
+  expect(open()).toEqual([]);
+});
