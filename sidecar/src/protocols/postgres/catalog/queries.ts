@@ -2,6 +2,8 @@
 
 /** The first object id that a user's own objects can have (FirstNormalObjectId). */
 const firstUserOid = 16384;
+/** Below it are the types that every server has, none of them a domain: no look-up for each column of each table. */
+const firstUnpinnedOid = 10_000;
 
 const hashOf = (catalog: string, key: string, where = "true") =>
   `(SELECT pg_catalog.count(*) || ':' || COALESCE(pg_catalog.bit_xor(pg_catalog.hashint8extended(${key}, 0)), 0)
@@ -144,11 +146,13 @@ const parts: readonly string[] = [
       EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN'),
       (SELECT pg_catalog.json_agg(DISTINCT ${oid("CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE t.oid END")})
         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-        WHERE a.attrelid = c.oid AND a.attnum > 0 AND t.oid >= ${firstUserOid}),
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.atttypid >= ${firstUserOid} AND t.oid >= ${firstUserOid}),
       CASE WHEN c.relkind IN ('r', 'p', 'v', 'm', 'f') THEN ${columnsOf("pg_catalog.json_agg(a.attnum ORDER BY a.attnum)")} END,
       CASE WHEN c.relkind IN ('r', 'p', 'v', 'm', 'f') THEN (SELECT pg_catalog.json_agg(
-          ${oid("CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END")} ORDER BY a.attnum)
-        FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+          CASE WHEN a.atttypid < ${firstUnpinnedOid} THEN ${oid("a.atttypid")}
+            ELSE (SELECT ${oid("CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END")}
+              FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid) END ORDER BY a.attnum)
+        FROM pg_catalog.pg_attribute a
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END`,
     `FROM pg_catalog.pg_class c
       WHERE c.oid >= ${firstUserOid} AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'i', 'I', 'c')
