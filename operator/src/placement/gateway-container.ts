@@ -1,8 +1,14 @@
 import { createHash } from "node:crypto";
 import type { ProtectedResource } from "@sallyport/crds";
-import { maskingKeyName } from "./gateway-key.ts";
 import type { ContainerSpec, GatewaySettings, ServerPods, VolumeSpec } from "./model.ts";
-import { adminPort, controlAudience, gatewayContainerName, listenPort, namesOf } from "./names.ts";
+import {
+  adminPort,
+  controlAudience,
+  gatewayContainerName,
+  listenPort,
+  maskingKeyName,
+  namesOf,
+} from "./names.ts";
 import { isOwnCluster, ownClusterSources } from "./own-cluster.ts";
 
 /** The gateway as both placements hold it: the container, its volumes, and a hash of the two. */

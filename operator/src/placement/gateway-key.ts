@@ -1,10 +1,7 @@
 import type { ProtectedResource } from "@sallyport/crds";
 import type { RenderedObject } from "./model.ts";
-import { namesOf } from "./names.ts";
+import { maskingKeyName, namesOf } from "./names.ts";
 import { metadataOf } from "./shared.ts";
-
-/** The Secret's key, and the file's name in the gateway. */
-export const maskingKeyName = "masking.key";
 
 /**
  * The secret that all gateways of a resource share: hashes of masks and SSH host keys are derived from it, so that they

@@ -16,7 +16,7 @@ import {
 
 export { comparePod } from "./compare.ts";
 export { hashOf, renderGateway } from "./gateway-container.ts";
-export { maskingKeyName, renderGatewayKey } from "./gateway-key.ts";
+export { renderGatewayKey } from "./gateway-key.ts";
 export { holds, injectGateway, type PatchOperation, type PodDocument } from "./inject.ts";
 export type * from "./model.ts";
 export * from "./names.ts";

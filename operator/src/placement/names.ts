@@ -23,6 +23,9 @@ export const protectionLabel = "sallyport.dev/protection";
 /** Carried by what admission lets the operator alone write: accepted policies, and what gateways trust. */
 export const keptLabel = "sallyport.dev/kept";
 
+/** The key of the Secret that gateways share, and the file's name in the gateway. */
+export const maskingKeyName = "masking.key";
+
 /** The admin port of every gateway: probes and metrics. */
 export const adminPort = 9464;
 
