@@ -15,7 +15,6 @@ import {
 } from "@sallyport/sidecar/ssh-testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { residentKilobytes } from "../bench/process-cost.ts";
-import { testWith } from "../drivers/test-with.ts";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
 import { type SshGateway, startSshGateway } from "../targets/ssh-gateway.ts";
 
@@ -41,8 +40,9 @@ spec:
 let gateway: SshGateway;
 let hostKey = "";
 
-testWith("the machine has OpenSSH's server", found, async (ready) => {
-  expect(ready.port).toBeGreaterThan(0);
+test("the machine has OpenSSH's server", () => {
+  // Without them nothing below can be said: that is a failure, and not a test that was not run.
+  expect(found.kind === "ready" ? "there" : found.reason).toBe("there");
 });
 
 interface Client {

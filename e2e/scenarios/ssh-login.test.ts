@@ -9,7 +9,6 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { made, message, Reader, Transport } from "@sallyport/sidecar/ssh-testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { testWith } from "../drivers/test-with.ts";
 import { type DeviceProvider, startDeviceProvider } from "../targets/device-provider.ts";
 import { sallyportCommand } from "../targets/gateway.ts";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
@@ -35,8 +34,9 @@ spec:
   profile: Admin
 `;
 
-testWith("the machine has OpenSSH's client and server", found, async (ready) => {
-  expect(ready.port).toBeGreaterThan(0);
+test("the machine has OpenSSH's client and server", () => {
+  // Without them nothing below can be said: that is a failure, and not a test that was not run.
+  expect(found.kind === "ready" ? "there" : found.reason).toBe("there");
 });
 
 async function until<T>(what: () => T | Promise<T>): Promise<NonNullable<T>> {

@@ -10,7 +10,6 @@ import { connect, type Socket } from "node:net";
 import { dirname, join } from "node:path";
 import { listSessions, readSession, renderReplay } from "@sallyport/sidecar";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { testWith } from "../drivers/test-with.ts";
 import { sallyportCommand } from "../targets/gateway.ts";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
 import { type RunOptions, type SshGateway, startSshGateway } from "../targets/ssh-gateway.ts";
@@ -101,8 +100,9 @@ const sftp = (commands: string, options: RunOptions = {}, flags: readonly string
     input: commands,
   });
 
-testWith("the machine has OpenSSH's client and server", found, async (ready) => {
-  expect(ready.port).toBeGreaterThan(0);
+test("the machine has OpenSSH's client and server", () => {
+  // Without them nothing below can be said: that is a failure, and not a test that was not run.
+  expect(found.kind === "ready" ? "there" : found.reason).toBe("there");
 });
 
 describe.runIf(found.kind === "ready")("OpenSSH through the gateway", () => {
