@@ -1566,6 +1566,20 @@ describe("on the wire", () => {
         [parse("p", harmless), sync, parse("p", bad), sync, bind("p"), execute(), sync],
         [parse("", harmless), parse("", bad), bind(""), execute(), sync],
         [parse("", harmless), bind("", "c"), parse("", bad), bind("", "c"), execute("c"), sync],
+        // What is refused when it runs, and prepared until then.
+        [parse("p", "DROP TABLE public.audit"), sync, query("EXECUTE p")],
+        [parse("p", "DROP TABLE public.audit"), bind("p", "c"), sync, query("BEGIN; FETCH ALL c; COMMIT")],
+        [parse("", "DROP TABLE public.audit"), bind("", "c"), parse("", harmless), execute("c"), sync],
+        [parse("p", "DROP TABLE public.audit"), frame("C", "Sp\0"), parse("p", bad), bind("p"), execute(), sync],
+        [
+          parse("p", "DROP TABLE public.audit"),
+          parse("q", harmless),
+          bind("q", "c"),
+          bind("p", "d"),
+          frame("C", "Sp\0"),
+          execute("d"),
+          sync,
+        ],
         [
           query(`PREPARE p AS ${harmless}`),
           query("DEALLOCATE p"),
