@@ -338,6 +338,7 @@ export const tricks: readonly string[] = [
   "INSERT INTO filled (id) SELECT 1 FROM ssn_of(1) RETURNING note",
   "SELECT by_default() FROM ssn_of(1)",
   "SELECT o.of_order, of_order(o) FROM ord o",
+  "CREATE FUNCTION h() RETURNS text LANGUAGE plpgsql AS $$BEGIN RETURN 'x'; END$$; DECLARE c CURSOR FOR SELECT h() FROM generate_series(1, 5); FETCH 1 FROM c; CREATE OR REPLACE FUNCTION h() RETURNS text LANGUAGE plpgsql AS $$BEGIN RETURN (SELECT ssn FROM public.cust LIMIT 1); END$$; FETCH 2 FROM c",
   // Code that keeps what it is given, and what it kept.
   "SELECT c.keep_row FROM cust c; SELECT v FROM stash",
   "SELECT (c).keep_row FROM cust c; SELECT v FROM stash",

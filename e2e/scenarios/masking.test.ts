@@ -439,6 +439,17 @@ describe("cases of section F", () => {
         "BEGIN; DECLARE b BINARY CURSOR FOR SELECT score FROM cust WHERE id < 3; FETCH 1 FROM b",
       ),
     ).toEqual(["\0\0\0\0"]);
+    // Functions of a cursor may be replaced while it is open: from then on nobody knows what its rows show.
+    const replaced = (body: string) =>
+      `CREATE OR REPLACE FUNCTION changing() RETURNS text LANGUAGE plpgsql AS $$BEGIN RETURN ${body}; END$$`;
+    const other = await as("analyst");
+    expect(await ask(other, replaced("'open'"))).toEqual([]);
+    await ask(other, "BEGIN");
+    await ask(other, "DECLARE c CURSOR FOR SELECT changing() FROM generate_series(1, 3)");
+    expect(await ask(other, "FETCH 1 FROM c")).toEqual(["open"]);
+    await ask(other, replaced("(SELECT ssn FROM public.cust WHERE id = 1)"));
+    expect(await ask(other, "FETCH 2 FROM c")).toEqual(["***", "***"]);
+    other.close();
     // Execute sends text of a BINARY cursor, as PostgreSQL does.
     expect(await run(client, execute(1, "b"), sync)).toEqual(["0"]);
     expect(await ask(client, "COMMIT; CLOSE h")).toEqual([]);

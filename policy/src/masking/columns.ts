@@ -45,7 +45,8 @@ export function entryOf(level: Level | undefined, alias: string): RangeEntry | u
 export function fieldOf(trace: Trace, entry: RangeEntry, name: string): Flow {
   if (entry.columns.some((column) => column.name === name)) return columnOf(entry, name) ?? clean;
   // Views and subqueries have no system columns: there, too, the name may be a function's.
-  const isFunction = trace.names.functions(undefined, name).length > 0;
+  // None of pg_catalog takes a row there but those that print it, whole.
+  const isFunction = trace.names.functions(undefined, name).some((info) => info.schema !== "pg_catalog");
   if (!isFunction) return systemColumns.has(name) ? clean : wholeRow(entry);
   return trace.invoke(undefined, name, [wholeRow(entry)]);
 }

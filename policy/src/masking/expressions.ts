@@ -196,7 +196,9 @@ function indirection(trace: Trace, node: TreeNode, level: Level | undefined): Fl
   for (const step of steps) {
     const name = stringOf(step);
     // `(value).f` calls f(value) where the value has no such field.
-    const isFunction = name !== undefined && trace.names.functions(undefined, name).length > 0;
+    const isFunction =
+      name !== undefined &&
+      trace.names.functions(undefined, name).some((info) => info.schema !== "pg_catalog");
     flow = isFunction ? trace.invoke(undefined, name, [flow]) : nullTelling(flow);
   }
   return flow;

@@ -6,7 +6,7 @@ import { compilePlpgsql, pathOf } from "../sql/bodies.ts";
 import type { FunctionInfo } from "../sql/names.ts";
 import { NameOverlay } from "../sql/overlay.ts";
 import { parseStatements, scanTokens } from "../sql/parser.ts";
-import { isNode, nodeOf, type TreeNode, tagOf, textOf } from "../sql/tree.ts";
+import { isNode, listOf, nodeOf, type TreeNode, tagOf, textOf } from "../sql/tree.ts";
 import { flowOf } from "./expressions.ts";
 import { clean, derivedFrom, type Flow, type FlowColumn, isTainted, nullTelling } from "./flow.ts";
 import type { TracedRows } from "./model.ts";
@@ -85,9 +85,18 @@ const lossless = /^(pg_catalog\.)?"?(text|varchar|bpchar|name|record)"?$/i;
 function plpgsqlRows(trace: Trace, info: FunctionInfo, body: string): TracedRows | undefined {
   const tree = compilePlpgsql(body);
   if (tree === undefined) return undefined;
-  const facts: BodyFacts = { expressions: [], conditions: [], variables: new Map(), isPlain: true };
+  const facts: BodyFacts = {
+    expressions: [],
+    conditions: [],
+    variables: new Map(),
+    records: new Set(),
+    targets: new Set(),
+    isPlain: true,
+  };
   gather(tree, facts);
   if (!facts.isPlain || mayHaveDefaults(body, facts)) return undefined;
+  // What is put into a parameter or into FOUND is made a value of a type that is not known here.
+  if ([...facts.targets].some((name) => !facts.variables.has(name))) return undefined;
   let held: Flow = clean;
   // The second round sees in every variable what the first one found.
   for (let round = 0; round < 2; round += 1) {
@@ -116,10 +125,9 @@ function plpgsqlRows(trace: Trace, info: FunctionInfo, body: string): TracedRows
 function mayHaveDefaults(body: string, facts: BodyFacts): boolean {
   const tokens = scanTokens(body)?.filter((token) => !token.name.endsWith("COMMENT"));
   if (tokens === undefined || /#|u&/i.test(body)) return true;
-  const records = new Set([...facts.variables].filter(([, type]) => type === "record").map(([name]) => name));
   return tokens.some(({ text }, index) => {
     const name = text.startsWith('"') ? text.slice(1, -1).replaceAll('""', '"') : text.toLowerCase();
-    if (!records.has(name)) return false;
+    if (!facts.records.has(name)) return false;
     const rest = tokens.slice(index + 1);
     const end = rest.findIndex((token) => token.text === ";");
     return rest.slice(0, end < 0 ? rest.length : end).some((token) => /^(:=|=|default)$/i.test(token.text));
@@ -133,6 +141,10 @@ interface BodyFacts {
   readonly conditions: string[];
   /** Variables and their types. */
   readonly variables: Map<string, string>;
+  /** Those of them that are records or rows. */
+  readonly records: Set<string>;
+  /** Names that statements put values into. */
+  readonly targets: Set<string>;
   isPlain: boolean;
 }
 
@@ -152,6 +164,7 @@ function gather(value: unknown, facts: BodyFacts): void {
       facts.isPlain = false;
       return;
     }
+    for (const target of targetsOf(key, inner)) facts.targets.add(target);
     if (key === "PLpgSQL_expr") facts.expressions.push(textOfExpression(inner));
     if (key === "PLpgSQL_stmt_if" || key === "PLpgSQL_if_elsif") {
       facts.conditions.push(textOfExpression(nodeOf(nodeOf(inner, "cond"), "PLpgSQL_expr")));
@@ -160,10 +173,24 @@ function gather(value: unknown, facts: BodyFacts): void {
     // Those on no line are the compiler's own, such as FOUND, and parameters.
     if ((key === "PLpgSQL_var" || key === "PLpgSQL_rec") && inner.lineno !== undefined) {
       const type = textOf(nodeOf(nodeOf(inner, "datatype"), "PLpgSQL_type"), "typname");
-      facts.variables.set(textOf(inner, "refname"), key === "PLpgSQL_rec" ? "record" : type);
+      facts.variables.set(textOf(inner, "refname"), type);
+      if (key === "PLpgSQL_rec") facts.records.add(textOf(inner, "refname"));
     }
     gather(inner, facts);
   }
+}
+
+/** The names that a node puts values into: of INTO and FOR, and left of an assignment. */
+function targetsOf(key: string, node: TreeNode): readonly string[] {
+  if (key === "PLpgSQL_row") return listOf(node, "fields").map((field) => textOf(field, "name"));
+  if (key === "PLpgSQL_stmt_execsql" || key === "PLpgSQL_stmt_fors") {
+    const record = nodeOf(nodeOf(node, "target") ?? nodeOf(node, "var"), "PLpgSQL_rec");
+    return record === undefined ? [] : [textOf(record, "refname")];
+  }
+  if (key !== "PLpgSQL_stmt_assign") return [];
+  const text = textOf(nodeOf(nodeOf(node, "expr"), "PLpgSQL_expr"), "query");
+  // Anything but a plain name is no variable that is known, and ends following.
+  return [/^\s*(\w+)\s*:?=/.exec(text)?.[1]?.toLowerCase() ?? "(other)"];
 }
 
 /** An expression as a statement: parseMode 0 is one already, 3 and above are assignments. */
@@ -193,9 +220,9 @@ function variableLevel(info: FunctionInfo, facts: BodyFacts, held: Flow): Level 
     { name: "found", flow: clean },
   ]);
   // A record's fields are whatever was put into it.
-  for (const [name, type] of facts.variables) {
+  for (const name of facts.records) {
     const entry: RangeEntry = { alias: name, columns: [], open: held };
-    if (type === "record" && !isParameter(info, name)) level.items.push(itemOf(entry));
+    if (!isParameter(info, name)) level.items.push(itemOf(entry));
   }
   return level;
 }

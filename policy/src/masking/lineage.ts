@@ -60,10 +60,13 @@ export function lineageOf(
   const result = statementRows(trace, statement, parts);
   const findings = unique(trace.findings);
   const touches = findings.length > 0 || isTainted(allOf(result.rows)) || touchesMasked(trace, parts);
-  return { ...result, findings, touches };
+  const runsCode = parts.some(({ objects }) =>
+    objects.some(({ kind, name }) => kind === "function" && !name.startsWith("pg_catalog.")),
+  );
+  return { ...result, findings, touches, ...(runsCode ? { runsCode } : {}) };
 }
 
-type Rows = Omit<StatementLineage, "findings" | "touches">;
+type Rows = Omit<StatementLineage, "findings" | "touches" | "runsCode">;
 
 /** True where masked values may take part in the statement, whether its rows show them or not. */
 function touchesMasked(trace: Trace, parts: readonly CommandPart[]): boolean {

@@ -63,7 +63,7 @@ export class Trace {
   /** Above zero inside what somebody else wrote: a view's own conditions are its author's. */
   #authored = 0;
   #depth = 0;
-  readonly #bodies = new WeakMap<NameResolver, Record<"authored" | "asked", Map<string, TracedRows>>>();
+  readonly #bodies = new WeakMap<NameResolver, Map<string, TracedRows>>();
   #nodesLeft = 1_000_000;
 
   constructor(parts: {
@@ -138,12 +138,11 @@ export class Trace {
     return rows;
   }
 
-  /** Bodies followed so far: what they tell is noted once, but anew where the asker's own text calls them. */
+  /** Bodies followed so far: what they tell is noted once. */
   #memo(): Map<string, TracedRows> {
-    const kind = this.#authored > 0 ? "authored" : "asked";
-    const ofNames = this.#bodies.get(this.names) ?? { authored: new Map(), asked: new Map() };
+    const ofNames = this.#bodies.get(this.names) ?? new Map<string, TracedRows>();
     this.#bodies.set(this.names, ofNames);
-    return ofNames[kind];
+    return ofNames;
   }
 
   #followed(info: FunctionInfo): TracedRows | undefined {
@@ -151,12 +150,16 @@ export class Trace {
     const active = `function ${key}`;
     if (this.active.has(active)) return undefined;
     this.active.add(active);
+    // A view is bound to what it reads, not to bodies: these may be the asker's, and newer than the view.
+    const authored = this.#authored;
+    this.#authored = 0;
     try {
       const rows = this.deeper(() => this.body(this, info));
       if (rows !== undefined) this.followedFunctions.add(key);
       return rows;
     } finally {
       this.active.delete(active);
+      this.#authored = authored;
     }
   }
 

@@ -502,8 +502,7 @@ export class ServerHalf {
 
   private maskedStatementOver(first: Owed): void {
     const over = first.masks?.[first.completed];
-    if (over?.declares !== undefined)
-      this.options.masks.declared(over.declares, over.decision, over.isHeld === true);
+    if (over?.declares !== undefined) this.options.masks.declared(over.declares, over);
     first.rowMask = undefined;
     first.copyMask = undefined;
   }

@@ -286,6 +286,8 @@ export interface StatementMasks {
   readonly width?: number;
   /** True where that cursor may outlive its transaction. */
   readonly isHeld?: boolean;
+  /** True where the decision holds only as long as names do: functions that its rows run may be replaced. */
+  readonly runsCode?: true;
   /** FETCH: the cursor whose decision holds for the rows. */
   readonly fetches?: string;
   /** COPY TO STDOUT: how its data is written. */
@@ -328,6 +330,7 @@ function hiddenBy(masking: SessionMasking, statements: readonly StatementAnalysi
         ? { width: lineage.rows.columns.length }
         : {}),
       ...(declares === undefined ? {} : { declares, isHeld: /\bhold\b/i.test(text) }),
+      ...(lineage?.runsCode === true ? { runsCode: true } : {}),
       ...(fetches === undefined ? {} : { fetches }),
       ...(copyOut === undefined ? {} : { copyOut }),
     };

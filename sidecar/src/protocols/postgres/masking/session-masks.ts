@@ -30,6 +30,13 @@ export interface SessionMasksOptions extends MaskingServices {
   readonly portal?: (name: string) => MaskDecision | undefined;
 }
 
+interface DeclaredCursor {
+  readonly decision: MaskDecision;
+  readonly isHeld: boolean;
+  /** Of names when it was declared, where what it runs depends on them. */
+  readonly version: number | undefined;
+}
+
 /** The masks of one session and the cursors that they hold for. */
 export class SessionMasks {
   readonly onMasked: (values: number) => void;
@@ -37,7 +44,7 @@ export class SessionMasks {
   readonly hashOf: (value: string) => string;
   readonly #options: SessionMasksOptions;
   readonly #valueKey: Buffer;
-  readonly #cursors = new Map<string, { readonly decision: MaskDecision; readonly isHeld: boolean }>();
+  readonly #cursors = new Map<string, DeclaredCursor>();
   #context: MaskingContext | undefined;
 
   constructor(options: SessionMasksOptions) {
@@ -87,11 +94,12 @@ export class SessionMasks {
   }
 
   /** A cursor was declared; its rows are hidden by that decision. */
-  declared(name: string, decision: MaskDecision, isHeld: boolean): void {
+  declared(name: string, { decision, isHeld = false, runsCode }: StatementMasks): void {
     this.#current();
+    const version = runsCode === true ? this.#options.names.version : undefined;
     // Beyond the bound a cursor is one that nobody knows: everything of it is hidden.
     if (this.#cursors.size < cursorsMax || this.#cursors.has(name))
-      this.#cursors.set(name, { decision, isHeld });
+      this.#cursors.set(name, { decision, isHeld, version });
     else this.#cursors.delete(name);
   }
 
@@ -105,7 +113,11 @@ export class SessionMasks {
     // More or fewer columns than the text says, and none of them masked: one of both is not what it seems.
     if (masks.width !== undefined && masks.width !== count && masks.decision.kind === "plain") return hideAll;
     if (masks.fetches === undefined) return masks.decision;
-    return this.#cursors.get(masks.fetches)?.decision ?? this.#options.portal?.(masks.fetches) ?? hideAll;
+    const cursor = this.#cursors.get(masks.fetches);
+    if (cursor === undefined) return this.#options.portal?.(masks.fetches) ?? hideAll;
+    // Its functions may be others by now, and run anew for each row.
+    const isOld = cursor.version !== undefined && cursor.version !== this.#options.names.version;
+    return isOld ? hideAll : cursor.decision;
   }
 
   #typeOf(choice: ValueMaskChoice | undefined): number | undefined {
