@@ -208,23 +208,17 @@ async function bulk({ kubectl, throughGateway }: Bench, megabytes: number, round
 async function send({ program, kubeconfig }: Kubectl, path: string): Promise<number> {
   const input = await open(path);
   const begun = performance.now();
-  const argv = [
-    "--kubeconfig",
-    kubeconfig,
-    "exec",
-    "-i",
-    "-n",
-    namespace,
-    "cat",
-    "--",
-    "sh",
-    "-c",
-    "cat >/dev/null",
-  ];
-  const child = spawn(program, argv, { stdio: [input.fd, "ignore", "inherit"], timeout: 300_000 });
-  const [code] = await once(child, "exit");
+  const argv = ["--kubeconfig", kubeconfig, "exec", "-i", "-n", namespace, "cat", "--", "sh", "-c", "wc -c"];
+  const child = spawn(program, argv, { stdio: [input.fd, "pipe", "inherit"], timeout: 300_000 });
+  let counted = "";
+  child.stdout.on("data", (chunk: Buffer) => {
+    counted += chunk.toString();
+  });
+  const [code] = await once(child, "close");
+  const { size } = await input.stat();
   await input.close();
-  if (code !== 0) throw new Error(`kubectl exec ended with ${code}`);
+  if (code !== 0 || Number(counted) !== size)
+    throw new Error(`kubectl exec ended with ${code} after ${counted.trim()} bytes`);
   return performance.now() - begun;
 }
 

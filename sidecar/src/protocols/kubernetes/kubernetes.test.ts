@@ -461,7 +461,7 @@ test("frames of clients are read with their masks, however they are cut", () => 
     const reader = new FrameReader(true);
     const read: Buffer[] = [];
     for (let at = 0; at < bytes.length; at += size)
-      for (const piece of reader.read(bytes.subarray(at, at + size))) read.push(piece.bytes);
+      for (const piece of reader.read(Buffer.from(bytes.subarray(at, at + size)))) read.push(piece.bytes);
     expect(Buffer.concat(read).equals(payload)).toBe(true);
   }
 });
