@@ -1,8 +1,11 @@
 /** A gateway before another cluster: its credential is a kubeconfig, of which only what is inline and meant for it is used. */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { stringify } from "yaml";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
-import type { Kubectl } from "../cluster/kubectl.ts";
+import { createKubectl, type Kubectl, run } from "../cluster/kubectl.ts";
 import { waitFor } from "../cluster/processes.ts";
 import { type KubernetesGateway, startKubernetesGateway } from "../targets/kubernetes-gateway.ts";
 
@@ -94,4 +97,28 @@ test("one that would run a program, or is for another server, is not used, and q
   await works();
   await use({ token }, { server: "https://attacker.example.com" });
   expect(await failsOnce("for another server")).not.toContain("attacker");
+});
+
+test("kubectl asks sallyport for the token, and sallyport says so when it has none", async () => {
+  await use({ token });
+  await works();
+  const folder = await mkdtemp(join(tmpdir(), "sallyport-plugin-"));
+  const [config, file, tokens] = ["config", "token", "tokens"].map((name) => join(folder, name)) as [
+    ...[string, string, string],
+  ];
+  const program = join(import.meta.dirname, "../../cli/bin/sallyport.mjs");
+  await writeFile(file, gateway.token("ana"), { mode: 0o600 });
+  const written = await run(process.execPath, [
+    ...[program, "kubeconfig", "--resource", "default/cluster", "--server", gateway.url],
+    ...["--ca", gateway.caFile, "--token-file", file, "--kubeconfig", config],
+    ...["--folder", tokens, "--command", program],
+  ]);
+  expect([written.code, written.stderr]).toEqual([0, ""]);
+  const kubectl = createKubectl(api.kubectl.program, config);
+  expect(await kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")).toBe("local:ana");
+  await rm(tokens, { recursive: true });
+  const { code, stderr } = await kubectl.try(undefined, "get", "namespaces");
+  expect(code).not.toBe(0);
+  expect(stderr).toContain("there is no token for default/cluster");
+  await rm(folder, { recursive: true });
 });
