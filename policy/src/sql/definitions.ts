@@ -531,7 +531,14 @@ export function createRange(walk: Walk, node: TreeNode, text: string): string {
     multirange = qualifiedOf(namesOf(nodeOf(nodeOf(option, "arg"), "TypeName") ?? {}, "names"));
   }
   walk.effects.push({ kind: "createType", ...multirange });
-  return namedObject("CREATE TYPE", "type", "typeName")(walk, node, text);
+  const tag = namedObject("CREATE TYPE", "type", "typeName")(walk, node, text);
+  // Both bring functions of their own names, which are the server's own code.
+  const made = { kind: "createFunction", language: "internal", securityDefiner: false } as const;
+  walk.effects.push(
+    { ...made, ...schema, name, body: "range_constructor3" },
+    { ...made, ...multirange, body: "multirange_constructor2" },
+  );
+  return tag;
 }
 
 /** Renames say where the name went, so that the next statement finds it. */

@@ -13,6 +13,7 @@ const rejectionOf = (sql: string) => {
 test.each([
   ["attributes", "CREATE TYPE pair AS (a int, b int); ALTER TYPE pair DROP ATTRIBUTE a"],
   ["names of attributes", "CREATE TYPE pair AS (a int); ALTER TYPE pair RENAME ATTRIBUTE a TO b"],
+  ["a constructor", "CREATE TYPE span AS RANGE (subtype = float8); SELECT span(1, 2, '[]')"],
   ["a multirange", "CREATE TYPE span AS RANGE (subtype = float8); SELECT '{}'::span_multirange"],
   ["a multirange in place", "CREATE TYPE timerange AS RANGE (subtype = time); SELECT '{}'::timemultirange"],
   [
