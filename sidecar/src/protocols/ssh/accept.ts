@@ -5,11 +5,11 @@ import {
   type Certificate,
   certifiedIdentity,
   certifiedType,
+  certifyAccount,
   isInForce,
   readCertificate,
   signatureAlgorithm,
 } from "./certificates.ts";
-import { certifyAccount } from "./certify.ts";
 import { DeviceLogins } from "./device-logins.ts";
 import { isSignedBy, type PublicKey, type SigningKey } from "./keys.ts";
 import { encoded, type Field, MalformedMessage, made, message, Reader } from "./messages.ts";

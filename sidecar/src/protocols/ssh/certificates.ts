@@ -30,6 +30,9 @@ export interface Certificate {
   readonly extensions: ReadonlyMap<string, Buffer>;
 }
 
+/** The account that `sallyport login` names; no credential of a resource can be called so. */
+export const certifyAccount = ".certify";
+
 const certificateSuffix = "-cert-v01@openssh.com";
 const identityExtension = "identity@sallyport.dev";
 const identityBytesMax = 16 * 1024;

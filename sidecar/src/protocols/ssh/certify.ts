@@ -5,8 +5,6 @@ import { readPublicKey, type SigningKey } from "./keys.ts";
 import { made, message, Reader } from "./messages.ts";
 import type { Transport } from "./transport.ts";
 
-/** The account that `sallyport login` names; no credential of a resource can be called so. */
-export const certifyAccount = ".certify";
 /** The global request that carries a public key and is answered by a certificate for it. */
 export const certifyRequest = "certify@sallyport.dev";
 

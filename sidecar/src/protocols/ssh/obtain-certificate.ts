@@ -2,7 +2,8 @@
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import type { Socket } from "node:net";
 import { GatewayError } from "../../wire/gateway-error.ts";
-import { certifyAccount, certifyRequest } from "./certify.ts";
+import { certifyAccount } from "./certificates.ts";
+import { certifyRequest } from "./certify.ts";
 import type { PublicKey } from "./keys.ts";
 import { hostKeysFrom, logIn } from "./log-in.ts";
 import { encoded, made, message, Reader } from "./messages.ts";
