@@ -6,7 +6,6 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
-import { pino } from "pino";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
 import { type Kubectl, run } from "../cluster/kubectl.ts";
 import { waitFor } from "../cluster/processes.ts";
@@ -145,7 +144,6 @@ export class ApprovalCluster {
         ...ports,
         ...environment,
       },
-      process.env.SALLYPORT_TEST_LOG === undefined ? undefined : (pino({ level: "info" }) as never),
     );
     this.operators.push(operator);
     return operator;
@@ -198,13 +196,29 @@ export class ApprovalCluster {
     return (await this.server.query(sql)).length > 0;
   }
 
+  /** What psql needs to connect as somebody. */
+  psqlEnvironment(user: string, gateway = this.gateways[0]): Readonly<Record<string, string>> {
+    return {
+      PGHOST: "127.0.0.1",
+      PGPORT: String(gateway?.port ?? 0),
+      PGUSER: "main",
+      PGDATABASE: this.server.database,
+      PGSSLMODE: "require",
+      PGPASSWORD: this.#token(user),
+    };
+  }
+
+  #token(user: string): string {
+    return this.issuer.token({ user, groups: ["dev"], claims: { mail: `${user}@example.com` } });
+  }
+
   async connect(user = "alice", gateway = this.gateways[0]): Promise<NoticedClient> {
     const client = new pg.Client({
       host: "127.0.0.1",
       port: gateway?.port ?? 0,
       user: "main",
       database: this.server.database,
-      password: this.issuer.token({ user, groups: ["dev"], claims: { mail: `${user}@example.com` } }),
+      password: this.#token(user),
       ssl: { rejectUnauthorized: false },
     });
     const notices: string[] = [];
