@@ -58,6 +58,8 @@ export interface PlacementInput {
   readonly resource: ProtectedResource;
   /** Absent for a host outside the cluster, or where the Service selects no pods. */
   readonly server?: ServerPods;
+  /** Where the cluster's own API servers listen behind their Service. */
+  readonly apiServerPort?: number;
   readonly providers: readonly IdentityProvider[];
   readonly settings: GatewaySettings;
   /** The authorities that sign the control plane's certificates, as PEM. */

@@ -21,7 +21,13 @@ export function renderNetworkPolicies(input: PlacementInput): readonly RenderedO
 }
 
 /** Clients and probes reach a Shared gateway; it reaches names, its control plane, issuers and the server. */
-function gatewayPolicy({ resource, server, providers, settings }: PlacementInput): RenderedObject {
+function gatewayPolicy({
+  resource,
+  server,
+  apiServerPort,
+  providers,
+  settings,
+}: PlacementInput): RenderedObject {
   const { gatewayPolicy: name } = namesOf(resource);
   const system = {
     namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": settings.systemNamespace } },
@@ -40,7 +46,10 @@ function gatewayPolicy({ resource, server, providers, settings }: PlacementInput
       endpoint.host !== undefined && isIP(endpoint.host) ? [{ ipBlock: single(endpoint.host) }] : undefined;
     const port = endpoint.port ?? endpoint.serviceRef?.port ?? 0;
     // The API server's Service forwards 443 to its own port, and policies see the port behind the Service.
-    egress.push({ ...(to && { to }), ports: (isOwnCluster(resource) ? [port, 6443] : [port]).map(tcp) });
+    egress.push({
+      ...(to && { to }),
+      ports: [...new Set(isOwnCluster(resource) ? [port, apiServerPort ?? 6443] : [port])].map(tcp),
+    });
   }
   const issuers = issuerPorts(resource, providers);
   if (issuers.length > 0) egress.push({ ports: issuers.map(tcp) });

@@ -403,6 +403,16 @@ describe("a gateway before an API server", () => {
     expect(faultOf({ ...ownCluster, placement: { mode: "Sidecar" } })).toBe("PlacementUnsupported");
   });
 
+  test("reaches the API server at the port behind its Service, which policies see", () => {
+    const policy = (apiServerPort?: number) => {
+      const { server: _, ...input } = inputOf(ownCluster);
+      const { objects } = placeResource({ ...input, ...(apiServerPort && { apiServerPort }) });
+      return JSON.stringify(objects.find(({ kind }) => kind === "NetworkPolicy"));
+    };
+    expect(policy(46_607)).toContain('"port":46607');
+    expect(policy()).toContain('"port":6443');
+  });
+
   test("reads no Secret for its own cluster, and of another's only the keys that it knows", () => {
     const sources = (spec: Partial<ProtectedResourceSpec>) =>
       JSON.stringify(renderGateway(inAccess(spec), testSettings, undefined).volumes.slice(0, 2));

@@ -117,6 +117,8 @@ async function observe(
       existing.set(existingKey(kind, metadata.name), { ...found, kind, apiVersion: type.apiVersion });
     }),
   );
+  const apiServer = caches.services.get({ namespace: "default", name: "kubernetes" });
+  const apiServerPort = apiServer?.spec?.ports?.find(({ port }) => port === 443)?.targetPort;
   const deployment = caches.deployments.get({ namespace, name: namesOf(resource).gateway });
   return {
     resource,
@@ -132,6 +134,7 @@ async function observe(
     ...(deployment !== undefined && { deployment }),
     reports: reports.of(keyOf(resource.metadata)),
     probe: parts.probe(resource),
+    ...(typeof apiServerPort === "number" && { apiServerPort }),
     ...(parts.approvalAdmission.isInForce !== undefined && {
       approvalsGuarded: parts.approvalAdmission.isInForce,
     }),

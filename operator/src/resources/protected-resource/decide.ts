@@ -47,6 +47,8 @@ export interface ResourceFacts {
   readonly reports: readonly GatewayReport[];
   /** Whether admission for Approvals is in force; undefined: nobody knows yet. */
   readonly approvalsGuarded?: boolean;
+  /** Where the cluster's own API servers listen behind their Service. */
+  readonly apiServerPort?: number;
   /** What the probe pod found, where one has run. */
   readonly probe: ProbeResult;
   readonly settings: GatewaySettings;
@@ -82,6 +84,7 @@ export function decideResource(facts: ResourceFacts): ResourceDecision {
   const placed = placeResource({
     resource,
     ...(server !== undefined && { server }),
+    ...(facts.apiServerPort !== undefined && { apiServerPort: facts.apiServerPort }),
     providers: facts.providers,
     settings: facts.settings,
     controlCa: facts.controlCa,
