@@ -6,7 +6,7 @@ import type { MaskedColumns } from "../masking/trace.ts";
 import type { Analysis, SqlRejection, StatementAnalysis } from "./analysis.ts";
 import type { NameResolver } from "./names.ts";
 import { NameOverlay } from "./overlay.ts";
-import { type ParsedStatement, parseStatements, tooComplex } from "./parser.ts";
+import { forgetLargeText, type ParsedStatement, parseStatements, tooComplex } from "./parser.ts";
 import { positionAt, Rejected } from "./rejection.ts";
 import { loneCallOf } from "./settings.ts";
 import { walkStatement } from "./statements.ts";
@@ -46,6 +46,16 @@ export interface AnalysisOptions {
 
 /** Says what a text would do on the server, or the error that answers it. */
 export function analyseSql(sql: string, names: NameResolver, options: AnalysisOptions = {}): Analysis {
+  const analysis = analyseOnce(sql, names, options);
+  // Names that grew old while it was parsed: the caller reads them anew and asks again.
+  if (analysis.kind !== "rejected" || analysis.sqlstate !== namesTooOld) forgetLargeText();
+  return analysis;
+}
+
+/** The answer where the catalog is too old, or cannot be read. */
+const namesTooOld = "57P03";
+
+function analyseOnce(sql: string, names: NameResolver, options: AnalysisOptions): Analysis {
   const { limits = limitsDefault, masked } = options;
   try {
     if (sql.length > limits.textMax || hasMoreTokensThan(limits.tokensMax, sql)) throw tooComplex();

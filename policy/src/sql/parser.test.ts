@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
 import { staticNames } from "../static-names.ts";
 import { analyseSql } from "./analyse.ts";
-import { loadSqlParser, parserRestarting, scanTokens, sqlParserReady } from "./parser.ts";
+import { loadSqlParser, parserRestarting, parseStatements, scanTokens, sqlParserReady } from "./parser.ts";
 import { hasMoreTokensThan } from "./token-count.ts";
 
 beforeAll(loadSqlParser);
@@ -95,6 +95,18 @@ describe("a text that would cost too much", () => {
   test("one literal of eight megabytes is no such text", () => {
     expect(answer(`SELECT '${"x,".repeat(4_000_000)}'`)).toBe("analysed");
     expect(answer(`SELECT $t$${"(1),".repeat(2_000_000)}$t$`)).toBe("analysed");
+  });
+
+  test("is not parsed again because names grew old meanwhile, and is let go once it is judged", () => {
+    const sql = `SELECT ${"1,".repeat(60_000)}1 FROM orders`;
+    const stale = new Proxy(names, {
+      get: (target, key) => (key === "isFresh" ? false : Reflect.get(target, key, target)),
+    });
+    expect(analyseSql(sql, stale)).toMatchObject({ kind: "rejected", sqlstate: "57P03" });
+    const kept = parseStatements(sql);
+    expect(parseStatements(sql)).toBe(kept);
+    expect(answer(sql)).toBe("analysed");
+    expect(parseStatements(sql)).not.toBe(kept);
   });
 
   test("as many parameters as a Bind can carry are no such text, each in a row and with a cast of its own", () => {

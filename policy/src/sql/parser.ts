@@ -38,8 +38,26 @@ export function sqlParserReady(): Promise<void> {
 /** The code of an answer that holds only until the parser has been replaced. */
 export const parserRestarting = "57P03";
 
+/** A text so long that parsing it may take as long as the catalog stays fresh. */
+const largeFrom = 100_000;
+let lastLarge: { readonly sql: string; readonly statements: readonly ParsedStatement[] } | undefined;
+
+/** Lets go of the last large text, which is kept so that asking again once names are fresh does not parse it again. */
+export function forgetLargeText(): void {
+  lastLarge = undefined;
+}
+
 /** Parses a text into its statements; throws `Rejected` for what PostgreSQL would not parse. */
 export function parseStatements(sql: string): readonly ParsedStatement[] {
+  if (sql.length < largeFrom) return parseAnew(sql);
+  if (lastLarge?.sql === sql) return lastLarge.statements;
+  lastLarge = undefined;
+  const statements = parseAnew(sql);
+  lastLarge = { sql, statements };
+  return statements;
+}
+
+function parseAnew(sql: string): readonly ParsedStatement[] {
   if (sql.includes("\0")) {
     throw new Rejected({ sqlstate: "22021", message: 'invalid byte sequence for encoding "UTF8": 0x00' });
   }
