@@ -211,7 +211,7 @@ async function send({ program, kubeconfig }: Kubectl, path: string): Promise<num
   const argv = ["--kubeconfig", kubeconfig, "exec", "-i", "-n", namespace, "cat", "--", "sh", "-c", "wc -c"];
   const child = spawn(program, argv, { stdio: [input.fd, "pipe", "inherit"], timeout: 300_000 });
   let counted = "";
-  child.stdout.on("data", (chunk: Buffer) => {
+  child.stdout?.on("data", (chunk: Buffer) => {
     counted += chunk.toString();
   });
   const [code] = await once(child, "close");

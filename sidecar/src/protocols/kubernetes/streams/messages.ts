@@ -122,7 +122,8 @@ function messages({ socket }: HttpUpgrade, framed: (chunk: Buffer) => readonly B
       done();
     },
     destroy(error, done) {
-      socket.destroy();
+      // After its end a stream is destroyed, too: what was written is still on its way then.
+      if (error !== null) socket.destroy();
       done(error);
     },
   });
