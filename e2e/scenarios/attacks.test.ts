@@ -1570,7 +1570,14 @@ describe("on the wire", () => {
         [parse("p", "DROP TABLE public.audit"), sync, query("EXECUTE p")],
         [parse("p", "DROP TABLE public.audit"), bind("p", "c"), sync, query("BEGIN; FETCH ALL c; COMMIT")],
         [parse("", "DROP TABLE public.audit"), bind("", "c"), parse("", harmless), execute("c"), sync],
-        [parse("p", "DROP TABLE public.audit"), frame("C", "Sp\0"), parse("p", bad), bind("p"), execute(), sync],
+        [
+          parse("p", "DROP TABLE public.audit"),
+          frame("C", "Sp\0"),
+          parse("p", bad),
+          bind("p"),
+          execute(),
+          sync,
+        ],
         [
           parse("p", "DROP TABLE public.audit"),
           parse("q", harmless),

@@ -1,2 +1,2 @@
 /** Gives gateways before their own cluster's API server the right to speak for users, and takes it away again. */
-export { type BindingKeeperParts, keepBindings } from "./keeper.ts";
+export { keepBindings } from "./keeper.ts";

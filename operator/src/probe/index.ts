@@ -1,2 +1,2 @@
 /** Tries what network policies should forbid: a pod without any right dials the protected servers' ports. */
-export { Prober, type ProberParts } from "./prober.ts";
+export { Prober } from "./prober.ts";
