@@ -1,4 +1,5 @@
 import type { X509Certificate } from "node:crypto";
+import type { Socket } from "node:net";
 import { createServer, type Server, type TLSSocket } from "node:tls";
 import {
   FramedConnection,
@@ -41,7 +42,8 @@ export interface RecordingServer {
 
 /** Serves gateways that show a certificate of theirs: each may write the recordings of its own resource. */
 export async function serveRecordings(options: RecordingServerOptions): Promise<RecordingServer> {
-  const sockets = new Set<TLSSocket>();
+  // Those below TLS: a handshake that is not over when the server ends must not become a stream of it.
+  const sockets = new Set<Socket>();
   const server = createServer({
     cert: options.certificate,
     key: options.key,
@@ -54,9 +56,11 @@ export async function serveRecordings(options: RecordingServerOptions): Promise<
   });
   server.maxConnections = connectionsMax;
   server.on("tlsClientError", () => undefined);
-  server.on("secureConnection", (socket) => {
+  server.on("connection", (socket: Socket) => {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
+  });
+  server.on("secureConnection", (socket) => {
     const stream = new RecordingStream(socket, options);
     stream.run().catch((error: unknown) => {
       options.log.info({ gateway: stream.gateway, cause: String(error) }, "a recording stream ended");
