@@ -2,8 +2,11 @@
  * Sequences of messages as clients send them and as they should not: simple and extended, pipelined, COPY, errors,
  * savepoints, cursors, settings and statements that policy refuses. Generated, so that a failing one is shrunk.
  */
+import { isLoneUtility, loadSqlParser } from "@sallyport/policy";
 import fc from "fast-check";
 import { frame, int32s, query } from "../targets/wire-client.ts";
+
+await loadSqlParser();
 
 /** One thing that a client does. */
 export interface Action {
@@ -168,10 +171,15 @@ const copied = (data: readonly string[], end: string): Uint8Array[] => [
   ...data.map((name) => frame("d", copyData[name] ?? "")),
   ...(copyEnds[end] ?? []),
 ];
+/** A Sync inside a copy is followed by one behind it: with more pipelined between, the gateway ends the session. */
 const copyIn = fc
   .tuple(fc.constantFrom(...copies, `${copies[0]}; SELECT 'behind'`), copyBody)
-  .map(([sql, [data, end]]) => made(`Query ${sql} ${data} ${end}`, query(sql), ...copied(data, end)));
-/** A Sync inside a copy is followed by one behind it: with more pipelined between, the gateway ends the session. */
+  .map(([sql, [data, end]]) =>
+    made(
+      `Query ${sql} ${data} ${end}`,
+      ...[query(sql), ...copied(data, end), ...(end === "synced" ? [frame("S")] : [])],
+    ),
+  );
 const extendedCopyIn = fc
   .tuple(fc.constantFrom(...copies), copyBody, fc.boolean())
   .map(([sql, [data, end], mayFollow]) => ({ sql, data, end, isSynced: mayFollow || end === "synced" }))
@@ -236,8 +244,8 @@ const withParameters = [
   ],
   ...["SELECT * FROM note WHERE n = $1", "SELECT generate_series(1, $1::int)"],
 ];
-/** The server looks these names up at Execute, the gateway at Parse (docs/limitations.md). */
-const looksUpLate = /^(ALTER TABLE made|DROP TABLE (nowhere|tmp)|COPY nowhere|EXECUTE|EXPLAIN .* EXECUTE)/;
+/** The server looks its name up at Execute, the gateway, which judges what would run, at Parse. */
+const looksUpLate = /^EXPLAIN .* EXECUTE/;
 // In the middle of a pipeline nobody knows what these leave search_path at: the server tells when it is ready.
 const hidesSearchPath =
   /set_config\('search_path'|RESET (ALL|search_path)|search_path TO DEFAULT|DISCARD ALL/;
@@ -345,6 +353,10 @@ export const refusedMark = "/*no*/";
 /** What the server alone gets in its place: it finds 42501 while it analyses the text, as it would a missing right. */
 const raising = "SELECT 1 FROM closed.t";
 
+/** The same of what the server prepares unseen: it fails when it runs. */
+const raisingLate = "SET ROLE postgres";
+const raisingAs = (sql: string) => (isLoneUtility(refusedMark + sql) ? raisingLate : raising);
+
 /** Statements whose names are always found, so that it is policy that answers them. */
 const refusable = [
   ...[
@@ -386,7 +398,7 @@ const refused = fc.oneof(
   fc.tuple(statementName, fc.constantFrom(...refusable)).map(([name, sql]) => ({
     name: `refused Parse ${name} ${sql}`,
     bytes: [parse(name, refusedMark + sql)],
-    direct: [parse(name, raising)],
+    direct: [parse(name, raisingAs(sql))],
   })),
   fc
     .tuple(statementName, portalName, fc.constantFrom(...refusable), rows, fc.boolean())
@@ -398,7 +410,7 @@ const refused = fc.oneof(
       return {
         name: `refused Cycle ${name} ${portal} ${sql} ${most}${isSynced ? " Sync" : ""}`,
         bytes: [parse(name, refusedMark + sql), ...behind],
-        direct: [parse(name, raising), ...behind],
+        direct: [parse(name, raisingAs(sql)), ...behind],
       };
     }),
   copyBody.map(([data, end]) => ({
