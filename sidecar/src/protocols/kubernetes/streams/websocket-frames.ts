@@ -124,10 +124,15 @@ export class FrameReader {
     let at = 0;
     for (; at < bytes.length && ((bytes.byteOffset + at) & 3) !== 0; at += 1)
       bytes[at] = (bytes[at] ?? 0) ^ key(at);
-    const words = new Int32Array(bytes.buffer, bytes.byteOffset + at, (bytes.length - at) >> 2);
-    const word = new Int32Array(Uint8Array.of(key(at), key(at + 1), key(at + 2), key(at + 3)).buffer)[0] ?? 0;
-    for (let index = 0; index < words.length; index += 1) words[index] = (words[index] ?? 0) ^ word;
-    for (at += words.length * 4; at < bytes.length; at += 1) bytes[at] = (bytes[at] ?? 0) ^ key(at);
+    const count = (bytes.length - at) >> 2;
+    // A view of no words may still not begin where no word can.
+    if (count > 0) {
+      const words = new Int32Array(bytes.buffer, bytes.byteOffset + at, count);
+      const word =
+        new Int32Array(Uint8Array.of(key(at), key(at + 1), key(at + 2), key(at + 3)).buffer)[0] ?? 0;
+      for (let index = 0; index < count; index += 1) words[index] = (words[index] ?? 0) ^ word;
+    }
+    for (at += count * 4; at < bytes.length; at += 1) bytes[at] = (bytes[at] ?? 0) ^ key(at);
     return bytes;
   }
 }
