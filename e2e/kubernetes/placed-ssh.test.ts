@@ -32,6 +32,7 @@ beforeAll(async () => {
   }
   await rm(folder, { recursive: true });
   hostKey = keys["host.pub"] ?? "";
+  const [boxedService, boxedHost] = host("boxed");
   await scenario.apply(
     {
       ...{ apiVersion: "v1", kind: "Secret", metadata: { name: "host" } },
@@ -42,6 +43,7 @@ beforeAll(async () => {
       stringData: { username: sshd.user, "ssh-privatekey": keys.gateway },
     },
     ...host("web"),
+    boxedService,
     resource("web", {}),
     resource("boxed", { placement: { mode: "Sidecar", podSelector: { matchLabels: { app: "boxed" } } } }),
     accessPolicy("operators", {
@@ -63,7 +65,7 @@ beforeAll(async () => {
   await scenario.ready("deployment/web", "deployment/web-gateway", "pod/client");
   await condition(scenario, "protectedresource/web", "Ready", "True");
   await condition(scenario, "protectedresource/boxed", "Programmed", "False", "NoPods");
-  await scenario.apply(...host("boxed"));
+  await scenario.apply(boxedHost);
   await scenario.ready("deployment/boxed");
   await condition(scenario, "protectedresource/boxed", "Ready", "True");
 });
@@ -114,7 +116,7 @@ function container(name: string, mount: string, secret: string | undefined) {
   };
 }
 
-function host(name: string): KubernetesObject[] {
+function host(name: string): [KubernetesObject, KubernetesObject] {
   const labels = { app: name };
   return [
     {
@@ -176,7 +178,7 @@ test("the host is reached from nowhere but the gateway", async () => {
 
 test("all gateways show one host key, which the status tells, and a rollout keeps it", async () => {
   const before = await knownHosts("web");
-  expect(before).toMatch(/^\[web-gateway\.[a-z-]+\.svc\]:2222 ssh-ed25519 [A-Za-z0-9+/=]+$/);
+  expect(before).toMatch(/^\[web-gateway\.[a-z0-9-]+\.svc\]:2222 ssh-ed25519 [A-Za-z0-9+/=]+$/);
   expect(before).not.toContain(hostKey.split(" ")[1]);
   expect(before.split(" ").at(-1)).not.toBe((await knownHosts("boxed")).split(" ").at(-1));
   await scenario.kubectl("rollout", "restart", "deployment/web-gateway");
