@@ -83,6 +83,11 @@ beforeAll(async () => {
   await apps.ready("pod/web");
   await condition(scenario, "protectedresource/cluster", "Ready", "True");
   ana = await contextOf();
+  // The API server counts a new binding some moments after it was made.
+  await scenario.eventually("the gateway to speak for people", async () => {
+    const { code } = await ana.try(undefined, "auth", "whoami");
+    return code === 0 || undefined;
+  });
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 

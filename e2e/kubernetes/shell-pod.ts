@@ -80,8 +80,10 @@ export async function recordedLines(gateway: KubernetesGateway): Promise<readonl
   const texts = await Promise.all(paths.map((path) => readFile(path, "utf8")));
   return texts.flatMap((text) =>
     text
-      .trim()
+      // The last line may be on its way.
+      .slice(0, text.lastIndexOf("\n"))
       .split("\n")
+      .filter(Boolean)
       .map((line) => JSON.parse(line) as Record<string, unknown>),
   );
 }
