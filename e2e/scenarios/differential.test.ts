@@ -7,7 +7,7 @@
  * of refusals, application_name, and the oids of tables that a sequence itself makes. Connections serve one sequence
  * after another, as those of a pool do.
  *
- * SALLYPORT_SEQUENCES sets how many are played, SALLYPORT_SEED which ones (`random`: new ones), SALLYPORT_PATH and
+ * SALLYPORT_SEQUENCES sets how many are played (2,000 in CI), SALLYPORT_SEED which ones (`random`: new ones), SALLYPORT_PATH and
  * SALLYPORT_LANE play the one that a failure names.
  */
 import { randomInt } from "node:crypto";
@@ -19,7 +19,7 @@ import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { frame, int32s, query, type ServerMessage, startup, WireClient } from "../targets/wire-client.ts";
 import { anyRefusedSequence, anySequence, refusedMark, type Sequence, simple } from "./message-sequences.ts";
 
-const sequences = Number(process.env.SALLYPORT_SEQUENCES ?? 2_000);
+const sequences = Number(process.env.SALLYPORT_SEQUENCES ?? (process.env.CI ? 2_000 : 500));
 /** Long runs are asked for; an everyday one that takes longer than this hangs. */
 const playMs = sequences > 2_000 ? 36_000_000 : 300_000;
 /** The path that a failure's report gives: plays that sequence alone. */
