@@ -23,6 +23,12 @@ export interface Kubectl {
   json<T>(...argv: readonly string[]): Promise<T>;
 }
 
+/**
+ * What a new namespace, or an operator that was just replaced, answers for a moment: its account is still being made, or
+ * the way to its webhook leads nowhere yet.
+ */
+const passes = /error looking up service account|failed calling webhook/;
+
 /** A kubectl that speaks as the user of a kubeconfig. */
 export function createKubectl(program: string, kubeconfig: string): Kubectl {
   const attempt = (input: string | undefined, ...argv: readonly string[]) =>
@@ -36,12 +42,20 @@ export function createKubectl(program: string, kubeconfig: string): Kubectl {
     ...{ program, kubeconfig },
     withInput: (input: string, ...argv: readonly string[]) => must(input, argv),
     try: attempt,
-    apply: (manifests: string | readonly object[]) => {
+    apply: async (manifests: string | readonly object[]) => {
       const text =
         typeof manifests === "string"
           ? manifests
           : JSON.stringify({ apiVersion: "v1", kind: "List", items: manifests });
-      return must(text, ["apply", "--server-side", "--field-manager=e2e", "-f", "-"]);
+      const deadline = Date.now() + 30_000;
+      for (;;) {
+        try {
+          return await must(text, ["apply", "--server-side", "--field-manager=e2e", "-f", "-"]);
+        } catch (error) {
+          if (Date.now() > deadline || !passes.test(String(error))) throw error;
+          await new Promise((resolve) => setTimeout(resolve, 250));
+        }
+      }
     },
     json: async <T>(...argv: readonly string[]) =>
       JSON.parse(await must(undefined, ["get", "-o", "json", ...argv])) as T,

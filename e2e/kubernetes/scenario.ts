@@ -84,17 +84,9 @@ export function openScenario(name: string, labels: Readonly<Record<string, strin
       });
     },
     apply: async (...objects) => {
-      const placed = objects.map((object) => ({ ...object, metadata: { namespace, ...object.metadata } }));
-      // Right after the operator was replaced the way to its webhook leads nowhere for a moment.
-      await waitFor("the webhook to answer", async () => {
-        try {
-          await cluster.kubectl.apply(placed);
-          return true;
-        } catch (error) {
-          if (/failed calling webhook/.test(String(error))) return undefined;
-          throw error;
-        }
-      });
+      await cluster.kubectl.apply(
+        objects.map((object) => ({ ...object, metadata: { namespace, ...object.metadata } })),
+      );
     },
     ready: async (...workloads) => {
       for (const workload of workloads) {
