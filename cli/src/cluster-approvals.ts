@@ -5,7 +5,7 @@
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import type { Approval } from "@sallyport/crds";
+import { type Approval, approveRight } from "@sallyport/crds";
 import type { KubeClient, ResourceType } from "@sallyport/operator/kube";
 import type { ApprovalView, GatewayOptions } from "./approval-client.ts";
 import { CliFailure, reasonOf } from "./failure.ts";
@@ -150,17 +150,9 @@ function approvalsOf(client: KubeClient, namespace: string, signal: AbortSignal)
     return userInfo.username;
   };
   const mayApprove = async ({ kind, policy }: GoverningRule): Promise<boolean> => {
-    const isClusterWide = kind === "ClusterAccessPolicy";
-    const resourceAttributes = {
-      group: "sallyport.dev",
-      resource: isClusterWide ? "clusteraccesspolicies" : "accesspolicies",
-      verb: "approve",
-      name: policy,
-      ...(isClusterWide ? {} : { namespace }),
-    };
     const { allowed } = await review<{ readonly allowed: boolean }>(
       ...(["authorization", "SelfSubjectAccessReview", "selfsubjectaccessreviews"] as const),
-      { resourceAttributes },
+      { resourceAttributes: approveRight(kind, policy, namespace) },
     );
     return allowed;
   };

@@ -1,4 +1,5 @@
 /** The contract: custom resources as types, schemas and checks. */
+export { approveRight } from "./approve-right.ts";
 export { durationMs } from "./duration.ts";
 export {
   type CheckOptions,

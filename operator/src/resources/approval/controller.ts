@@ -1,5 +1,5 @@
 /** Approval: decisions are counted, requests end in time, and those that nobody holds any more are cancelled. */
-import type { Approval } from "@sallyport/crds";
+import { type Approval, approveRight } from "@sallyport/crds";
 import type { KubeClient } from "../../kube/index.ts";
 import { type Reconciler, writeStatus } from "../../reconcile/index.ts";
 import type { PolicyBook } from "../access-policy/policy-book.ts";
@@ -152,21 +152,13 @@ async function rightsOf(
     { kind, policy }: (typeof request.policies)[number],
     namespace: string | undefined,
   ): Promise<boolean> {
-    const isCluster = kind === "ClusterAccessPolicy";
-    const resourceAttributes = {
-      group: "sallyport.dev",
-      resource: isCluster ? "clusteraccesspolicies" : "accesspolicies",
-      verb: "approve",
-      name: policy,
-      ...(isCluster ? {} : { namespace }),
-    };
     const review = (await client.request({
       method: "POST",
       path: "/apis/authorization.k8s.io/v1/subjectaccessreviews",
       body: {
         apiVersion: "authorization.k8s.io/v1",
         kind: "SubjectAccessReview",
-        spec: { user, resourceAttributes },
+        spec: { user, resourceAttributes: approveRight(kind, policy, namespace) },
       },
       isRepeatable: true,
       signal,
