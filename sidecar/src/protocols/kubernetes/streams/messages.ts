@@ -5,7 +5,7 @@
 import { Readable, Writable } from "node:stream";
 import type { HeaderFields, HttpExchange, HttpUpgrade } from "../../../wire/http-server.ts";
 import type { ApiRequest } from "../request.ts";
-import { writeAll } from "./pump.ts";
+import { drained, writeAll } from "./pump.ts";
 import { FrameReader, frame } from "./websocket-frames.ts";
 
 const opcodes = { text: 1, binary: 2, closing: 8, ping: 9, pong: 10 } as const;
@@ -107,13 +107,7 @@ function messages({ socket }: HttpUpgrade, framed: (chunk: Buffer) => readonly B
         return;
       }
       if (!socket.writableNeedDrain || socket.destroyed) return done();
-      const go = () => {
-        socket.off("drain", go);
-        socket.off("close", go);
-        done();
-      };
-      socket.once("drain", go);
-      socket.once("close", go);
+      void drained(socket).then(() => done());
     },
     final(done) {
       writeAll(socket, closeFrame());

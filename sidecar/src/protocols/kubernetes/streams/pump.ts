@@ -41,7 +41,8 @@ export function pump(from: Duplex, to: Duplex, early: Buffer, handle: Handle): P
   });
 }
 
-function drained(to: Duplex): Promise<void> {
+/** Resolves when a stream takes more, or is closed. */
+export function drained(to: Duplex): Promise<void> {
   if (!to.writableNeedDrain || to.destroyed) return Promise.resolve();
   return new Promise((resolve) => {
     const done = () => {
