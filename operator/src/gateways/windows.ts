@@ -2,7 +2,7 @@ import { type ApprovedWindow, controlLimits } from "@sallyport/control";
 import type { Approval } from "@sallyport/crds";
 import type { Told } from "../control/index.ts";
 import { keyOf } from "../kube/index.ts";
-import { type OperatorCaches, type PolicyBook, rulesInForce } from "../resources/index.ts";
+import { knownHash, type OperatorCaches, type PolicyBook, rulesInForce } from "../resources/index.ts";
 
 /** What tells gateways of windows. */
 export interface WindowDeskParts {
@@ -30,7 +30,7 @@ const timerMsMax = 86_400_000;
  */
 export class WindowDesk {
   readonly #parts: WindowDeskParts;
-  readonly #told = new Map<string, string>();
+  readonly #told = new Map<string, { readonly text: string; readonly endsAt: number }>();
   readonly #dirty = new Set<string>();
   #flushing: NodeJS.Immediate | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -75,9 +75,9 @@ export class WindowDesk {
     for (const key of keys) {
       const windows = this.#windows(key);
       const text = JSON.stringify(windows);
-      if ((this.#told.get(key) ?? "[]") === text) continue;
+      if ((this.#told.get(key)?.text ?? "[]") === text) continue;
       if (windows.length === 0) this.#told.delete(key);
-      else this.#told.set(key, text);
+      else this.#told.set(key, { text, endsAt: Math.min(...windows.map(({ until }) => until)) });
       this.#parts.tell(key, windows);
     }
     this.#wakeAtNextEnd();
@@ -87,13 +87,13 @@ export class WindowDesk {
   #wakeAtNextEnd(): void {
     clearTimeout(this.#timer);
     const now = this.#parts.clock().getTime();
-    const ends = [...this.#told.keys()].flatMap((key) => this.#windows(key).map(({ until }) => until - now));
-    if (ends.length === 0) return;
+    if (this.#told.size === 0) return;
+    const nextEnd = Math.min(...[...this.#told.values()].map(({ endsAt }) => endsAt));
     this.#timer = setTimeout(
       () => {
         for (const key of this.#told.keys()) this.#touch(key);
       },
-      Math.min(timerMsMax, Math.max(1, ...[Math.min(...ends)])),
+      Math.min(timerMsMax, Math.max(1, nextEnd - now)),
     );
     this.#timer.unref();
   }
@@ -105,7 +105,7 @@ export class WindowDesk {
     const name = resource.slice(slash + 1);
     return caches.approvals
       .list(resource.slice(0, slash))
-      .filter(({ spec }) => spec.request.resource === name)
+      .filter(({ spec, status }) => spec.request.resource === name && status?.phase === "Approved")
       .flatMap((approval) => windowsOf(approval, rulesInForce(approval, book, caches), now))
       .toSorted((a, b) => (`${a.approval} ${a.ruleText}` < `${b.approval} ${b.ruleText}` ? -1 : 1))
       .slice(0, controlLimits.windowsMax);
@@ -114,22 +114,18 @@ export class WindowDesk {
 
 /** The windows that one Approval opens now: of rules that are word for word those that were approved. */
 export function windowsOf(
-  { spec, status, metadata }: Approval,
+  approval: Approval,
   rules: ReturnType<typeof rulesInForce>,
   nowMs: number,
 ): readonly ApprovedWindow[] {
+  const { spec, status, metadata } = approval;
   const until = Date.parse(status?.grantedUntil ?? "");
   const isOpen = status?.phase === "Approved" && spec.revocation === undefined && until > nowMs;
   if (!isOpen) return [];
   const { requester, subject } = spec.request;
-  return spec.request.policies.flatMap((asked, place) => {
+  return spec.request.policies.flatMap((_, place) => {
     const found = rules[place];
-    const approved =
-      asked.ruleHash ??
-      status.rules?.find(
-        ({ kind = "AccessPolicy", policy, rule }) =>
-          kind === (asked.kind ?? "AccessPolicy") && policy === asked.policy && rule === asked.rule,
-      )?.ruleHash;
+    const approved = knownHash(approval, place);
     if (found === undefined || found.ruleHash !== approved || found.terms.grant !== "Window") return [];
     const window = { approval: metadata.name, requester, ruleText: found.terms.ruleText, until };
     return [subject === undefined ? window : { ...window, subject }];

@@ -10,7 +10,7 @@ import {
   resourceType,
 } from "../kube/index.ts";
 import { type GatewaySettings, listenPort, namesOf } from "../placement/index.ts";
-import { type OperatorCaches, type ProbeResult, serverPods } from "../resources/index.ts";
+import { labelSelectorText, type OperatorCaches, type ProbeResult, serverPods } from "../resources/index.ts";
 import {
   type Address,
   addressesMax,
@@ -196,9 +196,7 @@ export class Prober {
     if (serviceRef === undefined) return [];
     const server = serverPods(caches.services.get({ namespace, name: serviceRef.name }), serviceRef.port);
     if (server === undefined) return [];
-    const labelSelector = Object.entries(server.selector)
-      .map(([name, value]) => `${name}=${value}`)
-      .join();
+    const labelSelector = labelSelectorText({ matchLabels: server.selector });
     const { items } = await client.list(serverPodType, { namespace, labelSelector, signal });
     return items
       .flatMap(({ metadata, spec, status }) => {

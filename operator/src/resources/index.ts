@@ -27,7 +27,7 @@ import { sessionReconciler } from "./session/controller.ts";
 export { narrowedTo, type Policy } from "./access-policy/in-force.ts";
 export { PolicyBook } from "./access-policy/policy-book.ts";
 export { ApprovalAdmission } from "./approval/admission.ts";
-export { gatewayPodLabel } from "./approval/decide.ts";
+export { gatewayPodLabel, knownHash } from "./approval/decide.ts";
 export { rulesInForce } from "./approval/rules.ts";
 export { labelsOfNamespace, type OperatorCaches } from "./caches.ts";
 export type * from "./gateway-reports.ts";

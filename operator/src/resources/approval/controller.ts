@@ -59,7 +59,7 @@ export function approvalReconciler(
         case "keep":
           return { kind: "done" };
         case "later":
-          return { kind: "requeue", afterMs: Math.min(decision.afterMs, requeueMsMax) };
+          return { kind: "requeue", afterMs: decision.afterMs };
         case "remove": {
           const { metadata } = decision.approval;
           const uid = metadata.uid === undefined ? {} : { uid: metadata.uid };
@@ -76,17 +76,12 @@ export function approvalReconciler(
             fieldManager: "sallyport-approval-status",
             signal,
           });
-          return againAfterMs === undefined
-            ? { kind: "done" }
-            : { kind: "requeue", afterMs: Math.min(againAfterMs, requeueMsMax) };
+          return againAfterMs === undefined ? { kind: "done" } : { kind: "requeue", afterMs: againAfterMs };
         }
       }
     },
   };
 }
-
-/** Timers hold about 24 days; what is left of a longer wait is waited for then. */
-const requeueMsMax = 86_400_000;
 
 /** When it was first used stays said: whoever serves the gateway writes that, not this controller. */
 function withUse(

@@ -116,7 +116,7 @@ function rulesOf(approval: Approval, facts: ApprovalFacts): NonNullable<Status["
 }
 
 /** The rule as it was asked about: the gateway's word, or what was in force when the request was first seen. */
-function knownHash({ spec, status }: Approval, place: number): string | undefined {
+export function knownHash({ spec, status }: Approval, place: number): string | undefined {
   const asked = spec.request.policies[place];
   if (asked?.ruleHash !== undefined) return asked.ruleHash;
   return status?.rules?.find(

@@ -1,5 +1,6 @@
 import type { Reach } from "@sallyport/control";
 import type { ProtectedResource, ResourceGrant } from "@sallyport/crds";
+import { isOwnCluster } from "../../placement/index.ts";
 import type { Service } from "../kinds.ts";
 
 /** What is known of the cluster's own addresses. */
@@ -52,8 +53,7 @@ export function reachOf(resource: ProtectedResource, facts: ReachFacts): Reach {
 }
 
 function own(resource: ProtectedResource, facts: ReachFacts): readonly Allowed[] {
-  const { protocol, options } = resource.spec;
-  if (protocol === "kubernetes" && options?.ownCluster === true) {
+  if (isOwnCluster(resource)) {
     // The API server that the gateway runs under, which every pod may reach.
     return facts.services
       .filter(({ metadata }) => metadata.namespace === "default" && metadata.name === "kubernetes")

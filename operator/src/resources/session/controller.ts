@@ -64,7 +64,7 @@ export function sessionReconciler({
           return { kind: "done" };
         case "later":
           // Timers hold about 24 days; what is left of a longer wait is waited for then.
-          return { kind: "requeue", afterMs: Math.min(decision.afterMs, 86_400_000) };
+          return { kind: "requeue", afterMs: decision.afterMs };
         case "lose": {
           const { metadata } = decision.session;
           const { resourceVersion } = metadata;
