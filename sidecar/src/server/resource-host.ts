@@ -27,7 +27,7 @@ import { noReach } from "../wire/reach.ts";
 import type { Identified } from "./approval-server.ts";
 import { LiveSession } from "./live-session.ts";
 import type { ManifestSet, ServedResource } from "./manifest-set.ts";
-import type { Secrets } from "./secrets.ts";
+import { type Secrets, serverOf } from "./secrets.ts";
 import type { SharedState } from "./shared-state.ts";
 
 /** What all resources of the process share. */
@@ -327,9 +327,7 @@ export class ResourceHost implements ProtocolHost {
     if (caRef !== undefined && ca === undefined) {
       throw new GatewayError("credentialMissing", { detail: `the CA in secret ${caRef.name} is missing` });
     }
-    const { serviceRef } = endpoint;
-    const host = serviceRef === undefined ? (endpoint.host ?? "") : `${serviceRef.name}.${namespace}.svc`;
-    const port = serviceRef?.port ?? endpoint.port ?? this.services.defaultPort;
+    const { host, port = this.services.defaultPort } = serverOf(namespace, endpoint);
     return {
       host,
       port,

@@ -86,7 +86,7 @@ function accountOf(
 }
 
 /** Where a resource's endpoint leads. */
-function serverOf(namespace: string, { serviceRef, host = "", port }: Endpoint) {
+export function serverOf(namespace: string, { serviceRef, host = "", port }: Endpoint) {
   return serviceRef === undefined
     ? { host, port }
     : { host: `${serviceRef.name}.${namespace}.svc`, port: serviceRef.port };

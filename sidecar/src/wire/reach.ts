@@ -32,7 +32,8 @@ export function mayDial(reach: Reach, address: string, port: number): boolean {
   if (holds(never, plain)) return false;
   if (!holds(reach.forbidden, plain)) return true;
   return reach.allowed.some(
-    ({ range, ports }) => (ports === undefined || ports.includes(port)) && holds([range], plain),
+    (entry) =>
+      (entry.ports === undefined || entry.ports.includes(port)) && holds([entry.range], plain, entry),
   );
 }
 
@@ -60,8 +61,10 @@ export type Resolve = (
   callback: (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void,
 ) => void;
 
+const loopback = ["127.0.0.0/8", "::1/128"];
+
 function isOwn(address: string): boolean {
-  if (holds(["127.0.0.0/8", "::1/128"], address)) return true;
+  if (holds(loopback, address)) return true;
   const own = Object.values(networkInterfaces()).flatMap((all) => all ?? []);
   return own.some((one) => plainAddress(one.address) === address);
 }
@@ -91,21 +94,22 @@ function groupsOf(address: string): readonly number[] {
   return [...left, ...Array.from({ length: between }, () => 0), ...right];
 }
 
-function holds(ranges: readonly string[], address: string): boolean {
+/** `owner` is what the ranges are kept by: they never change in it. */
+function holds(ranges: readonly string[], address: string, owner: object = ranges): boolean {
   const family = isIP(address) === 6 ? "ipv6" : "ipv4";
-  return listOf(ranges).check(address, family);
+  return listOf(ranges, owner).check(address, family);
 }
 
-const lists = new WeakMap<readonly string[], BlockList>();
+const lists = new WeakMap<object, BlockList>();
 
-function listOf(ranges: readonly string[]): BlockList {
-  const known = lists.get(ranges);
+function listOf(ranges: readonly string[], owner: object): BlockList {
+  const known = lists.get(owner);
   if (known !== undefined) return known;
   const list = new BlockList();
   for (const range of ranges) {
     const [network = "", bits = ""] = range.split("/");
     list.addSubnet(network, Number(bits), isIP(network) === 6 ? "ipv6" : "ipv4");
   }
-  lists.set(ranges, list);
+  lists.set(owner, list);
   return list;
 }
