@@ -31,26 +31,29 @@ export function configure(command: Command, invocation: Invocation): void {
     .addHelpText("after", "\nExamples:\n  sallyport wait orders-1a2b3c4d --timeout 5m")
     .action(async (name: string, options: WaitOptions) => {
       const deadline = performance.now() + options.timeout * 1000;
-      for (;;) {
-        const ask = { method: "GET", path: approvalPath(name) } as const;
-        const approval = isCluster(options, terminal)
-          ? await inCluster(options, terminal, (cluster) => cluster.get(name))
-          : await askGateway<ApprovalView>(options, terminal, ask);
-        if (approval.phase !== "Pending") {
-          if (options.output === "json") writeJson(terminal, approval);
-          else terminal.out(`${approval.name} is ${approval.phase}\n`);
-          const isGood = approval.phase === "Approved" || approval.phase === "Used";
-          invocation.exitCode = isGood ? exitCodes.ok : exitCodes.finding;
-          return;
+      const poll = async (read: () => Promise<ApprovalView>) => {
+        for (;;) {
+          const approval = await read();
+          if (approval.phase !== "Pending") {
+            if (options.output === "json") writeJson(terminal, approval);
+            else terminal.out(`${approval.name} is ${approval.phase}\n`);
+            const isGood = approval.phase === "Approved" || approval.phase === "Used";
+            invocation.exitCode = isGood ? exitCodes.ok : exitCodes.finding;
+            return;
+          }
+          if (performance.now() >= deadline || terminal.stop.aborted) {
+            throw new CliFailure(`${name} is not decided yet`, {
+              next: "Wait longer with --timeout, or ask an approver.",
+              exitCode: exitCodes.finding,
+            });
+          }
+          await new Promise((resolve) => setTimeout(resolve, pollMs));
         }
-        if (performance.now() >= deadline || terminal.stop.aborted) {
-          throw new CliFailure(`${name} is not decided yet`, {
-            next: "Wait longer with --timeout, or ask an approver.",
-            exitCode: exitCodes.finding,
-          });
-        }
-        await new Promise((resolve) => setTimeout(resolve, pollMs));
-      }
+      };
+      const ask = { method: "GET", path: approvalPath(name) } as const;
+      if (isCluster(options, terminal))
+        await inCluster(options, terminal, (cluster) => poll(() => cluster.get(name)));
+      else await poll(() => askGateway<ApprovalView>(options, terminal, ask));
     });
 }
 
