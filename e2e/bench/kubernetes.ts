@@ -13,7 +13,12 @@ import type { Kubectl } from "../cluster/kubectl.ts";
 import { packImage } from "../image/pack.ts";
 import { postgresImage, postgresImageName } from "../image/postgres/image.ts";
 import { openWebSocket, type WebSocketClient, type WebSocketTarget } from "../kubernetes/websocket-client.ts";
-import { type KubernetesGateway, startKubernetesGateway } from "../targets/kubernetes-gateway.ts";
+import {
+  clusterAdmins,
+  type KubernetesGateway,
+  startKubernetesGateway,
+} from "../targets/kubernetes-gateway.ts";
+import { policyDocument } from "../targets/policies.ts";
 import { bundle } from "./bundle.ts";
 import { median } from "./pgbench.ts";
 import { residentKilobytes, settledResidentKilobytes } from "./process-cost.ts";
@@ -24,19 +29,17 @@ const limits = { listMs: 5, echoMs: 2, maskedEchoMs: 20 + 2, ofDirect: 0.7, mega
 const namespace = "bench-kubernetes";
 const pod = `/api/v1/namespaces/${namespace}/pods/cat`;
 
-const policy = (user: string, rest: string) => `
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: ${user}, namespace: default}
-spec:
-  resources: {names: [cluster]}
-  subjects: [{user: "local:${user}"}]
-  profile: Admin
-${rest}`;
+const policy = (user: string, rest: string) =>
+  policyDocument(
+    "cluster",
+    user,
+    `  profile: Admin
+${rest}`,
+  );
 const policies = [
   policy("ana", ""),
   policy("mia", "  masking:\n  - {patterns: [email, creditCard, jwt], with: Redact}"),
-].join("\n---");
+].join("");
 
 /** The ways to the same API server. */
 interface Bench {
@@ -254,16 +257,9 @@ function added(work: string, limitMs: number, plain: number, ours: number, count
 }
 
 function objects() {
-  const mayAll = (name: string) => ({
-    apiVersion: "rbac.authorization.k8s.io/v1",
-    kind: "ClusterRoleBinding",
-    metadata: { name: `bench-${name}` },
-    roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "cluster-admin" },
-    subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "User", name: `local:${name}` }],
-  });
   return [
     { apiVersion: "v1", kind: "Namespace", metadata: { name: namespace } },
-    ...["ana", "mia"].map(mayAll),
+    ...clusterAdmins(["ana", "mia"], "bench-"),
     {
       apiVersion: "v1",
       kind: "Pod",

@@ -17,6 +17,7 @@ import {
   type Transport,
 } from "@sallyport/sidecar/ssh-testing";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
+import { policyDocument } from "../targets/policies.ts";
 import { type SshGateway, startSshGateway } from "../targets/ssh-gateway.ts";
 import { bundle } from "./bundle.ts";
 import { median } from "./pgbench.ts";
@@ -28,15 +29,7 @@ const sessionCount = 200;
 const cipher = "aes128-gcm@openssh.com";
 const runMs = 120_000;
 
-const policies = `
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: admin, namespace: default}
-spec:
-  resources: {names: [web]}
-  subjects: [{user: "local:alice"}]
-  profile: Admin
-`;
+const policies = policyDocument("web", "alice", "  profile: Admin");
 
 /** All rows of SSH; `megabytes` move in each transfer. */
 export async function sshRows({

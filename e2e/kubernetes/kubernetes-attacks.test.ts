@@ -3,64 +3,52 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
 import { run } from "../cluster/kubectl.ts";
 import { waitFor } from "../cluster/processes.ts";
-import { type KubernetesGateway, startKubernetesGateway } from "../targets/kubernetes-gateway.ts";
+import {
+  clusterAdmins,
+  type KubernetesGateway,
+  startKubernetesGateway,
+} from "../targets/kubernetes-gateway.ts";
+import { policyDocument } from "../targets/policies.ts";
 import { type RawRequest, rawBytes, raw as rawFrom, rawHttp2, upgradeHead } from "./raw-client.ts";
 
-const policies = `
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: admins, namespace: default}
-spec:
-  resources: {names: [cluster]}
-  subjects: [{user: "local:ana"}]
-  profile: Admin
+const policy = (user: string, rest: string, name: string) => policyDocument("cluster", user, rest, name);
+const policies = [
+  policy(
+    "ana",
+    `  profile: Admin
   rules:
   - name: no-host-access
     match: {cel: 'command.facts.verb in ["create","update","patch"] && command.facts.hostAccess'}
     action: Deny
-    message: pods may not reach the node
----
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: readers, namespace: default}
-spec:
-  resources: {names: [cluster]}
-  subjects: [{user: "local:bob"}]
-  profile: ReadOnly
----
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: secret-writers, namespace: default}
-spec:
-  resources: {names: [cluster]}
-  subjects: [{user: "local:sam"}]
-  profile: ReadWrite
+    message: pods may not reach the node`,
+    "admins",
+  ),
+  policy("bob", "  profile: ReadOnly", "readers"),
+  policy(
+    "sam",
+    `  profile: ReadWrite
   rules:
   - name: secrets
     match: {operations: [write], objects: ["create:secrets"]}
-    action: Allow
----
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: masked, namespace: default}
-spec:
-  resources: {names: [cluster]}
-  subjects: [{user: "local:mia"}]
-  profile: Admin
+    action: Allow`,
+    "secret-writers",
+  ),
+  policy(
+    "mia",
+    `  profile: Admin
   masking:
-  - {columns: ["core.secrets.data", "core.pods.spec"], with: Redact}
----
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: masked-writers, namespace: default}
-spec:
-  resources: {names: [cluster]}
-  subjects: [{user: "local:max"}]
-  profile: Admin
+  - {columns: ["core.secrets.data", "core.pods.spec"], with: Redact}`,
+    "masked",
+  ),
+  policy(
+    "max",
+    `  profile: Admin
   maskedWrites: Allow
   masking:
-  - {columns: ["core.secrets.data"], with: Redact}
-`;
+  - {columns: ["core.secrets.data"], with: Redact}`,
+    "masked-writers",
+  ),
+].join("");
 
 const users = ["ana", "bob", "sam", "mia", "max"];
 const value = "hunter2secret";
@@ -74,15 +62,7 @@ let gateway: KubernetesGateway;
 
 beforeAll(async () => {
   api = await startApiServer();
-  await api.kubectl.apply(
-    users.map((name) => ({
-      apiVersion: "rbac.authorization.k8s.io/v1",
-      kind: "ClusterRoleBinding",
-      metadata: { name },
-      roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "cluster-admin" },
-      subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "User", name: `local:${name}` }],
-    })),
-  );
+  await api.kubectl.apply(clusterAdmins(users));
   const secret = {
     apiVersion: "v1",
     kind: "Secret",

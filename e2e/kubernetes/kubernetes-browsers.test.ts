@@ -7,50 +7,37 @@ import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
 import { run } from "../cluster/kubectl.ts";
 import { waitFor } from "../cluster/processes.ts";
 import { sallyportCommand } from "../targets/gateway.ts";
-import { type KubernetesGateway, startKubernetesGateway } from "../targets/kubernetes-gateway.ts";
+import {
+  clusterAdmins,
+  type KubernetesGateway,
+  startKubernetesGateway,
+} from "../targets/kubernetes-gateway.ts";
+import { policyDocument } from "../targets/policies.ts";
 import { type NotSwitched, openWebSocket } from "./websocket-client.ts";
 
-const policies = `
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: admins, namespace: default}
-spec:
-  resources: {names: [cluster]}
-  subjects: [{user: "local:ana"}]
-  profile: Admin
----
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: masked, namespace: default}
-spec:
-  resources: {names: [cluster]}
-  subjects: [{user: "local:mia"}]
-  profile: Admin
+const policy = (user: string, rest: string, name: string) => policyDocument("cluster", user, rest, name);
+const policies = [
+  policy("ana", "  profile: Admin", "admins"),
+  policy(
+    "mia",
+    `  profile: Admin
   masking:
-  - {columns: ["core.secrets.data"], with: Redact}
----
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: health-check, namespace: default}
-spec:
-  resources: {names: [cluster]}
-  subjects: [{user: "local:health"}]
-  profile: ReadOnly
----
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: deploy, namespace: default}
-spec:
-  resources: {names: [cluster]}
-  subjects: [{user: "local:deploy"}]
-  profile: ReadWrite
+  - {columns: ["core.secrets.data"], with: Redact}`,
+    "masked",
+  ),
+  policy("health", "  profile: ReadOnly", "health-check"),
+  policy(
+    "deploy",
+    `  profile: ReadWrite
   rules:
   - name: secrets
     match: {objects: ["get:secrets", "create:secrets", "patch:secrets"]}
     action: RequireApproval
     message: a person looks at what is secret
-    approval: {required: 1, timeout: 60s}
-`;
+    approval: {required: 1, timeout: 60s}`,
+    "deploy",
+  ),
+].join("");
 const users = ["ana", "mia", "health", "deploy"];
 const secrets = "/api/v1/namespaces/default/secrets";
 
@@ -59,15 +46,7 @@ let gateway: KubernetesGateway;
 
 beforeAll(async () => {
   api = await startApiServer();
-  await api.kubectl.apply(
-    users.map((name) => ({
-      apiVersion: "rbac.authorization.k8s.io/v1",
-      kind: "ClusterRoleBinding",
-      metadata: { name },
-      roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "cluster-admin" },
-      subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "User", name: `local:${name}` }],
-    })),
-  );
+  await api.kubectl.apply(clusterAdmins(users));
   gateway = await startKubernetesGateway(api, { policies, args: ["--approvers", "local:leads"] });
 });
 afterAll(async () => {

@@ -12,6 +12,7 @@ import { createKubectl, type Kubectl, run } from "../cluster/kubectl.ts";
 import { postgresImageName } from "../image/postgres/image.ts";
 import { sallyportCommand } from "../targets/gateway.ts";
 import type { KubernetesGateway } from "../targets/kubernetes-gateway.ts";
+import { policyDocument } from "../targets/policies.ts";
 import { oldAges, oldKubectl } from "./old-kubectl.ts";
 import { openScenario } from "./scenario.ts";
 import { decideHeld, going, recordedLines, shellPod, startShellGateway } from "./shell-pod.ts";
@@ -21,15 +22,13 @@ const scenario = openScenario("kubernetes-clients");
 const { namespace } = scenario;
 const privileged = `${namespace}-privileged`;
 
-const policy = (user: string, rest = "") => `
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: ${user}, namespace: default}
-spec:
-  resources: {names: [cluster]}
-  subjects: [{user: "local:${user}"}]
-  profile: Admin
-${rest}`;
+const policy = (user: string, rest = "") =>
+  policyDocument(
+    "cluster",
+    user,
+    `  profile: Admin
+${rest}`,
+  );
 
 const policies = [
   policy(
@@ -72,7 +71,7 @@ const policies = [
   policy("ida", "  limits: {idle: 4s}"),
   policy("moe", '  masking:\n  - {columns: ["core.secrets.data"], with: Redact}'),
   policy("mia", "  masking:\n  - {patterns: [email], with: Redact}"),
-].join("\n---");
+].join("");
 const leaving = policy("rex");
 const users = ["ana", "hal", "ida", "moe", "mia", "rex"];
 

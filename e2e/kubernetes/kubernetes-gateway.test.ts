@@ -9,20 +9,18 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Kubectl } from "../cluster/kubectl.ts";
 import { run } from "../cluster/kubectl.ts";
 import type { KubernetesGateway } from "../targets/kubernetes-gateway.ts";
+import { policyDocument } from "../targets/policies.ts";
 import { openScenario } from "./scenario.ts";
 import { decideHeld, going, recordedLines, shellPod, startShellGateway } from "./shell-pod.ts";
 
 const scenario = openScenario("kubernetes-gateway");
 const { namespace } = scenario;
 
-const policies = `
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: admins, namespace: default}
-spec:
-  resources: {names: [cluster]}
-  subjects: [{user: "local:ana"}]
-  profile: Admin
+const policy = (user: string, rest: string, name: string) => policyDocument("cluster", user, rest, name);
+const policies = [
+  policy(
+    "ana",
+    `  profile: Admin
   rules:
   - name: no-password-file
     match: {commands: [pods/exec], cel: '"/etc/passwd" in command.argv'}
@@ -35,40 +33,29 @@ spec:
   - name: no-odd-port
     match: {commands: [pods/portforward], cel: 'command.facts.port == 9999'}
     action: Deny
-    message: that port stays closed
----
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: plain, namespace: default}
-spec:
-  resources: {names: [cluster]}
-  subjects: [{user: "local:pia"}]
-  profile: Admin
----
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: held, namespace: default}
-spec:
-  resources: {names: [cluster]}
-  subjects: [{user: "local:hal"}]
-  profile: Admin
+    message: that port stays closed`,
+    "admins",
+  ),
+  policy("pia", "  profile: Admin", "plain"),
+  policy(
+    "hal",
+    `  profile: Admin
   rules:
   - name: exec
     match: {commands: [pods/exec]}
     action: RequireApproval
     message: somebody else must agree
-    approval: {required: 1, timeout: 60s}
----
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: masked, namespace: default}
-spec:
-  resources: {names: [cluster]}
-  subjects: [{user: "local:mia"}]
-  profile: Admin
+    approval: {required: 1, timeout: 60s}`,
+    "held",
+  ),
+  policy(
+    "mia",
+    `  profile: Admin
   masking:
-  - {patterns: [email], with: Redact}
-`;
+  - {patterns: [email], with: Redact}`,
+    "masked",
+  ),
+].join("");
 
 let gateway: KubernetesGateway;
 let ana: Kubectl;

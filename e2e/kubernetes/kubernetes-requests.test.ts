@@ -3,17 +3,19 @@ import { request } from "node:https";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
 import type { Kubectl } from "../cluster/kubectl.ts";
-import { type KubernetesGateway, startKubernetesGateway } from "../targets/kubernetes-gateway.ts";
+import {
+  clusterAdmins,
+  type KubernetesGateway,
+  startKubernetesGateway,
+} from "../targets/kubernetes-gateway.ts";
+import { policyDocument } from "../targets/policies.ts";
 import { type RawRequest, rawBytes, raw as rawFrom, upgradeHead } from "./raw-client.ts";
 
-const policies = `
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: admins, namespace: default}
-spec:
-  resources: {names: [cluster]}
-  subjects: [{user: "local:ana"}]
-  profile: Admin
+const policy = (user: string, rest: string, name: string) => policyDocument("cluster", user, rest, name);
+const policies = [
+  policy(
+    "ana",
+    `  profile: Admin
   rules:
   - name: no-host-access
     match: {cel: 'command.facts.verb in ["create","update","patch"] && command.facts.hostAccess'}
@@ -21,26 +23,18 @@ spec:
     message: pods may not reach the node
   - name: keep-kube-system
     match: {operations: [write], cel: 'command.facts.namespace == "kube-system"'}
-    action: Deny
----
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: readers, namespace: default}
-spec:
-  resources: {names: [cluster]}
-  subjects: [{user: "local:bob"}]
-  profile: ReadOnly
----
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: masked, namespace: default}
-spec:
-  resources: {names: [cluster]}
-  subjects: [{user: "local:mia"}]
-  profile: Admin
+    action: Deny`,
+    "admins",
+  ),
+  policy("bob", "  profile: ReadOnly", "readers"),
+  policy(
+    "mia",
+    `  profile: Admin
   masking:
-  - {columns: ["core.secrets.data"], with: Redact}
-`;
+  - {columns: ["core.secrets.data"], with: Redact}`,
+    "masked",
+  ),
+].join("");
 
 let api: ApiServer;
 let gateway: KubernetesGateway;
@@ -50,15 +44,7 @@ let mia: Kubectl;
 
 beforeAll(async () => {
   api = await startApiServer();
-  await api.kubectl.apply(
-    ["ana", "bob", "mia"].map((name) => ({
-      apiVersion: "rbac.authorization.k8s.io/v1",
-      kind: "ClusterRoleBinding",
-      metadata: { name },
-      roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "cluster-admin" },
-      subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "User", name: `local:${name}` }],
-    })),
-  );
+  await api.kubectl.apply(clusterAdmins(["ana", "bob", "mia"]));
   gateway = await startKubernetesGateway(api, { policies });
   [ana, bob, mia] = [await gateway.user("ana"), await gateway.user("bob"), await gateway.user("mia")];
 });

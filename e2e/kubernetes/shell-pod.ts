@@ -5,7 +5,11 @@ import { dirname } from "node:path";
 import { type Kubectl, run } from "../cluster/kubectl.ts";
 import { postgresImageName } from "../image/postgres/image.ts";
 import { sallyportCommand } from "../targets/gateway.ts";
-import { type KubernetesGateway, startKubernetesGateway } from "../targets/kubernetes-gateway.ts";
+import {
+  clusterAdmins,
+  type KubernetesGateway,
+  startKubernetesGateway,
+} from "../targets/kubernetes-gateway.ts";
 import { restrictedContainer, restrictedPod } from "./objects.ts";
 import type { KubernetesObject, Scenario } from "./scenario.ts";
 
@@ -54,15 +58,7 @@ export async function startShellGateway(
     ca === undefined
       ? await readFile(cluster["certificate-authority"], "utf8")
       : Buffer.from(ca, "base64").toString();
-  await scenario.cluster.kubectl.apply(
-    users.map((name) => ({
-      apiVersion: "rbac.authorization.k8s.io/v1",
-      kind: "ClusterRoleBinding",
-      metadata: { name: `kubernetes-gateway-${name}` },
-      roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "cluster-admin" },
-      subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "User", name: `local:${name}` }],
-    })),
-  );
+  await scenario.cluster.kubectl.apply(clusterAdmins(users, "kubernetes-gateway-"));
   return startKubernetesGateway(
     { url: cluster.server, caPem, kubectl: scenario.cluster.kubectl },
     {

@@ -13,6 +13,7 @@ import { join } from "node:path";
 import { parseArgs, promisify } from "node:util";
 import { sallyportCommand } from "../targets/gateway.ts";
 import { startOpenSsh } from "../targets/openssh.ts";
+import { policyDocument } from "../targets/policies.ts";
 import { startSshGateway } from "../targets/ssh-gateway.ts";
 
 const run = promisify(execFile);
@@ -43,15 +44,7 @@ increase_datafile_size () { :; }
 exit $RESULT
 `;
 
-const policies = `
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: admin, namespace: default}
-spec:
-  resources: {names: [web]}
-  subjects: [{user: "local:alice"}]
-  profile: Admin
-`;
+const policies = policyDocument("web", "alice", "  profile: Admin");
 
 /** Debian's source of OpenSSH, by the ordinary client and with lists of its own. */
 async function fetchSource(folder: string): Promise<string> {

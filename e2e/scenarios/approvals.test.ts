@@ -11,6 +11,7 @@ import pg from "pg";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { type Gateway, sallyportCommand, startGateway } from "../targets/gateway.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
+import { until } from "../targets/until.ts";
 import { frame, query, WireClient } from "../targets/wire-client.ts";
 
 const policies = (more = "") => `---
@@ -197,16 +198,6 @@ function ask(
 
 const decide = (person: Person | string, name: string, decision: string, comment?: string) =>
   ask(person, `/${name}/decisions`, { decision, comment });
-
-async function until<T>(what: () => T | Promise<T>): Promise<NonNullable<T>> {
-  const deadline = Date.now() + 15_000;
-  for (;;) {
-    const found = await what();
-    if (found) return found as NonNullable<T>;
-    if (Date.now() > deadline) throw new Error(`did not come about: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
 
 /** The name of the request that a session was told of last. */
 async function heldName({ notices }: Session, after = 0): Promise<string> {

@@ -16,27 +16,14 @@ import {
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { residentKilobytes } from "../bench/process-cost.ts";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
+import { policyDocument } from "../targets/policies.ts";
 import { type SshGateway, startSshGateway } from "../targets/ssh-gateway.ts";
 
 const found = await startOpenSsh();
 const server = found as OpenSshServer;
-const policies = `
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: reader, namespace: default}
-spec:
-  resources: {names: [web]}
-  subjects: [{user: "local:mallory"}]
-  profile: ReadOnly
----
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: admin, namespace: default}
-spec:
-  resources: {names: [web]}
-  subjects: [{user: "local:alice"}]
-  profile: Admin
-`;
+const policies =
+  policyDocument("web", "mallory", "  profile: ReadOnly") +
+  policyDocument("web", "alice", "  profile: Admin");
 let gateway: SshGateway;
 let hostKey = "";
 

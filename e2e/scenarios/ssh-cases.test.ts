@@ -14,21 +14,16 @@ import { listSessions, readSession } from "@sallyport/sidecar";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { sallyportCommand } from "../targets/gateway.ts";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
+import { policyDocument } from "../targets/policies.ts";
 import { type RunOptions, type SshGateway, startSshGateway } from "../targets/ssh-gateway.ts";
+import { until } from "../targets/until.ts";
 
 const found = await startOpenSsh(["AllowAgentForwarding yes", "X11Forwarding yes"]);
 const server = found as OpenSshServer;
 const run = promisify(execFile);
 const ansible = "/usr/bin/ansible-playbook";
 
-const policy = (name: string, user: string, rest: string) => `---
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: ${name}, namespace: default}
-spec:
-  resources: {names: [web]}
-  subjects: [{user: "local:${user}"}]
-${rest}`;
+const policy = (name: string, user: string, rest: string) => policyDocument("web", user, rest, name);
 const approval = "approval: {required: 1, timeout: 60s}";
 const asks = (of: string) =>
   `  profile: Admin\n  rules:\n  - {name: risky, match: {${of}}, action: RequireApproval, ${approval}}\n`;
@@ -53,16 +48,6 @@ const policies = [
 let gateway: SshGateway;
 let echo: { readonly port: number; readonly close: () => void };
 const as = (user: string, more: RunOptions = {}): RunOptions => ({ user: { user }, ...more });
-
-async function until<T>(what: () => T | Promise<T>): Promise<NonNullable<T>> {
-  const deadline = Date.now() + 20_000;
-  for (;;) {
-    const value = await what();
-    if (value) return value as NonNullable<T>;
-    if (Date.now() > deadline) throw new Error(`did not come about: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
 
 /** A client that goes on, with what it has printed. */
 function running(flags: readonly string[], command: readonly string[], options: RunOptions) {

@@ -13,6 +13,7 @@ import { type DeviceProvider, startDeviceProvider } from "../targets/device-prov
 import { sallyportCommand } from "../targets/gateway.ts";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
 import { type SshGateway, startSshGateway } from "../targets/ssh-gateway.ts";
+import { until } from "../targets/until.ts";
 
 const found = await startOpenSsh();
 const server = found as OpenSshServer;
@@ -38,16 +39,6 @@ test("the machine has OpenSSH's client and server", () => {
   // Without them nothing below can be said: that is a failure, and not a test that was not run.
   expect(found.kind === "ready" ? "there" : found.reason).toBe("there");
 });
-
-async function until<T>(what: () => T | Promise<T>): Promise<NonNullable<T>> {
-  const deadline = Date.now() + 20_000;
-  for (;;) {
-    const value = await what();
-    if (value) return value as NonNullable<T>;
-    if (Date.now() > deadline) throw new Error(`did not come about: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
 
 interface Door {
   readonly transport: Transport;

@@ -12,19 +12,14 @@ import { listSessions, readSession, renderReplay } from "@sallyport/sidecar";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { sallyportCommand } from "../targets/gateway.ts";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
+import { policyDocument } from "../targets/policies.ts";
 import { type RunOptions, type SshGateway, startSshGateway } from "../targets/ssh-gateway.ts";
+import { until } from "../targets/until.ts";
 
 const found = await startOpenSsh();
 const server = found as OpenSshServer;
 
-const policy = (name: string, user: string, rest: string) => `---
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: ${name}, namespace: default}
-spec:
-  resources: {names: [web]}
-  subjects: [{user: "local:${user}"}]
-${rest}`;
+const policy = (name: string, user: string, rest: string) => policyDocument("web", user, rest, name);
 
 const policies = (folder: string) =>
   [
@@ -68,16 +63,6 @@ async function service(text: string) {
   const listener = createServer((socket) => socket.on("error", () => undefined).end(text));
   await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
   return { port: (listener.address() as { port: number }).port, close: () => listener.close() };
-}
-
-async function until<T>(what: () => T | Promise<T>): Promise<NonNullable<T>> {
-  const deadline = Date.now() + 15_000;
-  for (;;) {
-    const value = await what();
-    if (value) return value as NonNullable<T>;
-    if (Date.now() > deadline) throw new Error(`did not come about: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
 }
 
 /** What the recordings hold, as text. */

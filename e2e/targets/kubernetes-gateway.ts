@@ -53,6 +53,16 @@ const gatewayRole = [
   },
 ];
 
+/** Bindings by which users of the local provider may do everything in the cluster. */
+export const clusterAdmins = (users: readonly string[], prefix = "") =>
+  users.map((name) => ({
+    apiVersion: "rbac.authorization.k8s.io/v1",
+    kind: "ClusterRoleBinding",
+    metadata: { name: `${prefix}${name}` },
+    roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "cluster-admin" },
+    subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "User", name: `local:${name}` }],
+  }));
+
 /** Starts a gateway with policies, and gives its account the rights that it needs. */
 export async function startKubernetesGateway(
   cluster: ProtectedCluster,
