@@ -101,6 +101,7 @@ export class ClientHalf {
         this.held.hold(chunk, at, size);
         break;
       }
+      if (this.state.isFull && type !== frontend.terminate) return this.whenRoom(chunk, at);
       const end = at + size;
       const pending = this.message(type, chunk, at, end);
       at = end;
@@ -116,6 +117,15 @@ export class ClientHalf {
   private async continueAfter(pending: Promise<void>, chunk: Buffer, at: number): Promise<void> {
     await pending;
     // Also where nothing is left to read: what has been permitted meanwhile leaves there.
+    if (!this.state.isEnded) await this.read(chunk, at);
+  }
+
+  /** A pipeline may be as long as the client likes: its end waits in the client's socket, not here. */
+  private async whenRoom(chunk: Buffer, at: number): Promise<void> {
+    // What the server has answered may lie in its own buffer until it is asked for.
+    this.up.own(flushFrame);
+    this.flush();
+    await this.state.room();
     if (!this.state.isEnded) await this.read(chunk, at);
   }
 

@@ -57,6 +57,7 @@ export class SessionState {
   onBoundOver: (bound: RowBound) => void = () => undefined;
   private readonly owedMax: number;
   private waiters: (() => void)[] = [];
+  private roomWaiters: (() => void)[] = [];
   private boundWaiters: (() => void)[] = [];
 
   constructor(statements: PreparedStatements, limits: Limits) {
@@ -66,11 +67,27 @@ export class SessionState {
 
   /** The server now owes this. */
   push(entry: Owed): void {
-    if (this.owed.length >= this.owedMax) {
-      throw new GatewayError("tooLarge", { detail: "too many unanswered messages in one pipeline" });
-    }
     if (entry.isRunning) this.copyEndsSent = 0;
     this.owed.push(entry);
+  }
+
+  /** True where so much is owed that the client must not be read until the server has answered some of it. */
+  get isFull(): boolean {
+    return this.owed.length >= this.owedMax;
+  }
+
+  /** Waits until the server has answered half of what may be owed, or the session ends. */
+  async room(): Promise<void> {
+    while (!this.hasRoom) {
+      // The server takes COPY data and answers nothing else: what it owes are Syncs that it may have ignored.
+      if (this.isCopyingIn)
+        throw new GatewayError("tooLarge", { detail: "too many unanswered messages during COPY" });
+      await new Promise<void>((resolve) => this.roomWaiters.push(resolve));
+    }
+  }
+
+  private get hasRoom(): boolean {
+    return this.isEnded || this.owed.length <= this.owedMax / 2;
   }
 
   /** True where, while a message waited here, the session ended or an error made the server skip to Sync. */
@@ -115,6 +132,11 @@ export class SessionState {
 
   /** Wakes who waits for the server, if there is nothing left to wait for. */
   wakeSettled(): void {
+    if (this.roomWaiters.length > 0 && (this.hasRoom || this.isCopyingIn)) {
+      const { roomWaiters } = this;
+      this.roomWaiters = [];
+      for (const wake of roomWaiters) wake();
+    }
     if (this.waiters.length === 0 || (this.mustSettle && !this.isEnded)) return;
     const { waiters } = this;
     this.waiters = [];

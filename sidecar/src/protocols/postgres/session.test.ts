@@ -467,3 +467,53 @@ describe("recording", () => {
     expect(errorIn(session.received()[0]!.body).sqlstate).toBe("57P03");
   });
 });
+
+describe("a pipeline longer than what may be owed", () => {
+  const queries = Array.from({ length: 10 }, (_, index) => client.query(`SELECT ${index}`));
+  const answer = [server.complete("SELECT 0"), server.ready("I")];
+
+  it("waits in the client's socket until the server has answered half of it, and loses nothing (C23)", async () => {
+    const session = openSession([], { owedMax: 4 });
+    let isTaken = false;
+    const sent = session.send(...queries).then(() => {
+      isTaken = true;
+    });
+    expect(session.upstream()).toBe("QQQQH");
+    session.reply(...answer);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(session.upstream()).toBe("");
+    session.reply(...answer);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(session.upstream()).toBe("QQH");
+    for (let index = 2; index < 6; index += 1) session.reply(...answer);
+    await new Promise((resolve) => setImmediate(resolve));
+    for (let index = 6; index < 10; index += 1) session.reply(...answer);
+    await sent;
+    expect(isTaken).toBe(true);
+    expect(session.received().map(({ type }) => type)).toEqual(queries.flatMap(() => ["C", "Z"]));
+    expect(session.recording.commands).toHaveLength(10);
+  });
+
+  it("is read no further once the session has ended", async () => {
+    const session = openSession([], { owedMax: 4 });
+    const sent = session.send(...queries);
+    session.session.end();
+    await sent;
+    expect(session.upstream()).toBe("QQQQH");
+  });
+
+  it("ends the session where the server takes COPY data and so answers nothing", async () => {
+    const session = openSession([], { owedMax: 4 });
+    await session.send(client.query("COPY orders FROM STDIN"));
+    session.reply(server.copyIn());
+    await expect(session.send(...Array.from({ length: 5 }, () => client.sync()))).rejects.toThrow(
+      GatewayError,
+    );
+  });
+
+  it("lets the client say Terminate at once", async () => {
+    const session = openSession([], { owedMax: 4 });
+    await session.send(...queries.slice(0, 4), client.terminate());
+    expect(session.upstream()).toBe("QQQQX");
+  });
+});
