@@ -5,7 +5,7 @@
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { type Approval, approveRight } from "@sallyport/crds";
+import { type Approval, approveRight, policyName } from "@sallyport/crds";
 import type { KubeClient, ResourceType } from "@sallyport/operator/kube";
 import type { ApprovalView, GatewayOptions } from "./approval-client.ts";
 import { CliFailure, reasonOf } from "./failure.ts";
@@ -121,12 +121,6 @@ function viewOfApproval({ metadata, spec, status }: Approval): ApprovalView {
   };
 }
 
-type GoverningRule = Approval["spec"]["request"]["policies"][number];
-
-function policyName({ kind, policy }: Pick<GoverningRule, "kind" | "policy">): string {
-  return kind === "ClusterAccessPolicy" ? `cluster/${policy}` : policy;
-}
-
 /** Makes the calls. */
 function approvalsOf(client: KubeClient, namespace: string, signal: AbortSignal): ClusterApprovals {
   const find = (name: string) => client.get(approvalType, { namespace, name }, { signal });
@@ -149,7 +143,10 @@ function approvalsOf(client: KubeClient, namespace: string, signal: AbortSignal)
     );
     return userInfo.username;
   };
-  const mayApprove = async ({ kind, policy }: GoverningRule): Promise<boolean> => {
+  const mayApprove = async ({
+    kind,
+    policy,
+  }: Approval["spec"]["request"]["policies"][number]): Promise<boolean> => {
     const { allowed } = await review<{ readonly allowed: boolean }>(
       ...(["authorization", "SelfSubjectAccessReview", "selfsubjectaccessreviews"] as const),
       { resourceAttributes: approveRight(kind, policy, namespace) },

@@ -39,6 +39,7 @@ export {
   recorderAudience,
   recorderFor,
   recordingProtocol,
+  ruleHashOf,
 } from "./names.ts";
 export { isRange, type Reach, readReach } from "./reach.ts";
 export {

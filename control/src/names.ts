@@ -47,3 +47,8 @@ export function recorderFor(namespace: string, recorders: readonly string[]): st
   }
   return best;
 }
+
+/** Names a rule by its text: gateways ask by it, and the operator finds the same rule by it or another. */
+export function ruleHashOf(ruleText: string): string {
+  return `sha256:${createHash("sha256").update(ruleText).digest("hex")}`;
+}

@@ -3,7 +3,7 @@
  * problem is not accepted, its last accepted generation stays in force, and where there is none the resources that
  * it names deny: a floor that failed to compile must not become a hole.
  */
-import { durationMs, isSelectedBy } from "@sallyport/crds/pure";
+import { durationMs, isSelectedBy, policyName } from "@sallyport/crds/pure";
 import { type CelProgram, compileCel, regexProblem } from "./cel.ts";
 import type {
   AccessPolicySpec,
@@ -680,7 +680,8 @@ class PolicyCompiler {
 
   /** A name that tells a namespaced policy from a cluster's of the same name. */
   private policyName(): string {
-    return this.document.kind === "AccessPolicy" ? this.document.name : `cluster/${this.document.name}`;
+    const { kind, name } = this.document;
+    return policyName({ kind, policy: name });
   }
 
   private oneOf(path: string, value: unknown, allowed: readonly string[]): void {

@@ -2,6 +2,7 @@
  * A session's policy: gathered once, then asked for each command. Synchronous and allocation-poor, because every
  * statement of every session passes here.
  */
+import { policyName } from "@sallyport/crds/pure";
 import { type CelBindings, celIdentity, celResource, celSession } from "./cel.ts";
 import { type CompiledPolicy, type CompiledRule, namesSubject, type PolicySet } from "./compile.ts";
 import { type Explanation, explainCommand } from "./explain.ts";
@@ -142,7 +143,7 @@ class GatheredPolicy implements SessionPolicy {
     );
     if (liftable.size === 0) return [];
     return this.approvalTerms.flatMap((terms) => {
-      const policy = terms.kind === "AccessPolicy" ? terms.policy : `cluster/${terms.policy}`;
+      const policy = policyName(terms);
       // A window of one policy opens nothing that another one hides.
       const by = liftable.has(policy) ? this.satisfies(terms, facts, "Window") : undefined;
       return by === undefined ? [] : [{ policy, by, ruleText: terms.ruleText }];

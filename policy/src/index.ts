@@ -1,6 +1,6 @@
 /** Documents and a command in, a verdict out. No I/O, no clock, no sockets. */
 
-export { durationMs } from "@sallyport/crds/pure";
+export { durationMs, policyName } from "@sallyport/crds/pure";
 export {
   CaseFileError,
   type CaseFileResult,

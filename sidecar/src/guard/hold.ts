@@ -1,5 +1,5 @@
 import { createHmac } from "node:crypto";
-import type { ApprovalTerms, Command, Identity, Verdict } from "@sallyport/policy";
+import { type ApprovalTerms, type Command, type Identity, policyName, type Verdict } from "@sallyport/policy";
 import { type CancelReason, type Hold, heldCommandBytesMax, type Named } from "../approval/index.ts";
 import type { CommandRecord } from "../recording/model.ts";
 import { type Refusal, refusal } from "./refusal.ts";
@@ -115,10 +115,9 @@ function leftText(ms: number): string {
 export function howToRequest(resource: string, asks: readonly ApprovalTerms[]): string | undefined {
   const [first] = asks;
   if (first === undefined || asks.some(({ grant }) => grant !== "Window")) return undefined;
-  const lines = asks.map(({ kind, policy, rule }) => {
-    const name = kind === "AccessPolicy" ? policy : `cluster/${policy}`;
-    return `sallyport request ${resource} --rule ${name}/${rule}`;
-  });
+  const lines = asks.map(
+    (terms) => `sallyport request ${resource} --rule ${policyName(terms)}/${terms.rule}`,
+  );
   return `Ask for it first: ${lines.join("; ")}`;
 }
 

@@ -3,10 +3,10 @@
  * of whoever sends it, checked by the identity providers of the resource that it is about: the socket alone gives
  * nobody a right.
  */
-import { createHash } from "node:crypto";
 import { chmod, mkdir, rm } from "node:fs/promises";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { join } from "node:path";
+import { ruleHashOf } from "@sallyport/control";
 import { durationMs } from "@sallyport/crds";
 import type { ApprovalTerms, Identity } from "@sallyport/policy";
 import {
@@ -207,8 +207,7 @@ export function viewOf(approval: Approval): object {
     inTransaction,
     sessionId,
     policies: asks.map(({ kind, policy, rule, ruleText, required, grant }) => {
-      const ruleHash = `sha256:${createHash("sha256").update(ruleText).digest("hex")}`;
-      return { kind, policy, rule, required, grant, ruleHash };
+      return { kind, policy, rule, required, grant, ruleHash: ruleHashOf(ruleText) };
     }),
     decisions: approval.decisions.map(({ approver, decision, comment, at }) => {
       return { approver, decision, comment, at: new Date(at).toISOString() };

@@ -1,5 +1,5 @@
-import { createHash } from "node:crypto";
-import type { ApprovalAsk, ApprovedWindow } from "@sallyport/control";
+import { type ApprovalAsk, type ApprovedWindow, ruleHashOf } from "@sallyport/control";
+import { policyName } from "@sallyport/policy";
 import {
   BoardService,
   type HoldOutcome,
@@ -115,9 +115,7 @@ const windowsAloneMs = 10_000;
 /** What an approver runs; of several policies the patch names all: each approver leaves in what they may approve. */
 function howToApprove(name: string, resource: string, asks: HoldRequest["asks"]): string {
   const namespace = resource.slice(0, resource.indexOf("/"));
-  const policies = [
-    ...new Set(asks.map(({ kind, policy }) => (kind === "AccessPolicy" ? policy : `cluster/${policy}`))),
-  ];
+  const policies = [...new Set(asks.map(policyName))];
   const value = {
     approver: "YOU",
     decision: "Approved",
@@ -155,7 +153,7 @@ function askOf(name: string, request: HoldRequest): ApprovalAsk | string {
         kind: policyKind,
         policy,
         rule,
-        ruleHash: `sha256:${createHash("sha256").update(ruleText).digest("hex")}`,
+        ruleHash: ruleHashOf(ruleText),
         required,
       })),
     },

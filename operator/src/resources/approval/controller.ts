@@ -1,5 +1,5 @@
 /** Approval: decisions are counted, requests end in time, and those that nobody holds any more are cancelled. */
-import { type Approval, approveRight } from "@sallyport/crds";
+import { type Approval, approveRight, policyName } from "@sallyport/crds";
 import type { KubeClient } from "../../kube/index.ts";
 import { type Reconciler, writeStatus } from "../../reconcile/index.ts";
 import type { PolicyBook } from "../access-policy/policy-book.ts";
@@ -7,7 +7,7 @@ import type { OperatorCaches } from "../caches.ts";
 import { kinds } from "../kinds.ts";
 import { type ApprovalFacts, decideApproval, gatewayPodLabel } from "./decide.ts";
 import { decideRetention } from "./retention.ts";
-import { policyName, rulesInForce } from "./rules.ts";
+import { rulesInForce } from "./rules.ts";
 
 /** What the controller is made of. */
 export interface ApprovalControllerParts {

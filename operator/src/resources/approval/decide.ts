@@ -1,6 +1,6 @@
-import { type Approval, durationMs } from "@sallyport/crds";
+import { type Approval, durationMs, policyName } from "@sallyport/crds";
 import { mergedConditions } from "../../reconcile/index.ts";
-import { policyName, type RuleInForce } from "./rules.ts";
+import type { RuleInForce } from "./rules.ts";
 
 /** Carries the uid of the pod whose gateway holds the command. */
 export const gatewayPodLabel = "sallyport.dev/gateway-pod";

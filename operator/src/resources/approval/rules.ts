@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { ruleHashOf } from "@sallyport/control";
 import type { Approval } from "@sallyport/crds";
 import type { ApprovalTerms } from "@sallyport/policy";
 import type { PolicyBook } from "../access-policy/policy-book.ts";
@@ -8,21 +8,6 @@ import type { OperatorCaches } from "../caches.ts";
 export interface RuleInForce {
   readonly terms: ApprovalTerms;
   readonly ruleHash: string;
-}
-
-type GoverningRule = Approval["spec"]["request"]["policies"][number];
-
-/** The name by which a decision says that it is for a policy. */
-export function policyName({
-  kind = "AccessPolicy",
-  policy,
-}: Pick<GoverningRule, "kind" | "policy">): string {
-  return kind === "AccessPolicy" ? policy : `cluster/${policy}`;
-}
-
-/** Names a rule by its text, as gateways do. */
-export function ruleHashOf(ruleText: string): string {
-  return `sha256:${createHash("sha256").update(ruleText).digest("hex")}`;
 }
 
 /** What asks for approval on the resource of an Approval now, for each of the rules that it names. */
