@@ -18,8 +18,9 @@ import { residentKilobytes } from "../bench/process-cost.ts";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
 import { policyDocument } from "../targets/policies.ts";
 import { type SshGateway, startSshGateway } from "../targets/ssh-gateway.ts";
+import { until } from "../targets/until.ts";
 
-const found = await startOpenSsh();
+const found = await startOpenSsh(["AllowAgentForwarding yes"]);
 const server = found as OpenSshServer;
 const policies =
   policyDocument("web", "mallory", "  profile: ReadOnly") +
@@ -36,6 +37,8 @@ interface Client {
   readonly transport: Transport;
   /** The next message of that type; rejects when the connection ends first. */
   readonly next: (type: number) => Promise<Reader>;
+  /** Whether the next answer to a channel request is a success. */
+  readonly answer: () => Promise<boolean>;
   readonly ended: Promise<void>;
 }
 
@@ -63,17 +66,23 @@ async function client(user: string): Promise<Client> {
       },
     };
   });
-  const next = async (type: number): Promise<Reader> => {
+  const nextOf = async (...types: readonly number[]): Promise<Buffer> => {
     for (;;) {
-      const at = arrived.findIndex((payload) => payload[0] === type);
-      if (at >= 0) return new Reader(arrived.splice(at, 1)[0] as Buffer, 1);
+      const at = arrived.findIndex((payload) => types.includes(payload[0] as number));
+      if (at >= 0) return arrived.splice(at, 1)[0] as Buffer;
       if (isOver) throw new Error("the connection ended");
       await new Promise<void>((resolve) => {
         wake = resolve;
       });
     }
   };
-  return { transport, next, ended };
+  return {
+    transport,
+    next: async (type) => new Reader(await nextOf(type), 1),
+    answer: async () =>
+      (await nextOf(message.channelSuccess, message.channelFailure))[0] === message.channelSuccess,
+    ended,
+  };
 }
 
 const openSession = (number: number, window = 1 << 20, packetMax = 32_768) =>
@@ -93,7 +102,7 @@ const sftpPacket = (type: number, ...fields: readonly Field[]) => {
 
 describe.runIf(found.kind === "ready")("a hostile client", () => {
   beforeAll(async () => {
-    gateway = await startSshGateway({ server, policies });
+    gateway = await startSshGateway({ server, policies, options: { forwarding: { agent: true } } });
     const known = gateway.options.find((one) => one.startsWith("UserKnownHostsFile="))?.split("=")[1] ?? "";
     hostKey = (await readFile(known, "utf8")).trim();
   }, 60_000);
@@ -182,6 +191,41 @@ describe.runIf(found.kind === "ready")("a hostile client", () => {
     await one.next(message.channelSuccess);
     return channel;
   }
+
+  test("S9 an agent that is confirmed only after policy has come to deny it is not reached", async () => {
+    const agents = (action: string) =>
+      policyDocument(
+        "web",
+        "agnes",
+        `  profile: Admin\n  rules:\n  - {name: a, match: {commands: [forward.agent]}, action: ${action}}`,
+      );
+    const asks = async (one: Client, channel: number) => {
+      one.transport.send(made(message.channelRequest, channel, "auth-agent-req@openssh.com", true));
+      return await one.answer();
+    };
+    await gateway.write("agents.yaml", agents("Allow"));
+    await until(async () => (await gateway.ssh([], ["echo in"], { user: { user: "agnes" } })).code === 0);
+    const one = await client("agnes");
+    const channel = await session(one);
+    expect(await asks(one, channel)).toBe(true);
+    one.transport.send(made(message.channelRequest, channel, "exec", true, "ssh-add -l; echo listed"));
+    const opened = await one.next(message.channelOpen);
+    expect(opened.text()).toBe("auth-agent@openssh.com");
+    const asked = opened.uint32();
+    await gateway.write("agents.yaml", agents("Deny"));
+    await until(async () => {
+      const other = await client("agnes");
+      const isAllowed = await asks(other, await session(other));
+      other.transport.destroy();
+      return !isAllowed;
+    });
+    one.transport.send(made(message.channelOpenConfirmation, asked, 7, 1 << 20, 32_768));
+    expect((await one.next(message.channelClose)).uint32()).toBe(7);
+    // ssh-add asked nobody and the session goes on: what comes is its own channel's.
+    const data = await one.next(message.channelData);
+    expect([data.uint32(), data.string().toString()]).toEqual([0, "listed\n"]);
+    one.transport.destroy();
+  }, 60_000);
 
   test("S19 a window of nothing gets nothing, and what is granted comes in packets no larger than wanted", async () => {
     const one = await client("alice");

@@ -52,6 +52,7 @@ const listenersMax = 32;
 const openFailure = { prohibited: 1, connectFailed: 2, unknownType: 3, shortage: 4 } as const;
 /** Of a shell that finds a command and may not run it. */
 const refusedStatus = 126;
+const policyHasChanged = "the access policy has changed";
 
 /**
  * Carries the channels of one client to one host. Every request that makes the host do something is judged by itself,
@@ -131,19 +132,16 @@ export class SshSession {
   }
 
   #adoptPolicy(): void {
-    const isDenied = ({ command: asked }: Permitted) =>
-      !this.#guard.isObserving && this.#guard.decide(asked).action === "Deny";
-    const changed = "the access policy has changed";
     for (const [type, permitted] of this.#permittedTypes) {
-      if (isDenied(permitted)) this.#permittedTypes.delete(type);
+      if (this.#isDenied(permitted)) this.#permittedTypes.delete(type);
     }
     for (const [listener, permitted] of this.#listeners) {
-      if (isDenied(permitted)) this.#stopListening(listener);
+      if (this.#isDenied(permitted)) this.#stopListening(listener);
     }
     for (const channel of this.#channels.values()) {
       const { running, permitted } = channel;
-      if (permitted !== undefined && isDenied(permitted)) {
-        this.#endChannel(channel, changed);
+      if (permitted !== undefined && this.#isDenied(permitted)) {
+        this.#endChannel(channel, policyHasChanged);
         continue;
       }
       running?.sftp?.policyChanged();
@@ -153,6 +151,10 @@ export class SshSession {
         running.masks = this.#masks();
       });
     }
+  }
+
+  #isDenied({ command: asked }: Permitted): boolean {
+    return !this.#guard.isObserving && this.#guard.decide(asked).action === "Deny";
   }
 
   /** An approval was taken back: what it let run ends, and nothing else of the connection. */
@@ -706,6 +708,8 @@ export class SshSession {
           raw: rest,
         }),
       );
+      // Policy may have changed while the host was asked.
+      if (permitted !== undefined && this.#isDenied(permitted)) this.#endChannel(channel, policyHasChanged);
     });
     this.#upstream.send(made(message.channelOpen, type, number, windowBytes, packetBytesMax, { raw: extra }));
   }
@@ -732,9 +736,9 @@ export class SshSession {
     const packetMax = Math.min(reader.uint32(), packetBytesMax);
     const extra = reader.rest;
     const isFit = packetMax > 0 && this.#places() < channelsMax;
-    const cause =
+    const cause = () =>
       type === "forwarded-tcpip" ? this.#listener(new Reader(extra)) : this.#permittedTypes.get(type);
-    if (!isFit || cause === undefined) {
+    if (!isFit || cause() === undefined) {
       this.#guard.note("openRefused", { type: type.slice(0, 64) });
       this.#upstream.send(
         made(message.channelOpenFailure, remote, openFailure.prohibited, "not permitted", ""),
@@ -747,8 +751,17 @@ export class SshSession {
         this.#upstream.send(made(message.channelOpenFailure, remote, { raw: failure ?? Buffer.alloc(0) }));
         return;
       }
+      // What let it may have been taken back while the client was asked.
+      const stillPermitted = cause();
+      if (stillPermitted === undefined) {
+        this.#client.send(made(message.channelClose, confirmed.uint32()));
+        this.#upstream.send(
+          made(message.channelOpenFailure, remote, openFailure.prohibited, "not permitted", ""),
+        );
+        return;
+      }
       const channel = new SessionChannel("forwarded", number, this.#failed);
-      channel.cause = cause;
+      channel.cause = stillPermitted;
       this.#channels.set(number, channel);
       const end = endOf(this.#client, confirmed);
       channel.open(end, { transport: this.#upstream, remote, window, packetMax });
