@@ -12,25 +12,36 @@ export interface WebhookServerParts {
   readonly port: number;
   readonly handlers: Readonly<Record<string, AdmissionHandler>>;
   readonly log: Log;
+  /** Other bounds than `webhookLimits`. */
+  readonly limits?: Partial<WebhookLimits>;
   /** Told how long each answer took, by path and result. */
   readonly onAnswer?: (path: string, result: "allowed" | "denied" | "failed", seconds: number) => void;
 }
 
-/** Bounds of the server; the API server sends objects of at most 3 MiB, old and new. */
-export const webhookLimits = {
+/** Bounds of the server. */
+export interface WebhookLimits {
+  readonly bodyBytesMax: number;
+  readonly concurrencyMax: number;
+  readonly answerMs: number;
+}
+
+/** The API server sends objects of at most 3 MiB, old and new. */
+export const webhookLimits: WebhookLimits = {
   bodyBytesMax: 7 * 1024 * 1024,
   concurrencyMax: 64,
   answerMs: 4_000,
-} as const;
+};
 
 /** Admission over TLS. Nothing is answered before the first certificate is there. */
 export class WebhookServer {
   readonly #parts: WebhookServerParts;
+  readonly #limits: WebhookLimits;
   #server: Server | undefined;
   #active = 0;
 
   constructor(parts: WebhookServerParts) {
     this.#parts = parts;
+    this.#limits = { ...webhookLimits, ...parts.limits };
   }
 
   get isServing(): boolean {
@@ -53,7 +64,7 @@ export class WebhookServer {
     server.requestTimeout = 10_000;
     server.headersTimeout = 5_000;
     server.keepAliveTimeout = 60_000;
-    server.maxConnections = 4 * webhookLimits.concurrencyMax;
+    server.maxConnections = 4 * this.#limits.concurrencyMax;
     server.on("tlsClientError", () => undefined);
     this.#server = server;
     await new Promise<void>((resolve, reject) => {
@@ -69,7 +80,7 @@ export class WebhookServer {
     await new Promise<void>((resolve) => {
       server.close(() => resolve());
       server.closeIdleConnections();
-      setTimeout(() => server.closeAllConnections(), webhookLimits.answerMs).unref();
+      setTimeout(() => server.closeAllConnections(), this.#limits.answerMs).unref();
     });
   }
 
@@ -93,15 +104,15 @@ export class WebhookServer {
       return;
     }
     // More than we can hold: the API server does what failurePolicy says.
-    if (this.#active >= webhookLimits.concurrencyMax) {
+    if (this.#active >= this.#limits.concurrencyMax) {
       send(503, { message: "busy" });
       told("failed");
       return;
     }
     this.#active += 1;
     try {
-      const review = readReview(await bodyOf(request));
-      const answer = await withDeadline(handler(review.request));
+      const review = readReview(await bodyOf(request, this.#limits));
+      const answer = await withDeadline(handler(review.request), this.#limits);
       send(200, {
         apiVersion: "admission.k8s.io/v1",
         kind: "AdmissionReview",
@@ -132,21 +143,21 @@ function encoded({ allowed, message, warnings, patch }: AdmissionResponse): obje
   };
 }
 
-async function bodyOf(request: IncomingMessage): Promise<string> {
+async function bodyOf(request: IncomingMessage, { bodyBytesMax }: WebhookLimits): Promise<string> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   for await (const chunk of request as AsyncIterable<Buffer>) {
     bytes += chunk.length;
-    if (bytes > webhookLimits.bodyBytesMax) throw new RangeError("the request is too long");
+    if (bytes > bodyBytesMax) throw new RangeError("the request is too long");
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString("utf8");
 }
 
-async function withDeadline<T>(answer: T | Promise<T>): Promise<T> {
+async function withDeadline<T>(answer: T | Promise<T>, { answerMs }: WebhookLimits): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error("the answer took too long")), webhookLimits.answerMs);
+    timer = setTimeout(() => reject(new Error("the answer took too long")), answerMs);
   });
   try {
     return await Promise.race([answer, late]);

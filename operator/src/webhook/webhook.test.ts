@@ -7,7 +7,7 @@ import { testResource, testSettings } from "../placement/testing.ts";
 import { podInjection } from "./pods.ts";
 import { policyReview } from "./policies.ts";
 import { readReview } from "./review.ts";
-import { type AdmissionHandler, WebhookServer, webhookLimits } from "./server.ts";
+import { type AdmissionHandler, type WebhookLimits, WebhookServer, webhookLimits } from "./server.ts";
 
 const resource = testResource({
   placement: { mode: "Sidecar", podSelector: { matchLabels: { app: "orders-db" } } },
@@ -142,12 +142,13 @@ describe("the server", () => {
   });
   afterEach(() => server?.close());
 
-  async function serve(handler: AdmissionHandler): Promise<void> {
+  async function serve(handler: AdmissionHandler, limits: Partial<WebhookLimits> = {}): Promise<void> {
     server = new WebhookServer({
       host: "127.0.0.1",
       port: 0,
       handlers: { "/pods": handler },
       log: silentLog,
+      limits,
     });
     await server.use(certificate);
   }
@@ -206,16 +207,16 @@ describe("the server", () => {
 
   test("answers only so many at once, and serves a new certificate without a pause", async () => {
     const held: (() => void)[] = [];
+    const concurrencyMax = 4;
     await serve(
       () =>
         new Promise((resolve) => {
           held.push(() => resolve({ allowed: true }));
         }),
+      { concurrencyMax, answerMs: 20_000 },
     );
-    const asked = Array.from({ length: webhookLimits.concurrencyMax }, () =>
-      post("/pods", review(question())),
-    );
-    await expect.poll(() => held.length).toBe(webhookLimits.concurrencyMax);
+    const asked = Array.from({ length: concurrencyMax }, () => post("/pods", review(question())));
+    await expect.poll(() => held.length, { timeout: 15_000 }).toBe(concurrencyMax);
     expect((await post("/pods", review(question()))).status).toBe(503);
     await server?.use(certificate);
     for (const release of held) release();
