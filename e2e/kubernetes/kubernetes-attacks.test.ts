@@ -45,12 +45,37 @@ const policies = [
     `  profile: Admin
   maskedWrites: Allow
   masking:
-  - {columns: ["core.secrets.data"], with: Redact}`,
+  - {columns: ["core.secrets.data", "core.pods.spec"], with: Redact}`,
     "masked-writers",
+  ),
+  policy(
+    "deb",
+    `  rules:
+  - name: looks
+    match: {operations: [read], objects: ["*:pods", "*:configmaps"]}
+    action: Allow
+  - name: when-tried
+    match: {objects: ["*:configmaps"], cel: command.facts.dryRun}
+    action: Allow
+  - name: only-patched
+    match: {objects: ["patch:configmaps"]}
+    action: Allow
+  - name: proxied
+    match: {objects: ["create:pods/proxy", "create:services/proxy", "create:pods/exec"]}
+    action: Allow
+  - name: not-the-database
+    match: {cel: 'command.facts.name == "db" || ("tier" in command.facts.labels && command.facts.labels["tier"] == "db")'}
+    action: Deny
+    message: the database is closed
+  - name: not-that-container
+    match: {cel: command.facts.container == "c"}
+    action: Deny
+    message: the container is closed`,
+    "tries",
   ),
 ].join("");
 
-const users = ["ana", "bob", "sam", "mia", "max"];
+const users = ["ana", "bob", "sam", "mia", "max", "deb"];
 const value = "hunter2secret";
 const forms = [value, Buffer.from(value).toString("base64"), Buffer.from(value).toString("hex")];
 const secrets = "/api/v1/namespaces/default/secrets";
@@ -77,7 +102,11 @@ beforeAll(async () => {
   await api.kubectl.withInput(JSON.stringify(secret), "apply", "-f", "-");
   await api.kubectl.apply([{ apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "default" } }]);
   const spec = { automountServiceAccountToken: false, containers: [{ name: "c", image }] };
-  await api.kubectl.apply([{ apiVersion: "v1", kind: "Pod", metadata: { name: "p" }, spec }]);
+  await api.kubectl.apply([
+    { apiVersion: "v1", kind: "Pod", metadata: { name: "p", labels: { tier: "db" } }, spec },
+    { apiVersion: "v1", kind: "Pod", metadata: { name: "q" }, spec },
+    { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "kept" }, data: { a: "b" } },
+  ]);
   gateway = await startKubernetesGateway(api, { policies });
 });
 afterAll(async () => {
@@ -242,6 +271,106 @@ test("K27: columns, names and errors do not tell of a masked spec", async () => 
   ];
   for (const { body } of answers) expect(body).not.toContain("hidden-image");
   expect((await raw(`${pods}/p`)).body).toContain("hidden-image");
+});
+
+test("K27: no selector, no list of managed fields and no refusal tells of a masked spec", async () => {
+  const selectors = [
+    "spec.nodeName=",
+    "spec.restartPolicy=Always",
+    "metadata.name=p,spec.restartPolicy!=Never",
+  ];
+  for (const selector of selectors) {
+    for (const [method, query] of [
+      ["GET", ""],
+      ["GET", "&watch=1&timeoutSeconds=1"],
+      ["DELETE", "&dryRun=All"],
+    ] as const) {
+      const path = `${pods}?fieldSelector=${encodeURIComponent(selector)}${query}`;
+      expect([path, (await raw(path, { user: "mia", method })).status]).toEqual([path, 403]);
+    }
+  }
+  // Selectors of what is not masked go on.
+  expect((await raw(`${pods}?fieldSelector=metadata.name%3Dp`, { user: "mia" })).status).toBe(200);
+  const pod = JSON.parse((await raw(`${pods}/p`)).body);
+  expect(JSON.stringify(pod.metadata.managedFields)).toContain('"f:spec"');
+  expect((await raw(`${pods}/p`, { user: "mia" })).body).not.toContain("f:spec");
+  // The server repeats what the object holds to whoever may not change it.
+  const changed = JSON.stringify({ ...pod, spec: { ...pod.spec, restartPolicy: "Never" } });
+  const told = async (user: string) =>
+    raw(`${pods}/p`, { user, method: "PUT", headers: json, body: changed });
+  expect((await told("ana")).body).toContain("RestartPolicy");
+  const toMax = await told("max");
+  expect([toMax.status, toMax.body.includes("RestartPolicy")]).toEqual([422, false]);
+});
+
+test("K27: a deletion is a dry run only where the server takes it for one", async () => {
+  const kept = "/api/v1/namespaces/default/configmaps/kept";
+  const all = "/api/v1/namespaces/default/configmaps?labelSelector=none%3Dx&dryRun=All";
+  const remove = (path: string, body?: string) =>
+    raw(path, { user: "deb", method: "DELETE", ...(body === undefined ? {} : { headers: json, body }) });
+  // A server that gets options in a body does not look at the query.
+  expect((await remove(`${kept}?dryRun=All`, "{}")).status).toBe(403);
+  expect((await remove(`${kept}?dryRun=All`, '{"dryRun":[]}')).status).toBe(403);
+  expect((await remove(`${kept}?dryRun=All`, '{"dryRun":["All"],"dryRun":[]}')).status).toBe(403);
+  expect((await remove(`${kept}?dryRun=All`, "dryRun: [All]")).status).toBe(403);
+  expect((await remove(all, '{"kind":"DeleteOptions","apiVersion":"v1"}')).status).toBe(403);
+  expect((await remove(`${kept}?dryRun=All`)).status).toBe(200);
+  expect((await remove(kept, '{"dryRun":["All"]}')).status).toBe(200);
+  expect((await raw(kept)).status).toBe(200);
+  // Taken as it is, the first of them deletes: the rule is needed.
+  expect((await raw(`${kept}?dryRun=All`, { method: "DELETE", headers: json, body: "{}" })).status).toBe(200);
+  expect((await raw(kept)).status).toBe(404);
+  await api.kubectl.apply([
+    { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "kept" }, data: { a: "b" } },
+  ]);
+});
+
+test("K27: what may only be patched is not created by a server-side apply", async () => {
+  const path = (name: string) => `/api/v1/namespaces/default/configmaps/${name}?fieldManager=deb&force=true`;
+  const apply = (name: string, uid?: string) =>
+    raw(path(name), {
+      user: "deb",
+      method: "PATCH",
+      headers: { "content-type": "application/apply-patch+yaml" },
+      body: JSON.stringify({
+        apiVersion: "v1",
+        kind: "ConfigMap",
+        metadata: { name, uid },
+        data: { c: "d" },
+      }),
+    });
+  expect((await apply("new")).status).toBe(403);
+  const { uid } = JSON.parse((await raw("/api/v1/namespaces/default/configmaps/kept")).body).metadata;
+  expect((await apply("kept", uid)).status).toBe(200);
+  expect((await apply("new", uid)).status).toBe(409);
+});
+
+test("K6: a rule about a pod or a service is not got round by naming a port, or no container", async () => {
+  for (const name of ["db", "db:80", "http:db:80", "https:db:", "HTTP:db:80", "x:db:80", "db:80:"]) {
+    const { status } = await raw(`/api/v1/namespaces/default/services/${name}/proxy/`, { user: "deb" });
+    expect([name, status === 403 || status === 400]).toEqual([name, true]);
+  }
+  for (const name of ["p", "p:80", "http:p:80"]) {
+    const { status, body } = await raw(`${pods}/${name}/proxy/x`, { user: "deb", method: "POST" });
+    expect([name, status, reasonOf(body)]).toEqual([
+      name,
+      403,
+      expect.stringContaining("the database is closed"),
+    ]);
+  }
+  const as = `Host: localhost\r\nAuthorization: Bearer ${gateway.token("deb")}\r\n`;
+  for (const query of ["command=id", "command=id&container=", "command=id&container=c"]) {
+    const answer = await rawBytes(gateway, `GET ${pods}/q/exec?${query} HTTP/1.1\r\n${as}${upgradeHead}\r\n`);
+    expect(answer).toContain("the container is closed");
+  }
+});
+
+test("K30: HTTP/2 methods that are words of a program are no methods", async () => {
+  const authorization = `Bearer ${gateway.token("ana")}`;
+  for (const method of ["constructor", "__proto__", "toString"]) {
+    const { status } = await rawHttp2(gateway, { ":method": method, ":path": `${secrets}/s`, authorization });
+    expect([method, status]).toEqual([method, 400]);
+  }
 });
 
 test("K24: no header, in whatever form, speaks for somebody else", async () => {

@@ -15,13 +15,28 @@ export interface RequestFacts {
   readonly target: string;
   /** The `type` of a Secret that is written. */
   readonly secretType: string;
+  /** The container that is entered, where the request leaves it to the server to choose the only one. */
+  readonly container: string;
+  /** What a body says of whether it is a dry run; undefined: the query says it. */
+  readonly dryRun: boolean | undefined;
+  /** True where what is patched is created if it is not there. */
+  readonly mayCreate: boolean;
 }
 
 /** The type of a Secret that nobody could read: it may let its holder act as another. */
 export const unreadSecret = "unread";
 
 /** Nothing was looked up. */
-export const noFacts: RequestFacts = { security: plainPod, labels: {}, port: 0, target: "", secretType: "" };
+export const noFacts: RequestFacts = {
+  security: plainPod,
+  labels: {},
+  port: 0,
+  target: "",
+  secretType: "",
+  container: "",
+  dryRun: undefined,
+  mayCreate: false,
+};
 
 /** What every client asks before anything else, and what an API server tells anybody that it knows. */
 const discovery =
@@ -44,6 +59,16 @@ const shaping = new Set([
 ]);
 const shapingGroups = new Set(["admissionregistration.k8s.io"]);
 const privilegeGroups = new Set(["rbac.authorization.k8s.io", "certificates.k8s.io"]);
+/** Sallyport's own kinds that say who may do what, and by whose word. */
+const privileged = new Set(
+  [
+    "accesspolicies",
+    "clusteraccesspolicies",
+    "identityproviders",
+    "protectedresources",
+    "resourcegrants",
+  ].map((kind) => `${kind}.sallyport.dev`),
+);
 const executing = new Set(["exec", "attach", "portforward", "proxy", "ephemeralcontainers"]);
 const reading = new Set(["get", "list", "watch"]);
 /** Kinds of Secret that let whoever holds them act as another. */
@@ -62,6 +87,7 @@ export function commandOf(request: ApiRequest, facts: RequestFacts = noFacts): C
   const { security } = facts;
   const all: Record<string, FactValue> = {
     verb: request.verb,
+    method: request.method,
     group: request.group,
     version: request.version,
     resource: request.resource,
@@ -69,14 +95,14 @@ export function commandOf(request: ApiRequest, facts: RequestFacts = noFacts): C
     namespace: request.namespace,
     name: request.name,
     path: request.path,
-    dryRun: isDryRun(request),
-    container: query.get("container") ?? "",
+    dryRun: facts.dryRun ?? isDryRun(request),
+    container: (query.get("container") ?? "") || facts.container,
     tty: isTrue(query.get("tty")),
     stdin: isTrue(query.get("stdin")),
     shell: shell.kind,
     programs: shell.programs,
     labels: facts.labels,
-    port: facts.port,
+    port: facts.port || request.port,
     target: facts.target,
     privileged: security.privileged,
     hostNetwork: security.hostNetwork,
@@ -89,10 +115,12 @@ export function commandOf(request: ApiRequest, facts: RequestFacts = noFacts): C
     opaque: security.opaque,
   };
   const part = partOf(request, facts, shell.kind === "opaque");
+  // A server-side apply needs the right to create, too, as the API server itself has it.
+  const created = facts.mayCreate ? partOf({ ...request, verb: "create" }, facts, false) : undefined;
   return {
     protocol: "kubernetes",
     text: textOf(request, argv, facts),
-    parts: part === undefined ? [] : [part],
+    parts: [part, created].filter((one) => one !== undefined),
     ...(argv === undefined ? {} : { argv }),
     facts: all,
   };
@@ -105,12 +133,9 @@ function partOf(request: ApiRequest, facts: RequestFacts, isOpaque: boolean): Co
   }
   const resource = resourceName(request);
   if (selfReviews.has(resource) && request.verb === "create") return undefined;
-  const { query } = request;
-  // A selector that is empty selects everything.
-  const isSelected = ["labelSelector", "fieldSelector"].some((name) => (query.get(name) ?? "").trim() !== "");
   return part(operationOf(request, resource, facts), request.verb, resource, {
     isSecret: showsSecrets(request),
-    unbounded: request.verb === "deletecollection" && !isSelected,
+    unbounded: request.verb === "deletecollection" && !isSelective(request.query),
     isOpaque,
   });
 }
@@ -131,12 +156,23 @@ function part(
   return { operation, words: [verb, name], objects: [object], unbounded, enforcement };
 }
 
+/** Whether a selector asks for something to be there: `!none`, `a!=b` and `a notin (b)` select all that have no such label. */
+function isSelective(query: URLSearchParams): boolean {
+  // Commas between parentheses belong to a list of values.
+  const terms = (name: string) => (query.get(name) ?? "").replaceAll(/\([^)]*\)/g, "()").split(",");
+  return (
+    terms("labelSelector").some((term) => term.trim() !== "" && !/!|\snotin\s*\(/.test(term)) ||
+    terms("fieldSelector").some((term) => /^\s*(?!metadata\.namespace\s*=)[^=!]+==?[^=]/.test(term))
+  );
+}
+
 function operationOf(request: ApiRequest, resource: string, facts: RequestFacts): Operation {
   const { group, subresource, verb } = request;
   if (resource === "nodes/proxy" || resource === "serviceaccounts/token") return "privilege";
   if (executing.has(subresource)) return "execute";
   if (reading.has(verb) || (reviews.has(resource) && verb === "create")) return "read";
   if (privilegeGroups.has(group) || tokenSecrets.has(facts.secretType)) return "privilege";
+  if (privileged.has(`${request.resource}.${group}`)) return "privilege";
   if (shaping.has(request.group === "" ? request.resource : `${request.resource}.${group}`)) return "define";
   if (shapingGroups.has(group)) return "define";
   if (request.resource === "nodes" || ["eviction", "binding"].includes(subresource)) return "control";
@@ -175,7 +211,8 @@ function textOf(request: ApiRequest, argv: readonly string[] | undefined, facts:
   }
   if (request.subresource === "portforward") return [...words, `port ${facts.port}`].join(" ");
   const query = request.subresource === "proxy" ? "" : request.query.toString();
-  if (request.subresource === "proxy") words.push(request.path.slice(0, queryTextMax));
+  // What the server behind it is asked to do, its method says: the verb is always `create`.
+  if (request.subresource === "proxy") words.push(request.method, request.path.slice(0, queryTextMax));
   return query === "" ? words.join(" ") : `${words.join(" ")} ?${query.slice(0, queryTextMax)}`;
 }
 

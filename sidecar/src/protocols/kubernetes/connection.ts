@@ -78,9 +78,15 @@ export class ClientConnection {
       throw new GatewayError("identityRefused", { detail: "no token and no client certificate was given" });
     const shown = token === undefined ? { certificate: this.#tls } : { token };
     const identity = await host.authenticate(shown, claim);
-    if ([identity.user, ...identity.groups].some((name) => /^system:/i.test(name)))
+    const names = [identity.user, ...identity.groups];
+    if (names.some((name) => /^\s*system:/i.test(name)))
       throw new GatewayError("identityRefused", {
         detail: "names that begin with system: are not impersonated",
+      });
+    // Blanks at the ends of a header are none to whoever reads it: it would be another's name.
+    if (names.some((name) => name !== name.trim()))
+      throw new GatewayError("identityRefused", {
+        detail: "names with blanks at their ends are not impersonated",
       });
     const account = this.#servers.account(identity);
     const agent = head.headers["user-agent"] ?? "";

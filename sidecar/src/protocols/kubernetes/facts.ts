@@ -64,6 +64,13 @@ export function securityOfContainer(spec: unknown, container: string): PodSecuri
   return securityOf({ ...pod, containers: chosen });
 }
 
+/** The container that a server chooses where a request names none: the only one; "" where there are more. */
+export function onlyContainer(spec: unknown): string {
+  const list = isRecord(spec) && Array.isArray(spec.containers) ? spec.containers : [];
+  const [first] = list;
+  return list.length === 1 && isRecord(first) && typeof first.name === "string" ? first.name : "";
+}
+
 /** A JSON patch as the object that it writes, so that paths count like nested members; undefined where it copies. */
 export function writtenBy(patch: unknown): unknown {
   if (!Array.isArray(patch)) return undefined;

@@ -42,6 +42,15 @@ export function maskableAccept(accept: string | undefined): string | undefined {
   return kept.length === 0 ? undefined : kept.join(", ");
 }
 
+/** Whether a selector would tell of what is hidden: which objects it finds says what they hold. */
+export function selectsByHidden({ query }: ApiRequest, { fields }: HiddenFields): boolean {
+  const keys = query
+    .getAll("fieldSelector")
+    .flatMap((selector) => selector.split(","))
+    .map((term) => (term.split(/[=!]/)[0] ?? "").trim());
+  return keys.some((key) => fields.some((field) => key === field || key.startsWith(`${field}.`)));
+}
+
 /** An object, a list, a table or a watch event with the fields hidden. */
 export function masked(value: unknown, hidden: HiddenFields): unknown {
   if (!isRecord(value)) return value;
@@ -60,11 +69,39 @@ export function masked(value: unknown, hidden: HiddenFields): unknown {
     return { ...value, rows };
   }
   if (Array.isArray(value.items)) return { ...value, items: value.items.map((one) => masked(one, hidden)) };
-  if (kind === "Status") return value;
+  if (kind === "Status") return maskedStatus(value, hidden);
   const copy: Record<string, unknown> = { ...value };
   for (const field of hidden.fields) if (copy[field] !== undefined) copy[field] = hide(copy[field], field);
-  if (isRecord(copy.metadata)) copy.metadata = withoutLastApplied(copy.metadata);
+  if (isRecord(copy.metadata)) copy.metadata = withoutManaged(withoutLastApplied(copy.metadata), hidden);
   return copy;
+}
+
+/** What a server says of an object that it does not take repeats what the object holds now (`kubectl replace` of a pod). */
+function maskedStatus(
+  status: Readonly<Record<string, unknown>>,
+  hidden: HiddenFields,
+): Readonly<Record<string, unknown>> {
+  if (status.reason !== "Invalid" || hidden.fields.every((field) => keyed.has(field))) return status;
+  const { details: _, ...rest } = status;
+  return { ...rest, message: "the object is invalid; why could show what is masked for you" };
+}
+
+/** Of lists with keys, managed fields hold the keys' values: ports, addresses, paths. */
+function withoutManaged(
+  metadata: Readonly<Record<string, unknown>>,
+  hidden: HiddenFields,
+): Readonly<Record<string, unknown>> {
+  const { managedFields } = metadata;
+  const names = new Set(hidden.fields.filter((field) => !keyed.has(field)).map((field) => `f:${field}`));
+  if (!Array.isArray(managedFields) || names.size === 0) return metadata;
+  const kept = managedFields.map((one) => {
+    if (!isRecord(one) || !isRecord(one.fieldsV1)) return one;
+    return {
+      ...one,
+      fieldsV1: Object.fromEntries(Object.entries(one.fieldsV1).filter(([name]) => !names.has(name))),
+    };
+  });
+  return { ...metadata, managedFields: kept };
 }
 
 function hide(value: unknown, field: string): unknown {
@@ -74,8 +111,8 @@ function hide(value: unknown, field: string): unknown {
   return Object.fromEntries(Object.keys(value).map((key) => [key, text]));
 }
 
-/** What kubectl and its like keep of the last apply holds the whole object, and managed fields hold the names of its keys only. */
-function withoutLastApplied(metadata: Readonly<Record<string, unknown>>): unknown {
+/** What kubectl and its like keep of the last apply holds the whole object. */
+function withoutLastApplied(metadata: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
   const { annotations } = metadata;
   if (!isRecord(annotations)) return metadata;
   const kept = Object.entries(annotations).map(([name, value]) => {

@@ -11,13 +11,13 @@ import type { ProtocolHost } from "../protocol.ts";
 import { sendStatus, statusOfError, statusOfRefusal } from "./answer.ts";
 import { commandOf, noFacts, type RequestFacts, unreadSecret } from "./command.ts";
 import { type ClientConnection, correlationId, type OpenSession } from "./connection.ts";
-import { isRecord, opaquePod, plainPod, securityOf, writtenBy } from "./facts.ts";
+import { isRecord, opaquePod, plainPod, securityOf, securityOfContainer, writtenBy } from "./facts.ts";
 import { clientHeaders, upstreamHeaders } from "./headers.ts";
 import { marksOf } from "./impersonation.ts";
 import { readJsonBody } from "./json-body.ts";
 import { ask } from "./judge.ts";
 import { maskingTransform } from "./masking-answer.ts";
-import { type HiddenFields, hiddenFields, maskableAccept } from "./object-mask.ts";
+import { type HiddenFields, hiddenFields, maskableAccept, selectsByHidden } from "./object-mask.ts";
 import { readProtobuf } from "./protobuf.ts";
 import { type ApiRequest, readRequest, resourceName, targetOf } from "./request.ts";
 import { failure } from "./status.ts";
@@ -81,7 +81,12 @@ async function serve(
     if (body === undefined) throw new GatewayError("tooLarge", { detail: "the body is larger than 4 MiB" });
   }
   const hidden = hiddenFields(guard.masking, request);
-  const facts = isWrite ? factsOfBody(request, exchange, body ?? Buffer.alloc(0)) : noFacts;
+  const written = isWrite ? factsOfBody(request, exchange, body ?? Buffer.alloc(0)) : noFacts;
+  const facts = {
+    ...written,
+    ...(await factsOfPod(servers, session, request)),
+    dryRun: dryRunIn(request, body),
+  };
   const command = commandOf(request, facts);
   const review = selfReview(request, body);
   let notice: string | undefined;
@@ -94,6 +99,7 @@ async function serve(
       ? {}
       : { parameters: [`sha256:${createHash("sha256").update(body).digest("hex")}`] }),
     closed: exchange.closed,
+    again: async () => commandOf(request, { ...facts, ...(await factsOfPod(servers, session, request)) }),
     tell: ({ message }) => {
       notice = message;
     },
@@ -274,7 +280,9 @@ function factsOfBody(request: ApiRequest, { headers }: HttpExchange, body: Buffe
   const type = (headers["content-type"] ?? "application/json").split(";")[0]?.trim().toLowerCase() ?? "";
   const value = headers["content-encoding"] === undefined ? writtenValue(type, body) : undefined;
   const written = type === "application/json-patch+json" ? writtenBy(value) : value;
-  if (written === undefined) return { ...noFacts, security: opaquePod, secretType: unreadSecret };
+  const isApply = type.startsWith("application/apply-patch+") && request.subresource === "";
+  if (written === undefined)
+    return { ...noFacts, security: opaquePod, secretType: unreadSecret, mayCreate: isApply };
   const holdsPods = !(request.group === "" && ["secrets", "configmaps", "events"].includes(request.resource));
   const security = holdsPods ? securityOf(written) : plainPod;
   const secretType =
@@ -284,7 +292,42 @@ function factsOfBody(request: ApiRequest, { headers }: HttpExchange, body: Buffe
     typeof written.type === "string"
       ? written.type
       : "";
-  return { ...noFacts, security, secretType, target: targetContainer(request, written) };
+  return {
+    ...noFacts,
+    security,
+    secretType,
+    target: targetContainer(request, written),
+    mayCreate: isApply && !isSure(written),
+  };
+}
+
+/** Whether a server-side apply names by its uid an object that is there: no other is then created. */
+function isSure(written: unknown): boolean {
+  const metadata = isRecord(written) ? written.metadata : undefined;
+  return isRecord(metadata) && typeof metadata.uid === "string" && metadata.uid !== "";
+}
+
+/** What is reached through a pod, or debugged in it, is the pod's: rules ask for its labels, and what it reaches. */
+async function factsOfPod(
+  servers: ApiServers,
+  session: OpenSession,
+  { group, resource, subresource, namespace, name }: ApiRequest,
+): Promise<Partial<RequestFacts>> {
+  const isReached = subresource === "proxy" || subresource === "ephemeralcontainers";
+  if (group !== "" || resource !== "pods" || !isReached) return {};
+  const found = await servers.pod(session.account, namespace, name);
+  if (found.kind === "missing") return {};
+  const security = subresource === "proxy" ? { security: securityOfContainer(found.spec, "") } : {};
+  return { labels: found.labels, ...security };
+}
+
+/** A server that gets options in the body of a deletion reads none in its query. */
+function dryRunIn({ verb }: ApiRequest, body: Buffer | undefined): boolean | undefined {
+  if (verb !== "delete" && verb !== "deletecollection") return undefined;
+  if (body === undefined || body.length === 0) return undefined;
+  const options = readJsonBody(body);
+  const given = isRecord(options) ? options.dryRun : undefined;
+  return Array.isArray(given) && given.length === 1 && given[0] === "All";
 }
 
 function targetContainer(request: ApiRequest, written: unknown): string {
@@ -304,6 +347,8 @@ function refusedLocally(exchange: HttpExchange, request: ApiRequest, hidden: Hid
       403,
       `${what} is forbidden: parts of it are masked for you, so that writing it could save the mask`,
     );
+  if (selectsByHidden(request, hidden))
+    return failure(403, `${what} is forbidden: a selector of what is masked for you would tell of it`);
   // A JSON patch tests and copies what its author may not see; the others only write.
   if (request.verb === "patch" && !plainPatches.test(exchange.headers["content-type"] ?? ""))
     return failure(403, `${what} is forbidden: a patch of this type could show what is masked for you`);

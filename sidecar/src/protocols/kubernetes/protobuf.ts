@@ -54,6 +54,7 @@ const shapes: ReadonlyMap<string, Shape> = new Map<string, Shape>([
   ["apps/v1/DaemonSet", templated(2)],
   ["batch/v1/Job", { 2: ["spec", jobSpec] }],
   ["batch/v1/CronJob", { 2: ["spec", { 5: ["jobTemplate", { 2: ["spec", jobSpec] }] }] }],
+  ["v1/PersistentVolume", { 2: ["spec", { 2: ["source", { 3: ["hostPath", "any"] }] }] }],
   ["v1/Secret", { 3: ["type", "text"] }],
   [
     "authorization.k8s.io/v1/SelfSubjectAccessReview",

@@ -13,6 +13,8 @@ export interface ApiRequest {
   readonly subresource: string;
   readonly namespace: string;
   readonly name: string;
+  /** Of a proxied server: its port, where the request names one by its number; else 0. */
+  readonly port: number;
   /** The decoded path. */
   readonly path: string;
   /** The path as it goes to the server. */
@@ -28,14 +30,15 @@ export interface RefusedTarget {
 
 const targetMax = 24 * 1024;
 const wordForm = /^[a-z0-9][a-z0-9.-]*$/;
-const verbs: Readonly<Record<string, string>> = {
-  GET: "get",
-  HEAD: "get",
-  POST: "create",
-  PUT: "update",
-  PATCH: "patch",
-  DELETE: "delete",
-};
+/** A map, since HTTP/2 lets a client name its method `constructor`. */
+const verbs: ReadonlyMap<string, string> = new Map([
+  ["GET", "get"],
+  ["HEAD", "get"],
+  ["POST", "create"],
+  ["PUT", "update"],
+  ["PATCH", "patch"],
+  ["DELETE", "delete"],
+]);
 /** Subresources of namespaces; what else follows a namespace's name is a resource in it. */
 const ofNamespaces = new Set(["status", "finalize"]);
 /** What opens a stream or reaches through to another server: always `create`, whatever the method says. */
@@ -43,7 +46,7 @@ const connects = new Set(["exec", "attach", "portforward", "proxy"]);
 
 /** Reads a request's target; refuses what could be read in two ways. */
 export function readRequest(method: string, target: string): ApiRequest | RefusedTarget {
-  const verb = verbs[method];
+  const verb = verbs.get(method);
   if (verb === undefined) return { refused: `the method ${method.slice(0, 20)} is not served` };
   if (!target.startsWith("/") || target.length > targetMax)
     return { refused: "the request's target is not a path" };
@@ -70,6 +73,7 @@ const nothing = {
   subresource: "",
   namespace: "",
   name: "",
+  port: 0,
 } as const;
 
 function readResource(
@@ -101,7 +105,19 @@ function readResource(
   // Only where many are meant does a selector name the one.
   const isOfMany = verb === "list" || verb === "watch" || verb === "deletecollection";
   const selected = isNamed || !isOfMany ? name : namedBySelector(request.query.get("fieldSelector"));
-  return { ...request, ...api, isResource: true, verb, resource, subresource, namespace, name: selected };
+  const whole = { ...request, ...api, isResource: true, verb, resource, subresource, namespace } as const;
+  if (subresource !== "proxy") return { ...whole, name: selected, port: 0 };
+  const proxied = proxiedServer(name);
+  return proxied === undefined ? { refused: "the path names no server" } : { ...whole, ...proxied };
+}
+
+/** `https:web:8443`, `web:8443` and `web` are all a way to reach `web`: rules name it. */
+function proxiedServer(text: string): Pick<ApiRequest, "name" | "port"> | undefined {
+  const parts = text.split(":");
+  const [scheme, name, port] = parts.length === 3 ? parts : ["", ...parts];
+  const isKnown = parts.length <= 3 && (scheme === "" || scheme === "http" || scheme === "https");
+  if (!isKnown || name === undefined || name === "") return undefined;
+  return { name, port: /^\d{1,5}$/.test(port ?? "") ? Number(port) : 0 };
 }
 
 /** True for what opens a stream or reaches through to another server. */

@@ -15,7 +15,7 @@ import { refuseUpgrade, statusOfError, statusOfRefusal } from "../answer.ts";
 import { commandOf, noFacts, type RequestFacts } from "../command.ts";
 import { correlationId, type OpenSession } from "../connection.ts";
 import type { Denials } from "../denials.ts";
-import { securityOfContainer } from "../facts.ts";
+import { onlyContainer, securityOfContainer } from "../facts.ts";
 import { upstreamHeaders } from "../headers.ts";
 import { marksOf } from "../impersonation.ts";
 import { ask, type Judged } from "../judge.ts";
@@ -150,7 +150,7 @@ function missing(request: ApiRequest): Status {
 
 /** The pod as it is now; undefined where policy would allow the request and there is none. */
 async function factsOf(
-  { servers, host }: Serving,
+  { servers }: Serving,
   session: OpenSession,
   request: ApiRequest,
 ): Promise<RequestFacts | undefined> {
@@ -161,9 +161,8 @@ async function factsOf(
     const verdict = session.admitted.guard.decide(commandOf(request));
     return verdict.action === "Deny" && !session.admitted.guard.isObserving ? noFacts : undefined;
   }
-  void host;
   const security = securityOfContainer(found.spec, request.query.get("container") ?? "");
-  return { ...noFacts, labels: found.labels, security };
+  return { ...noFacts, labels: found.labels, security, container: onlyContainer(found.spec) };
 }
 
 function offeredBy(dialect: Dialect, headers: HttpUpgrade["headers"]): readonly string[] {
