@@ -9,7 +9,7 @@ export {
   type ManifestSource,
   type Manifests,
 } from "./manifests/check.ts";
-export { loadManifests } from "./manifests/load.ts";
+export { depthMax, isManifestFile, isPassedOver, loadManifests } from "./manifests/load.ts";
 export {
   audienceOf,
   documentsOf,

@@ -541,7 +541,7 @@ test("K31: whoever is idle, or no longer allowed, hears so on every stream, and 
       async () => shown[at]?.test(text()) || undefined,
     );
   }
-  await gateway.write("leaving.yaml", "");
+  await gateway.write("leaving.yaml", "# nobody");
   const codes = await Promise.all(ends);
   expect(codes.slice(0, 2).every((code) => code !== 0)).toBe(true);
   for (const { text } of streams.slice(0, 2)) expect(text()).toMatch(/session|policy/);

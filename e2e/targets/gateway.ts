@@ -1,10 +1,11 @@
 /** The real gateway as its own process, started the way a user starts it: from a folder of manifests. */
 import { type ChildProcess, spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { rmSync } from "node:fs";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { get } from "node:http";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import pg from "pg";
 import { freePort, type PostgresServer } from "./postgres.ts";
 import { LocalIssuer } from "./tokens.ts";
@@ -101,6 +102,13 @@ export const sallyportCommand: readonly string[] = [
   join(import.meta.dirname, "../../cli/src/main.ts"),
 ];
 
+/** Writes a file beside its folder and moves it there: nobody ever reads half of it. */
+export async function writeInOneStep(path: string, text: string): Promise<void> {
+  const written = `${dirname(path)}.${randomUUID()}.written`;
+  await writeFile(written, text);
+  await rename(written, path);
+}
+
 /** What a scenario changes about the usual gateway. */
 export interface GatewayOptions {
   readonly server: PostgresServer;
@@ -175,7 +183,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       await client.connect();
       return client;
     },
-    write: (name, text) => writeFile(join(configDir, name), text),
+    write: (name, text) => writeInOneStep(join(configDir, name), text),
     stop: async () => {
       const code = await gateway.stop();
       process.off("exit", atExit);

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createKubectl, type Kubectl } from "../cluster/kubectl.ts";
 import type { GatewayProcess } from "./gateway.ts";
-import { spawnGateway } from "./gateway.ts";
+import { spawnGateway, writeInOneStep } from "./gateway.ts";
 import { freePort } from "./postgres.ts";
 import { LocalIssuer } from "./tokens.ts";
 
@@ -155,7 +155,7 @@ export async function startKubernetesGateway(
       });
       return createKubectl(kubectl.program, kubeconfig);
     },
-    write: (name, text) => writeFile(join(configDir, name), text),
+    write: (name, text) => writeInOneStep(join(configDir, name), text),
     stop: async () => {
       const code = await gateway.stop();
       process.off("exit", atExit);

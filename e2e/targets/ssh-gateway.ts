@@ -1,9 +1,9 @@
 /** The gateway in front of a real sshd, and real OpenSSH clients in front of the gateway. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type GatewayProcess, spawnGateway } from "./gateway.ts";
+import { type GatewayProcess, spawnGateway, writeInOneStep } from "./gateway.ts";
 import type { OpenSshServer } from "./openssh.ts";
 import { freePort } from "./postgres.ts";
 import { LocalIssuer, type TokenRequest } from "./tokens.ts";
@@ -155,11 +155,7 @@ export async function startSshGateway(request: {
     start,
     run,
     ssh: (flags, command, more) => run("ssh", [...options, ...flags, destination, ...command], more),
-    // In one step: half a policy lets nobody in, and would end the sessions that are there.
-    write: async (name, text) => {
-      await writeFile(join(home, "written"), text);
-      await rename(join(home, "written"), join(configDir, name));
-    },
+    write: (name, text) => writeInOneStep(join(configDir, name), text),
     stop: async () => {
       const code = await gateway.stop();
       await rm(home, { recursive: true, force: true });

@@ -52,10 +52,14 @@ test("what is missing, empty, too large or a loop is a problem and no crash", as
   expect((await loadManifests(folder)).problems[0]?.message).toContain("holds no manifests");
   write("large.yaml", "");
   truncateSync(join(folder, "large.yaml"), 5 * 1024 * 1024);
+  write("nothing.yaml", "");
   symlinkSync(folder, join(folder, "loop"));
   symlinkSync(join(folder, "nowhere"), join(folder, "dangling.yaml"));
-  const messages = (await loadManifests(folder)).problems.map(({ message }) => message).join("\n");
+  const messages = (await loadManifests(folder)).problems
+    .map(({ file, message }) => `${file}: ${message}`)
+    .join("\n");
   expect(messages).toContain("is larger than");
+  expect(messages).toContain(`${join(folder, "nothing.yaml")}: is empty`);
   expect(messages).toContain("nested deeper");
   expect(messages).toContain("ENOENT");
 });

@@ -7,11 +7,17 @@ import type { Problem } from "./problem.ts";
 /** Bounds on what one load reads. */
 const filesMax = 10_000;
 const fileBytesMax = 4 * 1024 * 1024;
-const depthMax = 16;
+export const depthMax = 16;
+
+/** Whether a folder of manifests is read as if the name were not there. */
+export const isPassedOver = (name: string): boolean => name.startsWith(".") || name === "secrets";
+
+/** Whether a file of a folder is read. */
+export const isManifestFile = (path: string): boolean => /\.(ya?ml|json)$/.test(path);
 
 /**
  * Reads and checks manifests. A folder is read with the folders below it (`*.yaml`, `*.yml`, `*.json`), in the order
- * of the names, but for `secrets` and names that begin with a dot. What cannot be read is a problem: never throws.
+ * of the names, but for `secrets` and names that begin with a dot. What cannot be read, or is empty, is a problem: never throws.
  */
 export async function loadManifests(
   from: string | readonly string[],
@@ -39,12 +45,15 @@ async function collect(path: string, depth: number, found: Found): Promise<void>
     if (isFolder) {
       if (depth >= depthMax) throw new Error(`folders are nested deeper than ${depthMax}`);
       for (const name of (await readdir(path)).sort()) {
-        if (!name.startsWith(".") && name !== "secrets") await collect(join(path, name), depth + 1, found);
+        if (!isPassedOver(name)) await collect(join(path, name), depth + 1, found);
       }
-    } else if (isFile && (depth === 0 || /\.(ya?ml|json)$/.test(path))) {
+    } else if (isFile && (depth === 0 || isManifestFile(path))) {
       if (found.sources.length >= filesMax) throw new Error(`there are more than ${filesMax} files`);
       if (size > fileBytesMax) throw new Error(`is larger than ${fileBytesMax} bytes`);
-      found.sources.push({ file: path, text: await readFile(path, "utf8") });
+      const text = await readFile(path, "utf8");
+      // More often one whose writing was cut short than one that is meant; it may have held a Deny.
+      if (text === "") throw new Error("is empty; remove it if it has nothing to say");
+      found.sources.push({ file: path, text });
     }
   } catch (error) {
     // Skipping a file in silence could drop a Deny.

@@ -27,7 +27,7 @@ import type { ControlPlane } from "./control-plane.ts";
 import type { LiveSession } from "./live-session.ts";
 import { LoopbackWatch } from "./loopback-watch.ts";
 import {
-  fingerprintOf,
+  type LoadedSet,
   loadManifestSet,
   type ManifestSet,
   manifestSetOf,
@@ -40,6 +40,7 @@ import { type Peers, peersOf } from "./peers.ts";
 import { type ApprovalEvent, ResourceHost, serverContext } from "./resource-host.ts";
 import { Secrets } from "./secrets.ts";
 import { issueServingCertificate, type ServingCertificate } from "./serving-certificate.ts";
+import { folderFingerprint, type Look, lookAt, manifestsFingerprint, readSettled } from "./settled-folder.ts";
 import { type CancelOrder, LocalState, network, type SharedState } from "./shared-state.ts";
 import { giveBackStartupMemory, LoginGarbage, optimiseParserLate } from "./startup-memory.ts";
 
@@ -116,6 +117,7 @@ export class Gateway {
   private headPublished = "";
   private prunedMs = Number.NEGATIVE_INFINITY;
   private isDraining = false;
+  private readonly stopping = new AbortController();
   private notReady: string | undefined = "starting";
   readonly listening: Listening[] = [];
 
@@ -145,7 +147,7 @@ export class Gateway {
 
   /** Opens everything; throws with a clear message where the gateway cannot start. */
   async start(): Promise<void> {
-    const { state, recordings, manifests } = this.configuration;
+    const { state, recordings } = this.configuration;
     const names = [this.configuration.listen, ...this.configuration.tlsNames];
     // Another process makes it meanwhile; what goes wrong there is told where it is awaited.
     const { part } = this;
@@ -154,12 +156,13 @@ export class Gateway {
     issued.catch(() => undefined);
     optimiseParserLate();
     spareOptimisingMemory(process.constrainedMemory());
+    // Whoever is writing there has the time until the parser is loaded to be found out.
+    const first = await lookAt(() => this.currentFingerprint());
     await loadSqlParser();
     warmSqlAnalysis();
-    this.fingerprint = await this.currentFingerprint();
+    const { value: loaded, fingerprint } = await this.readSettled(first);
+    this.fingerprint = fingerprint;
     const { control } = this.configuration;
-    const loaded =
-      control === undefined ? await loadManifestSet(manifests, undefined, this.abilities) : nothingYet;
     if (loaded.kind === "broken")
       throw new Error(`the manifests are not accepted:\n  ${loaded.problems.join("\n  ")}`);
     for (const problem of loaded.problems) this.log.warn({ problem }, "a manifest has a problem");
@@ -234,6 +237,7 @@ export class Gateway {
   async stop(): Promise<void> {
     if (this.isDraining) return;
     this.isDraining = true;
+    this.stopping.abort();
     this.notReady = "draining";
     clearInterval(this.timer);
     this.loginGarbage.close();
@@ -547,12 +551,13 @@ export class Gateway {
 
   private async look(): Promise<void> {
     try {
-      const now = await this.currentFingerprint();
-      if (now !== this.fingerprint) {
-        this.fingerprint = now;
-        await this.reload();
-      }
+      const first = await lookAt(() => this.currentFingerprint());
+      if (first.fingerprint === this.fingerprint) return;
+      const { value: loaded, fingerprint } = await this.readSettled(first);
+      this.fingerprint = fingerprint;
+      await this.reload(loaded);
     } catch (error) {
+      if (this.isDraining) return;
       this.log.error(
         { err: error },
         "the manifests could not be read again; the last accepted set stays in force",
@@ -597,18 +602,28 @@ export class Gateway {
 
   private async currentFingerprint(): Promise<string> {
     const isControlled = this.configuration.control !== undefined;
-    const own = isControlled ? "" : await fingerprintOf(this.configuration.manifests);
-    const secrets = await fingerprintOf(this.configuration.secrets).catch(() => "");
+    const own = isControlled ? "" : await manifestsFingerprint(this.configuration.manifests);
+    const secrets = await folderFingerprint(this.configuration.secrets).catch(() => "");
     return `${own}\n${secrets}`;
   }
 
-  private async reload(): Promise<void> {
+  private readSettled(first: Look) {
+    const { control, manifests } = this.configuration;
+    return readSettled({
+      first,
+      fingerprint: () => this.currentFingerprint(),
+      read: async () =>
+        control === undefined ? await loadManifestSet(manifests, this.set, this.abilities) : nothingYet,
+      signal: this.stopping.signal,
+    });
+  }
+
+  private async reload(loaded: LoadedSet): Promise<void> {
     if (this.plane !== undefined) {
       // Only mounted secrets can have changed.
       if (this.set !== undefined) await this.adopt(this.set);
       return;
     }
-    const loaded = await loadManifestSet(this.configuration.manifests, this.set, this.abilities);
     for (const problem of loaded.problems) this.log.warn({ problem }, "a manifest has a problem");
     if (loaded.kind === "broken") {
       this.metrics.reloads.inc({ result: "refused" });

@@ -1,5 +1,3 @@
-import { readdir, stat } from "node:fs/promises";
-import { join } from "node:path";
 import { type Reach, readReach } from "@sallyport/control";
 import {
   audienceOf,
@@ -123,21 +121,3 @@ function ofKind<K extends Manifest["kind"]>(objects: readonly Manifest[], kind: 
 }
 
 const decode = (base64: string) => Buffer.from(base64, "base64").toString("utf8");
-
-/** A text that differs whenever a manifest below the folder has changed: names, sizes and times of change. */
-export async function fingerprintOf(folder: string): Promise<string> {
-  const lines: string[] = [];
-  const walk = async (path: string, depth: number): Promise<void> => {
-    if (depth > 8) return;
-    for (const entry of (await readdir(path, { withFileTypes: true })).sort((a, b) =>
-      a.name < b.name ? -1 : 1,
-    )) {
-      const full = join(path, entry.name);
-      const info = await stat(full).catch(() => undefined);
-      if (info?.isDirectory()) await walk(full, depth + 1);
-      else if (info !== undefined) lines.push(`${full} ${info.size} ${info.mtimeMs} ${info.ino}`);
-    }
-  };
-  await walk(folder, 0);
-  return lines.join("\n");
-}
