@@ -12,6 +12,8 @@ test.each([
   ["cat ''", ["cat", ""]],
   ["  id  ", ["id"]],
   ["git-upload-pack 'a'\\''b'", ["git-upload-pack", "a'b"]],
+  ["grep 'a\\.b' x", ["grep", "a\\.b", "x"]],
+  ["dd if=x", ["dd", "if=x"]],
 ])("%s is read as any shell would", (line, words) => {
   expect(plainWords(line)).toEqual(words);
 });
@@ -45,6 +47,17 @@ test.each([
   "",
   "''",
   "id\u0000x",
+  // fish reads other words here, and runs `id`.
+  "ls 'a\\' 'b;id;\\'",
+  "ls 'a\\\\b'",
+  "cat \\x2fetc\\x2fshadow",
+  // csh's history, and its end of a line within quotes.
+  "ls 'a!#'",
+  "ls \\!x",
+  "ls 'a\nid\n'",
+  'ls "a\nid"',
+  // zsh's path of a program.
+  "cat =ls",
 ])("%j is left to the shell, and no program's name covers it", (line) => {
   expect(plainWords(line)).toBeUndefined();
   const asked = execCommand(line);
@@ -129,6 +142,7 @@ test.each([
   ["TZ", "/etc/shadow"],
   ["TZ", ":/etc/shadow"],
   ["TZ", "../../etc/shadow"],
+  ["TZ", "../doc/x"],
   ["TERM", "../x"],
   ["LANG", "x".repeat(300)],
 ])("%s=%j names a file or hides something, and is refused", (name, value) => {

@@ -30,7 +30,8 @@ function gated(
       if (type === sftp.init) return gate.fromUpstream(sftpPacket(sftp.version, 3, "copy-data", "1"));
       const id = reader.uint32();
       if (id < 0xf000_0000) reached.push({ type, rest: reader.rest });
-      if (type === sftp.realpath) {
+      const isExpansion = type === sftp.extended && reader.text() === "expand-path@openssh.com";
+      if (type === sftp.realpath || isExpansion) {
         const path = reader.text();
         const found = path in paths ? paths[path] : path;
         const reply =
@@ -123,6 +124,27 @@ test("realpath tells nobody where links lead that they may not look at", async (
   expect(await send(sftp.realpath, 2, "/public/a")).toBe(`answer ${sftp.name}`);
   expect(await send(sftp.realpath, 3, "/public/link")).toBe(sftpStatus.permissionDenied);
   expect(await send(sftp.realpath, 4, "/secret")).toBe(sftpStatus.permissionDenied);
+});
+
+test("expanding a path tells no more of where it leads than realpath", async () => {
+  const paths = {
+    "~root/.ssh": "/root/.ssh",
+    "~/public/link": "/secret/place",
+    "~none/x": undefined,
+    "~": "/home/u",
+  };
+  const { send, reached, begin } = gated((command) => command.text.includes("/public"), paths);
+  await begin();
+  const expand = (id: number, path: string) => send(sftp.extended, id, "expand-path@openssh.com", path);
+  expect(await expand(1, "~")).toBe(`answer ${sftp.name}`);
+  expect(await expand(2, "~/public/a")).toBe(sftpStatus.permissionDenied);
+  expect(await expand(3, "~/public/link")).toBe(sftpStatus.permissionDenied);
+  expect(await expand(4, "~root/.ssh")).toBe(sftpStatus.permissionDenied);
+  expect(await expand(5, "~none/x")).toBe(sftpStatus.permissionDenied);
+  expect(await expand(6, "/secret")).toBe(sftpStatus.permissionDenied);
+  expect(await expand(7, "/public/a")).toBe(`answer ${sftp.name}`);
+  // The host is asked for the path that was judged, and for no other.
+  expect(reached.map(({ type }) => type)).toEqual([sftp.extended, sftp.realpath]);
 });
 
 test("a link that the host cannot resolve yet is not opened under its own name", async () => {

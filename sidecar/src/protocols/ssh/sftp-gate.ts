@@ -320,8 +320,9 @@ export class SftpGate {
       case "copy-data":
         this.#copy(id, reader, packet);
         return undefined;
-      case "limits@openssh.com":
       case "expand-path@openssh.com":
+        return this.#expand(id, reader, packet);
+      case "limits@openssh.com":
       case "home-directory":
       case "users-groups-by-id@openssh.com":
         this.#pass(id, packet);
@@ -348,6 +349,20 @@ export class SftpGate {
     if (found === undefined) return this.#missing(packet, id);
     const rewritten = sftpPacket(sftp.extended, id, name, resolved, { raw: reader.rest });
     this.#pass(id, rewritten, { kind: "plain" }, packet.length);
+  }
+
+  /** `~` and `~ann/x`: what only the host can expand, and like `realpath` a look at where it leads. */
+  async #expand(id: number, reader: Reader, packet: Buffer): Promise<void> {
+    const path = reader.text();
+    if (path === "~" || path === "~/") return this.#pass(id, packet);
+    const found =
+      path.length > 4096 ? undefined : await this.#ask(sftp.extended, "expand-path@openssh.com", path);
+    const resolved = found?.startsWith("/") ? found : undefined;
+    const isOthers = /^~[^/]/.test(path);
+    const shown = resolved ?? (isOthers ? path : await this.#lexical(path.replace(/^~\//, "./")));
+    if ((await this.#judged(sftpCommand("read", "sftp.stat", [shown]), packet, id)) === undefined) return;
+    if (resolved === undefined) return this.#missing(packet, id);
+    this.#pass(id, sftpPacket(sftp.realpath, id, resolved), { kind: "plain" }, packet.length);
   }
 
   /** Both files were judged when they were opened: one for reading, one for writing. */
@@ -428,7 +443,7 @@ export class SftpGate {
   }
 
   /** A question of the gateway's own; undefined where the host answers with a failure, or not in time. */
-  #ask(type: number, path: string): Promise<string | undefined> {
+  #ask(type: number, ...fields: readonly string[]): Promise<string | undefined> {
     while (this.#owed.has(this.#nextAsked) || this.#asked.has(this.#nextAsked)) {
       this.#nextAsked = this.#nextAsked >= 0xffff_fffe ? 0xf000_0000 : this.#nextAsked + 1;
     }
@@ -441,7 +456,7 @@ export class SftpGate {
         resolve(found);
       };
       this.#asked.set(id, settle);
-      this.#options.toUpstream(sftpPacket(type, id, path), 0);
+      this.#options.toUpstream(sftpPacket(type, id, ...fields), 0);
     });
   }
 

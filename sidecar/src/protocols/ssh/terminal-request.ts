@@ -33,7 +33,7 @@ export function mayBeSet(name: string, value: string, allowed: readonly string[]
 const valueLengthMax = 256;
 const plain = /^[^/\p{C}]*$/u;
 /** `Europe/Berlin`, `UTC`, `CET-1CEST,M3.5.0,M10.5.0/3`. */
-const zone = /^[A-Za-z0-9_+,.-]+(?:\/[A-Za-z0-9_+,-]+)*$/;
+const zone = /^(?!\.)[A-Za-z0-9_+,.-]+(?:\/[A-Za-z0-9_+,-]+)*$/;
 
 const harmless = /^(?:LANG|LANGUAGE|LC_[A-Z]+|TERM|COLORTERM|NO_COLOR|TZ|GIT_PROTOCOL)$/;
 
