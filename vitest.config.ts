@@ -19,6 +19,10 @@ export default defineConfig({
         test: {
           name: "scenarios",
           include: ["e2e/{scenarios,cluster,image}/**/*.test.ts", "*.test.ts", ...alone],
+          // No promise to anybody: every wait in a scenario has a bound of its own.
+          testTimeout: 90_000,
+          // They start processes on a machine that others use too. .ci/run names each that needed it.
+          retry: process.env.CI ? 1 : 0,
         },
       },
       {

@@ -24,10 +24,18 @@ export interface Kubectl {
 }
 
 /**
- * What a new namespace, or an operator that was just replaced, answers for a moment: its account is still being made, or
- * the way to its webhook leads nowhere yet.
+ * What passes by itself: the account of a new namespace is still being made, the way to the webhook of an operator that was
+ * just replaced leads nowhere yet, kinds that were just defined are not served yet, or a busy API server gives up.
+ * None of it is an answer about the object, and to apply it once more is harmless.
  */
-const passes = /error looking up service account|failed calling webhook/;
+const passes = new RegExp(
+  [
+    ...["error looking up service account", "failed calling webhook", "no matches for kind"],
+    ...["the object has been modified", "Too Many Requests", "currently unable to handle the request"],
+    ...["etcdserver: ", "connection refused", "connection reset by peer", "TLS handshake timeout"],
+    ...["i/o timeout", "unexpected EOF", "client connection lost", "context deadline exceeded"],
+  ].join("|"),
+);
 
 /** A kubectl that speaks as the user of a kubeconfig. */
 export function createKubectl(program: string, kubeconfig: string): Kubectl {
@@ -76,6 +84,9 @@ export async function requestToken(
   return (await kubectl("create", "token", name, "--namespace", namespace, ...flags)).trim();
 }
 
+/** No program that is run here takes this long, unless it hangs. */
+const hangsMs = 600_000;
+
 /** Runs a program to its end. */
 export async function run(
   program: string,
@@ -86,6 +97,7 @@ export async function run(
   const child = spawn(program, argv, {
     stdio: ["pipe", "pipe", "pipe"],
     env: { ...process.env, ...environment },
+    ...{ timeout: hangsMs, killSignal: "SIGKILL" },
   });
   let stdout = "";
   let stderr = "";

@@ -23,9 +23,14 @@ export async function helm(cluster: ClusterAccess, ...argv: readonly string[]): 
   const beside = join(cluster.kubectl.program, "../helm");
   const program = (await run("test", ["-x", beside])).code === 0 ? beside : "helm";
   const flags = ["--kubeconfig", cluster.kubeconfig, "--namespace", systemNamespace];
-  const { code, stdout, stderr } = await run(program, [...flags, ...argv]);
-  if (code !== 0) throw new Error(`helm ${argv.join(" ")}: ${stderr}`);
-  return stdout;
+  return waitFor(`helm ${argv[0]} to reach the cluster`, async () => {
+    const { code, stdout, stderr } = await run(program, [...flags, ...argv]);
+    if (code === 0) return stdout;
+    const error = new Error(`helm ${argv.join(" ")}: ${stderr}`);
+    // It says so before it has done anything, and nothing else may be tried twice.
+    if (!stderr.includes("cluster unreachable")) throw error;
+    return undefined;
+  });
 }
 
 /** Installs the chart where it is not, and waits until operator and recorder are ready. */
@@ -61,6 +66,22 @@ export async function install(cluster: ClusterAccess, ...more: readonly string[]
     );
     return bundle === "" ? undefined : true;
   });
+}
+
+/** Does something while no operator runs, and waits until both are back, whatever became of it. */
+export async function withoutOperators<T>({ kubectl }: ClusterAccess, work: () => Promise<T>): Promise<T> {
+  const system = (...argv: readonly string[]) => kubectl("-n", systemNamespace, ...argv);
+  const scale = (replicas: number) =>
+    system("scale", "deployment/sallyport-operator", `--replicas=${replicas}`);
+  await scale(0);
+  try {
+    const operators = ["-l", "app.kubernetes.io/component=operator"];
+    await system("wait", "--for=delete", "pod", "--timeout=60s", ...operators);
+    return await work();
+  } finally {
+    await scale(2);
+    await system("rollout", "status", "deployment/sallyport-operator", "--timeout=120s");
+  }
 }
 
 /** The node has no storage of its own: a folder that the recorder's user may write to. */
