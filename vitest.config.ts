@@ -7,6 +7,8 @@ const alone = ["sidecar/src/server/startup-memory.test.ts", "sidecar/src/server/
 export default defineConfig({
   test: {
     testTimeout: 30_000,
+    // One second by default, which a busy machine takes for nothing.
+    expect: { poll: { timeout: 20_000 } },
     hookTimeout: 120_000,
     maxWorkers: 2,
     // .ci/run counts from this file.

@@ -6,6 +6,8 @@ export default defineConfig({
   test: {
     include: ["e2e/kubernetes/**/*.test.ts"],
     testTimeout: 120_000,
+    // One second by default, which a busy machine takes for nothing.
+    expect: { poll: { timeout: 20_000 } },
     hookTimeout: 300_000,
     fileParallelism: false,
     // A node of one machine stalls now and then. .ci/run names each test that needed it.

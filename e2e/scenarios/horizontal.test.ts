@@ -100,7 +100,7 @@ describe.each([1, 2])("with %i process(es)", (processes) => {
     for (const client of clients) expect((await client.query("SELECT n FROM item")).rows).toEqual([{ n: 1 }]);
     expect(await metric("sallyport_sessions")).toBe(clients.length);
     await Promise.all(clients.map((client) => client.end()));
-    await vi.waitFor(async () => expect(await metric("sallyport_sessions")).toBe(0));
+    await vi.waitFor(async () => expect(await metric("sallyport_sessions")).toBe(0), { timeout: 20_000 });
     expect((await fetch(`${gateway.adminUrl}/readyz`)).status).toBe(200);
   });
 
@@ -161,7 +161,7 @@ describe.each([1, 2])("with %i process(es)", (processes) => {
     expect(inside).toHaveLength(3);
     expect(codes).toEqual(Array(9).fill("53300"));
     await inside[0]?.end();
-    await vi.waitFor(async () => inside.push(await gateway.connect(staff("few"))), { timeout: 5_000 });
+    await vi.waitFor(async () => inside.push(await gateway.connect(staff("few"))), { timeout: 20_000 });
     expect(await sqlstateOf(gateway.connect(staff("few")))).toBe("53300");
     await Promise.all(inside.slice(1).map((client) => client.end()));
   });
@@ -216,7 +216,7 @@ describe.each([1, 2])("with %i process(es)", (processes) => {
 
   it("the recordings of all processes verify as one, and a removed session is told", async () => {
     const key = await loadPublicKey(gateway.publicKeyFile);
-    await vi.waitFor(async () => expect(await metric("sallyport_sessions")).toBe(0));
+    await vi.waitFor(async () => expect(await metric("sallyport_sessions")).toBe(0), { timeout: 20_000 });
     const verified = await vi.waitFor(
       async () => {
         const found = await verifyRecordings(gateway.recordingDir, key);

@@ -187,7 +187,9 @@ describe("at the server", () => {
   it("B1: a cancel request reaches the statement, with a key that is not the server's", async () => {
     const client = await gateway.connect(ann);
     const sleeping = sqlstateOf(client.query("SELECT pg_sleep(61)"));
-    await vi.waitFor(async () => expect((await running("SELECT pg_sleep(61)")).length).toBe(1));
+    await vi.waitFor(async () => expect((await running("SELECT pg_sleep(61)")).length).toBe(1), {
+      timeout: 20_000,
+    });
     const { processID, secretKey } = client as unknown as { processID: number; secretKey: number };
     const backends = await server.query("SELECT pid FROM pg_stat_activity");
     expect(JSON.stringify(backends)).not.toContain(`"${processID}"`);
@@ -204,7 +206,9 @@ describe("at the server", () => {
     const client = await gateway.connect(ann);
     client.on("error", () => undefined);
     const lost = sqlstateOf(client.query("SELECT pg_sleep(62)"));
-    await vi.waitFor(async () => expect((await running("SELECT pg_sleep(62)")).length).toBe(1));
+    await vi.waitFor(async () => expect((await running("SELECT pg_sleep(62)")).length).toBe(1), {
+      timeout: 20_000,
+    });
     (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
     await lost;
     await vi.waitFor(async () => expect((await running("SELECT pg_sleep(62)")).length).toBe(0), {

@@ -313,12 +313,12 @@ describe("before login", () => {
     ["sends a start-up packet byte by byte", Buffer.from([0, 0])],
   ])("an address that %s on many connections fills its own share, and nobody else's", async (_, first) => {
     const sockets = await Promise.all(Array.from({ length: 20 }, () => idle("127.0.0.21", first)));
-    await vi.waitFor(async () => expect(await isLetIn("127.0.0.21")).toBe(false));
+    await vi.waitFor(async () => expect(await isLetIn("127.0.0.21")).toBe(false), { timeout: 20_000 });
     expect(await isLetIn("127.0.0.22")).toBe(true);
     const client = await gateway.connect({ user: "ann" });
     await client.end();
     for (const socket of sockets) socket.destroy();
-    await vi.waitFor(async () => expect(await isLetIn("127.0.0.21")).toBe(true));
+    await vi.waitFor(async () => expect(await isLetIn("127.0.0.21")).toBe(true), { timeout: 20_000 });
   });
 
   it("a slow client is ended by the login's deadline, wherever it stands", async () => {

@@ -471,9 +471,14 @@ describe("cases of section F", () => {
     const client = await as("analyst");
     expect(await ask(client, "SELECT card FROM moving")).toEqual(["***"]);
     await server.query("ALTER TABLE moving DROP card; ALTER TABLE moving ADD card text DEFAULT '5500'");
-    await vi.waitFor(async () => expect(await ask(client, "SELECT card, id FROM moving")).toEqual(["***|1"]));
+    await vi.waitFor(
+      async () => expect(await ask(client, "SELECT card, id FROM moving")).toEqual(["***|1"]),
+      { timeout: 20_000 },
+    );
     await server.query("CREATE VIEW of_moving AS SELECT card || '!' AS c FROM moving");
-    await vi.waitFor(async () => expect(await ask(client, "SELECT c FROM of_moving")).toEqual(["***"]));
+    await vi.waitFor(async () => expect(await ask(client, "SELECT c FROM of_moving")).toEqual(["***"]), {
+      timeout: 20_000,
+    });
     client.close();
   });
 

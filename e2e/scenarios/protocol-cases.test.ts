@@ -585,9 +585,9 @@ describe("B: CancelRequest", () => {
 
   it("B5: a wrong key closes silently, is reported, and reaches nobody", async () => {
     const { client, greeting } = await greeted();
-    client.send(query("SELECT pg_sleep(1.5), 'kept'"));
+    client.send(query("SELECT pg_sleep(3), 'kept'"));
     await expect
-      .poll(() => backends("query LIKE 'SELECT pg_sleep(1.5)%' AND state = 'active'"))
+      .poll(() => backends("query LIKE 'SELECT pg_sleep(3)%' AND state = 'active'"))
       .toHaveLength(1);
     const before = gateway.logs().length;
     const request = cancelRequest(greeting);

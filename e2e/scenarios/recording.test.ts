@@ -38,10 +38,13 @@ it("keeps statement, verdict, answer and the rows themselves, and verifies while
   await client.query("CREATE TABLE refused (id int)").catch(() => undefined);
   await client.end();
   const key = await loadPublicKey(gateway.publicKeyFile);
-  await vi.waitFor(async () => {
-    const [session] = await listSessions(gateway.recordingDir);
-    expect(session?.state).toBe("closed");
-  });
+  await vi.waitFor(
+    async () => {
+      const [session] = await listSessions(gateway.recordingDir);
+      expect(session?.state).toBe("closed");
+    },
+    { timeout: 20_000 },
+  );
   const [session] = await listSessions(gateway.recordingDir);
   const records: unknown[] = [];
   for await (const record of readSession(gateway.recordingDir, session?.sessionId ?? ""))
@@ -68,7 +71,7 @@ it("removes closed sessions after the resource's retention, and does not call th
     const client = await kept.connect({ user: "ann", groups: ["staff"] });
     await client.end();
     const stateOfFirst = async () => (await listSessions(kept.recordingDir))[0]?.state;
-    await vi.waitFor(async () => expect(await stateOfFirst()).toBe("closed"));
+    await vi.waitFor(async () => expect(await stateOfFirst()).toBe("closed"), { timeout: 20_000 });
     await kept.kill9();
     const { configDir, port } = kept;
     again = await spawnGateway({ configDir, port, stateDir: dirname(kept.recordingDir) });

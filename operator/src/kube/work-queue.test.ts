@@ -60,7 +60,7 @@ test("two workers never hold one key, however it comes", async () => {
     queue.add(`k${step % 5}`);
     if (step % 10 === 0) await new Promise((resolve) => setImmediate(resolve));
   }
-  await vi.waitFor(() => expect(handled).toBeGreaterThan(50));
+  await vi.waitFor(() => expect(handled).toBeGreaterThan(50), { timeout: 20_000 });
   queue.shutDown();
   await Promise.all(workers);
 });

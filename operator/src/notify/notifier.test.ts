@@ -111,7 +111,7 @@ function notifier(before: readonly Approval[] = [], template = "") {
   return { lead, change, logged, registry };
 }
 
-const until = (count: number) => vi.waitFor(() => expect(heard.length).toBeGreaterThanOrEqual(count), 5_000);
+const until = (count: number) => vi.waitFor(() => expect(heard.length).toBeGreaterThanOrEqual(count), 20_000);
 
 test("each event is sent once, signed over its time and body", async () => {
   const { lead, change } = notifier();
@@ -145,8 +145,9 @@ test("what passes is tried again, within bounds; what does not pass is not, and 
   statuses = [302];
   change(approval("d", "Pending"));
   await until(7);
-  await vi.waitFor(async () =>
-    expect(await registry.metrics()).toMatch(/notifications_total\{result="failed"\} 3/),
+  await vi.waitFor(
+    async () => expect(await registry.metrics()).toMatch(/notifications_total\{result="failed"\} 3/),
+    { timeout: 20_000 },
   );
   expect(heard).toHaveLength(7);
   expect(logged).toHaveLength(3);
@@ -177,7 +178,7 @@ test("a queue that is full loses its oldest, and counts that", async () => {
   lead();
   // The first is on its way; of the others two can wait.
   for (const name of ["a", "b", "c", "d"]) change(approval(name, "Pending"));
-  await vi.waitFor(() => expect(heard.at(-1)?.headers["idempotency-key"]).toBe("uid-d/Requested"), 5_000);
+  await vi.waitFor(() => expect(heard.at(-1)?.headers["idempotency-key"]).toBe("uid-d/Requested"), 20_000);
   expect(await registry.metrics()).toMatch(/notifications_total\{result="dropped"\} [12]/);
 });
 
@@ -206,6 +207,6 @@ test.each([
   const { lead, change, logged } = notifier();
   lead();
   change(approval("a", "Pending"));
-  await vi.waitFor(() => expect(logged.join("")).toMatch(/the url is not https/));
+  await vi.waitFor(() => expect(logged.join("")).toMatch(/the url is not https/), { timeout: 20_000 });
   expect(heard).toEqual([]);
 });

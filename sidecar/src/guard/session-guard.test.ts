@@ -131,7 +131,8 @@ function holding() {
     isFull = is;
     if (!is) for (const go of waits.splice(0)) go();
   };
-  const opened = (at: number) => vi.waitFor(() => expect(asked.length).toBeGreaterThan(at));
+  const opened = (at: number) =>
+    vi.waitFor(() => expect(asked.length).toBeGreaterThan(at), { timeout: 20_000 });
   return { guard, asked, settle, answered, listeners, holdable, request, full, opened };
 }
 

@@ -49,7 +49,7 @@ describe("relay", () => {
     });
     client.on("data", (chunk: Buffer) => heard.push(chunk.toString()));
     client.write("ping");
-    await vi.waitFor(() => expect(heard).toEqual(["ping", "pong"]));
+    await vi.waitFor(() => expect(heard).toEqual(["ping", "pong"]), { timeout: 20_000 });
     client.end();
     expect(await over).toEqual({ kind: "clientClosed" });
   });
@@ -68,12 +68,12 @@ describe("relay", () => {
       end: () => undefined,
     }));
     client.write("held");
-    await vi.waitFor(() => expect(chunks).toEqual([4]));
+    await vi.waitFor(() => expect(chunks).toEqual([4]), { timeout: 20_000 });
     client.write("behind");
     await new Promise((resolve) => setImmediate(resolve));
     expect(chunks).toEqual([4]);
     release();
-    await vi.waitFor(() => expect(chunks).toEqual([4, 6]));
+    await vi.waitFor(() => expect(chunks).toEqual([4, 6]), { timeout: 20_000 });
     client.destroy();
     await over;
   });
@@ -99,7 +99,7 @@ describe("relay", () => {
         before = now;
         expect(isStill).toBe(true);
       },
-      { interval: 100 },
+      { timeout: 20_000, interval: 100 },
     );
     expect(relay.bytesToClient).toBeLessThan(32 * 1024 * 1024);
     let received = 0;

@@ -133,9 +133,12 @@ test("a copy of the same size that keeps the old time is a change", async () => 
   utimesSync(path, 1, 1);
   const before = await manifestsFingerprint(folder);
   // A file system's clock may stand still for some milliseconds.
-  await vi.waitFor(async () => {
-    writeFileSync(path, allow.replace("Allow", "Never"));
-    utimesSync(path, 1, 1);
-    expect(await manifestsFingerprint(folder)).not.toBe(before);
-  });
+  await vi.waitFor(
+    async () => {
+      writeFileSync(path, allow.replace("Allow", "Never"));
+      utimesSync(path, 1, 1);
+      expect(await manifestsFingerprint(folder)).not.toBe(before);
+    },
+    { timeout: 20_000 },
+  );
 });

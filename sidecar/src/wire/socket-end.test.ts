@@ -111,13 +111,16 @@ describe.each([
   it("gives what was read before it, and then what comes, in order", async () => {
     const { near, far } = await connected();
     far.write("early ");
-    await vi.waitFor(() => {
-      near.read(0);
-      expect(near.readableLength).toBe(6);
-    });
+    await vi.waitFor(
+      () => {
+        near.read(0);
+        expect(near.readableLength).toBe(6);
+      },
+      { timeout: 20_000 },
+    );
     const { bytes } = listening(endOf(near));
     far.write("late");
-    await vi.waitFor(() => expect(bytes().toString()).toBe("early late"));
+    await vi.waitFor(() => expect(bytes().toString()).toBe("early late"), { timeout: 20_000 });
   });
 
   it("writes in order what the other side takes slowly, and says when to go on", async () => {
@@ -131,7 +134,7 @@ describe.each([
     }
     expect([isFull, calls.drained]).toEqual([true, 0]);
     far.on("data", (chunk: Buffer) => received.push(chunk));
-    await vi.waitFor(() => expect(calls.drained).toBeGreaterThan(0));
+    await vi.waitFor(() => expect(calls.drained).toBeGreaterThan(0), { timeout: 20_000 });
     near.end("last");
     await new Promise((resolve) => far.once("end", resolve));
     expect(Buffer.concat(received).equals(Buffer.concat([sent, Buffer.from("last")]))).toBe(true);
@@ -166,7 +169,7 @@ describe.each([
     end.pause();
     const sent = numbered(16 * 1024 * 1024);
     far.end(sent);
-    await vi.waitFor(() => expect(near.bytesRead).toBeGreaterThan(0));
+    await vi.waitFor(() => expect(near.bytesRead).toBeGreaterThan(0), { timeout: 20_000 });
     let before = -1;
     await vi.waitFor(
       () => {
@@ -175,13 +178,13 @@ describe.each([
         before = now;
         expect(isStill).toBe(true);
       },
-      { interval: 100 },
+      { timeout: 20_000, interval: 100 },
     );
     expect([bytes().length, near.bytesRead < sent.length, calls.closed]).toEqual([0, true, 0]);
     end.resume();
     await vi.waitFor(() => expect(bytes().length).toBe(sent.length), { timeout: 20_000 });
     expect(bytes().equals(sent)).toBe(true);
-    await vi.waitFor(() => expect(calls.closed).toBeGreaterThan(0));
+    await vi.waitFor(() => expect(calls.closed).toBeGreaterThan(0), { timeout: 20_000 });
   });
 
   it("hears of a peer that goes while it is paused", async () => {
@@ -189,17 +192,20 @@ describe.each([
     const { end, calls } = listening(endOf(near));
     end.pause();
     far.destroy();
-    await vi.waitFor(() => expect(calls.closed).toBeGreaterThan(0));
+    await vi.waitFor(() => expect(calls.closed).toBeGreaterThan(0), { timeout: 20_000 });
   });
 
   it("survives writes to a peer that is gone", async () => {
     const { near, reset } = await connected();
     const { end, calls } = listening(endOf(near));
     reset();
-    await vi.waitFor(() => {
-      end.write(Buffer.alloc(10));
-      expect(calls.closed).toBeGreaterThan(0);
-    });
+    await vi.waitFor(
+      () => {
+        end.write(Buffer.alloc(10));
+        expect(calls.closed).toBeGreaterThan(0);
+      },
+      { timeout: 20_000 },
+    );
     end.write(Buffer.alloc(10));
     end.resume();
     near.destroy();
@@ -210,7 +216,7 @@ describe.each([
     const { near, far } = await connected();
     const { end, bytes, calls } = listening(endOf(near));
     far.write("heard");
-    await vi.waitFor(() => expect(bytes().toString()).toBe("heard"));
+    await vi.waitFor(() => expect(bytes().toString()).toBe("heard"), { timeout: 20_000 });
     end.unlisten();
     far.end("unheard");
     near.resume();
