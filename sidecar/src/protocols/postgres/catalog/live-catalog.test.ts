@@ -131,3 +131,62 @@ test("rows that are not the catalog's are refused", async () => {
   await expect(server.catalog.refresh(false)).rejects.toThrow(TypeError);
   expect(server.catalog.isFresh).toBe(false);
 });
+
+const moment = (fingerprint: string) => catalogRow("moment", "1 2", "755", "builtins", fingerprint);
+const shopOids = [101, 102, 103, 104];
+const dated = [...shopRows, moment("1"), catalogRow("relations", shopOids)];
+const small = shopRows.filter(({ kind }) => !/^(relation|builtin\w+)$/.test(String(kind)));
+const late = catalogRow("relation", 999, 1, "late", "r", ["id"], null, false, null);
+
+test("after a definition only what has changed is asked for, and the rest is kept", async () => {
+  const server = new FakeServer();
+  server.rows = dated;
+  await server.catalog.refresh(false);
+  server.changes = [...small, moment("2"), catalogRow("relations", [101, 102, 999]), late];
+  server.catalog.invalidate();
+  await server.catalog.refresh(true);
+  expect(server.asked).toEqual(["fingerprint", "catalog", "changes"]);
+  const { snapshot } = server.catalog;
+  expect(snapshot.relation("public", "late")?.columns).toEqual(["id"]);
+  expect(snapshot.relation("shop", "users")?.columns).toEqual(["id"]);
+  expect(snapshot.relation("closed", "users")).toBeUndefined();
+  expect(snapshot.relation("pg_catalog", "pg_class")?.columns).toEqual(["oid", "relname"]);
+  expect(snapshot.functions("pg_catalog", "lower")).toHaveLength(1);
+});
+
+test("a definition that was rolled back changes no version", async () => {
+  const server = new FakeServer();
+  server.rows = dated;
+  await server.catalog.refresh(false);
+  const { version } = server.catalog;
+  server.changes = [...small, moment("1"), catalogRow("relations", shopOids)];
+  server.catalog.invalidate();
+  await server.catalog.refresh(true);
+  expect([server.asked.at(-1), server.catalog.version]).toEqual(["changes", version]);
+});
+
+test.for([
+  ["a relation that is neither kept nor told", [moment("2"), catalogRow("relations", [101, 998])]],
+  ["no list of what there is", [moment("2")]],
+  ["rows that are none", [{ kind: "relation", data: "{}" }]],
+] as const)("where changes do not fit, everything is read: %s", async ([, changes]) => {
+  const server = new FakeServer();
+  server.rows = dated;
+  await server.catalog.refresh(false);
+  server.change([...dated.slice(0, -2), late, moment("1+"), catalogRow("relations", [...shopOids, 999])]);
+  server.changes = changes;
+  server.catalog.invalidate();
+  await server.catalog.refresh(true);
+  expect(server.asked).toEqual(["fingerprint", "catalog", "changes", "catalog"]);
+  expect(server.catalog.snapshot.relation("public", "late")).toBeDefined();
+});
+
+test("what was read long ago is no ground for changes", async () => {
+  const server = new FakeServer();
+  server.rows = dated;
+  await server.catalog.refresh(false);
+  server.nowMs = 3_600_000;
+  server.catalog.invalidate();
+  await server.catalog.refresh(true);
+  expect(server.asked.at(-1)).toBe("catalog");
+});

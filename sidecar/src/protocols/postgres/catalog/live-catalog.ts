@@ -1,6 +1,12 @@
 /** The committed catalog of one upstream database, kept at most `ageMs` old while sessions use it. */
-import { catalogQuery, fingerprintQuery } from "./queries.ts";
-import { buildSnapshot, type CatalogSnapshot } from "./snapshot.ts";
+import { catalogQuery, changesQuery, fingerprintQuery } from "./queries.ts";
+import {
+  buildSnapshot,
+  type CatalogReading,
+  type CatalogSnapshot,
+  type KeptCatalog,
+  readCatalog,
+} from "./snapshot.ts";
 
 /** What a live catalog needs: a side connection and a clock. */
 export interface LiveCatalogOptions {
@@ -25,6 +31,8 @@ export class LiveCatalog {
   /** Before anything was read no name exists. */
   private current: CatalogSnapshot = buildSnapshot([]);
   private fingerprint: string | undefined;
+  /** What the last reading leaves to the next; undefined: the next reads everything. */
+  private kept: { readonly catalog: KeptCatalog; readonly atMs: number } | undefined;
   private readAtMs: number | undefined;
   private generation = 0;
   private running: { readonly generation: number; readonly done: Promise<void> } | undefined;
@@ -163,13 +171,17 @@ export class LiveCatalog {
   private async read(generation: number, attempt: { readonly isOver: boolean }): Promise<void> {
     for (let round = 0; round < roundsMax; round += 1) {
       const startedMs = this.options.monotonicMs();
-      const fingerprint = fingerprintOf(await this.options.query(fingerprintQuery));
+      // After a definition there are changes: they tell the fingerprint themselves.
+      const expectsChanges = round === 0 && this.readAtMs === undefined && this.kept !== undefined;
+      const fingerprint = expectsChanges
+        ? undefined
+        : fingerprintOf(await this.options.query(fingerprintQuery));
       if (attempt.isOver) return;
-      const isSame = fingerprint === this.fingerprint;
+      const isSame = fingerprint !== undefined && fingerprint === this.fingerprint;
       if (!isSame) {
-        const snapshot = buildSnapshot(await this.options.query(catalogQuery));
+        const reading = await this.readChanges(startedMs);
         if (attempt.isOver) return;
-        this.replace(snapshot, fingerprint);
+        this.replace(reading, reading.kept?.fingerprint ?? fingerprint, startedMs);
       }
       if (generation === this.generation) this.readAtMs = startedMs;
       // A large catalog may take longer to read than it stays fresh: look whether it still holds.
@@ -177,7 +189,29 @@ export class LiveCatalog {
     }
   }
 
-  private replace(snapshot: CatalogSnapshot, fingerprint: string): void {
+  /** What has changed since the last reading, or everything where that cannot be told. */
+  private async readChanges(nowMs: number): Promise<CatalogReading> {
+    const { kept } = this;
+    // Whatever goes wrong with changes, the next reading does without.
+    this.kept = undefined;
+    // Ages of transactions are told apart up to two thousand million of them.
+    if (kept !== undefined && nowMs - kept.atMs < keptMsMax) {
+      const { catalog } = kept;
+      const rows = await this.options.query(changesQuery(catalog.moment, catalog.ruled));
+      try {
+        return readCatalog(rows, catalog);
+      } catch {
+        // What does not fit what was kept is no answer: everything is read instead.
+      }
+    }
+    return readCatalog(await this.options.query(catalogQuery), undefined);
+  }
+
+  private replace({ snapshot, kept }: CatalogReading, fingerprint: string | undefined, atMs: number): void {
+    const isSame = fingerprint !== undefined && fingerprint === this.fingerprint;
+    this.kept = kept === undefined ? undefined : { catalog: kept, atMs };
+    // What was looked for and not found has not changed what names mean, nor what was decided by them.
+    if (isSame) return;
     this.current = snapshot;
     // What is incomplete is read again each time, until the lock is gone.
     this.fingerprint = snapshot.isComplete ? fingerprint : undefined;
@@ -190,6 +224,7 @@ const readMsMax = 5000;
 const roundsMax = 3;
 const refreshAtAge = 0.7;
 const keysMax = 1024;
+const keptMsMax = 3_600_000;
 
 function fingerprintOf(rows: readonly Record<string, unknown>[]): string {
   const fingerprint = rows[0]?.fingerprint;

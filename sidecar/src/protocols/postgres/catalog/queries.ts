@@ -18,7 +18,10 @@ const temporarySchemas = `(SELECT n.oid FROM pg_catalog.pg_namespace n
 const notTemporary = (column: string) => `x.${column} NOT IN ${temporarySchemas}`;
 
 /** One round trip that changes whenever what the snapshot holds may have changed. */
-export const fingerprintQuery = `SELECT pg_catalog.concat_ws(' ',
+export const fingerprintQuery = `SELECT ${fingerprint()} AS fingerprint`;
+
+function fingerprint(): string {
+  return `pg_catalog.concat_ws(' ',
   ${hashOf("pg_class", rowKey, notTemporary("relnamespace"))},
   ${hashOf("pg_proc", rowKey)},
   ${hashOf("pg_rewrite", rowKey)},
@@ -47,7 +50,8 @@ export const fingerprintQuery = `SELECT pg_catalog.concat_ws(' ',
     "pg_roles",
     `(x.oid::pg_catalog.int8 << 2) # x.rolsuper::pg_catalog.int4 # (x.rolcanlogin::pg_catalog.int4 << 1)`,
   )}
-) AS fingerprint`;
+)`;
+}
 
 const part = (kind: string, columns: string, from: string) =>
   `SELECT '${kind}' AS kind, pg_catalog.json_build_array(${columns})::pg_catalog.text AS data ${from}`;
@@ -107,6 +111,7 @@ const isPrintable = (catalog: string, objects: string) => `(SELECT path FROM set
     AND d.objid IN (${objects}) AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
     AND d.refobjid IN (SELECT relation FROM locked))`;
 
+/** What is small, or hangs on more than can be told from its own rows: read whole each time. */
 const parts: readonly string[] = [
   // A schema that its user may not enter is skipped in the search_path, so who may enter decides what a name means.
   part(
@@ -115,48 +120,6 @@ const parts: readonly string[] = [
       ELSE (SELECT pg_catalog.json_agg(r.rolname) FROM pg_catalog.pg_roles r
         WHERE r.rolname !~ '^pg_' AND pg_catalog.has_schema_privilege(r.oid, n.oid, 'USAGE')) END`,
     `FROM pg_catalog.pg_namespace n WHERE ${isOwnSchema("n.oid")}`,
-  ),
-  part(
-    "builtinFunctions",
-    "pg_catalog.string_agg(DISTINCT p.proname, ' ')",
-    `FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND p.oid < ${firstUserOid}`,
-  ),
-  part(
-    "builtinTypes",
-    "pg_catalog.string_agg(t.typname, ' ')",
-    `FROM pg_catalog.pg_type t
-      WHERE t.typnamespace = 'pg_catalog'::pg_catalog.regnamespace AND t.oid < ${firstUserOid}`,
-  ),
-  part(
-    "builtinRelation",
-    `n.nspname, c.relname, c.relkind, ${columnsOf("pg_catalog.string_agg(a.attname, ' ' ORDER BY a.attnum)")}`,
-    `FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-      WHERE n.nspname IN ('pg_catalog', 'information_schema') AND c.oid < ${firstUserOid} AND c.relkind IN ('r', 'v')`,
-  ),
-  part(
-    "relation",
-    `${oid("c.oid")}, ${oid("c.relnamespace")}, c.relname, c.relkind,
-      CASE WHEN c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c')
-        THEN ${columnsOf("pg_catalog.json_agg(a.attname ORDER BY a.attnum)")} END,
-      CASE WHEN c.relkind IN ('v', 'm') AND ${isPrintable(
-        "pg_rewrite",
-        "SELECT r.oid FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid",
-      )}
-        THEN pg_catalog.pg_get_viewdef(c.oid) END,
-      EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN'),
-      (SELECT pg_catalog.json_agg(DISTINCT ${oid("CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE t.oid END")})
-        FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-        WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.atttypid >= ${firstUserOid} AND t.oid >= ${firstUserOid}),
-      CASE WHEN c.relkind IN ('r', 'p', 'v', 'm', 'f') THEN ${columnsOf("pg_catalog.json_agg(a.attnum ORDER BY a.attnum)")} END,
-      CASE WHEN c.relkind IN ('r', 'p', 'v', 'm', 'f') THEN (SELECT pg_catalog.json_agg(
-          CASE WHEN a.atttypid < ${firstUnpinnedOid} THEN ${oid("a.atttypid")}
-            ELSE (SELECT ${oid("CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END")}
-              FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid) END ORDER BY a.attnum)
-        FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END`,
-    `FROM pg_catalog.pg_class c
-      WHERE c.oid >= ${firstUserOid} AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'i', 'I', 'c')
-        AND ${isOwnSchema("c.relnamespace")}`,
   ),
   part(
     "child",
@@ -286,13 +249,130 @@ const parts: readonly string[] = [
   ),
 ];
 
+const isOwnRelation = `c.oid >= ${firstUserOid} AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'i', 'I', 'c')
+  AND ${isOwnSchema("c.relnamespace")}`;
+
+/** What every server of a version has; only a superuser who wants to can change it. */
+const builtinParts: readonly string[] = [
+  part(
+    "builtinFunctions",
+    "pg_catalog.string_agg(DISTINCT p.proname, ' ')",
+    `FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND p.oid < ${firstUserOid}`,
+  ),
+  part(
+    "builtinTypes",
+    "pg_catalog.string_agg(t.typname, ' ')",
+    `FROM pg_catalog.pg_type t
+      WHERE t.typnamespace = 'pg_catalog'::pg_catalog.regnamespace AND t.oid < ${firstUserOid}`,
+  ),
+  part(
+    "builtinRelation",
+    `n.nspname, c.relname, c.relkind, ${columnsOf("pg_catalog.string_agg(a.attname, ' ' ORDER BY a.attnum)")}`,
+    `FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      WHERE n.nspname IN ('pg_catalog', 'information_schema') AND c.oid < ${firstUserOid} AND c.relkind IN ('r', 'v')`,
+  ),
+];
+
+/** Relations of users, those of which `where` is true. */
+const relations = (where: string) =>
+  part(
+    "relation",
+    `${oid("c.oid")}, ${oid("c.relnamespace")}, c.relname, c.relkind,
+      CASE WHEN c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c')
+        THEN ${columnsOf("pg_catalog.json_agg(a.attname ORDER BY a.attnum)")} END,
+      CASE WHEN c.relkind IN ('v', 'm') AND ${isPrintable(
+        "pg_rewrite",
+        "SELECT r.oid FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid",
+      )}
+        THEN pg_catalog.pg_get_viewdef(c.oid) END,
+      EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN'),
+      (SELECT pg_catalog.json_agg(DISTINCT ${oid("CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE t.oid END")})
+        FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.atttypid >= ${firstUserOid} AND t.oid >= ${firstUserOid}),
+      CASE WHEN c.relkind IN ('r', 'p', 'v', 'm', 'f') THEN ${columnsOf("pg_catalog.json_agg(a.attnum ORDER BY a.attnum)")} END,
+      CASE WHEN c.relkind IN ('r', 'p', 'v', 'm', 'f') THEN (SELECT pg_catalog.json_agg(
+          CASE WHEN a.atttypid < ${firstUnpinnedOid} THEN ${oid("a.atttypid")}
+            ELSE (SELECT ${oid("CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END")}
+              FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid) END ORDER BY a.attnum)
+        FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END`,
+    `FROM pg_catalog.pg_class c
+      WHERE ${isOwnRelation} AND ${where}`,
+  );
+
+/** When a catalog was read: what a later reading needs to ask for changes alone. */
+export interface CatalogMoment {
+  /** The server's process: another one may know another past. */
+  readonly server: string;
+  /** The oldest transaction that was running: rows of older ones were seen, or belong to none that was ever committed. */
+  readonly xmin: string;
+  readonly builtins: string;
+}
+
+const serverIdentity = `pg_catalog.concat_ws(' ', pg_catalog.pg_backend_pid(),
+  pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()))`;
+const isBuiltin = `x.oid < ${firstUserOid}`;
+const builtinsHash = `pg_catalog.concat_ws(' ', ${hashOf("pg_class", rowKey, isBuiltin)},
+  ${hashOf("pg_proc", rowKey, isBuiltin)}, ${hashOf("pg_type", rowKey, isBuiltin)})`;
+
+const momentParts: readonly string[] = [
+  part(
+    "moment",
+    `${serverIdentity}, pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::pg_catalog.text,
+      ${builtinsHash}, ${fingerprint()}`,
+    "",
+  ),
+  part(
+    "relations",
+    `COALESCE(pg_catalog.json_agg(${oid("c.oid")}), '[]'::pg_catalog.json)`,
+    `FROM pg_catalog.pg_class c WHERE ${isOwnRelation}`,
+  ),
+];
+
+const isNew = (row: string) => `pg_catalog.age(${row}.xmin) <= (SELECT age FROM since)`;
+
+/**
+ * True of relations whose row may differ from what was read before. A row that is new has a transaction that was not
+ * over then, so its age is at most that of the oldest one then. What a view's definition says follows the names of
+ * everything in it, and a rule that is gone leaves no row: both are always asked for.
+ */
+const mayHaveChanged = (ruled: readonly number[]) => `((SELECT is_other FROM since)
+  OR c.relkind IN ('v', 'm') OR c.relhasrules OR ${isNew("c")}
+  OR c.oid = ANY ('{${ruled.join(",")}}'::pg_catalog.oid[])
+  OR c.oid IN (SELECT r.ev_class FROM pg_catalog.pg_rewrite r WHERE ${isNew("r")})
+  OR c.oid IN (SELECT a.attrelid FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid >= ${firstUserOid} AND (${isNew("a")} OR a.atttypid IN
+      (SELECT t.oid FROM pg_catalog.pg_type t WHERE t.oid >= ${firstUserOid} AND ${isNew("t")}))))`;
+
+const settledAndLocked = `settled AS MATERIALIZED (
+  SELECT pg_catalog.set_config('search_path', 'pg_catalog', true) AS path,
+    pg_catalog.set_config('lock_timeout', '1000', true)),
+locked AS MATERIALIZED (SELECT l.relation FROM pg_catalog.pg_locks l
+  WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock')`;
+
 /**
  * Everything the snapshot is built of, as rows of (kind, data): one statement, so that all rows show one moment.
  * Definitions are printed with qualified names only under a search_path of pg_catalog alone, which lasts for the statement.
  */
-export const catalogQuery = `WITH settled AS MATERIALIZED (
-  SELECT pg_catalog.set_config('search_path', 'pg_catalog', true) AS path,
-    pg_catalog.set_config('lock_timeout', '1000', true)),
-locked AS MATERIALIZED (SELECT l.relation FROM pg_catalog.pg_locks l
-  WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock')
-${parts.join("\nUNION ALL\n")}`;
+export const catalogQuery = `WITH ${settledAndLocked}
+${[...momentParts, ...builtinParts, relations("true"), ...parts].join("\nUNION ALL\n")}`;
+
+/**
+ * The same without what has stayed as it was: relations that cannot have changed since `moment`, and what the server brings.
+ * On another server than then it is everything. `ruled` are tables that had rules.
+ */
+export function changesQuery(moment: CatalogMoment, ruled: readonly number[]): string {
+  const sinceThen = `since AS MATERIALIZED (SELECT
+    pg_catalog.age(${quoted(moment.xmin)}::pg_catalog.xid8::pg_catalog.xid) AS age,
+    ${serverIdentity} <> ${quoted(moment.server)} AS is_other,
+    ${builtinsHash} <> ${quoted(moment.builtins)} AS has_builtins)`;
+  const builtins = builtinParts.map(
+    (each) => `SELECT * FROM (${each}) b WHERE (SELECT is_other OR has_builtins FROM since)`,
+  );
+  return `WITH ${sinceThen}, ${settledAndLocked}
+${[...momentParts, ...builtins, relations(mayHaveChanged(ruled)), ...parts].join("\nUNION ALL\n")}`;
+}
+
+function quoted(text: string): string {
+  return `'${text.replaceAll("'", "''")}'`;
+}

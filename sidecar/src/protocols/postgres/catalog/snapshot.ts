@@ -8,6 +8,7 @@ import {
   type TypeInfo,
 } from "@sallyport/policy";
 import type { ColumnOrigin } from "../statement-judge.ts";
+import type { CatalogMoment } from "./queries.ts";
 
 /** Names to things, keyed by `schema` NUL `name`; nothing in it changes once it is built. */
 export interface CatalogSnapshot {
@@ -35,9 +36,38 @@ export interface CatalogRow {
 
 /** Joins the rows into what names mean. Pure. */
 export function buildSnapshot(rows: Iterable<Record<string, unknown>>): CatalogSnapshot {
+  return readCatalog(rows, undefined).snapshot;
+}
+
+/** A snapshot, and what the next reading may keep of it. */
+export interface CatalogReading {
+  readonly snapshot: CatalogSnapshot;
+  /** Absent where the rows do not say when they were read. */
+  readonly kept: KeptCatalog | undefined;
+}
+
+/** What need not be read again while it has not changed. */
+export interface KeptCatalog {
+  readonly moment: CatalogMoment;
+  readonly fingerprint: string;
+  /** Tables that had rules. */
+  readonly ruled: readonly number[];
+  readonly relations: ReadonlyMap<number, RelationRow>;
+  readonly builtins: Builtins;
+}
+
+/**
+ * Joins rows into what names mean; what is not among them, because it has stayed as it was, comes from `before`. Pure.
+ * Throws where something is in neither: then everything must be read.
+ */
+export function readCatalog(
+  rows: Iterable<Record<string, unknown>>,
+  before: KeptCatalog | undefined,
+): CatalogReading {
   const builder = new Builder();
   for (const row of rows) builder.take(rowOf(row));
-  return builder.build();
+  builder.complete(before);
+  return { snapshot: builder.build(), kept: builder.kept() };
 }
 
 /** The key of a qualified name; NUL cannot be part of an identifier. */
@@ -80,6 +110,13 @@ interface TypeRow {
   readonly parts: readonly number[];
 }
 
+/** What the server itself brings. */
+interface Builtins {
+  readonly relations: ReadonlyMap<string, BuiltinRelation>;
+  readonly functions: ReadonlySet<string>;
+  readonly types: ReadonlySet<string>;
+}
+
 interface BuiltinRelation {
   readonly kind: RelationKind;
   readonly columns: string;
@@ -89,10 +126,13 @@ class Builder {
   private isComplete = true;
   private readonly schemaNames = new Map<number, string>();
   private readonly schemas = new Map<string, "everyone" | ReadonlySet<string>>();
-  private readonly builtinRelations = new Map<string, BuiltinRelation>();
-  private builtinFunctions: ReadonlySet<string> = new Set();
+  private builtinRelations = new Map<string, BuiltinRelation>();
+  private builtinFunctions: ReadonlySet<string> | undefined;
   private builtinTypes: ReadonlySet<string> = new Set();
-  private readonly relations = new Map<number, RelationRow>();
+  private relations = new Map<number, RelationRow>();
+  private moment: { readonly moment: CatalogMoment; readonly fingerprint: string } | undefined;
+  /** All that there are, where the rows say so. */
+  private relationOids: readonly number[] | undefined;
   private readonly children = new Map<number, number[]>();
   private readonly parents = new Map<number, number[]>();
   private readonly generated = new Map<number, (readonly [string, readonly string[]])[]>();
@@ -127,6 +167,15 @@ class Builder {
         this.schemas.set(textOf(b), data.length > 2 && c === null ? "everyone" : new Set(textsOf(c)));
         return;
       }
+      case "moment":
+        this.moment = {
+          moment: { server: textOf(a), xmin: textOf(b), builtins: textOf(c) },
+          fingerprint: textOf(d),
+        };
+        return;
+      case "relations":
+        this.relationOids = numbersOf(a);
+        return;
       case "builtinFunctions":
         this.builtinFunctions = new Set(wordsOf(a));
         return;
@@ -227,6 +276,40 @@ class Builder {
     }
   }
 
+  /** Puts what has stayed as it was beside what has been read. */
+  complete(before: KeptCatalog | undefined): void {
+    if (before === undefined) return;
+    if (this.builtinFunctions === undefined) {
+      this.builtinFunctions = before.builtins.functions;
+      this.builtinTypes = before.builtins.types;
+      this.builtinRelations = new Map(before.builtins.relations);
+    }
+    if (this.relationOids === undefined) throw new TypeError("the catalog does not say what there is");
+    const read = this.relations;
+    this.relations = new Map();
+    for (const each of this.relationOids) {
+      const row = read.get(each) ?? before.relations.get(each);
+      if (row === undefined) throw new TypeError("a relation is neither old nor new");
+      this.relations.set(each, row);
+    }
+  }
+
+  kept(): KeptCatalog | undefined {
+    const { moment, relations, relationOids } = this;
+    if (moment === undefined || relationOids === undefined || this.builtinFunctions === undefined)
+      return undefined;
+    return {
+      ...moment,
+      ruled: [...relations].filter(([, { hasRules }]) => hasRules).map(([oid]) => oid),
+      relations,
+      builtins: {
+        relations: this.builtinRelations,
+        functions: this.builtinFunctions,
+        types: this.builtinTypes,
+      },
+    };
+  }
+
   build(): CatalogSnapshot {
     const functions = new Map<string, FunctionInfo[]>();
     const typed: { oid: number; runs: FunctionInfo[]; types: readonly number[] }[] = [];
@@ -277,7 +360,7 @@ class Builder {
       operators,
       types,
       builtinRelations: this.builtinRelations,
-      builtinFunctions: this.builtinFunctions,
+      builtinFunctions: this.builtinFunctions ?? new Set(),
       builtinTypes: this.builtinTypes,
     });
   }

@@ -35,7 +35,9 @@ export class FakeServer {
   fingerprint = "1";
   nowMs = 0;
   failure: Error | undefined;
-  readonly asked: ("fingerprint" | "catalog")[] = [];
+  readonly asked: ("fingerprint" | "catalog" | "changes")[] = [];
+  /** What it answers when it is asked for changes alone. */
+  changes: readonly Record<string, unknown>[] = [];
   /** Set to make the server's answers wait. */
   gate: Promise<void> | undefined;
   readonly catalog = new LiveCatalog({
@@ -50,12 +52,12 @@ export class FakeServer {
   }
 
   private async answer(sql: string): Promise<readonly Record<string, unknown>[]> {
-    this.asked.push(sql === fingerprintQuery ? "fingerprint" : "catalog");
-    const { fingerprint, rows } = this;
+    const isWhole = sql === catalogQuery;
+    this.asked.push(sql === fingerprintQuery ? "fingerprint" : isWhole ? "catalog" : "changes");
+    const { fingerprint, rows, changes } = this;
     await this.gate;
     if (this.failure !== undefined) throw this.failure;
     if (sql === fingerprintQuery) return [{ fingerprint }];
-    if (sql === catalogQuery) return rows;
-    throw new Error("not a query of the catalog");
+    return isWhole ? rows : changes;
   }
 }
