@@ -1,14 +1,18 @@
+import { isDeepStrictEqual } from "node:util";
 import type { BundleDocument, Reach, Revision } from "@sallyport/control";
 import type { ProtectedResource } from "@sallyport/crds";
 import type { BundleStore } from "../control/index.ts";
-import { type Cache, type KubeObject, keyOf } from "../kube/index.ts";
+import { type Cache, controllerOf, type KubeObject, keyOf } from "../kube/index.ts";
 import { listenPort } from "../placement/index.ts";
 import {
+  isStatusOnly,
   labelsOfNamespace,
   narrowedTo,
   type OperatorCaches,
+  type Policy,
   type PolicyBook,
   providerProblem,
+  type Service,
   speaksOf,
 } from "../resources/index.ts";
 
@@ -33,25 +37,35 @@ export class Bundler {
 
   constructor(parts: BundlerParts) {
     this.#parts = parts;
-    const { caches } = parts;
+    const { caches, book } = parts;
     this.#follow("resources", caches.protectedResources, (resource) => [resource]);
-    const spokenOf = (policy: Parameters<typeof speaksOf>[0]) =>
-      caches.protectedResources
-        .list(policy.metadata.namespace)
-        .filter((resource) => speaksOf(policy, resource, caches));
-    this.#follow("policies", caches.accessPolicies, spokenOf);
-    this.#follow("clusterPolicies", caches.clusterAccessPolicies, spokenOf);
+    const spokenOf = (policy: Policy) => {
+      const resources = caches.protectedResources.list(policy.metadata.namespace);
+      // Which resources a kept generation names, or has named until now, is not what the latest says.
+      const isLatest = !isOutdated(policy) && book.inForce(policy).problems.length === 0;
+      return isLatest ? resources.filter((resource) => speaksOf(policy, resource, caches)) : resources;
+    };
+    this.#follow("policies", caches.accessPolicies, spokenOf, isSamePolicy);
+    this.#follow("clusterPolicies", caches.clusterAccessPolicies, spokenOf, isSamePolicy);
     this.#follow("providers", caches.identityProviders, () => caches.protectedResources.list());
     this.#follow("namespaces", caches.namespaces, ({ metadata }) =>
       caches.protectedResources.list(metadata.name),
     );
-    this.#follow("services", caches.services, ({ metadata }) => this.#reaching(metadata.namespace ?? ""));
+    this.#follow("services", caches.services, (service) => this.#reaching(service.metadata), isSameService);
     this.#follow("grants", caches.resourceGrants, ({ spec }) =>
       spec.from.flatMap(({ namespace }) => caches.protectedResources.list(namespace)),
     );
-    this.#follow("revisions", caches.revisions, ({ metadata }) =>
-      caches.protectedResources.list(metadata.namespace),
-    );
+    this.#follow("revisions", caches.revisions, (revision) => {
+      const { kind, name = "" } = controllerOf(revision) ?? {};
+      const { namespace = "" } = revision.metadata;
+      const policy =
+        kind === "ClusterAccessPolicy"
+          ? caches.clusterAccessPolicies.get({ name })
+          : caches.accessPolicies.get({ namespace, name });
+      // What is kept of a policy counts where its latest generation does not, and for nobody else.
+      if (policy === undefined || book.inForce(policy).problems.length === 0) return [];
+      return caches.protectedResources.list(policy.metadata.namespace);
+    });
   }
 
   /** What every bundle is made of may have changed. */
@@ -68,23 +82,33 @@ export class Bundler {
     this.#parts.bundles.markComplete();
   }
 
-  /** Whose reach speaks of a namespace's Services: its own resources, and those that it grants something. */
-  #reaching(namespace: string): readonly ProtectedResource[] {
+  /** Whose reach speaks of a Service: who names it or a host, and whomever its namespace grants something. */
+  #reaching({ namespace = "", name }: KubeObject["metadata"]): readonly ProtectedResource[] {
     const { caches } = this.#parts;
     const granted = caches.resourceGrants.list(namespace).flatMap(({ spec }) => spec.from);
-    const namespaces = new Set([namespace, ...granted.map((from) => from.namespace)]);
-    return [...namespaces].flatMap((one) => caches.protectedResources.list(one));
+    const elsewhere = new Set(granted.map((from) => from.namespace));
+    const own = elsewhere.has(namespace)
+      ? []
+      : caches.protectedResources
+          .list(namespace)
+          .filter(
+            ({ spec: { endpoint } }) => endpoint.host !== undefined || endpoint.serviceRef?.name === name,
+          );
+    return [...own, ...[...elsewhere].flatMap((one) => caches.protectedResources.list(one))];
   }
 
   #follow<T extends KubeObject>(
     name: string,
     cache: Cache<T>,
     concerned: (object: T) => readonly ProtectedResource[],
+    isSame: (object: T, before: T) => boolean = isStatusOnly,
   ): void {
     cache.onChange((change) => {
       const { object } = change;
       const version = object.metadata.resourceVersion ?? "0";
       if (isNewer(version, this.#revision[name] ?? "0")) this.#revision[name] = version;
+      // A status is in no bundle, and written several times for each change of what is.
+      if (change.kind === "changed" && isSame(object, change.before)) return;
       const touched = change.kind === "changed" ? [object, change.before] : [object];
       for (const one of touched) for (const { metadata } of concerned(one)) this.#dirty.add(keyOf(metadata));
       // A change of many objects arrives one by one: one look at the end of it.
@@ -142,6 +166,24 @@ export class Bundler {
       },
     ];
   }
+}
+
+/** Which generation counts hangs on more than the policy itself: on tags, and what is kept. The leader writes it down. */
+function isSamePolicy(object: Policy, before: Policy): boolean {
+  const accepted = ({ status }: Policy) => {
+    const condition = status?.conditions?.find(({ type }) => type === "Accepted");
+    return `${status?.acceptedGeneration} ${condition?.status}`;
+  };
+  return isStatusOnly(object, before) && accepted(object) === accepted(before);
+}
+
+/** Whether an older generation than the latest was accepted last, as far as anybody has told. */
+function isOutdated({ metadata: { generation = 1 }, status }: Policy): boolean {
+  return generation > 1 && status?.acceptedGeneration !== generation;
+}
+
+function isSameService(object: Service, before: Service): boolean {
+  return object.metadata.uid === before.metadata.uid && isDeepStrictEqual(object.spec, before.spec);
 }
 
 /** What of an object a gateway reads: no status, no annotations, nothing that changes by itself. */

@@ -46,3 +46,20 @@ export function byAge(a: KubeObject, b: KubeObject): number {
   if (x !== y) return x < y ? -1 : 1;
   return a.metadata.name < b.metadata.name ? -1 : 1;
 }
+
+/** Whether nothing but the status of an object has changed. */
+export function isStatusOnly(object: KubeObject, before: KubeObject): boolean {
+  return (
+    object.metadata.uid === before.metadata.uid &&
+    object.metadata.generation === before.metadata.generation &&
+    object.metadata.deletionTimestamp === before.metadata.deletionTimestamp &&
+    hasSameLabels(object, before)
+  );
+}
+
+/** Whether two objects carry the same labels. */
+export function hasSameLabels(a: KubeObject, b: KubeObject): boolean {
+  const [x, y] = [a.metadata.labels ?? {}, b.metadata.labels ?? {}];
+  const keys = Object.keys(x);
+  return keys.length === Object.keys(y).length && keys.every((key) => x[key] === y[key]);
+}

@@ -17,7 +17,7 @@ import { isSpokenOf, type Policy } from "./access-policy/in-force.ts";
 import type { PolicyBook } from "./access-policy/policy-book.ts";
 import type { ApprovalAdmission } from "./approval/admission.ts";
 import { approvalReconciler } from "./approval/controller.ts";
-import { labelsOfNamespace, type OperatorCaches } from "./caches.ts";
+import { hasSameLabels, isStatusOnly, labelsOfNamespace, type OperatorCaches } from "./caches.ts";
 import type { GatewayReports } from "./gateway-reports.ts";
 import { providerReconciler } from "./identity-provider/controller.ts";
 import { resourceReconciler } from "./protected-resource/controller.ts";
@@ -29,10 +29,10 @@ export { PolicyBook } from "./access-policy/policy-book.ts";
 export { ApprovalAdmission } from "./approval/admission.ts";
 export { gatewayPodLabel, knownHash } from "./approval/decide.ts";
 export { rulesInForce } from "./approval/rules.ts";
-export { labelsOfNamespace, type OperatorCaches } from "./caches.ts";
+export { isStatusOnly, labelsOfNamespace, type OperatorCaches } from "./caches.ts";
 export type * from "./gateway-reports.ts";
 export { providerProblem } from "./identity-provider/controller.ts";
-export { kinds, podDocument } from "./kinds.ts";
+export { kinds, podDocument, type Service } from "./kinds.ts";
 export { labelSelectorText } from "./label-selector.ts";
 export { type ProbeResult, serverPods } from "./protected-resource/decide.ts";
 export { type ClusterRanges, type GrantedPod, reachOf, single } from "./protected-resource/reach.ts";
@@ -134,7 +134,7 @@ export function controllers(parts: ControllerParts): Controllers {
     (policy.kind === "AccessPolicy" ? policies : clusterPolicies).enqueue(refOf(policy));
 
   caches.protectedResources.onChange((change) => {
-    if (isStatusOnly(change)) return;
+    if (isNoNews(change)) return;
     const { object } = change;
     wake(object);
     const { service } = namesOf(object);
@@ -157,7 +157,7 @@ export function controllers(parts: ControllerParts): Controllers {
     }
   });
   const policyChanged = (change: Change<Policy>) => {
-    if (isStatusOnly(change)) return;
+    if (isNoNews(change)) return;
     const { object } = change;
     wakePolicy(object);
     const touched = change.kind === "changed" ? [object, change.before] : [object];
@@ -168,13 +168,13 @@ export function controllers(parts: ControllerParts): Controllers {
   caches.accessPolicies.onChange(policyChanged);
   caches.clusterAccessPolicies.onChange(policyChanged);
   caches.identityProviders.onChange((change: Change<IdentityProvider>) => {
-    if (isStatusOnly(change)) return;
+    if (isNoNews(change)) return;
     for (const provider of caches.identityProviders.list()) providers.enqueue(refOf(provider));
     wakeIn(undefined, ({ spec }) => spec.identity.providers.includes(change.object.metadata.name));
   });
   caches.namespaces.onChange((change) => {
     const { name } = change.object.metadata;
-    if (change.kind === "changed" && sameLabels(change.object, change.before)) return;
+    if (change.kind === "changed" && hasSameLabels(change.object, change.before)) return;
     wakeIn(name, () => true);
     for (const policy of caches.clusterAccessPolicies.list()) wakePolicy(policy);
   });
@@ -231,21 +231,8 @@ export function controllers(parts: ControllerParts): Controllers {
 }
 
 /** Our own writes of a status, which change nothing that is decided from. */
-function isStatusOnly(change: Change<KubeObject>): boolean {
-  if (change.kind !== "changed") return false;
-  const { object, before } = change;
-  return (
-    object.metadata.uid === before.metadata.uid &&
-    object.metadata.generation === before.metadata.generation &&
-    object.metadata.deletionTimestamp === before.metadata.deletionTimestamp &&
-    sameLabels(object, before)
-  );
-}
-
-function sameLabels(a: KubeObject, b: KubeObject): boolean {
-  const [x, y] = [a.metadata.labels ?? {}, b.metadata.labels ?? {}];
-  const keys = Object.keys(x);
-  return keys.length === Object.keys(y).length && keys.every((key) => x[key] === y[key]);
+function isNoNews(change: Change<KubeObject>): boolean {
+  return change.kind === "changed" && isStatusOnly(change.object, change.before);
 }
 
 const namespaceOf = ({ metadata }: KubeObject): { readonly namespace?: string } =>

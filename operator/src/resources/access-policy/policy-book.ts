@@ -1,6 +1,5 @@
 import type { ClusterAccessPolicy, ProtectedResource } from "@sallyport/crds";
 import { withFloors } from "@sallyport/policy";
-import type { Change } from "../../kube/index.ts";
 import { hashOf } from "../../placement/index.ts";
 import { labelsOfNamespace, type OperatorCaches } from "../caches.ts";
 import { isSpokenOf, type Policy, type PolicyInForce, policyInForce } from "./in-force.ts";
@@ -17,14 +16,13 @@ type BookCaches = Pick<
  */
 export class PolicyBook {
   readonly #caches: BookCaches;
-  readonly #known = new Map<string, Known>();
+  /** By the object itself: a cache hands out the same one until it has changed. */
+  readonly #known = new WeakMap<Policy, Known>();
   #tags: { readonly version: number; readonly text: string } | undefined;
   #version = 0;
 
   constructor(caches: BookCaches) {
     this.#caches = caches;
-    caches.accessPolicies.onChange((change) => this.#forget(change));
-    caches.clusterAccessPolicies.onChange((change) => this.#forget(change));
     caches.protectedResources.onChange(() => {
       this.#version += 1;
     });
@@ -32,13 +30,12 @@ export class PolicyBook {
 
   /** What of one policy counts now. */
   inForce(policy: Policy): PolicyInForce {
-    const name = revisionKey(policy);
     const tags = this.#tagsKey();
-    const known = this.#known.get(name);
-    const isSame = known !== undefined && known.latest === policy && known.tags === tags;
+    const known = this.#known.get(policy);
+    const isSame = known?.tags === tags;
     // Kept generations matter to a broken policy alone.
     if (isSame && known.entry.problems.length === 0) return known.entry;
-    const kept = this.#caches.revisions.byIndex("policy", name);
+    const kept = this.#caches.revisions.byIndex("policy", revisionKey(policy));
     const versions = kept
       .map(({ metadata }) => metadata.resourceVersion)
       .sort()
@@ -47,7 +44,7 @@ export class PolicyBook {
     const generations = kept.flatMap((revision) => readRevision(revision) ?? []);
     const resources = this.#caches.protectedResources.list(policy.metadata.namespace);
     const entry = policyInForce(policy, generations, resources);
-    this.#known.set(name, { latest: policy, tags, versions, entry });
+    this.#known.set(policy, { tags, versions, entry });
     return entry;
   }
 
@@ -85,10 +82,6 @@ export class PolicyBook {
 
   readonly #labels = (namespace: string) => labelsOfNamespace(this.#caches, namespace);
 
-  #forget({ kind, object }: Change<Policy>): void {
-    if (kind === "removed") this.#known.delete(revisionKey(object));
-  }
-
   #tagsKey(): string {
     if (this.#tags?.version !== this.#version) {
       const tags = this.#caches.protectedResources
@@ -103,7 +96,6 @@ export class PolicyBook {
 }
 
 interface Known {
-  readonly latest: Policy;
   readonly tags: string;
   readonly versions: string;
   readonly entry: PolicyInForce;

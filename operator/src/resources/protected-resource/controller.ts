@@ -31,10 +31,12 @@ import { kinds, ownedKinds, type Pod } from "../kinds.ts";
 import {
   decideResource,
   existingKey,
+  faultOf,
   type ProbeResult,
   type ResourceDecision,
   type ResourceFacts,
   serverPods,
+  type WrittenFacts,
 } from "./decide.ts";
 import { GatewayKeys, keyCheckMs } from "./gateway-key.ts";
 import { mayReach } from "./tenancy.ts";
@@ -76,8 +78,8 @@ async function observe(
   { ref, signal }: ReconcileContext,
 ): Promise<ResourceFacts | undefined> {
   const { caches, client, book, reports, settings } = parts;
-  const written = caches.protectedResources.get(ref);
-  const resource = written && book.floored(written);
+  const latest = caches.protectedResources.get(ref);
+  const resource = latest && book.floored(latest);
   const controlCa = parts.controlCa();
   // Once the authorities are there, every resource is looked at anew.
   if (resource === undefined || isGoing(resource) || controlCa === undefined) return undefined;
@@ -104,10 +106,20 @@ async function observe(
       .map((object) => ({ ...object, kind, apiVersion })),
   );
   const existing = new Map(owned.map((object) => [existingKey(object.kind, object.metadata.name), object]));
-  // Nothing is taken over: before something is made, the API server is asked who else has the name.
-  const unknown = placed.objects.filter(
-    ({ kind, metadata }) => !existing.has(existingKey(kind, metadata.name)),
-  );
+  const written: WrittenFacts = {
+    resource,
+    ...(service !== undefined && { service }),
+    providers,
+    neighbours: caches.protectedResources.list(namespace),
+    reach: mayReach(resource, caches),
+    settings,
+  };
+  // Nothing is taken over: before something is made, the API server is asked who else has the name. For a resource that
+  // cannot be used as it is written nothing is made.
+  const unknown =
+    faultOf(written) === undefined
+      ? placed.objects.filter(({ kind, metadata }) => !existing.has(existingKey(kind, metadata.name)))
+      : [];
   await Promise.all(
     unknown.map(async ({ kind, metadata }) => {
       const type = ownedKinds.get(kind);
@@ -121,12 +133,8 @@ async function observe(
   const apiServerPort = apiServer?.spec?.ports?.find(({ port }) => port === 443)?.targetPort;
   const deployment = caches.deployments.get({ namespace, name: namesOf(resource).gateway });
   return {
-    resource,
+    ...written,
     namespaceLabels: labelsOfNamespace(caches, namespace),
-    ...(service !== undefined && { service }),
-    providers,
-    neighbours: caches.protectedResources.list(namespace),
-    reach: mayReach(resource, caches),
     policies: book.forResource(resource),
     existing,
     owned,
@@ -138,7 +146,6 @@ async function observe(
     ...(parts.approvalAdmission.isInForce !== undefined && {
       approvalsGuarded: parts.approvalAdmission.isInForce,
     }),
-    settings,
     controlCa,
   };
 }

@@ -80,7 +80,7 @@ const rulesMax = 1024;
 export function decideResource(facts: ResourceFacts): ResourceDecision {
   const { resource, owned } = facts;
   const server = serverPods(facts.service, resource.spec.endpoint.serviceRef?.port);
-  const fault = faultOf(facts, server);
+  const fault = faultOf(facts);
   const placed = placeResource({
     resource,
     ...(server !== undefined && { server }),
@@ -152,7 +152,15 @@ export function serverPods(service: Service | undefined, port: number | undefine
   return { selector, targetPort: found.targetPort ?? found.port };
 }
 
-function faultOf(facts: ResourceFacts, server: ServerPods | undefined): Fault | undefined {
+/** What a resource's own mistakes are found by. */
+export type WrittenFacts = Pick<
+  ResourceFacts,
+  "resource" | "service" | "providers" | "neighbours" | "reach" | "settings"
+>;
+
+/** Why a resource cannot be used as it is written. */
+export function faultOf(facts: WrittenFacts): Fault | undefined {
+  const server = serverPods(facts.service, facts.resource.spec.endpoint.serviceRef?.port);
   const { resource, service, providers, neighbours, reach } = facts;
   const { protocol, endpoint, identity, placement } = resource.spec;
   if (!supportedProtocols.has(protocol)) {
