@@ -75,6 +75,15 @@ export function schemaSql(canary: (kind: "text" | "number") => string): string {
     CREATE TRIGGER fills BEFORE INSERT ON fired FOR EACH ROW EXECUTE FUNCTION fills();
     CREATE TABLE filled (id int, note text DEFAULT ssn_of(1));
     CREATE TRIGGER told_row BEFORE UPDATE ON cust FOR EACH ROW EXECUTE FUNCTION told_row();
+    CREATE FUNCTION as_const(i int) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT ssn FROM public.cust WHERE id = i';
+    CREATE FUNCTION names_it(t text) RETURNS text LANGUAGE plpgsql AS
+      $f$BEGIN RAISE EXCEPTION 'no' USING CONSTRAINT = t, TABLE = t; END$f$;
+    CREATE FUNCTION by_while(i int) RETURNS text LANGUAGE plpgsql STABLE AS
+      $f$DECLARE n int := 0; s text; BEGIN WHILE n < i LOOP n := n + 1; CASE n WHEN 1 THEN NULL; ELSE RAISE NOTICE 'at %', i; END CASE;
+        SELECT ssn INTO s FROM public.cust WHERE id = n; END LOOP; RETURN s; END$f$;
+    CREATE FUNCTION by_keeper(i int) RETURNS text LANGUAGE plpgsql STABLE AS
+      $f$DECLARE s keeper; BEGIN SELECT ssn INTO s FROM public.cust WHERE id = i; RETURN 'x'; END$f$;
+    CREATE TYPE keepers AS (k keeper);
     ANALYZE;`;
 }
 
@@ -348,7 +357,25 @@ export const tricks: readonly string[] = [
   "SELECT setval('s', big) FROM cust",
   // A cursor that is there already keeps its rows.
   "DECLARE c CURSOR FOR SELECT upper(ssn) FROM cust; SAVEPOINT s; DECLARE c CURSOR FOR SELECT upper(name) FROM cust; ROLLBACK TO s; FETCH 2 FROM c",
+  "SELECT JSON_VALUE(doc, '$.k' RETURNING keeper) FROM cust; SELECT v FROM stash",
+  "SELECT t.k FROM cust, JSON_TABLE(doc, '$' COLUMNS (k keeper PATH '$.k')) t; SELECT v FROM stash",
+  "SELECT 1 FROM cust, jsonb_to_record(doc) AS r(k keeper); SELECT v FROM stash",
+  "SELECT jsonb_populate_record(NULL::keepers, doc) FROM cust; SELECT v FROM stash",
+  "SELECT t.k FROM cust, XMLTABLE('/a' PASSING xmlelement(name a, ssn) COLUMNS k keeper PATH '.') t; SELECT v FROM stash",
+  "SELECT by_keeper(1); SELECT v FROM stash",
+  "SELECT by_while(3), upper(by_while(1))",
+  "SELECT * FROM by_while(2) b",
+  // What is given to a prepared statement, by a function that the statement itself shows masked.
+  "PREPARE s(text) AS SELECT ssn_of(2), $1; EXECUTE s(ssn_of(1))",
+  "PREPARE s(text) AS SELECT ssn_of(2) WHERE $1 > 'a'; EXPLAIN (VERBOSE) EXECUTE s(ssn_of(1))",
+  // A function by the name of a column.
+  "ALTER TABLE ord ALTER item TYPE text USING ord.of_order; SELECT item FROM ord",
+  "ALTER TABLE ord ALTER item TYPE text USING (ord).of_order; SELECT item FROM ord",
   // Words of errors and of plans.
+  "SELECT names_it(ssn) FROM cust",
+  "EXPLAIN (VERBOSE) SELECT as_const(1)",
+  "EXPLAIN SELECT id FROM ord WHERE item = as_const(1)",
+  "EXPLAIN (GENERIC_PLAN, VERBOSE) SELECT id FROM ord WHERE item = as_const(1) AND id = $1",
   "SELECT format('%I', substring(ssn from '^a')) FROM cust",
   "SELECT date_part(ssn, now()), now() AT TIME ZONE ssn FROM cust",
   "SELECT to_tsquery(ssn), jsonb_path_exists('{}', ssn::jsonpath) FROM cust",

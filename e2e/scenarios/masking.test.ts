@@ -55,6 +55,15 @@ beforeAll(async () => {
         SET search_path = public AS 'SELECT name, ssn FROM cust WHERE id = i';
       CREATE FUNCTION ran(q text) RETURNS text LANGUAGE plpgsql AS
         $f$DECLARE s text; BEGIN EXECUTE q INTO s; RETURN s; END$f$;
+      CREATE FUNCTION constant_of(i int) RETURNS text LANGUAGE sql IMMUTABLE AS
+        'SELECT ssn FROM public.cust WHERE id = i';
+      CREATE FUNCTION raising(t text) RETURNS text LANGUAGE plpgsql AS
+        $f$BEGIN RAISE EXCEPTION 'no' USING CONSTRAINT = t, TABLE = t; END$f$;
+      CREATE SCHEMA hidden;
+      CREATE DOMAIN hidden.text AS pg_catalog.text CHECK (VALUE NOT LIKE '1%');
+      CREATE FUNCTION checked() RETURNS hidden.text LANGUAGE sql AS 'SELECT ssn FROM public.cust WHERE id = 1';
+      CREATE FUNCTION checked_rows() RETURNS TABLE (a int, b hidden.text) LANGUAGE sql AS
+        'SELECT id, ssn FROM public.cust';
       CREATE TABLE prices (id int, amount numeric(12, 2), seen timestamptz, rate float8, doc jsonb);
       INSERT INTO prices VALUES (1, 12.50, '2020-02-03 04:05:06.7+00', 1.5,
         '{"secret": "hidden", "open": 12345678901234567890.5, "lines": [{"card": 4111, "n": 1}, {"card": "x", "n": 2}]}'),
@@ -276,7 +285,24 @@ describe("cases of section F", () => {
     ["F4 JOIN", "SELECT 1 FROM cust a JOIN cust b ON a.ssn = b.ssn", "E42501"],
     ["F4 division by zero", "SELECT 1 / (CASE WHEN ssn LIKE '1%' THEN 0 ELSE 1 END) FROM cust", "E42501"],
     ["F9 EXECUTE", "PREPARE q AS SELECT ssn FROM cust WHERE id = 1; EXECUTE q", masked],
+    [
+      "F4 a sum that overflows or not",
+      "SELECT sum(s) FROM (SELECT score s FROM cust UNION ALL SELECT 5) x",
+      "E42501",
+    ],
+    ["F4 a format that multiplies", "SELECT to_char(score, '9V999999999') FROM cust", "E42501"],
+    [
+      "F4 what COALESCE comes to",
+      "SELECT COALESCE(substring(ssn from '^1'), (1 / (id - id))::text) FROM cust WHERE id = 2",
+      "E42501",
+    ],
+    ["F4 a call that fails", "SELECT split_part(substring(ssn from '^1'), ',', 0) FROM cust", "E42501"],
+    ["F4 bytes that are no text", "SELECT length(ssn::bytea, 'UTF8') FROM cust", "E42501"],
+    ["F4 a type by the name of text", "SELECT ssn::text FROM cust WHERE id = 1", "***"],
+    ["F4 a result with a check", "SELECT checked()", "E42501"],
     ["F11 EXPLAIN ANALYZE", "EXPLAIN (ANALYZE, VERBOSE) SELECT id FROM cust WHERE ssn = 'x'", "E42501"],
+    ["F11 memory in a plan", "EXPLAIN (ANALYZE, SERIALIZE) SELECT ssn FROM cust", "E42501"],
+    ["F11 what the planner computes", "EXPLAIN (VERBOSE) SELECT constant_of(1)", "E42501"],
     ["E12 pg_stats", "SELECT histogram_bounds FROM pg_stats WHERE tablename = 'cust'", "E42501"],
     ["E12 queries of others", "SELECT query FROM pg_stat_activity WHERE pid = pg_backend_pid()", "***"],
     ["E11 pg_notify", "SELECT pg_notify('c', ssn) FROM cust", "E42501"],
@@ -286,6 +312,15 @@ describe("cases of section F", () => {
   ])("%s", async (_name, sql, expected) => {
     const client = await as("analyst");
     expect(await shows(client, sql)).toBe(expected);
+    client.close();
+  });
+
+  test("F4: a type that a path puts before text does not tell of a value", async () => {
+    const client = await as("analyst");
+    await ask(client, "SET search_path = hidden, pg_catalog, public");
+    expect(await ask(client, "SELECT ssn::text FROM cust WHERE id = 1")).toEqual(["E42501"]);
+    expect(await ask(client, "SELECT a FROM checked_rows()")).toEqual(["E42501"]);
+    expect(await ask(client, "SELECT ssn::pg_catalog.text FROM cust WHERE id = 1")).toEqual(["***"]);
     client.close();
   });
 
@@ -310,6 +345,10 @@ describe("cases of section F", () => {
       M: 'column "nothing" does not exist',
     });
     expect(await failed("SELECT 1 / 0")).toMatchObject({ C: "22012", M: "division by zero" });
+    // Code can put a value where names stand.
+    const raised = await failed("SELECT raising(ssn) FROM cust WHERE id = 1");
+    expect(raised).toMatchObject({ C: "P0001" });
+    expect(JSON.stringify(raised)).not.toContain("6789");
     client.close();
   });
 

@@ -1,13 +1,17 @@
 /** Column references: what a name means at a level, as the server looks it up, and everything where it is not found. */
 import { listOf, stringOf, type TreeNode } from "../sql/tree.ts";
 import { clean, derivedFrom, type Flow } from "./flow.ts";
-import { everythingIn, type Level, type RangeEntry, type Trace, wholeRow } from "./trace.ts";
+import { allOf, everythingIn, type Level, type RangeEntry, type Trace } from "./trace.ts";
 
 /** Columns that every table has; none of them holds data. */
 const systemColumns = new Set(["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"]);
 
 /** The flow of a ColumnRef outside a result list's `*`. */
 export function columnFlow(trace: Trace, level: Level | undefined, node: TreeNode): Flow {
+  return trace.see(namedFlow(trace, level, node));
+}
+
+function namedFlow(trace: Trace, level: Level | undefined, node: TreeNode): Flow {
   const fields = listOf(node, "fields");
   const name = stringOf(fields.at(-1));
   const alias = stringOf(fields.at(-2));
@@ -15,7 +19,7 @@ export function columnFlow(trace: Trace, level: Level | undefined, node: TreeNod
   const entry = fields.length > 2 ? entryOfAny(level, alias) : entryOf(level, alias);
   // `a.b` where a is no alias: a field of a composite column, or a table by its schema.
   if (entry === undefined) return everythingIn(level);
-  return name === undefined ? wholeRow(entry) : fieldOf(trace, entry, name);
+  return name === undefined ? allOf(entry) : fieldOf(trace, entry, name);
 }
 
 /**
@@ -27,7 +31,7 @@ export function entryOfAny(level: Level | undefined, alias: string): RangeEntry 
   for (let at = level; at !== undefined; at = at.parent) {
     for (const item of at.items) found.push(...item.entries.filter((entry) => entry.alias === alias));
   }
-  return found.length < 2 ? found[0] : { alias, columns: [], open: derivedFrom(found.map(wholeRow)) };
+  return found.length < 2 ? found[0] : { alias, columns: [], open: derivedFrom(found.map(allOf)) };
 }
 
 /** The entry of that alias at the nearest level that has one. */
@@ -47,8 +51,8 @@ export function fieldOf(trace: Trace, entry: RangeEntry, name: string): Flow {
   // Views and subqueries have no system columns: there, too, the name may be a function's.
   // None of pg_catalog takes a row there but those that print it, whole.
   const isFunction = trace.names.functions(undefined, name).some((info) => info.schema !== "pg_catalog");
-  if (!isFunction) return systemColumns.has(name) ? clean : wholeRow(entry);
-  return trace.invoke(undefined, name, [wholeRow(entry)]);
+  if (!isFunction) return systemColumns.has(name) ? clean : allOf(entry);
+  return trace.invoke(undefined, name, [allOf(entry)]);
 }
 
 /** The flow of a column of an entry; undefined where it has none of that name. */
@@ -80,7 +84,7 @@ function bareColumn(level: Level | undefined, name: string): Flow {
     const [only] = flows;
     if (isFound && only !== undefined) return flows.length === 1 ? only : derivedFrom(flows);
     const row = at.items.flatMap((item) => item.entries).find((entry) => entry.alias === name);
-    if (row !== undefined) return derivedFrom([wholeRow(row), ...flows]);
+    if (row !== undefined) return derivedFrom([allOf(row), ...flows]);
     if (systemColumns.has(name) && at.items.length > 0) return clean;
     // It may be a column that nobody listed.
     if (flows.length > 0) return derivedFrom([...flows, everythingIn(at.parent)]);

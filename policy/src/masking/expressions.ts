@@ -13,8 +13,14 @@ import {
 } from "../sql/tree.ts";
 import { columnFlow, entryOf, fieldOf } from "./columns.ts";
 import { clean, derivedFrom, type Flow, isTainted, nullTelling } from "./flow.ts";
-import { isSafeFormat, isSafeOperator, maySortMasked, textTypes } from "./safe-functions.ts";
-import type { Level, Trace } from "./trace.ts";
+import {
+  isSafeFormat,
+  isSafeNumberFormat,
+  isSafeOperator,
+  maySortMasked,
+  textTypes,
+} from "./safe-functions.ts";
+import { allOf, type Level, type Trace } from "./trace.ts";
 
 /** The flow of any part of an expression: of one node, or of a list of them taken together. */
 export function flowOf(trace: Trace, value: unknown, level: Level | undefined): Flow {
@@ -61,6 +67,7 @@ function nodeFlow(trace: Trace, tag: string, node: TreeNode, level: Level | unde
     case "CaseExpr":
       return choice(trace, node, level);
     case "CoalesceExpr":
+      return coalesced(trace, listOf(node, "args"), level);
     case "MinMaxExpr":
     case "RowExpr":
       return derivedFrom([flowOf(trace, node.args, level)]);
@@ -77,16 +84,28 @@ function nodeFlow(trace: Trace, tag: string, node: TreeNode, level: Level | unde
     case "UpdateStmt":
     case "DeleteStmt":
     case "MergeStmt": {
-      const rows = trace.query(trace, tag, node, level);
-      return derivedFrom([...rows.columns.map((column) => column.flow), rows.open ?? clean]);
+      return allOf(trace.query(trace, tag, node, level));
     }
     default: {
       // NOT, AND, IS NULL, IS TRUE, JSON and XML constructors and whatever comes: what is not known may tell.
       const flow = fieldsFlow(trace, node, level);
       trace.infer(flow, "an expression");
-      return derivedFrom([flow]);
+      return derivedFrom([madeTypes(trace, node, flow)]);
     }
   }
+}
+
+/** What becomes of a value that is taken apart into values of all types that the tree names. */
+export function madeTypes(trace: Trace, tree: unknown, value: Flow): Flow {
+  if (!isTainted(value)) return value;
+  if (Array.isArray(tree)) return tree.reduce((flow: Flow, item) => madeTypes(trace, item, flow), value);
+  if (!isNode(tree)) return value;
+  let flow = value;
+  for (const field in tree) {
+    flow =
+      field === "typeName" ? typeFlow(trace, nodeOf(tree, field), flow) : madeTypes(trace, tree[field], flow);
+  }
+  return flow;
 }
 
 function fieldsFlow(trace: Trace, node: TreeNode, level: Level | undefined): Flow {
@@ -105,7 +124,8 @@ function cast(trace: Trace, node: TreeNode, level: Level | undefined): Flow {
   const { schema, name } = qualifiedOf(namesOf(type, "names"));
   const shown = typeFlow(trace, type, flow);
   if (!isTainted(flow)) return shown;
-  const isText = (schema === undefined || schema === "pg_catalog") && textTypes.has(name);
+  // A path may put another type of that name first: a domain with a check, for one.
+  const isText = textTypes.has(name) && trace.names.type(schema, name)?.schema === "pg_catalog";
   if (!isText || type?.arrayBounds !== undefined) trace.infer(flow, `a cast to ${name}`);
   return derivedFrom([shown]);
 }
@@ -126,11 +146,16 @@ function call(trace: Trace, node: TreeNode, level: Level | undefined): Flow {
   if (name === "format" && !isSafeFormat(stringConstantOf(args[0]))) {
     trace.infer(derivedFrom(values), "function format");
   }
-  const order = flowOf(trace, listOf(node, "agg_order").map(sortKey), level);
+  if (name === "to_char" && !isSafeNumberFormat(stringConstantOf(args[1]))) {
+    trace.infer(derivedFrom(values), "function to_char");
+  }
+  const keys = listOf(node, "agg_order").map((item) => flowOf(trace, sortKey(item), level));
+  const order = keys.length === 1 && keys[0] !== undefined ? keys[0] : derivedFrom(keys);
   if (isWithinGroup) {
     trace.infer(derivedFrom(values), `function ${name}`);
-    flows.push(maySortMasked(name) ? order : trace.invoke(schema, name, [order]));
-    if (!maySortMasked(name)) trace.infer(order, `function ${name}`);
+    const isSafe = maySortMasked(name, order);
+    flows.push(isSafe ? order : trace.invoke(schema, name, [order]));
+    if (!isSafe) trace.infer(order, `function ${name}`);
   } else trace.infer(order, "ORDER BY");
   if (node.agg_distinct === true) trace.infer(derivedFrom(flows), "DISTINCT");
   condition(trace, node.agg_filter, level, "FILTER");
@@ -168,6 +193,24 @@ function operator(trace: Trace, node: TreeNode, level: Level | undefined): Flow 
   return isSafe && name === "||" ? flow : nullTelling(flow);
 }
 
+/** COALESCE computes what comes next only where all before is NULL: whether that happens must not tell of a value. */
+function coalesced(trace: Trace, args: readonly TreeNode[], level: Level | undefined): Flow {
+  const flows: Flow[] = [];
+  for (const item of args) {
+    const flow = flowOf(trace, item, level);
+    const before = derivedFrom(flows);
+    if (before.tellsByNull === true && !isInert(item, flow)) trace.infer(before, "COALESCE");
+    flows.push(flow);
+  }
+  return derivedFrom(flows);
+}
+
+/** True for what neither fails nor does anything: constants, and masked columns themselves. */
+function isInert(node: TreeNode | undefined, flow: Flow): boolean {
+  const tag = tagOf(node);
+  return tag === "A_Const" || tag === "ParamRef" || (tag === "ColumnRef" && flow.isExact);
+}
+
 function choice(trace: Trace, node: TreeNode, level: Level | undefined): Flow {
   condition(trace, node.arg, level, "CASE");
   const flows = [flowOf(trace, node.defresult, level)];
@@ -190,11 +233,14 @@ function indirection(trace: Trace, node: TreeNode, level: Level | undefined): Fl
   const fields = listOf(column, "fields");
   if (steps.length === 1 && field !== undefined && fields.length === 1) {
     const entry = entryOf(level, stringOf(fields[0]) ?? "");
-    if (entry !== undefined) return fieldOf(trace, entry, field);
+    if (entry !== undefined) return trace.see(fieldOf(trace, entry, field));
   }
   let flow = flowOf(trace, node.arg, level);
   for (const step of steps) {
     const name = stringOf(step);
+    if (name === undefined && flow.tellsByNull === true && !hasInertSubscripts(step)) {
+      trace.infer(flow, "a subscript");
+    }
     // `(value).f` calls f(value) where the value has no such field.
     const isFunction =
       name !== undefined &&
@@ -202,6 +248,15 @@ function indirection(trace: Trace, node: TreeNode, level: Level | undefined): Fl
     flow = isFunction ? trace.invoke(undefined, name, [flow]) : nullTelling(flow);
   }
   return flow;
+}
+
+/** Subscripts are computed only where what they are of is not NULL. */
+function hasInertSubscripts(step: TreeNode): boolean {
+  const indices = nodeOf(step, "A_Indices");
+  return ["lidx", "uidx"].every((field) => {
+    const index = nodeOf(indices, field);
+    return index === undefined || isInert(index, clean);
+  });
 }
 
 function sublink(trace: Trace, node: TreeNode, level: Level | undefined): Flow {
@@ -215,7 +270,7 @@ function sublink(trace: Trace, node: TreeNode, level: Level | undefined): Flow {
   if (kind === "EXPR_SUBLINK" && only !== undefined && rows.columns.length === 1 && rows.open === undefined) {
     return only.flow;
   }
-  const inner = derivedFrom([...rows.columns.map((column) => column.flow), rows.open ?? clean]);
+  const inner = allOf(rows);
   if (kind === "EXPR_SUBLINK" || kind === "ARRAY_SUBLINK" || kind === "MULTIEXPR_SUBLINK") return inner;
   const flow = derivedFrom([inner, flowOf(trace, node.testexpr, level)]);
   trace.infer(flow, "a comparison");

@@ -12,17 +12,17 @@ import {
   tagOf,
   textOf,
 } from "../sql/tree.ts";
-import { condition, flowOf } from "./expressions.ts";
+import { condition, flowOf, madeTypes } from "./expressions.ts";
 import { clean, derivedFrom, type Flow, type FlowColumn, isTainted } from "./flow.ts";
 import type { TracedRows } from "./model.ts";
 import {
+  allOf,
   everythingIn,
   type FromItem,
   itemOf,
   type Level,
   type RangeEntry,
   type Trace,
-  wholeRow,
 } from "./trace.ts";
 
 /** Adds one item of FROM to the level. */
@@ -50,7 +50,7 @@ function fromItem(trace: Trace, wrapped: TreeNode, level: Level): FromItem {
       return join(trace, node, level);
     default: {
       // XMLTABLE, JSON_TABLE and what may come: rows made of values.
-      const flow = flowOf(trace, node, level);
+      const flow = madeTypes(trace, node, flowOf(trace, node, level));
       trace.infer(flow, "a function in FROM");
       const names = listOf(node, "columns").map((column) => {
         const columnTag = tagOf(column) ?? "";
@@ -196,7 +196,7 @@ function functionRange(trace: Trace, node: TreeNode, level: Level): RangeEntry {
     columns.push(...(list.length > 0 ? list : [name]).map((column) => ({ name: column, flow })));
   }
   const listed = listOf(node, "coldeflist").map((item) => textOf(nodeOf(item, "ColumnDef"), "colname"));
-  const all = derivedFrom(flows);
+  const all = madeTypes(trace, node, derivedFrom(flows));
   const found = listed.length > 0 ? listed.map((name) => ({ name, flow: all })) : columns;
   const own = namesOf(
     nodeOf(listOf(nodeOf(listOf(node, "functions")[0], "List"), "items")[0], "FuncCall"),
@@ -228,7 +228,7 @@ function functionRows(
       : row === undefined
         ? [alias || name]
         : (trace.names.relation(row[0], row[1] ?? "")?.columns ?? []);
-  const all = derivedFrom([...rows.columns.map(({ flow }) => flow), rows.open ?? clean]);
+  const all = allOf(rows);
   // What comes out of a function may be of another type than what went in: no value is the column's own.
   const isEach = rows.open === undefined && rows.columns.length === columnNames.length;
   return columnNames.map((column, index) => ({
@@ -262,7 +262,7 @@ function join(trace: Trace, node: TreeNode, level: Level): FromItem {
   const alias = nodeOf(node, "alias");
   if (alias !== undefined) {
     const entries = [...left.entries, ...right.entries];
-    const open = isStarOpen ? derivedFrom(entries.map(wholeRow)) : undefined;
+    const open = isStarOpen ? derivedFrom(entries.map(allOf)) : undefined;
     return itemOf(aliased(node, { alias: "", columns: star, ...(open === undefined ? {} : { open }) }));
   }
   const own = nodeOf(node, "join_using_alias");
@@ -287,5 +287,5 @@ function commonNames(left: FromItem, right: FromItem): readonly string[] {
 function named(item: FromItem, name: string): Flow {
   const found = item.star.find((column) => column.name === name);
   if (found !== undefined) return found.flow;
-  return item.isStarOpen ? derivedFrom(item.entries.map(wholeRow)) : clean;
+  return item.isStarOpen ? derivedFrom(item.entries.map(allOf)) : clean;
 }

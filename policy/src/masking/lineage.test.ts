@@ -22,7 +22,7 @@ function named(
     readonly settings?: readonly string[];
   },
 ): FunctionInfo {
-  const { in: given = "", out = "", settings, ...rest } = facts;
+  const { in: given = "", out = "", returns, settings, ...rest } = facts;
   const parameters = [
     ...given
       .split(" ")
@@ -34,9 +34,98 @@ function named(
       .map((parameter) => ({ name: parameter, isResult: true })),
   ];
   const known = testFunction(`public.${name}`, language, body);
-  return { ...known, ...rest, parameters, settings: settings ?? known.settings };
+  return { ...known, ...rest, returns: returns.split(" "), parameters, settings: settings ?? known.settings };
 }
 
+const followed: Readonly<Record<string, readonly [body: string, marks: string]>> = {
+  by_while: [
+    "DECLARE n int := 0; s text; BEGIN WHILE n < 3 LOOP n := n + 1; SELECT ssn INTO s FROM public.cust; END LOOP; RETURN s; END",
+    "~",
+  ],
+  counted: [
+    "DECLARE n int := 0; s text; BEGIN FOR i IN 1..3 LOOP n := n + i; SELECT ssn INTO s FROM public.cust; END LOOP; RETURN n; END",
+    "-",
+  ],
+  by_case: [
+    "DECLARE s text; BEGIN CASE i WHEN 1, 2 THEN SELECT ssn INTO s FROM public.cust; ELSE s := 'none'; END CASE; RETURN s; END",
+    "~",
+  ],
+  by_search: [
+    "DECLARE s text; BEGIN CASE WHEN i > 1 THEN RETURN (SELECT max(ssn) FROM public.cust); ELSE RETURN 'x'; END CASE; END",
+    "~",
+  ],
+  by_exit: [
+    "DECLARE n int := 0; s text; t text; BEGIN LOOP n := n + 1; EXIT WHEN n > 3; CONTINUE WHEN n = 2; t := s; SELECT ssn INTO s FROM public.cust; END LOOP; RETURN t; END",
+    "~",
+  ],
+  says: [
+    "DECLARE s text; BEGIN RAISE NOTICE 'asked for %', i; SELECT ssn INTO s FROM public.cust; PERFORM 1; RETURN s; END",
+    "~",
+  ],
+};
+const refused: Readonly<Record<string, readonly [body: string, finding: RegExp]>> = {
+  while_masked: [
+    "DECLARE s text; BEGIN SELECT ssn INTO s FROM public.cust; WHILE s > 'm' LOOP s := ''; END LOOP; RETURN 'x'; END",
+    /^inference function while_masked/,
+  ],
+  case_masked: [
+    "DECLARE s text; BEGIN SELECT ssn INTO s FROM public.cust; CASE s WHEN '1' THEN RETURN 'a'; ELSE RETURN 'b'; END CASE; END",
+    /^inference function case_masked/,
+  ],
+  when_masked: [
+    "BEGIN CASE WHEN (SELECT max(ssn) FROM public.cust) > 'm' THEN RETURN 'a'; ELSE RETURN 'b'; END CASE; END",
+    /^inference function when_masked/,
+  ],
+  exit_masked: [
+    "DECLARE s text; BEGIN SELECT ssn INTO s FROM public.cust; LOOP EXIT WHEN s > 'm'; END LOOP; RETURN 'x'; END",
+    /^inference function exit_masked/,
+  ],
+  times_masked: [
+    "DECLARE n int := 0; BEGIN FOR i IN 1..(SELECT length(max(ssn)) FROM public.cust) LOOP n := n + 1; END LOOP; RETURN n; END",
+    /^inference function times_masked/,
+  ],
+  raise_masked: [
+    "DECLARE s text; BEGIN SELECT ssn INTO s FROM public.cust; RAISE NOTICE '%', s; RETURN 'x'; END",
+    /^opaque function raise_masked/,
+  ],
+  raise_using: [
+    "DECLARE s text; BEGIN SELECT ssn INTO s FROM public.cust; RAISE NOTICE 'x' USING HINT = s; RETURN 'x'; END",
+    /^opaque function raise_using/,
+  ],
+  catches: [
+    "DECLARE n int; BEGIN SELECT ssn::int INTO n FROM public.cust; RETURN n; EXCEPTION WHEN others THEN RETURN SQLERRM; END",
+    /^opaque function catches/,
+  ],
+  not_null: [
+    "DECLARE s text NOT NULL := 'x'; BEGIN SELECT substring(ssn from '^1') INTO s FROM public.cust; RETURN 'x'; END",
+    /^inference function not_null/,
+  ],
+  short: [
+    "DECLARE s varchar(3); BEGIN SELECT ssn INTO s FROM public.cust; RETURN 'x'; END",
+    /^inference function short/,
+  ],
+  hidden_type: [
+    "DECLARE s int; BEGIN SELECT ssn INTO s FROM public.cust; DECLARE s text; BEGIN s := 'x'; END; RETURN 'x'; END",
+    /^inference function hidden_type/,
+  ],
+  keeps_it: [
+    "DECLARE s public.keeper; BEGIN SELECT ssn INTO s FROM public.cust; RETURN 'x'; END",
+    /^store function keeps_it/,
+  ],
+  of_type: [
+    "DECLARE s public.cust.ssn%TYPE; BEGIN SELECT ssn INTO s FROM public.cust; RETURN 'x'; END",
+    /^opaque function of_type/,
+  ],
+  each_of: [
+    "DECLARE s text; BEGIN FOREACH s IN ARRAY ARRAY(SELECT ssn FROM public.cust) LOOP NULL; END LOOP; RETURN 'x'; END",
+    /^opaque function each_of/,
+  ],
+};
+const plpgsqlFunctions = Object.entries({ ...followed, ...refused }).map(([name, [body]]) =>
+  named(name, "plpgsql", body, { in: "i", returns: "text" }),
+);
+
+const keepsBody = "INSERT INTO public.ord VALUES (1) RETURNING 1";
 const readsSsn = "BEGIN RETURN (SELECT max(ssn) FROM public.cust); END";
 const names: NameResolver = testNames({
   relations: [
@@ -71,7 +160,7 @@ const names: NameResolver = testNames({
   functions: [
     testFunction("public.fc", "sql", "SELECT ssn FROM public.cust"),
     testFunction("public.fp", "plpgsql", readsSsn),
-    testFunction("public.keeps", "sql", "INSERT INTO public.ord VALUES (1) RETURNING 1"),
+    testFunction("public.keeps", "sql", keepsBody),
     testFunction("public.xmin", "sql", "SELECT 1"),
     testFunction("public.fd", "plpgsql", "BEGIN EXECUTE q; END"),
     testFunction("public.pure", "sql", "SELECT 1"),
@@ -79,12 +168,21 @@ const names: NameResolver = testNames({
     named("hidden_of", "sql", "SELECT c.name, c.ssn FROM public.cust c WHERE c.id = hidden_of.i", {
       in: "i",
       out: "who what",
-      returns: "record",
+      returns: "text text",
     }),
-    named("all_cust", "sql", "SELECT * FROM public.cust", { returns: "cust", returnsRow: "public.cust" }),
+    named("all_cust", "sql", "SELECT * FROM public.cust", { returns: "own.cust", returnsRow: "public.cust" }),
     named("atomic", "sql", "BEGIN ATOMIC SELECT c.id FROM public.cust c; END", { returns: "int4" }),
     named("returned", "sql", "RETURN (SELECT upper(c.ssn) FROM public.cust c)", { returns: "text" }),
     named("asks", "sql", "SELECT id FROM public.cust WHERE ssn LIKE $1", { in: "p", returns: "int4" }),
+    named("hop", "sql", "SELECT helper()", { returns: "text", settings: ["search_path=app"] }),
+    testFunction("public.helper", "sql", "SELECT 'x'"),
+    { ...named("helper", "sql", "SELECT ssn FROM public.cust", { returns: "text" }), schema: "app" },
+    named("back", "sql", "SELECT helper()", { returns: "text", settings: ["search_path=public"] }),
+    named("narrow", "sql", "SELECT ssn FROM public.cust", { returns: "int2" }),
+    named("checked", "sql", "SELECT ssn FROM public.cust", { returns: "own.text" }),
+    named("rows_of", "sql", "SELECT id, ssn FROM public.cust", { out: "a b", returns: "int4 own.text" }),
+    named("other_rows", "sql", "SELECT * FROM public.cust", { returns: "own.cust", returnsRow: "app.cust" }),
+    ...plpgsqlFunctions,
     named("again", "sql", "SELECT again() FROM public.cust", { returns: "text" }),
     named("outer", "sql", "SELECT ssn_of(1) || name FROM public.cust", { returns: "text" }),
     named("pathless", "sql", "SELECT ssn FROM cust", { returns: "text", settings: ["search_path=app"] }),
@@ -140,9 +238,14 @@ const names: NameResolver = testNames({
       { returns: "text" },
     ),
   ],
+  types: [
+    { schema: "public", name: "keeper", functions: [testFunction("public.keeps", "sql", keepsBody)] },
+    { schema: "evil", name: "text", functions: [] },
+  ],
   prepared: {
     p: { text: "PREPARE p AS SELECT id, ssn FROM cust", parts: [] },
     w: { text: "SELECT ssn FROM cust", parts: [] },
+    given: { text: "PREPARE given(text) AS SELECT ssn_of(1), $1", parts: [] },
   },
 });
 const masked = new MaskedColumnSet(["public.cust.ssn"]);
@@ -362,6 +465,50 @@ test.each([
   ["SELECT date_trunc(ssn, now()) FROM cust", /^inference /],
   ["SELECT now() AT TIME ZONE substr(ssn, 1, 1) FROM cust", /^inference /],
   ["SELECT convert_to(ssn, 'LATIN1') FROM cust", /^inference /],
+  ["SELECT length(ssn::bytea, 'UTF8') FROM cust", /^inference function length/],
+  ["SELECT to_char(ssn, '9V999999999') FROM cust", /^inference function to_char/],
+  ["SELECT to_char(ssn, name) FROM cust", /^inference function to_char/],
+  // With a value of the asker's, a sum exceeds its type's limit or does not.
+  ["SELECT sum(s) FROM (SELECT ssn AS s FROM cust UNION ALL SELECT '5') x", /^inference function sum/],
+  ["SELECT avg(ssn || '') FROM cust", /^inference function avg/],
+  ["SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY COALESCE(ssn, 'x')) FROM cust", /^inference function/],
+  // What comes next is computed only where all before is NULL, and functions run only where their arguments are not.
+  ["SELECT COALESCE(substring(ssn from '^1'), (1 / (id - id))::text) FROM cust", /^inference COALESCE/],
+  [
+    "SELECT COALESCE(x.a, x.b) FROM (SELECT substring(ssn, '1') a, 1 / id b FROM cust) x",
+    /^inference COALESCE/,
+  ],
+  ["SELECT (to_json(ssn) -> 'a')[1 / (id - id)] FROM cust", /^inference a subscript/],
+  ["SELECT split_part(substring(ssn from '^1'), ',', 0) FROM cust", /^inference function split_part/],
+  ["SELECT encode(substring(ssn from '^1')::bytea, 'none') FROM cust", /^inference function encode/],
+  // A plan tells how much memory values took, and shows what the planner has computed.
+  ["EXPLAIN (ANALYZE) SELECT ssn FROM cust", /^inference EXPLAIN ANALYZE/],
+  ["EXPLAIN (ANALYZE on, SERIALIZE text) SELECT c.* FROM cust c", /^inference EXPLAIN ANALYZE/],
+  ["EXPLAIN ANALYZE SELECT (c).ssn FROM cust c", /^inference EXPLAIN ANALYZE/],
+  [
+    "EXPLAIN ANALYZE WITH x AS MATERIALIZED (SELECT ssn FROM cust) SELECT count(*) FROM x",
+    /^inference EXPLAIN ANALYZE/,
+  ],
+  ["EXPLAIN (VERBOSE) SELECT ssn_of(1)", /^opaque EXPLAIN of function public.ssn_of/],
+  ["EXPLAIN EXECUTE given(ssn_of(1))", /^opaque EXECUTE/],
+  ["EXECUTE given(ssn_of(1))", /^opaque EXECUTE/],
+  // A function by the name of a column, in what a definition runs.
+  ["ALTER TABLE ord ALTER note TYPE text USING ord.fp", /^define /],
+  ["ALTER TABLE ord ALTER note TYPE text USING (ord).fp", /^define /],
+  ["CREATE INDEX ON ord ((1 / length(ord.fp)))", /^define /],
+  ["ALTER TABLE ord ADD CHECK (ord.fp LIKE '1%')", /^define /],
+  [
+    "CREATE TRIGGER t BEFORE UPDATE ON ord FOR EACH ROW WHEN (NEW.fp = '1') EXECUTE FUNCTION pure()",
+    /^define /,
+  ],
+  // Types whose checks keep what they are given.
+  ["SELECT JSON_VALUE(to_json(ssn), '$' RETURNING public.keeper) FROM cust", /^store type keeper/],
+  [
+    "SELECT 1 FROM cust, JSON_TABLE(to_json(ssn), '$' COLUMNS (k public.keeper PATH '$')) t",
+    /^store type keeper/,
+  ],
+  ["SELECT 1 FROM cust, json_to_record(to_json(ssn)) AS r(k public.keeper)", /^store type keeper/],
+  ["SELECT json_populate_record(name, to_json(ssn)) FROM cust", /^store function json_populate_record/],
   ["SELECT ARRAY[array_remove(ARRAY[ssn], 'a'), ARRAY['x']] FROM cust", /^inference /],
   ["SELECT replace(ssn, '1', repeat('x', 100)) FROM cust", /^inference /],
   ["SELECT format('%I', substring(ssn, '^1')) FROM cust", /^inference /],
@@ -395,6 +542,13 @@ test.each([
   "COPY cust (id, name) FROM STDIN",
   "SELECT date_trunc('day', ssn), extract(year FROM ssn), format('%s: %L', id, ssn) FROM cust",
   "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY ssn) FROM cust",
+  "SELECT sum(ssn), avg(ssn), percentile_cont(0.5) WITHIN GROUP (ORDER BY ssn) FROM cust",
+  "SELECT COALESCE(ssn, name), COALESCE(substring(ssn, '1'), 'none'), COALESCE(substring(ssn, '1'), ssn) FROM cust",
+  "SELECT to_char(ssn, 'YYYY-MM-DD'), length(ssn) FROM cust",
+  "EXPLAIN SELECT ssn FROM cust",
+  "EXPLAIN (ANALYZE off) SELECT ssn FROM cust",
+  "EXPLAIN ANALYZE SELECT id, num FROM cust JOIN cust_v ON num = id",
+  "EXECUTE given('x')",
   "SELECT o.pure FROM ord o",
 ])("nothing to object to: %s", (sql) => {
   expect(found(sql)).toEqual([]);
@@ -458,14 +612,43 @@ test.each([
   expect(found(sql)).toEqual([]);
 });
 
+test.each(Object.entries(followed))("a body in PL/pgSQL is followed: %s", (name, [, marks]) => {
+  expect(shown(`SELECT ${name}(1)`)).toBe(marks);
+  expect(found(`SELECT ${name}(1)`)).toEqual([]);
+});
+
+test.each(Object.entries(refused))("a body in PL/pgSQL tells nothing: %s", (name, [, finding]) => {
+  expect(found(`SELECT ${name}(1)`)).toContainEqual(expect.stringMatching(finding));
+});
+
 test.each([
+  ["SELECT hop()", "~"],
+  ["SELECT back()", "-"],
+  ["SELECT hop(), helper()", "~ -"],
+  ["SELECT helper(), hop()", "- ~"],
+])("what a body calls is looked up along its own path: %s", (sql, marks) => {
+  expect(shown(sql)).toBe(marks);
+});
+
+test("another type that a path puts before text may fail for some values", () => {
+  const hidden = { ...names, type: () => ({ schema: "evil", name: "text", functions: [] }) };
+  const [statement] = parseStatements("SELECT ssn::text FROM cust");
+  const { findings } = lineageOf(statement?.node ?? {}, [], hidden, masked);
+  expect(findings).toMatchObject([{ kind: "inference", where: "a cast to text" }]);
+});
+
+test.each([
+  ["SELECT narrow()", /^inference function narrow/],
+  ["SELECT checked()", /^inference function checked/],
+  ["SELECT a FROM rows_of()", /^inference function rows_of/],
+  ["SELECT other_rows()", /^inference function other_rows/],
   ["SELECT asks('1%')", /^inference operator ~~/],
   // A view does not hold on to bodies: they may be the asker's, and newer than it.
   ["SELECT a FROM asking_v", /^inference operator ~~/],
   ["SELECT by_number()", /^inference function by_number/],
   ["SELECT into_found()", /^opaque function into_found/],
   ["SELECT into_parameter(1)", /^opaque function into_parameter/],
-  ["SELECT into_row()", /^inference function into_row/],
+  ["SELECT into_row()", /^opaque function into_row/],
   ["SELECT by_branch()", /^inference function by_branch/],
   ["SELECT raises()", /^opaque function raises/],
   ["SELECT starts()", /^opaque function starts/],

@@ -6,11 +6,11 @@
 
 import type { CommandPart } from "../model.ts";
 import { builtinEffect, isReadBuiltin } from "../sql/builtin-functions.ts";
-import { functionParts } from "../sql/function-parts.ts";
 import type { FunctionInfo, NameResolver, RelationInfo } from "../sql/names.ts";
 import { parseStatements } from "../sql/parser.ts";
 import {
   eachNode,
+  isNode,
   listOf,
   namesOf,
   nodeOf,
@@ -20,12 +20,13 @@ import {
   tagOf,
   textOf,
 } from "../sql/tree.ts";
+import { flowOf } from "./expressions.ts";
 import { clean, derivedFrom, exactly, type Flow, isTainted } from "./flow.ts";
 import { rangeVar, relationEntry } from "./from.ts";
 import { followedBody } from "./function-bodies.ts";
 import type { LineageFinding, StatementLineage, TracedRows } from "./model.ts";
-import { allOf, rowsOf, traceQuery } from "./queries.ts";
-import { type MaskedColumns, Trace } from "./trace.ts";
+import { traceQuery } from "./queries.ts";
+import { allOf, type MaskedColumns, type RangeEntry, Trace } from "./trace.ts";
 
 /** Stands for every masked column, where nobody can tell which. */
 export const anyColumn = "*";
@@ -41,22 +42,7 @@ export function lineageOf(
   masked: MaskedColumns,
 ): StatementLineage {
   if (masked.isEmpty) return { rows: nothing, findings: [], touches: false };
-  const reach = new Map<string, Flow>();
-  const trace = new Trace({
-    names,
-    masked,
-    query: traceQuery,
-    body: followedBody,
-    functionReach: (schema, name) => {
-      const key = `${schema ?? ""}.${name}`;
-      let flow = reach.get(key);
-      if (flow === undefined) {
-        flow = functionReach(names, masked, { schema, name });
-        reach.set(key, flow);
-      }
-      return flow;
-    },
-  });
+  const trace = new Trace({ names, masked, query: traceQuery, body: followedBody, reach: functionReach });
   const result = statementRows(trace, statement, parts);
   const findings = unique(trace.findings);
   const touches = findings.length > 0 || isTainted(allOf(result.rows)) || touchesMasked(trace, parts);
@@ -98,12 +84,13 @@ function followed(trace: Trace, tag: string, node: TreeNode): Rows | undefined {
     case "CopyStmt":
       return { rows: copy(trace, node) };
     case "ExplainStmt":
-      // A plan shows conditions, which are findings, and no values.
-      inner(trace, node);
+      explain(trace, node);
       return { rows: nothing };
     case "PrepareStmt":
       return { rows: inner(trace, node) };
     case "ExecuteStmt":
+      // What is given stands in the rows and in the plan, where nobody follows it.
+      trace.find("opaque", flowOf(trace, node.params, undefined), "EXECUTE");
       return { rows: executed(trace, textOf(node, "name")) };
     case "DeclareCursorStmt":
       return { rows: inner(trace, node), declares: textOf(node, "portalname") };
@@ -119,6 +106,30 @@ function followed(trace: Trace, tag: string, node: TreeNode): Rows | undefined {
     default:
       return undefined;
   }
+}
+
+/**
+ * A plan shows conditions, which are findings, and no values but those that the planner has computed: what a function
+ * gives that calls itself immutable. Where it is run, it tells how much memory the values took.
+ */
+function explain(trace: Trace, node: TreeNode): void {
+  inner(trace, node);
+  for (const name of trace.followedFunctions) {
+    const { schema, name: plain } = qualifiedOf(name.split("."));
+    trace.find("opaque", trace.functionReach(schema, plain), `EXPLAIN of function ${name}`);
+  }
+  const isRun = listOf(node, "options").some((item) => {
+    const option = nodeOf(item, "DefElem");
+    return textOf(option, "defname") === "analyze" && !isOff(nodeOf(option, "arg"));
+  });
+  if (isRun) trace.infer(trace.seen, "EXPLAIN ANALYZE");
+}
+
+function isOff(value: TreeNode | undefined): boolean {
+  const { String: text, Boolean: boolean, Integer: integer } = value ?? {};
+  if (isNode(boolean)) return boolean.boolval !== true;
+  if (isNode(integer)) return integer.ival === undefined || integer.ival === 0;
+  return isNode(text) && /^(false|off)$/i.test(textOf(text, "sval"));
 }
 
 function inner(trace: Trace, node: TreeNode): TracedRows {
@@ -149,6 +160,12 @@ function copy(trace: Trace, node: TreeNode): TracedRows {
   }
   if (textOf(node, "filename") !== "") trace.find("store", allOf(rows), "COPY to a file");
   return rows;
+}
+
+/** All that an entry shows; where there may be more columns than are listed, any may be any. */
+function rowsOf(entry: RangeEntry): TracedRows {
+  const { columns, open } = entry;
+  return open === undefined ? { columns } : { columns, open: allOf(entry) };
 }
 
 function relationRows(trace: Trace, node: TreeNode, target: TreeNode): TracedRows {
@@ -218,7 +235,7 @@ function statistics(trace: Trace, part: CommandPart): void {
 function maskedOf(trace: Trace, name: string): Flow {
   const relation = relationNamed(trace.names, name);
   if (relation === undefined) return clean;
-  return allOf(rowsOf(relationEntry(trace, relation, "")));
+  return allOf(relationEntry(trace, relation, ""));
 }
 
 function relationNamed(names: NameResolver, name: string): RelationInfo | undefined {
@@ -227,26 +244,23 @@ function relationNamed(names: NameResolver, name: string): RelationInfo | undefi
 }
 
 /** What calling any function of that name may read of masked columns, by whatever overload. */
-function functionReach(
-  names: NameResolver,
-  masked: MaskedColumns,
-  call: { readonly schema: string | undefined; readonly name: string },
-): Flow {
+function functionReach(trace: Trace, schema: string | undefined, name: string): Flow {
   const flows: Flow[] = [];
-  for (const info of names.functions(call.schema, call.name)) {
+  for (const info of trace.names.functions(schema, name)) {
     if (info.schema === "pg_catalog") {
-      flows.push(builtinReach(call.name));
+      flows.push(builtinReach(name));
       continue;
     }
     if (info.language === "c" && readsAnything.test(info.name)) flows.push(exactly(anyColumn));
-    for (const part of functionParts(names, info)) {
+    for (const part of trace.partsOf(info)) {
       // What is assembled at run time may read anything; compiled code is the administrator's own.
       if (part.enforcement === "heuristic" && info.language !== "c") flows.push(exactly(anyColumn));
       for (const object of part.objects) {
         if (object.kind !== "relation") continue;
-        const relation = relationNamed(names, object.name);
+        const relation = relationNamed(trace.names, object.name);
         if (relation === undefined) continue;
-        for (const source of masked.of(relation, names)?.values() ?? []) flows.push(exactly(source));
+        for (const source of trace.masked.of(relation, trace.names)?.values() ?? [])
+          flows.push(exactly(source));
       }
     }
   }
@@ -330,7 +344,11 @@ function called(trace: Trace, node: TreeNode, where: string): void {
   const flows: Flow[] = [];
   eachNode(node, (tag, inside) => {
     if (tag === "FuncCall") names.push(namesOf(inside, "funcname"));
-    else if (tag === "A_Expr") {
+    // `t.f` and `(t).f` may be f(t).
+    else if (tag === "ColumnRef") names.push(namesOf(inside, "fields").slice(1).slice(-1));
+    else if (tag === "A_Indirection") {
+      names.push(...namesOf(inside, "indirection").map((name) => [name]));
+    } else if (tag === "A_Expr") {
       const { schema, name } = qualifiedOf(namesOf(inside, "name"));
       flows.push(...reaches(trace, trace.names.operatorFunctions(schema, name)));
     } else if (tag === "TypeCast") {

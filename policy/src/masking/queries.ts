@@ -5,15 +5,7 @@ import { condition, flowOf, sortKey, window } from "./expressions.ts";
 import { clean, derivedFrom, either, type Flow, type FlowColumn, isTainted } from "./flow.ts";
 import { addFrom, rangeVar, renamed } from "./from.ts";
 import type { TracedRows } from "./model.ts";
-import {
-  everythingIn,
-  itemOf,
-  type Level,
-  levelBelow,
-  type RangeEntry,
-  type Trace,
-  wholeRow,
-} from "./trace.ts";
+import { allOf, everythingIn, itemOf, type Level, levelBelow, type RangeEntry, type Trace } from "./trace.ts";
 
 /** Follows one query; the answer is what its rows show. */
 export function traceQuery(trace: Trace, tag: string, node: TreeNode, parent: Level | undefined): TracedRows {
@@ -117,11 +109,6 @@ function select(trace: Trace, node: TreeNode, level: Level): TracedRows {
   condition(trace, node.limitCount, level, "LIMIT");
   condition(trace, node.limitOffset, level, "OFFSET");
   return rows;
-}
-
-/** All that the rows show, as one value. */
-export function allOf(rows: TracedRows): Flow {
-  return derivedFrom([...rows.columns.map((column) => column.flow), rows.open ?? clean]);
 }
 
 function setOperation(trace: Trace, node: TreeNode, level: Level): TracedRows {
@@ -247,6 +234,7 @@ export function targetList(trace: Trace, items: readonly TreeNode[], level: Leve
       continue;
     }
     const expanded = expand(trace, star, value, level);
+    trace.see(allOf(expanded));
     columns.push(...expanded.columns);
     if (expanded.open !== undefined) open = derivedFrom([open ?? clean, expanded.open, everythingIn(level)]);
   }
@@ -455,11 +443,4 @@ function returning(trace: Trace, node: TreeNode, { entry, level }: Target): Trac
   const outer: Level = { parent: level.parent, ctes: level.ctes, items: [hidden] };
   const inner: Level = { parent: outer, ctes: level.ctes, items: level.items };
   return targetList(trace, listOf(clause, "exprs"), inner);
-}
-
-/** All that an entry shows, for callers that copy whole relations. */
-export function rowsOf(entry: RangeEntry): TracedRows {
-  return entry.open === undefined
-    ? { columns: entry.columns }
-    : { columns: entry.columns, open: wholeRow(entry) };
 }

@@ -6,6 +6,8 @@
  * lose elements, or a text grow without bound.
  */
 
+import type { Flow } from "./flow.ts";
+
 const words = (text: string): ReadonlySet<string> => new Set(text.trim().split(/\s+/));
 
 /** Safe in every argument. */
@@ -29,31 +31,56 @@ const secondArgument = words("date_part extract date_trunc timezone");
 /** Safe in all but the first, which is a format. */
 const butFirst = words("format");
 
+/** Safe for the values of one column; with a value of the asker's beside them they fail where the two exceed a limit. */
+const sums = words("sum avg percentile_cont");
+
 /** Safe as what is sorted in WITHIN GROUP. */
 const sorted = words("mode percentile_disc percentile_cont");
 
 /** Of the safe ones: NULL because of what the value is, and not only where the value is NULL. */
 const nullByValue = words(`
-  substring array_length array_ndims date_part extract jsonb_extract_path jsonb_extract_path_text
+  substring array_length array_ndims date_part extract to_char jsonb_extract_path jsonb_extract_path_text
   json_extract_path json_extract_path_text`);
 
-/** True where the argument at `index`, from 0, may be a masked value. */
-export function mayTakeMasked(name: string, index: number): boolean {
+/** One argument of a call: which of how many, from 0, and what it is. */
+export interface Argument {
+  readonly index: number;
+  readonly count: number;
+  readonly flow: Flow;
+}
+
+/** True where the argument may be a masked value. */
+export function mayTakeMasked(name: string, { index, count, flow }: Argument): boolean {
+  if (sums.has(name) && !flow.isExact) return false;
+  // With an encoding, it fails for bytes that are none of its characters.
+  if (name === "length" && count > 1) return false;
   if (anyArgument.has(name)) return true;
+  // Of the others the asker's own arguments can be wrong, which shows only where the function is called: not for NULL.
+  if (flow.tellsByNull === true) return false;
   if (firstArgument.has(name)) return index === 0;
   if (secondArgument.has(name)) return index === 1;
   return butFirst.has(name) && index > 0;
 }
 
-/** True where WITHIN GROUP (ORDER BY …) of that aggregate may take a masked value. */
-export function maySortMasked(name: string): boolean {
-  return sorted.has(name);
+/** True where WITHIN GROUP (ORDER BY …) of that aggregate may take this masked value. */
+export function maySortMasked(name: string, flow: Flow): boolean {
+  return sorted.has(name) && (flow.isExact || !sums.has(name));
+}
+
+/** True for functions that make their argument a row of any type, whose checks may be anybody's code. */
+export function makesRows(name: string): boolean {
+  return /^jsonb?_populate_record/.test(name);
 }
 
 /** True where the result is NULL only with the argument at `index`, or for reasons that are not in its value. */
 export function isNullWithArgument(name: string, index: number): boolean {
   if (name === "lag" || name === "lead") return index === 0;
   return !nullByValue.has(name);
+}
+
+/** Of `to_char`: a format without `V`, which multiplies and so fails for large numbers. */
+export function isSafeNumberFormat(text: string | undefined): boolean {
+  return text !== undefined && !/v/i.test(text);
 }
 
 /** Of `format`: directives that fail for no value. */

@@ -1,14 +1,16 @@
 /** What one lineage analysis carries: names, what is masked, the range table of each level, and what it found. */
 
+import type { CommandPart } from "../model.ts";
 import { isReadBuiltin } from "../sql/builtin-functions.ts";
 import { functionParts } from "../sql/function-parts.ts";
 import type { FunctionInfo, NameResolver, RelationInfo } from "../sql/names.ts";
+import { NameOverlay } from "../sql/overlay.ts";
 import { tooComplex } from "../sql/parser.ts";
 import type { TreeNode } from "../sql/tree.ts";
 import { relationName } from "../sql/walk.ts";
 import { clean, derivedFrom, exactly, type Flow, type FlowColumn, isTainted, nullTelling } from "./flow.ts";
 import type { LineageFinding, TracedRows } from "./model.ts";
-import { isNullWithArgument, mayTakeMasked } from "./safe-functions.ts";
+import { isNullWithArgument, makesRows, mayTakeMasked } from "./safe-functions.ts";
 
 /** Says which columns are masked for the one who asks. */
 export interface MaskedColumns {
@@ -46,16 +48,18 @@ export interface Level {
 /** How deep views, functions and subqueries may lead into one another. */
 const depthMax = 64;
 
-/** The state of one analysis; `query` and `functionReach` are handed in, since files must not import in circles. */
+/** The state of one analysis; `query`, `reach` and `body` are handed in, since files must not import in circles. */
 export class Trace {
   names: NameResolver;
   readonly masked: MaskedColumns;
   readonly query: (trace: Trace, tag: string, node: TreeNode, parent: Level | undefined) => TracedRows;
-  readonly functionReach: (schema: string | undefined, name: string) => Flow;
+  readonly reach: (trace: Trace, schema: string | undefined, name: string) => Flow;
   readonly body: (trace: Trace, info: FunctionInfo) => TracedRows | undefined;
   /** Functions whose bodies have been followed, as `schema.name`. */
   readonly followedFunctions = new Set<string>();
   readonly findings: LineageFinding[] = [];
+  /** The masked values that the asker's own text names, taken together. */
+  seen: Flow = clean;
   /** Relations whose masked columns have been followed, as `schema.name`. */
   readonly followed = new Set<string>();
   /** Views being expanded. */
@@ -63,20 +67,21 @@ export class Trace {
   /** Above zero inside what somebody else wrote: a view's own conditions are its author's. */
   #authored = 0;
   #depth = 0;
-  readonly #bodies = new WeakMap<NameResolver, Map<string, TracedRows>>();
+  /** What has been found out about functions, which depends on what names mean. */
+  readonly #known = new WeakMap<NameResolver, KnownFunctions>();
   #nodesLeft = 1_000_000;
 
   constructor(parts: {
     readonly names: NameResolver;
     readonly masked: MaskedColumns;
     readonly query: Trace["query"];
-    readonly functionReach: Trace["functionReach"];
+    readonly reach: Trace["reach"];
     readonly body: Trace["body"];
   }) {
     this.names = parts.names;
     this.masked = parts.masked;
     this.query = parts.query;
-    this.functionReach = parts.functionReach;
+    this.reach = parts.reach;
     this.body = parts.body;
   }
 
@@ -85,25 +90,39 @@ export class Trace {
     return this.names.functions(schema, name).every((info) => this.onlyReads(info));
   }
 
+  /** What calling any function of that name may read of masked columns, by whatever overload. */
+  functionReach(schema: string | undefined, name: string): Flow {
+    return remembered(this.#functions().reach, `${schema ?? ""}.${name}`, () =>
+      this.reach(this, schema, name),
+    );
+  }
+
+  /** What calling this function would do. */
+  partsOf(info: FunctionInfo): readonly CommandPart[] {
+    return remembered(this.#functions().parts, info, () => functionParts(this.names, info));
+  }
+
   /** True for a function that changes nothing, as far as its text tells for certain. */
   onlyReads(info: FunctionInfo): boolean {
     if (info.schema === "pg_catalog") return isReadBuiltin(info.name);
     if (info.body === undefined) return false;
-    const parts = functionParts(this.names, info);
-    return parts.every((part) => part.operation === "read" && part.enforcement === "authoritative");
+    return this.partsOf(info).every(
+      (part) => part.operation === "read" && part.enforcement === "authoritative",
+    );
   }
 
   /** A call of what that name may mean with these arguments: what it gives, and what it tells or keeps of them. */
   invoke(schema: string | undefined, name: string, args: readonly Flow[]): Flow {
     const rows = this.called(schema, name);
-    const reach = rows === undefined ? this.#unfollowed(schema, name) : shownBy(rows);
+    const reach = rows === undefined ? this.#unfollowed(schema, name) : allOf(rows);
     const isBuiltin = this.names.functions(schema, name).every((info) => info.schema === "pg_catalog");
     // What it does beyond its result may keep the value: a setting, a notification, a table.
     const keeps = !(isBuiltin
-      ? isReadBuiltin(name) && name !== "setseed"
+      ? isReadBuiltin(name) && name !== "setseed" && !makesRows(name)
       : this.functionOnlyReads(schema, name));
     for (const [index, flow] of args.entries()) {
-      if (!isBuiltin || !mayTakeMasked(name, index)) this.infer(flow, `function ${name}`);
+      const isSafe = isBuiltin && mayTakeMasked(name, { index, count: args.length, flow });
+      if (!isSafe) this.infer(flow, `function ${name}`);
       if (keeps) this.find("store", flow, `function ${name}`);
     }
     const flow = derivedFrom([reach, ...args]);
@@ -121,10 +140,16 @@ export class Trace {
   /** The rows that calling any function of that name gives, where it reads masked values and can be followed. */
   called(schema: string | undefined, name: string): TracedRows | undefined {
     if (!isTainted(this.functionReach(schema, name))) return undefined;
-    const memo = this.#memo();
+    const memo = this.#functions().rows;
     const key = `${schema ?? ""}.${name}`;
     const known = memo.get(key);
-    if (known !== undefined) return known;
+    if (known !== undefined) return known ?? undefined;
+    const rows = this.#calledAnew(schema, name);
+    memo.set(key, rows ?? null);
+    return rows;
+  }
+
+  #calledAnew(schema: string | undefined, name: string): TracedRows | undefined {
     const all: TracedRows[] = [];
     for (const info of this.names.functions(schema, name)) {
       const rows = this.#followed(info);
@@ -132,17 +157,26 @@ export class Trace {
       all.push(rows);
     }
     const [only] = all;
-    const rows =
-      all.length === 1 && only !== undefined ? only : { columns: [], open: derivedFrom(all.map(shownBy)) };
-    memo.set(key, rows);
-    return rows;
+    return all.length === 1 && only !== undefined ? only : { columns: [], open: derivedFrom(all.map(allOf)) };
   }
 
-  /** Bodies followed so far: what they tell is noted once. */
-  #memo(): Map<string, TracedRows> {
-    const ofNames = this.#bodies.get(this.names) ?? new Map<string, TracedRows>();
-    this.#bodies.set(this.names, ofNames);
-    return ofNames;
+  /** What is known of functions as names are now; bodies tell what they tell once. */
+  #functions(): KnownFunctions {
+    let known = this.#known.get(this.names);
+    if (known === undefined) {
+      known = { reach: new Map(), parts: new Map(), rows: new Map(), byPath: new Map() };
+      this.#known.set(this.names, known);
+    }
+    return known;
+  }
+
+  /** The names as a function with a search_path of its own sees them. */
+  namesAlong(path: readonly string[]): NameResolver {
+    return remembered(this.#functions().byPath, path.join("\0"), () => {
+      const names = new NameOverlay(this.names);
+      names.setSearchPath(path);
+      return names;
+    });
   }
 
   #followed(info: FunctionInfo): TracedRows | undefined {
@@ -197,6 +231,12 @@ export class Trace {
     this.findings.push({ kind, columns: [...flow.sources].sort(), where });
   }
 
+  /** Notes that a value is named; gives it back. */
+  see(flow: Flow): Flow {
+    if (isTainted(flow) && this.#authored === 0) this.seen = derivedFrom([this.seen, flow]);
+    return flow;
+  }
+
   /** A value whose outcome shows without being printed. */
   infer(flow: Flow, where: string): void {
     this.find("inference", flow, where);
@@ -235,9 +275,25 @@ export class Trace {
   }
 }
 
-/** All that rows show, as one computed value. */
-function shownBy(rows: TracedRows): Flow {
-  return derivedFrom([...rows.columns.map((column) => column.flow), rows.open ?? clean]);
+/** All that rows, or the entry of a relation, show, as one computed value. */
+export function allOf({ columns, open = clean }: TracedRows): Flow {
+  return derivedFrom([...columns.map((column) => column.flow), open]);
+}
+
+interface KnownFunctions {
+  readonly reach: Map<string, Flow>;
+  readonly parts: Map<FunctionInfo, readonly CommandPart[]>;
+  /** Null where a body cannot be followed. */
+  readonly rows: Map<string, TracedRows | null>;
+  readonly byPath: Map<string, NameResolver>;
+}
+
+function remembered<Key, Value>(memo: Map<Key, Value>, key: Key, find: () => Value): Value {
+  const known = memo.get(key);
+  if (known !== undefined) return known;
+  const value = find();
+  memo.set(key, value);
+  return value;
 }
 
 /** A level of its own below `parent`. */
@@ -250,16 +306,11 @@ export function itemOf(entry: RangeEntry): FromItem {
   return { entries: [entry], star: entry.columns, merged: [], isStarOpen: entry.open !== undefined };
 }
 
-/** Everything that an entry shows, as one value. */
-export function wholeRow(entry: RangeEntry): Flow {
-  return derivedFrom([...entry.columns.map((column) => column.flow), entry.open ?? clean]);
-}
-
 /** Everything that can be seen from a level, as one value: what a name that nobody knows may mean. */
 export function everythingIn(level: Level | undefined): Flow {
   const flows: Flow[] = [];
   for (let at = level; at !== undefined; at = at.parent) {
-    for (const item of at.items) for (const entry of item.entries) flows.push(wholeRow(entry));
+    for (const item of at.items) for (const entry of item.entries) flows.push(allOf(entry));
   }
   return derivedFrom(flows);
 }

@@ -76,13 +76,30 @@ export function pathOf(value: string): readonly string[] {
 }
 
 function walkSqlBody(walk: Walk, body: string): void {
-  const first = /^\s*(BEGIN\s+ATOMIC|RETURN)\b/i.test(body);
-  if (first) {
-    const [statement] = parseStatements(`CREATE FUNCTION f() RETURNS void LANGUAGE sql ${body}`);
-    walkAtomicBody(walk, nodeOf(statement?.node, "CreateFunctionStmt")?.sql_body);
-    return;
-  }
-  for (const statement of parseStatements(body)) walkStatement(walk, statement.node, statement.text);
+  if (isAtomic(body)) walkAtomicBody(walk, atomicBodyOf(body));
+  else for (const statement of parseStatements(body)) walkStatement(walk, statement.node, statement.text);
+}
+
+/** True for a body of BEGIN ATOMIC or RETURN, which is part of its CREATE FUNCTION and no text of its own. */
+function isAtomic(body: string): boolean {
+  return /^\s*(BEGIN\s+ATOMIC|RETURN)\b/i.test(body);
+}
+
+function atomicBodyOf(body: string): unknown {
+  const [statement] = parseStatements(`CREATE FUNCTION f() RETURNS void LANGUAGE sql ${body}`);
+  return nodeOf(statement?.node, "CreateFunctionStmt")?.sql_body;
+}
+
+/** The statements of a body in SQL; of RETURN, the ReturnStmt. */
+export function statementsOf(body: string): readonly TreeNode[] {
+  return isAtomic(body) ? listed(atomicBodyOf(body)) : parseStatements(body).map(({ node }) => node);
+}
+
+function listed(value: unknown): readonly TreeNode[] {
+  if (Array.isArray(value)) return value.flatMap(listed);
+  if (!isNode(value)) return [];
+  const list = nodeOf(value, "List");
+  return list === undefined ? [value] : listed(list.items);
 }
 
 /** BEGIN ATOMIC bodies and RETURN expressions, as the tree of CREATE FUNCTION holds them. */
@@ -313,7 +330,8 @@ function collectRecords(value: unknown, records: Set<string>): void {
   }
 }
 
-function identifierOf(token: Token): string {
+/** The name that a token stands for. */
+export function identifierOf(token: Token): string {
   if (token.text.startsWith('"')) return token.text.slice(1, -1).replaceAll('""', '"');
   return token.text.toLowerCase();
 }

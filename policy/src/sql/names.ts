@@ -58,8 +58,8 @@ export interface FunctionInfo {
   readonly settings: readonly string[];
   /** Its parameters and the columns of its result that have names, in order; absent: not known. */
   readonly parameters?: readonly { readonly name: string; readonly isResult: boolean }[];
-  /** The name of the type that it returns; absent: not known. */
-  readonly returns?: string;
+  /** The types of the columns of its result; those outside pg_catalog with a schema before them. Absent: not known. */
+  readonly returns?: readonly string[];
   /** The relation whose rows it returns, as `schema.name`. */
   readonly returnsRow?: string;
   /** What the types of its parameters and result run (checks of domains), and the defaults of its parameters. */

@@ -68,6 +68,10 @@ const uses = (catalog: string, owner: string, where: string) => `
   FROM pg_catalog.pg_depend d JOIN pg_catalog.${catalog} x ON x.oid = d.objid
   WHERE d.classid = 'pg_catalog.${catalog}'::pg_catalog.regclass AND d.refclassid IN ${codeClasses} AND ${where}`;
 
+// Whose schema it is does not matter, only that it is not the server's own.
+const typeName = (row: string) => `CASE WHEN ${row}.typnamespace = 'pg_catalog'::pg_catalog.regnamespace
+  THEN ${row}.typname::pg_catalog.text ELSE 'own.' || ${row}.typname END`;
+
 const functionNames = (oids: string) => `(SELECT COALESCE(pg_catalog.json_agg(
     pg_catalog.json_build_array(${oid("f.oid")}, fn.nspname, f.proname)), '[]'::pg_catalog.json)
   FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_namespace fn ON fn.oid = f.pronamespace WHERE f.oid IN (${oids}))`;
@@ -235,7 +239,11 @@ const parts: readonly string[] = [
       (SELECT pg_catalog.json_agg(DISTINCT ${oid("CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE t.oid END")})
         FROM pg_catalog.pg_type t WHERE t.oid >= ${firstUserOid}
           AND (t.oid = p.prorettype OR t.oid = ANY (COALESCE(p.proallargtypes, p.proargtypes::pg_catalog.oid[])))),
-      COALESCE(p.proargnames, '{}'), COALESCE(p.proargmodes, '{}'), r.typname, ${oid("r.typrelid")}`,
+      COALESCE(p.proargnames, '{}'), COALESCE(p.proargmodes, '{}'),
+      CASE WHEN p.proargmodes && '{o,b,t}'::pg_catalog."char"[] THEN (SELECT pg_catalog.json_agg(${typeName("t")} ORDER BY a.place)
+          FROM ROWS FROM (pg_catalog.unnest(p.proallargtypes), pg_catalog.unnest(p.proargmodes)) WITH ORDINALITY a (type, mode, place)
+            JOIN pg_catalog.pg_type t ON t.oid = a.type WHERE a.mode IN ('o', 'b', 't'))
+        ELSE pg_catalog.json_build_array(${typeName("r")}) END, ${oid("r.typrelid")}`,
     `FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
         JOIN pg_catalog.pg_type r ON r.oid = p.prorettype
       WHERE ${isOwnSchema("p.pronamespace")}

@@ -257,8 +257,8 @@ class Builder {
           securityDefiner: g === true,
           settings: textsOf(h),
           // Rows of a test's catalog may leave these out.
-          ...(typeof l === "string"
-            ? { parameters: parametersOf(textsOf(j), textsOf(k)), returns: l, row: numberOf(m) }
+          ...(Array.isArray(l)
+            ? { parameters: parametersOf(textsOf(j), textsOf(k)), returns: textsOf(l), row: numberOf(m) }
             : {}),
         };
         this.functionRows.push({ oid: numberOf(a), schema: numberOf(b), info, types: numbersOf(i) });

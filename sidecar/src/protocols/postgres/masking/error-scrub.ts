@@ -16,6 +16,18 @@ const nameClasses: ReadonlySet<string> = new Set("0A 42".split(" "));
 /** Fields that say nothing of values: severity, SQLSTATE, position, names, and where in the server's source it was raised. */
 const kept: readonly string[] = ["S", "V", "C", "P", "s", "t", "c", "d", "n", "F", "L", "R"];
 
+/** Of those, the names: code of a function can raise them too, and put values there (RAISE … USING CONSTRAINT). */
+const objects: ReadonlySet<string> = new Set(["s", "t", "c", "d", "n"]);
+
+/**
+ * The server's own sources that name objects while a statement runs (F). Another file's error inside of a function is what
+ * the function's language makes of a raise.
+ */
+const nameSources: ReadonlySet<string> = new Set(
+  `execMain.c execIndexing.c execExprInterp.c nbtinsert.c tuplesort.c tuplesortvariants.c ri_triggers.c domains.c
+  tablecmds.c index.c check.c constraint.c`.split(/\s+/),
+);
+
 /** What is said instead, by SQLSTATE or its class. */
 const words: ReadonlyMap<string, string> = new Map([
   ["22", "a value is not valid here"],
@@ -42,13 +54,15 @@ export function scrubbed(message: Buffer): Buffer {
   const level = sqlstate.slice(0, 2);
   const isNamed = fields.has("P") && nameClasses.has(level);
   const isPlain = !isNotice && !isRaised && (isNamed || stateClasses.has(level) || sqlstate === "55P03");
-  const name = fields.get("n");
+  // Raised by code, the names are what the code says.
+  const isOwn = !isRaised || nameSources.has(fields.get("F") ?? "");
+  const name = isOwn ? fields.get("n") : undefined;
   const general =
     words.get(sqlstate) ?? words.get(level) ?? (isNotice ? "a notice" : "the statement has failed");
   const text = `${general}${name === undefined ? "" : ` "${name}"`} (details are hidden: masked columns take part)`;
   const parts = kept.flatMap((letter) => {
     const value = fields.get(letter);
-    return value === undefined ? [] : [`${letter}${value}`];
+    return value === undefined || (objects.has(letter) && !isOwn) ? [] : [`${letter}${value}`];
   });
   parts.push(`M${isPlain ? (fields.get("M") ?? "") : text}`);
   if (isPlain)
