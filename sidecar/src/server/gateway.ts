@@ -43,6 +43,7 @@ import { issueServingCertificate, type ServingCertificate } from "./serving-cert
 import { folderFingerprint, type Look, lookAt, manifestsFingerprint, readSettled } from "./settled-folder.ts";
 import { type CancelOrder, LocalState, network, type SharedState } from "./shared-state.ts";
 import { giveBackStartupMemory, LoginGarbage, optimiseParserLate } from "./startup-memory.ts";
+import { upstreamProblem } from "./upstream-problem.ts";
 
 /** Where a resource can be reached. */
 export interface Listening {
@@ -675,17 +676,6 @@ function unplaced({ resource, protocol, listenPort }: ControlConfiguration): Ser
       bypassProtection: { networkPolicy: "Enforce", exec: "Enforce" },
     } as unknown as ServedResource["spec"],
   };
-}
-
-/** The reason that a status gives for a login that failed behind the gateway; undefined for any other failure. */
-function upstreamProblem(code: string, cause: unknown): string | undefined {
-  if (code === "upstreamLoginFailed") return "UpstreamLoginFailed";
-  if (code !== "upstreamUnreachable") return undefined;
-  const found = (cause as { readonly code?: unknown } | undefined)?.code;
-  if (found === "ADDRESS_FORBIDDEN") return "UpstreamNotGranted";
-  return typeof found === "string" && /CERT|TLS|SELF_SIGNED/.test(found)
-    ? "UpstreamCertificate"
-    : "UpstreamUnreachable";
 }
 
 type Serve = (socket: Socket, hasLoggedIn: () => void) => Promise<void>;
