@@ -8,12 +8,14 @@ import { randomBytes } from "node:crypto";
 import { existsSync, lstatSync, readFileSync, rmSync } from "node:fs";
 import { chmod, chown, cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join, parse } from "node:path";
 import { promisify } from "node:util";
 import pg from "pg";
 import { type Authority, createAuthority, type IssuedCertificate } from "./certificates.ts";
+import { freePort } from "./free-port.ts";
+
+export { freePort };
 
 /** The supported majors. */
 export type PostgresVersion = 14 | 15 | 16 | 17 | 18;
@@ -464,17 +466,4 @@ function killQuietly(pid: number, signal: NodeJS.Signals): void {
   } catch {
     // It ended by itself between the listing and the signal.
   }
-}
-
-/** A port of the loopback that nobody listens on at this moment. */
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", resolve);
-  });
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === "string") throw new Error("no port was assigned");
-  return address.port;
 }
