@@ -68,6 +68,8 @@ export interface ApprovedWindow {
   readonly requester: string;
   /** The requester as the identity provider names them, where a session has asked. */
   readonly subject?: string;
+  /** The Kubernetes usernames of who approved it; it opens nothing for an agent of one of them. */
+  readonly approvedBy?: readonly string[];
   /** The rule as it was approved: another text is another rule. */
   readonly ruleText: string;
   /** Milliseconds since the epoch. */
@@ -350,6 +352,9 @@ function readWindow(entry: unknown): ApprovedWindow {
     approval: text(fields, "approval", 253),
     requester: text(fields, "requester"),
     ...(subject !== undefined && { subject }),
+    ...(fields.approvedBy !== undefined && {
+      approvedBy: list(fields, "approvedBy", 16, (name) => text({ name }, "name", 512)),
+    }),
     ruleText: text(fields, "ruleText", 256 * 1024),
     until: whole(fields, "until"),
   };

@@ -28,6 +28,7 @@ export {
   type Severity,
 } from "./manifests/problem.ts";
 export type { Position } from "./manifests/yaml-document.ts";
+export { isOwner, isSameName } from "./person.ts";
 export { policyName } from "./policy-name.ts";
 export type { PathSegment } from "./schema.ts";
 export { isSelectedBy } from "./selector.ts";

@@ -11,7 +11,7 @@ const namespace = "shop";
 const operatorName = `system:serviceaccount:${systemNamespace}:sallyport-operator`;
 
 let api: ApiServer;
-const users: Record<"alice" | "bob" | "carol" | "owner", Kubectl> = {} as typeof users;
+const users: Record<"alice" | "bob" | "carol" | "owner" | "shouting", Kubectl> = {} as typeof users;
 let count = 0;
 let name = "";
 
@@ -65,6 +65,7 @@ beforeAll(async () => {
   users.bob = await api.user("bob", ["okta:dba"]);
   users.carol = await api.user("carol", ["okta:others"]);
   users.owner = await api.user("owner", ["okta:dba"]);
+  users.shouting = await api.user("ALICE", ["okta:dba"]);
   // Policies bind some moments after they were made: a decision inside a new one must be refused even to the operator.
   await waitFor("the policies to bind", async () => {
     const probe = { ...statement("probe"), spec: { ...statement("probe").spec, decisions: [approved("x")] } };
@@ -170,6 +171,21 @@ describe("nobody decides", () => {
   test("their own request, nor one of an agent that acts for them", async () => {
     refused(await decide(users.alice, "alice"), /cannot decide your own request/);
     refused(await decide(users.owner, "owner"), /cannot decide your own request/);
+  });
+
+  test("their own request, because a directory wrote their name in another case", async () => {
+    refused(await decide(users.shouting, "ALICE"), /cannot decide your own request/);
+  });
+
+  test("for an agent of theirs whose provider names them with its prefix", async () => {
+    name = `${name}-agent`;
+    const agent = JSON.stringify(
+      statement(name, { requester: "robot@example.com", onBehalfOf: "Okta:Owner" }),
+    );
+    expect(await operator(agent, "create", "-f", "-")).toMatchObject({ code: 0 });
+    await status({ phase: "Pending", conditions: [condition] });
+    refused(await decide(users.owner, "owner"), /cannot decide your own request/);
+    expect(await decide(users.bob, "bob")).toMatchObject({ code: 0 });
   });
 
   test("under another's name", async () => {

@@ -11,7 +11,7 @@ import { ApprovalCluster, approvalNamespace, approvalPolicy, asking } from "../t
 import { sallyportCommand } from "../targets/gateway.ts";
 
 const tables = ["orders", "windowed", "shared", "edited", "secrets"];
-const windowed = { required: 2, timeout: "2m", grant: "Window", window: "1h" };
+const windowed = { required: 2, timeout: "10m", grant: "Window", window: "1h" };
 const clusterRole = { apiVersion: "rbac.authorization.k8s.io/v1", kind: "ClusterRole" };
 /** Approves under the policy `floor` alone. */
 const floorApprovers = [
@@ -53,7 +53,7 @@ const prodApprovers = JSON.parse(
 const editedPolicy = (required: number, more: object = {}) =>
   approvalPolicy(
     "edited",
-    [asking("edits", ["write"], ["public.edited"], { required, timeout: "2m" })],
+    [asking("edits", ["write"], ["public.edited"], { required, timeout: "10m" })],
     more,
   );
 
@@ -67,12 +67,12 @@ beforeAll(async () => {
     initSql: tables.map((name) => `CREATE TABLE ${name} (n int);`).join("\n"),
     objects: [
       approvalPolicy("prod", [
-        asking("schema", ["define"], ["public.*"], { required: 2, timeout: "2m" }),
+        asking("schema", ["define"], ["public.*"], { required: 2, timeout: "10m" }),
         asking("window", ["read", "write"], ["public.windowed"], windowed),
         asking("short", ["privilege"], ["public.windowed"], { ...windowed, required: 1, window: "2s" }),
-        asking("both", ["write"], ["public.shared"], { required: 1, timeout: "2m" }),
+        asking("both", ["write"], ["public.shared"], { required: 1, timeout: "10m" }),
       ]),
-      approvalPolicy("floor", [asking("both", ["write"], ["public.shared"], { required: 1, timeout: "2m" })]),
+      approvalPolicy("floor", [asking("both", ["write"], ["public.shared"], { required: 1, timeout: "10m" })]),
       editedPolicy(1),
       ...floorApprovers,
       ...prodApprovers,
@@ -477,6 +477,34 @@ test("G5 while admission does not check who decides, nothing is approved, and th
   const { name: bindingName, labels } = metadata;
   await cluster.api.kubectl.apply([{ ...kept, metadata: { name: bindingName, labels } }]);
   await guarded("True");
+}, 90_000);
+
+test("G5 a status that somebody forged lets nothing run, nor opens a window", async () => {
+  const binding = "sallyport-operator-only";
+  const saved = await cluster.api.kubectl("get", "validatingadmissionpolicybinding", binding, "-o", "json");
+  const one = await cluster.connect();
+  const altered = held(one.client.query("ALTER TABLE orders ADD COLUMN forged text"));
+  const name = await cluster.heldName(one);
+  await cluster.validated(name);
+  expect(await cluster.approve(users.bob, name, "bob@example.com")).toMatchObject({ code: 0 });
+  await cluster.api.kubectl("delete", "validatingadmissionpolicybinding", binding);
+  const status = JSON.stringify({ status: { phase: "Approved", grantedUntil: "2099-01-01T00:00:00Z" } });
+  await waitFor("the status to be forged", async () => {
+    const { code } = await cluster.api.kubectl.try(
+      undefined,
+      ...["-n", approvalNamespace, "patch", "approval", name],
+      ...["--subresource=status", "--type=merge", "-p", status],
+    );
+    return code === 0 || undefined;
+  });
+  expect(await altered).toBeInstanceOf(Error);
+  await cluster.phase(name, "Cancelled");
+  expect(await cluster.hasColumn("forged")).toBe(false);
+  const { metadata, ...kept } = JSON.parse(saved) as {
+    readonly metadata: { readonly name: string; readonly labels: object };
+  };
+  const { name: bindingName, labels } = metadata;
+  await cluster.api.kubectl.apply([{ ...kept, metadata: { name: bindingName, labels } }]);
 }, 90_000);
 
 test("G4 a gateway that drains in mid-hold cancels, and nothing runs", async () => {

@@ -192,7 +192,10 @@ export class Operator {
       signCertificate: certificateSigner(this.#certificates, caches, clusterDomain),
       events: {
         sessions: (resource, reports) => this.#sessions.take(resource, reports),
-        joined: (resource, stream) => this.#windows.joined(resource, stream),
+        joined: (resource, stream) => {
+          this.#windows.joined(resource, stream);
+          desk.joined(resource, stream);
+        },
         asked: (resource, ask, stream) => desk.asked(resource, ask, stream),
         withdrawn: (resource, id) => desk.ended(resource, id, "Cancelled"),
         used: (resource, id) => desk.ended(resource, id, "Used"),

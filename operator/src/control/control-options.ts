@@ -8,6 +8,8 @@ import type { IntakeLimits } from "./session-intake.ts";
 export interface Told {
   /** The gateway at the other end, once it is known. */
   readonly gateway?: { readonly pod: { readonly uid: string } } | undefined;
+  /** True once the connection has ended. */
+  readonly isOver?: boolean;
   tell(message: Extract<OperatorMessage, { kind: "revoke" | "decision" | "windows" }>): void;
 }
 

@@ -60,6 +60,11 @@ export class GatewayStream {
     return this.#gateway;
   }
 
+  /** True once the connection has ended. */
+  get isOver(): boolean {
+    return this.#connection.isClosed;
+  }
+
   /** The host key that its clients meet, where its protocol has one. */
   get knownHosts(): string | undefined {
     return this.#inForce?.knownHosts;

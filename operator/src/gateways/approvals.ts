@@ -2,7 +2,7 @@ import type { ApprovalAsk } from "@sallyport/control";
 import type { Approval } from "@sallyport/crds";
 import type { Told } from "../control/index.ts";
 import { type KubeClient, KubeError, type Log, type ObjectRef, refOf } from "../kube/index.ts";
-import { gatewayPodLabel, kinds, type OperatorCaches } from "../resources/index.ts";
+import { gatewayPodLabel, isBorneOut, kinds, type OperatorCaches } from "../resources/index.ts";
 
 /** What turns gateways' asks into Approval objects. */
 export interface ApprovalDeskParts {
@@ -15,6 +15,8 @@ export interface ApprovalDeskParts {
   readonly clock: () => Date;
 }
 
+/** Time for a gateway that has come to say what it holds. */
+const asksAgainMs = 30_000;
 const heldMax = 10_000;
 const commandCharactersMax = 32_768;
 const lastsMsMax = 86_400_000;
@@ -25,14 +27,14 @@ const lastsMsMax = 86_400_000;
  */
 export class ApprovalDesk {
   readonly #parts: ApprovalDeskParts;
-  /** Where each open request is to be told, by `namespace/name`. */
-  readonly #asking = new Map<string, Told>();
+  /** Who holds which command, by `namespace/name` of its request. */
+  readonly #asking = new Map<string, Asking>();
 
   constructor(parts: ApprovalDeskParts) {
     this.#parts = parts;
     parts.caches.approvals.onChange(({ kind, object }) => {
-      if (kind === "removed") this.#tell(keyOf(object), { kind: "cancelled" });
-      else this.#tellOutcome(object);
+      if (kind !== "removed") this.#tellOutcome(object);
+      else if (this.#isAsked(object)) this.#tell(keyOf(object), { kind: "cancelled" });
     });
   }
 
@@ -45,6 +47,32 @@ export class ApprovalDesk {
       const message = "the request could not be written";
       stream.tell({ kind: "decision", id: ask.id, decision: { kind: "unavailable", message } });
     });
+  }
+
+  /**
+   * A gateway has come, and asks again at once for what it holds. What its pod asked for and it does not know was held by a
+   * process that is gone: the pod's container was started again.
+   */
+  joined(resource: string, stream: Told): void {
+    const podUid = stream.gateway?.pod.uid;
+    const { namespace = "", name } = refOf(resource);
+    const { caches, signal } = this.#parts;
+    const before = caches.approvals.list(namespace).filter(({ metadata, spec, status }) => {
+      const isOfPod = podUid !== undefined && metadata.labels?.[gatewayPodLabel] === podUid;
+      return isOfPod && spec.request.resource === name && (status?.phase ?? "Pending") === "Pending";
+    });
+    if (before.length === 0) return;
+    const timer = setTimeout(() => {
+      // Where it has left again, whoever serves it next finds out.
+      if (signal.aborted || stream.isOver === true) return;
+      for (const { metadata } of before) {
+        const now = caches.approvals.get(metadata);
+        const isPending = now !== undefined && (now.status?.phase ?? "Pending") === "Pending";
+        const isHeld = this.#asking.get(keyOf({ metadata }))?.stream === stream;
+        if (isPending && !isHeld) this.ended(resource, metadata.name, "Cancelled");
+      }
+    }, asksAgainMs);
+    timer.unref();
   }
 
   /** The command is not held any longer, or has run. */
@@ -89,36 +117,31 @@ export class ApprovalDesk {
     const request = requestOf(ask, owner.metadata.name, clock());
     if (request === undefined) return refuse("the request cannot be read, or is too long to be shown whole");
     if (this.#asking.size >= heldMax) return refuse("too many requests wait for approval");
-    const { namespace = "", uid } = owner.metadata;
+    const { namespace = "" } = owner.metadata;
     const object: Approval = {
       apiVersion: "sallyport.dev/v1alpha1",
       kind: "Approval",
       metadata: {
         name: ask.id,
         namespace,
+        // No owner: what was decided stays on record when the resource is deleted, until its retention is over.
         labels: { [gatewayPodLabel]: podUid },
-        ...(uid === undefined
-          ? {}
-          : {
-              ownerReferences: [
-                { apiVersion: owner.apiVersion, kind: owner.kind, name: owner.metadata.name, uid },
-              ],
-            }),
       },
       spec: { request, decisions: [] },
     };
     if (!(await this.#parts.isGuarded(signal)))
       return refuse("the admission policies for Approvals are not in force");
-    this.#asking.set(keyOf(object), stream);
+    // A name that another command is held under is not taken over.
+    const before = this.#asking.get(keyOf(object));
+    if (before !== undefined && (before.digest !== request.digest || before.sessionId !== ask.session))
+      return refuse("the name is taken");
+    this.#asking.set(keyOf(object), { stream, digest: request.digest, sessionId: ask.session });
     try {
       await client.create(kinds.approval, object, { fieldManager: "sallyport-approval", signal });
     } catch (error) {
       if (!(error instanceof KubeError) || error.reason !== "AlreadyExists") throw error;
       const there = await client.get(kinds.approval, { namespace, name: ask.id }, { signal });
-      const { digest, sessionId, type } = there.spec.request;
-      // Somebody else's of the same name: an approval of it is none of this command.
-      const isOurs = type === "Statement" && digest === request.digest && sessionId === request.sessionId;
-      if (isOurs) this.#tellOutcome(there);
+      if (this.#isAsked(there)) this.#tellOutcome(there);
       else {
         this.#asking.delete(keyOf(object));
         refuse("the name is taken");
@@ -126,13 +149,25 @@ export class ApprovalDesk {
     }
   }
 
+  /** Whether it is the request for the command that is held under its name; somebody else's of that name says nothing of it. */
+  #isAsked(approval: Approval): boolean {
+    const { digest, sessionId, type } = approval.spec.request;
+    const asking = this.#asking.get(keyOf(approval));
+    return (
+      asking !== undefined &&
+      type === "Statement" &&
+      digest === asking.digest &&
+      sessionId === asking.sessionId
+    );
+  }
+
   #tellOutcome(approval: Approval): void {
     const outcome = outcomeOf(approval);
-    if (outcome !== undefined) this.#tell(keyOf(approval), outcome);
+    if (outcome !== undefined && this.#isAsked(approval)) this.#tell(keyOf(approval), outcome);
   }
 
   #tell(key: string, decision: Outcome): void {
-    const stream = this.#asking.get(key);
+    const stream = this.#asking.get(key)?.stream;
     if (stream === undefined) return;
     // What is approved can still be taken back.
     if (decision.kind !== "approved") this.#asking.delete(key);
@@ -145,10 +180,18 @@ type Outcome =
   | { readonly kind: "denied"; readonly by: string; readonly comment?: string }
   | { readonly kind: "expired" | "cancelled" | "revoked" };
 
-function outcomeOf({ spec, status }: Approval): Outcome | undefined {
+interface Asking {
+  readonly stream: Told;
+  readonly digest: string | undefined;
+  readonly sessionId: string;
+}
+
+function outcomeOf(approval: Approval): Outcome | undefined {
+  const { spec, status } = approval;
   const { decisions = [] } = spec;
   switch (status?.phase) {
     case "Approved":
+      if (!isBorneOut(approval)) return undefined;
       return { kind: "approved", by: decisions.map(({ approver }) => approver) };
     case "Denied": {
       const denial = decisions.find(({ decision }) => decision === "Denied");
@@ -199,4 +242,4 @@ function requestOf(ask: ApprovalAsk, resource: string, now: Date): Approval["spe
   };
 }
 
-const keyOf = ({ metadata }: Approval): string => `${metadata.namespace}/${metadata.name}`;
+const keyOf = ({ metadata }: Pick<Approval, "metadata">): string => `${metadata.namespace}/${metadata.name}`;

@@ -29,7 +29,7 @@ const opened = (status: Approval["status"] = {}, spec: Partial<Approval["spec"]>
       policies: [{ kind: "AccessPolicy", policy: "prod", rule: "fixes", required: 1 }],
       duration: "10m",
     },
-    decisions: [],
+    decisions: [{ approver: "bob", decision: "Approved" }],
     ...spec,
   },
   status: {
@@ -44,7 +44,13 @@ const opened = (status: Approval["status"] = {}, spec: Partial<Approval["spec"]>
 
 test("what was approved is open for its requester, under the rule's own text, until its time", () => {
   expect(windowsOf(opened(), [rule], now)).toEqual([
-    { approval: "a", requester: "alice", ruleText: "the rule", until: Date.parse("2026-01-01T00:10:00Z") },
+    {
+      approval: "a",
+      requester: "alice",
+      approvedBy: ["bob"],
+      ruleText: "the rule",
+      until: Date.parse("2026-01-01T00:10:00Z"),
+    },
   ]);
 });
 
@@ -54,6 +60,7 @@ test.each([
   ["was taken back, before its status says so", opened({}, { revocation: { by: "alice" } }), rule],
   ["is of a rule that is another one now", opened(), { ...rule, ruleHash: "sha256:two" }],
   ["is of a rule that is gone", opened(), undefined],
+  ["is called approved, and nobody has decided", opened({}, { decisions: [] }), rule],
   [
     "is of a rule that approves each command by itself",
     opened(),

@@ -2,7 +2,13 @@ import { type ApprovedWindow, controlLimits } from "@sallyport/control";
 import type { Approval } from "@sallyport/crds";
 import type { Told } from "../control/index.ts";
 import { keyOf } from "../kube/index.ts";
-import { knownHash, type OperatorCaches, type PolicyBook, rulesInForce } from "../resources/index.ts";
+import {
+  isBorneOut,
+  knownHash,
+  type OperatorCaches,
+  type PolicyBook,
+  rulesInForce,
+} from "../resources/index.ts";
 
 /** What tells gateways of windows. */
 export interface WindowDeskParts {
@@ -121,13 +127,16 @@ export function windowsOf(
   const { spec, status, metadata } = approval;
   const until = Date.parse(status?.grantedUntil ?? "");
   const isOpen = status?.phase === "Approved" && spec.revocation === undefined && until > nowMs;
-  if (!isOpen) return [];
+  if (!isOpen || !isBorneOut(approval)) return [];
   const { requester, subject } = spec.request;
+  // For an agent that has asked by itself, the object does not say whom it acts for: its sessions do.
+  const approvedBy = (spec.decisions ?? []).map(({ approver }) => approver);
   return spec.request.policies.flatMap((_, place) => {
     const found = rules[place];
     const approved = knownHash(approval, place);
     if (found === undefined || found.ruleHash !== approved || found.terms.grant !== "Window") return [];
-    const window = { approval: metadata.name, requester, ruleText: found.terms.ruleText, until };
+    const { ruleText } = found.terms;
+    const window = { approval: metadata.name, requester, approvedBy, ruleText, until };
     return [subject === undefined ? window : { ...window, subject }];
   });
 }

@@ -27,6 +27,7 @@ import { sessionReconciler } from "./session/controller.ts";
 export { narrowedTo, type Policy } from "./access-policy/in-force.ts";
 export { PolicyBook } from "./access-policy/policy-book.ts";
 export { ApprovalAdmission } from "./approval/admission.ts";
+export { isBorneOut } from "./approval/borne-out.ts";
 export { gatewayPodLabel, knownHash } from "./approval/decide.ts";
 export { rulesInForce } from "./approval/rules.ts";
 export { isStatusOnly, labelsOfNamespace, type OperatorCaches } from "./caches.ts";

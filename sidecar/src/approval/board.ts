@@ -1,3 +1,4 @@
+import { isOwner, isSameName } from "@sallyport/crds/pure";
 import type { ApprovalTerms } from "@sallyport/policy";
 import type {
   AccessRequest,
@@ -295,10 +296,12 @@ function isSatisfied(approval: Approval): boolean {
 function grantOf(approval: Approval, ask: ApprovalTerms, now: number): readonly Grant[] {
   if (ask.grant !== "Window" || ask.windowMs === undefined) return [];
   const lastsMs = Math.min(ask.windowMs, approval.durationMs ?? ask.windowMs);
-  const { resource, requester, name } = approval;
-  return [
-    { approval: name, subject: requester.user, resource, ruleText: ask.ruleText, until: now + lastsMs },
-  ];
+  const { resource, requester, name, decisions } = approval;
+  const approvedBy = decisions.flatMap(({ approver: user, kubernetesUsername }) =>
+    namesOf({ user, ...(kubernetesUsername === undefined ? {} : { kubernetesUsername }) }),
+  );
+  const until = now + lastsMs;
+  return [{ approval: name, subject: requester.user, resource, ruleText: ask.ruleText, until, approvedBy }];
 }
 
 function unfitToDecide(requester: Named, by: Approver): BoardRefusal | undefined {
@@ -310,9 +313,11 @@ function unfitToDecide(requester: Named, by: Approver): BoardRefusal | undefined
       "your identity provider does not say who you are elsewhere, so nobody can tell that you are not the requester",
     );
   const own = namesOf(by);
-  const asking = [...namesOf(requester), requester.onBehalfOf];
-  if (own.some((name) => asking.includes(name)))
-    return refused("SelfApproval", "you cannot decide your own request");
+  const { onBehalfOf } = requester;
+  const asking = namesOf(requester);
+  const isOwn = (name: string) =>
+    asking.some((one) => isSameName(one, name)) || (onBehalfOf !== undefined && isOwner(onBehalfOf, name));
+  if (own.some(isOwn)) return refused("SelfApproval", "you cannot decide your own request");
   return undefined;
 }
 
@@ -326,7 +331,7 @@ function isSamePerson(made: Pick<Decision, "approver" | "kubernetesUsername">, b
     user: made.approver,
     ...(kubernetesUsername === undefined ? {} : { kubernetesUsername }),
   });
-  return namesOf(by).some((name) => before.includes(name));
+  return namesOf(by).some((name) => before.some((one) => isSameName(one, name)));
 }
 
 function rulesOf(asks: readonly ApprovalTerms[]): string {

@@ -113,10 +113,12 @@ export interface Grant {
   readonly resource: string;
   readonly ruleText: string;
   readonly until: number;
+  /** Who approved it, under all their names: it opens nothing for an agent that acts for one of them. */
+  readonly approvedBy?: readonly string[];
 }
 
 /** Whose windows are looked for, under the names that windows are given to. */
-export type GrantHolder = Pick<Named, "user" | "kubernetesUsername">;
+export type GrantHolder = Pick<Named, "user" | "kubernetesUsername" | "onBehalfOf">;
 
 /** A request that is open, as the session that asked sees it. */
 export interface Hold {

@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { isOwner } from "@sallyport/crds/pure";
 import type { BoardListener } from "./board.ts";
 import { ApprovalBoard } from "./board.ts";
 import type {
@@ -76,7 +77,7 @@ export class BoardService implements ApprovalService {
   }
 
   granted(
-    { user, kubernetesUsername }: GrantHolder,
+    { user, kubernetesUsername, onBehalfOf }: GrantHolder,
     resource: string,
   ): ReadonlyMap<string, string> | undefined {
     if (this.grants.size === 0) return undefined;
@@ -89,7 +90,10 @@ export class BoardService implements ApprovalService {
     if (found.length === 0) return undefined;
     const now = this.nowMs();
     const live = found.filter(
-      ({ until, onlyUser }) => until > now && (onlyUser === undefined || onlyUser === user),
+      ({ until, onlyUser, approvedBy = [] }) =>
+        until > now &&
+        (onlyUser === undefined || onlyUser === user) &&
+        !(onBehalfOf !== undefined && approvedBy.some((name) => isOwner(onBehalfOf, name))),
     );
     return new Map(live.map(({ ruleText, approval }) => [ruleText, approval]));
   }

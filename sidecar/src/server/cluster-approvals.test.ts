@@ -41,6 +41,15 @@ test("one that a session has asked for is for its own identity alone", () => {
   expect(open({ ...alice, user: "other:alice" })).toEqual([]);
 });
 
+test("one opens nothing for an agent that acts for who approved it, under none of their names", () => {
+  const { approvals, open } = opened();
+  approvals.opened([window({ approvedBy: ["bob@example.com"] })]);
+  expect(open()).toEqual(["the rule"]);
+  expect(open({ ...alice, onBehalfOf: "okta:carol@example.com" })).toEqual(["the rule"]);
+  expect(open({ ...alice, onBehalfOf: "bob@example.com" })).toEqual([]);
+  expect(open({ ...alice, onBehalfOf: "okta:Bob@example.com" })).toEqual([]);
+});
+
 test("what is not in the operator's list any more is over, and so is what the clock has ended", () => {
   const { approvals, open } = opened();
   approvals.opened([window(), window({ approval: "b", ruleText: "short", until: Date.now() + 1_000 })]);

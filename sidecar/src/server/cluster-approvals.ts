@@ -43,11 +43,12 @@ export class ClusterApprovals {
     this.#heardAt = performance.now();
     this.#hasWindows = windows.length > 0;
     this.service.grantsChanged(
-      windows.map(({ approval, requester, subject, ruleText, until }) => ({
+      windows.map(({ approval, requester, subject, approvedBy, ruleText, until }) => ({
         approval,
         subject: requester,
         named: "kubernetesUsername",
         ...(subject === undefined ? {} : { onlyUser: subject }),
+        ...(approvedBy === undefined ? {} : { approvedBy }),
         resource: this.#resource,
         ruleText,
         until,

@@ -87,6 +87,36 @@ test("what is approved can be taken back; what is closed stays as it is", () => 
   expect(decideApproval(approval([yes("bob")], { phase: "Denied" }), facts)).toBeUndefined();
 });
 
+test.each([
+  ["their own request", "alice", {}],
+  ["their own request, under a name in another case", "Alice", {}],
+  ["for an agent that acts for them", "bob", { onBehalfOf: "bob" }],
+  ["for an agent that acts for them, by their provider's name", "bob", { onBehalfOf: "okta:bob" }],
+  ["as a machine", "system:serviceaccount:argocd:argo", {}],
+])("nobody decides %s, whatever admission let in", (_, approver, request) => {
+  const made = approval([yes(approver)]);
+  const asked = { ...made, spec: { ...made.spec, request: { ...made.spec.request, ...request } } };
+  expect(decideApproval(asked, facts)?.status).toMatchObject({ phase: "Pending", progress: "0/1" });
+});
+
+test("one person under names in two cases counts once", () => {
+  expect(phaseOf(approval([yes("bob"), yes("Bob")], { required: [2] }))).toBe("Pending");
+});
+
+test.each([
+  ["nobody's decision", []],
+  ["fewer decisions than were asked for", [yes("bob")]],
+  ["the requester's own decision", [yes("bob"), yes("alice")]],
+  ["a denial", [yes("bob"), yes("carol"), { approver: "dave", decision: "Denied" as const }]],
+])("a status that says Approved over %s is cancelled", (_, decisions) => {
+  expect(phaseOf(approval(decisions, { phase: "Approved", required: [2] }))).toBe("Cancelled");
+});
+
+test("what two people approved stays approved", () => {
+  const kept = approval([yes("bob"), yes("carol")], { phase: "Approved", required: [2] });
+  expect(phaseOf(kept)).toBe("Approved");
+});
+
 const terms: ApprovalTerms = {
   kind: "AccessPolicy",
   policy: "p0",

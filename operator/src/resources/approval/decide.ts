@@ -1,5 +1,6 @@
 import { type Approval, durationMs, policyName } from "@sallyport/crds";
 import { mergedConditions } from "../../reconcile/index.ts";
+import { isBorneOut, neverDecides, people } from "./borne-out.ts";
 import type { RuleInForce } from "./rules.ts";
 
 /** Carries the uid of the pod whose gateway holds the command. */
@@ -48,6 +49,7 @@ export function decideApproval(
     before,
     isLost: request.type === "Statement" && !isHeld && status?.grantedUntil === undefined,
     isRevoked: revocation !== undefined,
+    isForged: before === "Approved" && !isBorneOut(approval),
     isUnchecked: !isGuarded && decisions.length > 0,
     isDenied: decisions.some(({ decision }) => decision === "Denied"),
     isComplete: isComplete && problem === undefined,
@@ -101,9 +103,11 @@ function rulesOf(approval: Approval, facts: ApprovalFacts): NonNullable<Status["
     const ruleHash = knownHash(approval, place) ?? facts.rules[place]?.ruleHash;
     const inForce = facts.rules[place];
     const least = inForce !== undefined && inForce.ruleHash === ruleHash ? inForce.terms.required : 1;
-    const approvedBy = decisions
-      .filter(({ decision, approver }) => decision === "Approved" && facts.mayApprove(approver, place))
-      .map(({ approver }) => approver);
+    const counted = decisions.filter(
+      ({ decision, approver }) =>
+        decision === "Approved" && !neverDecides(request, approver) && facts.mayApprove(approver, place),
+    );
+    const approvedBy = people(counted).map(({ approver }) => approver);
     return {
       kind,
       policy,
@@ -206,13 +210,15 @@ function phaseOf(state: {
   readonly before: Phase;
   readonly isLost: boolean;
   readonly isRevoked: boolean;
+  readonly isForged: boolean;
   readonly isUnchecked: boolean;
   readonly isDenied: boolean;
   readonly isComplete: boolean;
   readonly isLate: boolean;
   readonly isWindowOver: boolean;
 }): Phase {
-  if (state.isLost) return "Cancelled";
+  // Nobody whose decisions are in it approved that: somebody else wrote the status.
+  if (state.isLost || state.isForged) return "Cancelled";
   if (state.before === "Approved") {
     if (state.isRevoked) return "Revoked";
     return state.isWindowOver ? "Expired" : "Approved";

@@ -1,0 +1,168 @@
+import type { ApprovalAsk } from "@sallyport/control";
+import type { Approval, ProtectedResource } from "@sallyport/crds";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import type { Told } from "../control/index.ts";
+import { type Cache, type Change, type KubeClient, KubeError, silentLog } from "../kube/index.ts";
+import { ApprovalDesk } from "./approvals.ts";
+
+const digest = `hmac-sha256:${"0".repeat(64)}`;
+const ask: ApprovalAsk = {
+  id: "orders-1a2b3c4d",
+  session: "s1",
+  request: {
+    requester: "alice",
+    command: "DROP TABLE t",
+    digest,
+    lastsMs: 60_000,
+    policies: [{ kind: "AccessPolicy", policy: "prod", rule: "schema", ruleHash: "sha256:r", required: 1 }],
+  },
+};
+const yes = { approver: "bob", decision: "Approved" as const };
+
+/** A desk over a store of Approvals, with what its gateway was told. */
+function desk() {
+  const stored = new Map<string, Approval>();
+  let listen: (change: Change<Approval>) => void = () => undefined;
+  const caches = {
+    approvals: {
+      onChange: (listener: typeof listen) => {
+        listen = listener;
+      },
+      get: ({ name }: { readonly name: string }) => stored.get(name),
+      list: () => [...stored.values()],
+    } as unknown as Cache<Approval>,
+    protectedResources: {
+      get: () => ({ metadata: { name: "orders", namespace: "shop", uid: "r" } }),
+    } as unknown as Cache<ProtectedResource>,
+  };
+  const put = (object: Approval, kind: "changed" | "removed" = "changed") => {
+    if (kind === "removed") stored.delete(object.metadata.name);
+    else stored.set(object.metadata.name, object);
+    listen({ kind, object } as Change<Approval>);
+  };
+  const client = {
+    create: async (_: unknown, object: Approval) => {
+      const there = stored.get(object.metadata.name);
+      // It changes in this very moment, which is what somebody who means it would see to.
+      if (there !== undefined) put({ ...there });
+      if (there !== undefined)
+        throw new KubeError({ status: 409, reason: "AlreadyExists", message: "it is there" });
+      put(object);
+    },
+    get: async (_: unknown, { name }: { readonly name: string }) => stored.get(name),
+    find: async (_: unknown, { name }: { readonly name: string }) => stored.get(name),
+    patch: async (
+      _: unknown,
+      { name }: { readonly name: string },
+      { merge }: { merge: Partial<Approval> },
+    ) => {
+      const before = stored.get(name) as Approval;
+      put({ ...before, status: { ...before.status, ...merge.status } });
+    },
+  } as unknown as KubeClient;
+  const made = new ApprovalDesk({
+    client,
+    caches,
+    isGuarded: async () => true,
+    log: silentLog,
+    signal: new AbortController().signal,
+    clock: () => new Date(),
+  });
+  return { desk: made, put, stored };
+}
+
+function gateway(uid = "pod-1") {
+  const told: unknown[] = [];
+  const stream: Told & { isOver: boolean } = {
+    gateway: { pod: { uid } },
+    isOver: false,
+    tell: (message) => void told.push("decision" in message ? message.decision : message),
+  };
+  return { stream, told };
+}
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void vi.useRealTimers());
+
+/** Lets everything run that waits for nothing but other code. */
+const settle = () => vi.advanceTimersByTimeAsync(0);
+
+async function held() {
+  const all = desk();
+  const client = gateway();
+  all.desk.asked("shop/orders", ask, client.stream);
+  await settle();
+  const object = all.stored.get(ask.id) as Approval;
+  expect(object.spec.request).toMatchObject({ command: "DROP TABLE t", digest, sessionId: "s1" });
+  return { ...all, ...client, object };
+}
+
+test("a request outlives its resource: no owner takes the record away", async () => {
+  const { object } = await held();
+  expect(object.metadata).not.toHaveProperty("ownerReferences");
+});
+
+test("its gateway learns who approved it", async () => {
+  const { put, told, object } = await held();
+  put({ ...object, spec: { ...object.spec, decisions: [yes] }, status: { phase: "Approved" } });
+  expect(told).toEqual([{ kind: "approved", by: ["bob"] }]);
+});
+
+test("a status that somebody wrote over no decisions approves nothing", async () => {
+  const { put, told, object } = await held();
+  put({ ...object, status: { phase: "Approved" } });
+  expect(told).toEqual([]);
+});
+
+test("another request that takes the name of one that was withdrawn approves nothing of it", async () => {
+  const { desk: busy, put, told, object, stored } = await held();
+  put(object, "removed");
+  expect(told).toEqual([{ kind: "cancelled" }]);
+  const { digest: _, sessionId: __, ...rest } = object.spec.request;
+  const wish: Approval = {
+    ...object,
+    spec: { request: { ...rest, type: "Access", duration: "10m" }, decisions: [yes] },
+    status: { phase: "Approved" },
+  };
+  put(wish);
+  // A gateway that heard nothing of the removal asks again, while the other one changes again and again.
+  const again = gateway();
+  busy.asked("shop/orders", ask, again.stream);
+  put({ ...wish, metadata: { ...wish.metadata, annotations: { changed: "1" } } });
+  await settle();
+  put({ ...wish, metadata: { ...wish.metadata, annotations: { changed: "2" } } });
+  expect(again.told).toEqual([{ kind: "unavailable", message: "the name is taken" }]);
+  expect(stored.get(ask.id)?.spec.request.type).toBe("Access");
+});
+
+test("a second gateway cannot take over what another one holds", async () => {
+  const { desk: busy, put, told, object } = await held();
+  const other = gateway("pod-2");
+  busy.asked("shop/orders", { ...ask, session: "s2" }, other.stream);
+  await settle();
+  expect(other.told).toEqual([{ kind: "unavailable", message: "the name is taken" }]);
+  put({ ...object, spec: { ...object.spec, decisions: [yes] }, status: { phase: "Approved" } });
+  expect(told).toEqual([{ kind: "approved", by: ["bob"] }]);
+});
+
+test("a gateway that comes back keeps what it asks for again, and what it does not know is cancelled", async () => {
+  const { desk: busy, put, stored, object } = await held();
+  put({ ...object, metadata: { ...object.metadata, name: "orders-lost" } });
+  put({ ...object, metadata: { ...object.metadata, name: "other-pod", labels: {} } });
+  const back = gateway();
+  busy.joined("shop/orders", back.stream);
+  busy.asked("shop/orders", ask, back.stream);
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(stored.get(ask.id)?.status?.phase).toBeUndefined();
+  expect(stored.get("orders-lost")?.status?.phase).toBe("Cancelled");
+  expect(stored.get("other-pod")?.status?.phase).toBeUndefined();
+});
+
+test("a gateway that has left again before it could ask loses nothing", async () => {
+  const { desk: busy, stored } = await held();
+  const back = gateway();
+  busy.joined("shop/orders", back.stream);
+  back.stream.isOver = true;
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(stored.get(ask.id)?.status?.phase).toBeUndefined();
+});
