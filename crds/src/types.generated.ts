@@ -277,7 +277,13 @@ export interface ClaimMapping {
 export interface Classification {
   /** The tag, such as `pii`. */
   readonly tag: string;
-  /** Columns as `schema.table.column`; `*` stands for any run of characters within one part. */
+  /**
+   * Columns as `schema.table.column`; `*` stands for any run of characters within one part. Of a `json`
+   * or `jsonb` column a part can be meant: `schema.table.column->key->*`, where a step is a key, the
+   * index of an element from 0, or `*` for any of them. Names and keys with a dot cannot be written; `*`
+   * covers them. For resources of protocol kubernetes `group.resource.field`, such as
+   * `core.secrets.data`.
+   */
   readonly columns: readonly string[];
 }
 
@@ -533,7 +539,13 @@ export interface LocalProvider {
 export interface MaskingRule {
   /** Columns that carry one of these tags (classification of the resource). */
   readonly tags?: readonly string[];
-  /** Columns as `schema.table.column`; `*` stands for any run of characters within one part. */
+  /**
+   * Columns as `schema.table.column`; `*` stands for any run of characters within one part. Of a `json`
+   * or `jsonb` column a part can be meant: `schema.table.column->key->*`, where a step is a key, the
+   * index of an element from 0, or `*` for any of them. Names and keys with a dot cannot be written; `*`
+   * covers them. For resources of protocol kubernetes `group.resource.field`, such as
+   * `core.secrets.data`.
+   */
   readonly columns?: readonly string[];
   /** Built-in patterns, looked for in every value. */
   readonly patterns?: readonly ("email" | "creditCard" | "ssn" | "phone" | "ipv4" | "ipv6" | "jwt" | "privateKey" | "awsKey")[];
