@@ -149,7 +149,7 @@ describe("liftable masks", () => {
     expect(masks([one, { rules: [], profile: "Admin", masking }]).columns.names("public.cust.email")).toBe(
       true,
     );
-    expect(policy.masking([])).toBe(policy.masking(false));
+    expect(policy.masking([])).toBe(policy.masking());
   });
 });
 

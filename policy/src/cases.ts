@@ -101,7 +101,7 @@ export function runPolicyCases(document: unknown, runner: CaseRunner): CaseFileR
     const expect = record(given.expect, `${at}.expect`);
     known(expect, expectFields, `${at}.expect`);
     if (given.connect === true) return compared(name, expect, policy.mayConnect);
-    const masking = policy.masking(false);
+    const masking = policy.masking();
     const command = commandOf(given, at, { runner, names, masking });
     if (command.kind === "rejected") {
       const { sqlstate, message } = command;

@@ -44,8 +44,8 @@ export interface SessionPolicy {
   /** Whether the session may exist at all: denied where no policy names it, or a policy was never accepted. */
   readonly mayConnect: Verdict;
   readonly limits: SessionLimits;
-  /** What is hidden from the session; without the liftable masks of all policies, or of those that `lifts` names. */
-  masking(isLifted: boolean | readonly MaskLift[]): SessionMasking;
+  /** What is hidden from the session; without the liftable masks of the policies that `lifts` names. */
+  masking(lifts?: readonly MaskLift[]): SessionMasking;
   /** True where some mask may be lifted at all. */
   readonly hasLiftableMasks: boolean;
   /** Which policies' liftable masks an open window of one of their own rules lifts, or break-glass with a reason. */
@@ -119,15 +119,15 @@ class GatheredPolicy implements SessionPolicy {
     this.mayConnect = this.connectVerdict(enforced, rules);
   }
 
-  masking(isLifted: boolean | readonly MaskLift[]): SessionMasking {
-    const lifted = typeof isLifted === "boolean" ? undefined : new Set(isLifted.map(({ policy }) => policy));
-    const key = lifted === undefined ? String(isLifted) : [...lifted].sort().join(",");
-    const known = this.made.get(key === "" ? "false" : key);
+  masking(lifts: readonly MaskLift[] = []): SessionMasking {
+    const lifted = new Set(lifts.map(({ policy }) => policy));
+    const key = [...lifted].sort().join(",");
+    const known = this.made.get(key);
     if (known !== undefined) return known;
-    const isHeld = (mask: CompiledMask) => !(mask.liftable && lifted?.has(mask.ref.policy) === true);
+    const isHeld = (mask: CompiledMask) => !(mask.liftable && lifted.has(mask.ref.policy));
     const maskings = this.maskings.map((one) => ({ ...one, masks: one.masks.filter(isHeld) }));
-    const masking = new SessionMasking(maskings, isLifted === true);
-    this.made.set(key === "" ? "false" : key, masking);
+    const masking = new SessionMasking(maskings);
+    this.made.set(key, masking);
     return masking;
   }
 

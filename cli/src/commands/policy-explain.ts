@@ -98,7 +98,7 @@ async function explain(sql: string, options: ExplainOptions, terminal: Terminal)
     identity: identityOf(options),
     session: sessionOf(options),
   });
-  const masking = session.masking(false);
+  const masking = session.masking();
   const { names, assumed } = await namesFor(options, masking);
   const analysis: Analysis = analyseSql(sql, names, { masked: masking.columns });
   if (analysis.kind === "rejected") {

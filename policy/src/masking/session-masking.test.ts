@@ -1,7 +1,7 @@
 import { beforeAll, expect, test } from "vitest";
 import { compilePolicies } from "../compile.ts";
 import type { AccessPolicySpec, PolicyDocument, ResourceDocument } from "../documents.ts";
-import { forSession } from "../evaluate.ts";
+import { forSession, type MaskLift } from "../evaluate.ts";
 import type { Identity, ResourceFacts } from "../model.ts";
 import { analyseSql } from "../sql/analyse.ts";
 import { loadSqlParser, parseStatements } from "../sql/parser.ts";
@@ -26,7 +26,10 @@ const resource: ResourceDocument = {
 const facts: ResourceFacts = { ...resource, namespaceLabels: {}, protocol: "postgres" };
 const alice: Identity = { provider: "p", user: "alice", groups: ["oncall"], kind: "Human", claims: {} };
 
-function maskingOf(specs: readonly Partial<AccessPolicySpec>[], isLifted = false): SessionMasking {
+function maskingOf(
+  specs: readonly Partial<AccessPolicySpec>[],
+  lifts: readonly MaskLift[] = [],
+): SessionMasking {
   const documents = specs.map(
     (spec, index): PolicyDocument => ({
       kind: "AccessPolicy",
@@ -40,7 +43,7 @@ function maskingOf(specs: readonly Partial<AccessPolicySpec>[], isLifted = false
   const { set, problems } = compilePolicies(documents, [resource], { features });
   expect(problems).toEqual([]);
   const session = { database: "d", account: "a", applicationName: "", clientAddress: "" };
-  return forSession(set, { resource: facts, identity: alice, session }).masking(isLifted);
+  return forSession(set, { resource: facts, identity: alice, session }).masking(lifts);
 }
 
 function decide(masking: SessionMasking, sql: string): MaskDecision {
@@ -116,8 +119,9 @@ test("only what is marked liftable is lifted", () => {
       ],
     },
   ];
+  const lifts: readonly MaskLift[] = [{ policy: "p0", by: "approval", ruleText: "rule" }];
   expect(methods(decide(maskingOf(specs), "SELECT ssn, email FROM cust"))).toBe("Redact Redact");
-  expect(methods(decide(maskingOf(specs, true), "SELECT ssn, email FROM cust"))).toBe("Redact .");
+  expect(methods(decide(maskingOf(specs, lifts), "SELECT ssn, email FROM cust"))).toBe("Redact .");
 });
 
 test("SchemaOnly with MaskAll reads everything and sees nothing", () => {

@@ -106,9 +106,8 @@ export class SessionMasking {
   readonly #masks: readonly { readonly mask: CompiledMask; readonly set: MaskedColumnSet }[];
   readonly #choices = new Map<string, ValueMaskChoice>();
 
-  /** `isLifted`: an approval or a break-glass group lifts what is marked liftable. */
-  constructor(policies: readonly PolicyMasking[], isLifted = false) {
-    const held = policies.flatMap(({ masks }) => masks).filter((mask) => !(isLifted && mask.liftable));
+  constructor(policies: readonly PolicyMasking[]) {
+    const held = policies.flatMap(({ masks }) => masks);
     const masking = policies.filter(({ masks }) => masks.length > 0);
     this.columns = new MaskedColumnSet(held.flatMap((mask) => mask.columns));
     this.patterns = held.filter((mask) => mask.patterns.length + mask.customPatterns.length > 0);
