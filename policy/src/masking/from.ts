@@ -1,5 +1,5 @@
 /** FROM: what each item makes visible, and what `*` makes of it. */
-import type { RelationInfo } from "../sql/names.ts";
+import { type RelationInfo, relationNamed } from "../sql/names.ts";
 import { parseStatements } from "../sql/parser.ts";
 import {
   listOf,
@@ -125,8 +125,7 @@ function readsOf(trace: Trace, view: RelationInfo): Flow {
   for (let read = pending.pop(); read !== undefined; read = pending.pop()) {
     if (read.kind !== "relation" || seen.has(read.name)) continue;
     seen.add(read.name);
-    const dot = read.name.indexOf(".");
-    const relation = trace.names.relation(read.name.slice(0, dot), read.name.slice(dot + 1));
+    const relation = relationNamed(trace.names, read.name);
     if (relation === undefined) continue;
     flows.push(...trace.relationColumns(relation).map((column) => column.flow));
     pending.push(...relation.reads);
@@ -221,13 +220,13 @@ function functionRows(
   const [info, other] = trace.names.functions(schema, name);
   if (rows === undefined || info === undefined || other !== undefined) return undefined;
   const results = (info.parameters ?? []).filter(({ isResult }) => isResult).map((result) => result.name);
-  const row = info.returnsRow?.split(".");
+  const row = info.returnsRow;
   const columnNames =
     results.length > 0
       ? results
       : row === undefined
         ? [alias || name]
-        : (trace.names.relation(row[0], row[1] ?? "")?.columns ?? []);
+        : (relationNamed(trace.names, row)?.columns ?? []);
   const all = allOf(rows);
   // What comes out of a function may be of another type than what went in: no value is the column's own.
   const isEach = rows.open === undefined && rows.columns.length === columnNames.length;

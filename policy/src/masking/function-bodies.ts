@@ -3,7 +3,7 @@
  * asker's own text, since the asker chooses the arguments: a condition in it counts as one of the statement's.
  */
 import { compilePlpgsql, identifierOf, pathOf, statementsOf } from "../sql/bodies.ts";
-import type { FunctionInfo, TypeInfo } from "../sql/names.ts";
+import { type FunctionInfo, relationNamed, type TypeInfo } from "../sql/names.ts";
 import { parseStatements, scanTokens } from "../sql/parser.ts";
 import { Rejected } from "../sql/rejection.ts";
 import { isNode, listOf, namesOf, nodeOf, qualifiedOf, type TreeNode, tagOf, textOf } from "../sql/tree.ts";
@@ -66,18 +66,13 @@ const wide = new Set(
 /** What a body gives is made of the types that the function says: whether that fails must not tell of a value. */
 function becomesResult(trace: Trace, info: FunctionInfo, rows: TracedRows): void {
   const row = info.returnsRow;
-  const names = row === undefined ? [] : (trace.names.relation(...partsOf(row))?.columns ?? []);
+  const names = row === undefined ? [] : (relationNamed(trace.names, row)?.columns ?? []);
   const sure = (column: FlowColumn, index: number): boolean =>
     row === undefined
       ? wide.has(info.returns?.[index] ?? "")
       : column.flow.isExact && column.flow.sources.has(`${row}.${names[index] ?? ""}`);
   const unsure = rows.columns.filter((column, index) => !sure(column, index)).map(({ flow }) => flow);
   trace.infer(derivedFrom([...unsure, rows.open ?? clean]), `function ${info.name}`);
-}
-
-function partsOf(name: string): readonly [schema: string, name: string] {
-  const dot = name.indexOf(".");
-  return [name.slice(0, dot), name.slice(dot + 1)];
 }
 
 /**

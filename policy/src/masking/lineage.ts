@@ -6,7 +6,7 @@
 
 import type { CommandPart } from "../model.ts";
 import { builtinEffect, isReadBuiltin } from "../sql/builtin-functions.ts";
-import type { FunctionInfo, NameResolver, RelationInfo } from "../sql/names.ts";
+import { type FunctionInfo, type NameResolver, relationNamed } from "../sql/names.ts";
 import { parseStatements } from "../sql/parser.ts";
 import {
   eachNode,
@@ -236,11 +236,6 @@ function maskedOf(trace: Trace, name: string): Flow {
   const relation = relationNamed(trace.names, name);
   if (relation === undefined) return clean;
   return allOf(relationEntry(trace, relation, ""));
-}
-
-function relationNamed(names: NameResolver, name: string): RelationInfo | undefined {
-  const dot = name.indexOf(".");
-  return dot < 0 ? undefined : names.relation(name.slice(0, dot), name.slice(dot + 1));
 }
 
 /** What calling any function of that name may read of masked columns, by whatever overload. */

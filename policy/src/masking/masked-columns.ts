@@ -1,5 +1,5 @@
 /** Which columns are masked, found by name through inheritance and partitions in both directions. */
-import type { NameResolver, RelationInfo } from "../sql/names.ts";
+import { type NameResolver, type RelationInfo, relationNamed } from "../sql/names.ts";
 import type { MaskedColumns } from "./trace.ts";
 
 /** Statements of other sessions: the texts may hold values of any column. */
@@ -124,8 +124,7 @@ function familyOf(relation: RelationInfo, names: NameResolver): readonly string[
   for (let name = pending.pop(); name !== undefined && family.size < familyMax; name = pending.pop()) {
     if (family.has(name)) continue;
     family.add(name);
-    const dot = name.indexOf(".");
-    const member = names.relation(name.slice(0, dot), name.slice(dot + 1));
+    const member = relationNamed(names, name);
     if (member !== undefined) pending.push(...(member.parents ?? []), ...member.children);
   }
   return [...family];

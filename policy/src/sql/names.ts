@@ -97,3 +97,9 @@ export interface NameResolver {
   /** SQL or wire prepared statement; undefined where the session has none of that name. */
   prepared(name: string): PreparedInfo | undefined;
 }
+
+/** The relation of that name, given as `schema.name`. */
+export function relationNamed(names: NameResolver, name: string): RelationInfo | undefined {
+  const dot = name.indexOf(".");
+  return dot < 0 ? undefined : names.relation(name.slice(0, dot), name.slice(dot + 1));
+}

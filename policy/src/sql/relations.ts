@@ -1,6 +1,6 @@
 /** Relations: found by name, read with all that a view reads, written with all that a write sets off. */
 import type { ObjectRef } from "../model.ts";
-import type { FunctionInfo, RelationInfo } from "./names.ts";
+import { type FunctionInfo, type RelationInfo, relationNamed } from "./names.ts";
 import { parseStatements } from "./parser.ts";
 import { Rejected, settingPinned } from "./rejection.ts";
 import { nodeOf, type TreeNode, tagOf, textOf } from "./tree.ts";
@@ -165,13 +165,13 @@ function writeBehindView(
 ): void {
   for (const read of view.reads) {
     if (read.kind !== "relation") continue;
-    const base = findByName(walk, read.name);
+    const base = relationNamed(walk.names, read.name);
     if (base !== undefined) writeRelation(walk, base, write);
   }
 }
 
 function writeCascade(walk: Walk, name: string, word: string): void {
-  const relation = findByName(walk, name);
+  const relation = relationNamed(walk.names, name);
   if (relation === undefined) {
     walk.add("write", word, [indirectRelation(name)]);
     return;
@@ -222,9 +222,4 @@ function isGuardedName(name: string): boolean {
 
 function indirectRelation(name: string): ObjectRef {
   return { name, kind: "relation", direct: false };
-}
-
-function findByName(walk: Walk, name: string): RelationInfo | undefined {
-  const dot = name.indexOf(".");
-  return walk.names.relation(name.slice(0, dot), name.slice(dot + 1));
 }

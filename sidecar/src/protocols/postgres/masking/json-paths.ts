@@ -19,11 +19,7 @@ const depthMax = 200;
 /** The text with its masked parts replaced; undefined where it is no JSON, or too deep to be read. */
 export function maskedJson(text: string, masks: readonly JsonPathMask[]): string | undefined {
   const walk: Walk = { text, at: 0, done: 0, pieces: [] };
-  const isRead = value(
-    walk,
-    masks.map(({ path, mask }) => ({ path, mask })),
-    0,
-  );
+  const isRead = value(walk, masks, 0);
   space(walk);
   if (!isRead || walk.at !== text.length) return undefined;
   return walk.pieces.join("") + text.slice(walk.done);
@@ -61,7 +57,7 @@ function anyValue(walk: Walk, wanted: readonly JsonPathMask[], depth: number): b
   if (depth > depthMax) return false;
   switch (walk.text[walk.at]) {
     case "{":
-      return members(walk, "}", (index) => member(walk, { wanted, depth, index }));
+      return members(walk, "}", () => member(walk, wanted, depth));
     case "[":
       return members(walk, "]", (index) => value(walk, below(wanted, String(index)), depth + 1));
     case '"':
@@ -88,13 +84,7 @@ function members(walk: Walk, end: "}" | "]", read: (index: number) => boolean): 
   }
 }
 
-interface Member {
-  readonly wanted: readonly JsonPathMask[];
-  readonly depth: number;
-  readonly index: number;
-}
-
-function member(walk: Walk, { wanted, depth }: Member): boolean {
+function member(walk: Walk, wanted: readonly JsonPathMask[], depth: number): boolean {
   space(walk);
   const key = string(walk);
   if (key === undefined) return false;

@@ -321,12 +321,13 @@ function timestampCodec(zone: "" | "+00"): Codec {
   };
 }
 
+const year1 = Date.parse("0001-01-01T00:00:00Z");
+const year10000 = Date.parse("+010000-01-01T00:00:00Z");
+
 /** Moments of the years 1 to 9999, which text tells in one way. */
 function withinYears(text: string): string | undefined {
   const moment = Number(text.slice(0, -3)) / 1000;
-  return moment >= Date.parse("0001-01-01T00:00:00Z") && moment < Date.parse("+010000-01-01T00:00:00Z")
-    ? text
-    : undefined;
+  return moment >= year1 && moment < year10000 ? text : undefined;
 }
 
 function told(micros: bigint | undefined): string | undefined {
