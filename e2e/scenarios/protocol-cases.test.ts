@@ -983,11 +983,34 @@ describe("C: extended protocol, pipelines, transactions", () => {
     expect(foreign?.type).toBe("A");
     expect(foreign?.body.readUInt32BE(0)).toBe(row?.pid);
     expect(row?.pid).not.toBe(own);
-    // No process of any server has such a number: who passes it to pg_terminate_backend reaches nobody.
+    // Another session of the gateway is known by what its own login said.
+    const { client: sibling, greeting: siblings } = await greeted();
+    await sql(sibling, "NOTIFY echo, 'from beside'");
+    expect((await client.message())?.body.readUInt32BE(0)).toBe(keyOf(siblings).readUInt32BE(0));
+    sibling.close();
+    client.close();
+  });
+
+  it("B2: the number that a client was given names its process to pg_cancel_backend and pg_terminate_backend", async () => {
+    const { client, greeting } = await greeted();
+    const own = keyOf(greeting).readInt32BE(0);
     expect(own).toBeGreaterThan(2 ** 22);
-    expect(brief(await sql(client, `SELECT pg_cancel_backend(${own}), 'still here'`))).toMatch(
-      /C\(SELECT 1\) ZI$/,
-    );
+    expect(brief(await sql(client, `SELECT pg_cancel_backend(${own}), pg_sleep(9)`))).toBe("T E57014 ZI");
+    const bound = [
+      parse("", "SELECT pg_cancel_backend($1), pg_sleep(9)"),
+      bind("", "", String(own)),
+      execute(),
+    ];
+    expect(brief(await ask(client, ...bound, sync))).toBe("1 2 E57014 ZI");
+    const { client: other, greeting: others } = await greeted();
+    const pid = keyOf(others).readInt32BE(0);
+    const ended = await sql(client, `SELECT pg_terminate_backend(${pid}, 5000)`);
+    expect(brief(ended)).toBe("T Dt C(SELECT 1) ZI");
+    expect(brief(await other.untilClosed())).toBe("E57P01");
+    // A number of nobody is nobody's, and what only looks like one is judged as what it will be.
+    expect(brief(await sql(client, `SELECT pg_terminate_backend(${pid})`))).toMatch(/^T N01000 Df /);
+    const named = `SELECT pg_terminate_backend(0), n FROM "${own}"`;
+    expect(errorOf(await sql(client, named))).toMatchObject({ C: "42P01" });
     client.close();
   });
 

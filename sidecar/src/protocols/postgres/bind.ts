@@ -77,7 +77,8 @@ export function recordedParameters(bind: BindParts, bytesMax: number): readonly 
   return values;
 }
 
-function formatOf(bind: BindParts, index: number): number {
+/** The format of a parameter: 0 text, 1 binary. */
+export function formatOf(bind: BindParts, index: number): number {
   if (bind.formatCount === 0) return 0;
   const at = bind.formatsAt + (bind.formatCount === 1 ? 0 : 2 * index);
   return bind.chunk.readUInt16BE(at);

@@ -120,6 +120,22 @@ export class ClientHalf {
     if (!this.state.isEnded) await this.read(chunk, at);
   }
 
+  /** The text with the server's process ids for those that clients know; undefined where it has none of them. */
+  private withServersNumbers(text: string): string | undefined {
+    const changed = this.options.processIds?.inText(text);
+    return changed === text ? undefined : changed;
+  }
+
+  /** Takes a message in place of the one that ends at `end`; what follows it stays behind it. */
+  private insteadOf(
+    bytes: Buffer,
+    chunk: Buffer,
+    end: number,
+    take: (chunk: Buffer, at: number, end: number) => Promise<void> | undefined,
+  ): Promise<void> | undefined {
+    return take(Buffer.concat([bytes, chunk.subarray(end)]), 0, bytes.length);
+  }
+
   /** A pipeline may be as long as the client likes: its end waits in the client's socket, not here. */
   private async whenRoom(chunk: Buffer, at: number): Promise<void> {
     // What the server has answered may lie in its own buffer until it is asked for.
@@ -228,6 +244,12 @@ export class ClientHalf {
   }
 
   private admitQuery(judged: Judged, chunk: Buffer, at: number, end: number): Promise<void> | undefined {
+    if (judged.namesProcesses) {
+      const text = this.withServersNumbers(judged.text);
+      // What leaves is what is judged and recorded: the text with the server's numbers, from the beginning.
+      if (text !== undefined)
+        return this.insteadOf(queryFrame(text), chunk, end, (...place) => this.query(...place));
+    }
     const limits = this.limitsOn(judged);
     if (limits !== undefined && this.state.mustSettle)
       return this.afterSettled(() => this.admitQuery(judged, chunk, at, end));
@@ -424,6 +446,13 @@ export class ClientHalf {
     at: number,
     end: number,
   ): Promise<void> | undefined {
+    if (judged.namesProcesses) {
+      const other = this.withServersNumbers(judged.text);
+      if (other !== undefined)
+        return this.insteadOf(otherTextFrame(chunk, at, end, other), chunk, end, (...place) =>
+          this.parse(...place),
+        );
+    }
     const preview = this.options.guard.preview(judged.verdict);
     if (preview === undefined) {
       const failing = failingWhenRun(judged, this.nonceName);
@@ -522,6 +551,9 @@ export class ClientHalf {
     message: BindParts,
     end: number,
   ): Promise<void> | undefined {
+    const other = judged.namesProcesses ? this.options.processIds?.inBind(message, end) : undefined;
+    if (other !== undefined)
+      return this.insteadOf(other, message.chunk, end, (...place) => this.bind(...place));
     const values = recordedParameters(message, this.options.limits.recordedParameterBytesMax);
     if (this.mustPrepareHold(judged)) return this.prepareHold(() => this.bindTo(message, end));
     const { chunk, at } = message;

@@ -37,6 +37,7 @@ import { SessionMasks } from "./masking/session-masks.ts";
 import { askForBearer, refuseBearer } from "./oauth-bearer.ts";
 import { withPinnedRole } from "./pinned-role.ts";
 import { PreparedStatements } from "./prepared.ts";
+import { ProcessIds } from "./process-ids.ts";
 import { PostgresSession } from "./session.ts";
 import { ImpossibleLength, isUtf8Name, startupSettings } from "./startup.ts";
 import { DecisionCache, type LiveNames, StatementJudge } from "./statement-judge.ts";
@@ -252,6 +253,8 @@ async function converse(
   const key = keys.issue(hello.minor === 2 ? 32 : 4, () =>
     admitted.guard.cancelHold("clientCancelled") ? Promise.resolve() : cancelUpstream(upstream, host.limits),
   );
+  const processIds = host.shared("processIds", () => new ProcessIds());
+  if (upstream.cancelKey !== undefined) processIds.add(key.processId, upstream.cancelKey.processId);
   admitted.guard.onCancelRunning = () => void cancelUpstream(upstream, host.limits);
   const statements = new PreparedStatements();
   const names = namesOf(statements, upstream);
@@ -286,9 +289,7 @@ async function converse(
       masks,
       limits: host.limits,
       applicationPrefix: `${admitted.identity.user}/${admitted.id}`,
-      ...(upstream.cancelKey === undefined
-        ? {}
-        : { processIds: { upstream: upstream.cancelKey.processId, client: key.processId } }),
+      processIds,
       nonce: `sallyport_refused_${randomBytes(12).toString("hex")}`,
       toClient: relay.toClient,
       toUpstream: relay.toUpstream,
@@ -307,6 +308,7 @@ async function converse(
     return finish(how, client, upstream, session);
   } finally {
     keys.revoke(key.processId);
+    processIds.delete(key.processId);
   }
 }
 

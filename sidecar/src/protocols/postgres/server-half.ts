@@ -641,13 +641,12 @@ export class ServerHalf {
     }
   }
 
-  /** Clients tell their own notifications by the process id that BackendKeyData gave them. */
+  /** Clients tell their own notifications, and each other's, by the process ids that BackendKeyData gave them. */
   private ownNotification(chunk: Buffer, at: number, end: number): void {
     const { processIds } = this.options;
     if (end - at < 11) throw malformed();
-    if (processIds !== undefined && chunk.readUInt32BE(at + 5) === processIds.upstream) {
-      chunk.writeUInt32BE(processIds.client, at + 5);
-    }
+    const shown = processIds?.shown(chunk.readUInt32BE(at + 5));
+    if (shown !== undefined) chunk.writeUInt32BE(shown, at + 5);
   }
 
   private parameterStatus(chunk: Buffer, at: number, end: number): void {

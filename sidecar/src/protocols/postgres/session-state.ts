@@ -4,6 +4,7 @@ import type { Limits } from "../../wire/limits.ts";
 import type { SessionMasks } from "./masking/session-masks.ts";
 import { type Owed, OwedQueue } from "./owed.ts";
 import { Portals, type PreparedStatements } from "./prepared.ts";
+import type { ProcessIds } from "./process-ids.ts";
 import type { RowBound } from "./row-bound.ts";
 import type { LiveNames, StatementJudge } from "./statement-judge.ts";
 
@@ -16,8 +17,8 @@ export interface PostgresSessionOptions {
   readonly nonce: string;
   /** What stands in front of the client's part of application_name. */
   readonly applicationPrefix: string;
-  /** What the server and the client call this session's process. */
-  readonly processIds?: { readonly upstream: number; readonly client: number };
+  /** What the server and the clients call the processes of live sessions. */
+  readonly processIds?: ProcessIds;
   /** While a command is held: reads the client on, within a bound, and shows what comes. */
   readonly readAhead?: (watch: (chunk: Buffer) => void) => void;
   /** What the session's masks rest on. */

@@ -18,6 +18,7 @@ import {
 import { mustBeDurable, type SessionGuard } from "../../guard/index.ts";
 import { errorTable } from "../../wire/gateway-error.ts";
 import { nameChangeOf } from "./application-name.ts";
+import { namesProcesses } from "./process-ids.ts";
 
 /** A text with what analysis and policy say of it, and under which names that held. */
 export interface Judged {
@@ -33,6 +34,8 @@ export interface Judged {
   readonly mayCopy: boolean;
   /** True where its record must be on disk before it runs. */
   readonly needsDisk: boolean;
+  /** True where its numbers may be those that clients know sessions by. */
+  readonly namesProcesses: boolean;
   readonly namesVersion: number;
   readonly policyEpoch: number;
   /** True where it executes a prepared statement by name: what the name means may change at any message. */
@@ -265,6 +268,7 @@ export class StatementJudge {
       changesNames: changesNames(effects),
       mayCopy: /copy/i.test(text),
       needsDisk: mustBeDurable(command),
+      namesProcesses: namesProcesses(text),
       namesVersion: this.names.version,
       policyEpoch: this.epoch,
       readsPrepared: false,
