@@ -11,6 +11,7 @@
  *       │◀─ frames, read on both ways: recorded, masked, cut ──────────▶│
  */
 import type { Socket } from "node:net";
+import { countBuffersWithTheHeap } from "../../wire/bulk-memory.ts";
 import { SocketChannel } from "../../wire/channel.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import { serveHttp } from "../../wire/http-server.ts";
@@ -24,6 +25,7 @@ import { ApiServers } from "./upstream.ts";
 export const kubernetes: Protocol = { name: "kubernetes", defaultPort: 6443, serve };
 
 async function serve(socket: Socket, host: ProtocolHost, onLoggedIn: () => void): Promise<void> {
+  countBuffersWithTheHeap();
   const channel = new SocketChannel(socket, AbortSignal.timeout(host.limits.loginMs));
   try {
     await host.startTls(channel, "optional", ["h2", "http/1.1"]);

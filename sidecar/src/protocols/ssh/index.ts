@@ -15,6 +15,7 @@
  */
 import { randomBytes } from "node:crypto";
 import type { Socket } from "node:net";
+import { countBuffersWithTheHeap } from "../../wire/bulk-memory.ts";
 import { dial } from "../../wire/dial.ts";
 import { errorTable, GatewayError } from "../../wire/gateway-error.ts";
 import type { Protocol, ProtocolHost, UpstreamAccount } from "../protocol.ts";
@@ -74,6 +75,7 @@ const authorityOf = (host: ProtocolHost) =>
   });
 
 async function serve(socket: Socket, host: ProtocolHost, onLoggedIn: () => void): Promise<void> {
+  countBuffersWithTheHeap();
   const id = randomBytes(6).toString("hex");
   const deadline = new Deadline(host.limits.loginMs);
   const { signal } = deadline;
