@@ -72,7 +72,9 @@ beforeAll(async () => {
         asking("short", ["privilege"], ["public.windowed"], { ...windowed, required: 1, window: "2s" }),
         asking("both", ["write"], ["public.shared"], { required: 1, timeout: "10m" }),
       ]),
-      approvalPolicy("floor", [asking("both", ["write"], ["public.shared"], { required: 1, timeout: "10m" })]),
+      approvalPolicy("floor", [
+        asking("both", ["write"], ["public.shared"], { required: 1, timeout: "10m" }),
+      ]),
       editedPolicy(1),
       ...floorApprovers,
       ...prodApprovers,

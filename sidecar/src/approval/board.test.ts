@@ -144,6 +144,8 @@ describe("an approver", () => {
       "SelfApproval",
     ],
     ["is not the requester under the mapped name", person("alice@x"), "SelfApproval"],
+    ["is not the requester in another case", person("Okta:ALICE"), "SelfApproval"],
+    ["is not the requester under the mapped name in another case", person("Alice@X"), "SelfApproval"],
     ["is a person", person("ci", { kind: "Workload" }), "NotHuman"],
     ["is no service account", person("sa", { isServiceAccount: true }), "NotHuman"],
     ["can be told from others", person("x", { kubernetesUsername: null }), "ApproverIdentityUnknown"],

@@ -77,3 +77,28 @@ test("windows outlive the operator by ten seconds, and another replica's word in
   pass(2, false);
   expect(open()).toEqual([]);
 });
+
+test("what approvers read hides nothing: what steers a terminal is written out, and parameters stay on their lines", () => {
+  const asked: { readonly request: unknown }[] = [];
+  const approvals = new ClusterApprovals(
+    { ask: (ask) => void asked.push(ask), withdraw: () => undefined, used: () => undefined },
+    resource,
+  );
+  void approvals.service.hold({
+    resource,
+    sessionId: "s1",
+    requester: { ...alice, kind: "Human", isServiceAccount: false },
+    command: "SELECT 1\r\n-- \u202edrop\u001b[2K\u200b\ttable",
+    parameters: ["one\n-- $2: two"],
+    digest: "hmac-sha256:0",
+    reason: "tick\u2066et",
+    inTransaction: false,
+    asks: [],
+    timeoutMs: 1_000,
+  });
+  expect(asked[0]?.request).toMatchObject({
+    command: "SELECT 1\n-- \\u{202e}drop\\u{1b}[2K\\u{200b}\ttable\n-- $1: one\\n-- $2: two",
+    reason: "tick\\u{2066}et",
+  });
+  approvals.close();
+});

@@ -134,9 +134,10 @@ function askOf(name: string, request: HoldRequest): ApprovalAsk | string {
   const { kubernetesUsername, onBehalfOf, user, kind } = requester;
   if (typeof kubernetesUsername !== "string")
     return "your identity provider does not say who you are in the cluster (ApproverIdentityUnknown)";
-  const notes = parameters.map((value, index) => `-- $${index + 1}: ${value}`);
+  // A parameter's own lines would read as the command's.
+  const notes = parameters.map((value, index) => `-- $${index + 1}: ${value.replaceAll("\n", "\\n")}`);
   if (request.inTransaction) notes.push("-- in an open transaction: it keeps its locks while this waits");
-  const shown = [command, ...notes].join("\n");
+  const shown = visible([command, ...notes].join("\n"));
   if (Buffer.byteLength(shown) > heldCommandBytesMax) return "it is too long to be shown whole";
   return {
     id: name,
@@ -148,7 +149,7 @@ function askOf(name: string, request: HoldRequest): ApprovalAsk | string {
       subjectKind: kind,
       command: shown,
       digest,
-      ...(reason === undefined ? {} : { reason }),
+      ...(reason === undefined ? {} : { reason: visible(reason).slice(0, 1024) }),
       lastsMs: timeoutMs,
       policies: asks.map(({ kind: policyKind, policy, rule, ruleText, required }) => ({
         kind: policyKind,
@@ -159,6 +160,18 @@ function askOf(name: string, request: HoldRequest): ApprovalAsk | string {
       })),
     },
   };
+}
+
+/**
+ * What steers a terminal or turns the order of letters is written out: kubectl prints some of it as it is, and what an approver
+ * reads must be what runs.
+ */
+function visible(text: string): string {
+  return text
+    .replaceAll("\r\n", "\n")
+    .replaceAll(/[^\n\t\P{Cc}]|[\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu, (found) =>
+      [...found].map((one) => `\\u{${one.codePointAt(0)?.toString(16) ?? ""}}`).join(""),
+    );
 }
 
 function outcomeOf(kind: unknown, by: unknown, comment: unknown, message: unknown): HoldOutcome {

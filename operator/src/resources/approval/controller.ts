@@ -99,12 +99,17 @@ async function factsOf(
 ): Promise<ApprovalFacts> {
   const phase = approval.status?.phase ?? "Pending";
   const isOpen = phase === "Pending" || phase === "Approved";
-  const rights = isOpen ? await rightsOf(approval, client, signal) : new Set<string>();
+  // Of what is approved already nothing is decided any more.
+  const guarded = phase !== "Pending" || isGuarded(signal, (approval.spec.decisions ?? []).length > 0);
+  // Side by side: the command waits for both, and neither's answer is the other's question.
+  const [rights, isSafe] = await Promise.all([
+    isOpen ? rightsOf(approval, client, signal) : new Set<string>(),
+    guarded,
+  ]);
   return {
     now: clock(),
     isHeld: isHeld(approval, caches),
-    // Of what is approved already nothing is decided any more.
-    isGuarded: phase !== "Pending" || (await isGuarded(signal, (approval.spec.decisions ?? []).length > 0)),
+    isGuarded: isSafe,
     mayApprove: (approver, place) => rights.has(`${place} ${approver}`),
     rules: isOpen ? rulesInForce(approval, book, caches) : [],
   };
