@@ -129,6 +129,38 @@ test("the kustomize base is the chart with its default values", async () => {
   expect(built).toContain("name: sallyport-operator");
 });
 
+test("each alert leads to a chapter that says what to do", async () => {
+  const rendered = await helm(
+    "template",
+    "sallyport",
+    chart,
+    ...values,
+    "--set",
+    "metrics.alerts.enabled=true",
+  );
+  const led = [...rendered.matchAll(/runbook_url: \S+\/docs\/([\w/-]+)#(\S+)$/gm)];
+  expect(led.length).toBe([...rendered.matchAll(/- alert: /g)].length);
+  expect(led.length).toBeGreaterThan(0);
+  for (const [, page, anchor] of led) {
+    const text = await readFile(join(chart, `../../docs/${page}.md`), "utf8");
+    const anchors = [...text.matchAll(/^##+ (.+)$/gm)].map(([, title = ""]) =>
+      title.toLowerCase().replaceAll(" ", "-"),
+    );
+    expect(anchors).toContain(anchor);
+  }
+});
+
+test("metrics are open to whom the values name", async () => {
+  const peers = "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.team=monitoring";
+  const rendered = await helm("template", "sallyport", chart, ...values, "--set", peers);
+  const [policy = ""] =
+    /kind: NetworkPolicy\n[\s\S]*?component: operator[\s\S]*?(?=\n---)/.exec(rendered) ?? [];
+  expect(policy).toMatch(
+    /port: 9464\}\]\n +from:\n +- namespaceSelector:\n +matchLabels:\n +team: monitoring/,
+  );
+  expect(policy.match(/port: 9464/g)).toHaveLength(1);
+});
+
 test("values that mean nothing are refused", async () => {
   await expect(helm("template", "sallyport", chart, "--set", "recorder.replica=2")).rejects.toThrow(
     /replica/,
