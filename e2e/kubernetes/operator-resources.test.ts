@@ -93,13 +93,20 @@ function policy(name: string, spec: object = {}) {
   };
 }
 
-const read = (kind: string, name: string) => api.kubectl.json<Observed>(kind, name, "-n", namespace);
+const read = (kind: string, name: string, inNamespace = namespace) =>
+  api.kubectl.json<Observed>(kind, name, "-n", inNamespace);
 
-async function condition(kind: string, name: string, type: string, reason: string): Promise<Condition> {
+async function condition(
+  kind: string,
+  name: string,
+  type: string,
+  reason: string,
+  inNamespace = namespace,
+): Promise<Condition> {
   let last = "";
   try {
     return await waitFor(`${kind}/${name} to have ${type} ${reason}`, async () => {
-      const { status, metadata } = await read(kind, name);
+      const { status, metadata } = await read(kind, name, inNamespace);
       last = JSON.stringify(status?.conditions);
       const found = status?.conditions?.find((one) => one.type === type && one.reason === reason);
       return status?.observedGeneration === metadata.generation ? found : undefined;
@@ -107,6 +114,14 @@ async function condition(kind: string, name: string, type: string, reason: strin
   } catch (error) {
     throw new Error(last, { cause: error });
   }
+}
+
+async function event(reason: string): Promise<void> {
+  await waitFor(`an event ${reason}`, async () => {
+    const flags = ["get", "events.events.k8s.io", "-n", namespace, "-o"];
+    const reasons = await api.kubectl(...flags, "jsonpath={range .items[*]}{.reason} {end}");
+    return reasons.split(" ").includes(reason) || undefined;
+  });
 }
 
 describe("a Shared resource", () => {
@@ -235,21 +250,31 @@ describe("bad input is a condition with a reason", () => {
     expect(status).toBe("False");
     const all = (await read("protectedresource", name)).status?.conditions ?? [];
     expect(all.find(({ type }) => type === "Stalled")?.status).toBe("True");
-    await waitFor("an event", async () => {
-      const events = await api.kubectl(
-        ...[
-          "get",
-          "events.events.k8s.io",
-          "-n",
-          namespace,
-          "-o",
-          "jsonpath={range .items[*]}{.reason} {end}",
-        ],
-      );
-      return events.includes(reason) || undefined;
-    });
+    await event(reason);
     const { code } = await api.kubectl.try(undefined, "get", "deploy", `${name}-gateway`, "-n", namespace);
     expect(code).not.toBe(0);
+  });
+
+  test("is no hot loop: a look at all of it costs no call, no write and no retry", async () => {
+    const versions = () =>
+      Promise.all(
+        cases.map(async ([name]) => (await read("protectedresource", name)).metadata.resourceVersion),
+      );
+    const retries = () => sumOf(running.registry, "workqueue_retries_total", ofResources);
+    const [before, retried] = [await versions(), await retries()];
+    const costs: number[] = [];
+    for (let at = 0; at < 5; at += 1) {
+      const [calls, looks] = [await callsOf(running), await reconcilesOf(running)];
+      // Whatever concerns the whole namespace has every resource of it looked at.
+      await api.kubectl("label", "namespace", namespace, "--overwrite", `touched=${at}`);
+      await waitFor(
+        "a look at each",
+        async () => (await reconcilesOf(running)) >= looks + cases.length || undefined,
+      );
+      costs.push((await callsOf(running)) - calls);
+    }
+    expect(costs.toSorted((a, b) => a - b)[2]).toBe(0);
+    expect([await versions(), await retries()]).toEqual([before, retried]);
   });
 
   test("an object that somebody else made is left alone", async () => {
@@ -284,6 +309,21 @@ describe("bad input is a condition with a reason", () => {
     ]);
     await condition("protectedresource", "tenant", "Accepted", "Accepted");
     await condition("protectedresource", "tenant-short", "Accepted", "NotGranted");
+    await condition("resourcegrant", "shop", "Accepted", "Accepted", "other");
+  });
+
+  test("a grant of a Service that is not there says so, and stops saying so once it is", async () => {
+    await api.kubectl.apply([
+      {
+        apiVersion: "sallyport.dev/v1alpha1",
+        kind: "ResourceGrant",
+        metadata: { name: "early", namespace },
+        spec: { from: [{ namespace: "other" }], to: [{ serviceName: "coming" }] },
+      },
+    ]);
+    await condition("resourcegrant", "early", "Accepted", "ServiceNotFound");
+    await api.kubectl.apply([service("coming", namespace)]);
+    await condition("resourcegrant", "early", "Accepted", "Accepted");
   });
 });
 
@@ -321,6 +361,7 @@ describe("a policy", () => {
   test("that selects nothing says so, and stops saying so once it does", async () => {
     await api.kubectl.apply([policy("early", { resources: { names: ["late"] } })]);
     await condition("accesspolicy", "early", "Ready", "SelectsNothing");
+    await event("SelectsNothing");
     await api.kubectl.apply([resource("late", { listen: { port: 6002 } })]);
     await condition("accesspolicy", "early", "Ready", "InForce");
   });
@@ -407,12 +448,10 @@ test("providers of one prefix: the elder keeps it", async () => {
 /** Writes, but for the lease's PUTs, which go on by the clock. */
 const callsOf = ({ registry }: TestOperator): Promise<number> =>
   sumOf(registry, "rest_client_requests_total", ({ method }) => method !== "PUT");
+const ofResources = ({ controller, name }: Readonly<Record<string, unknown>>) =>
+  (controller ?? name) === "protected-resource";
 const reconcilesOf = ({ registry }: TestOperator): Promise<number> =>
-  sumOf(
-    registry,
-    "controller_runtime_reconcile_total",
-    ({ controller }) => controller === "protected-resource",
-  );
+  sumOf(registry, "controller_runtime_reconcile_total", ofResources);
 
 async function sumOf(
   registry: TestOperator["registry"],

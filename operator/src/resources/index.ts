@@ -22,6 +22,7 @@ import type { GatewayReports } from "./gateway-reports.ts";
 import { providerReconciler } from "./identity-provider/controller.ts";
 import { resourceReconciler } from "./protected-resource/controller.ts";
 import type { ProbeResult } from "./protected-resource/decide.ts";
+import { grantReconciler } from "./resource-grant/controller.ts";
 import { sessionReconciler } from "./session/controller.ts";
 
 export { narrowedTo, type Policy } from "./access-policy/in-force.ts";
@@ -108,6 +109,12 @@ export function controllers(parts: ControllerParts): Controllers {
     reconciler: providerReconciler({ client, caches, events, clock }),
     resync: { keys: () => caches.identityProviders.list().map(refOf) },
   });
+  const grants = new Controller({
+    ...common,
+    name: "resource-grant",
+    reconciler: grantReconciler({ client, caches, events, clock }),
+    resync: { keys: () => caches.resourceGrants.list().map(refOf) },
+  });
   const sessions = new Controller({
     ...common,
     name: "session",
@@ -181,9 +188,14 @@ export function controllers(parts: ControllerParts): Controllers {
   });
   caches.services.onChange(({ object }) => {
     const { name, namespace } = object.metadata;
+    for (const grant of caches.resourceGrants.list(namespace))
+      if (grant.spec.to.some(({ serviceName }) => serviceName === name)) grants.enqueue(refOf(grant));
     wakeIn(namespace, (one) => one.spec.endpoint.serviceRef?.name === name || namesOf(one).service === name);
   });
-  caches.resourceGrants.onChange(({ object }) => {
+  caches.resourceGrants.onChange((change) => {
+    if (isNoNews(change)) return;
+    const { object } = change;
+    grants.enqueue(refOf(object));
     for (const { namespace } of object.spec.from)
       wakeIn(namespace, ({ spec }) => spec.endpoint.host !== undefined);
   });
@@ -219,7 +231,7 @@ export function controllers(parts: ControllerParts): Controllers {
 
   return {
     run: async (signal) => {
-      const all = [resources, policies, clusterPolicies, providers, sessions, approvals];
+      const all = [resources, policies, clusterPolicies, providers, grants, sessions, approvals];
       await Promise.all(all.map((controller) => controller.run(signal)));
     },
     gatewayReported: (resource) => resources.enqueue(resource),

@@ -1,13 +1,8 @@
 /** IdentityProvider: refuses what would let one provider speak for another's people. */
 import type { IdentityProvider } from "@sallyport/crds";
 import type { EventRecorder, KubeClient } from "../../kube/index.ts";
-import {
-  mergedConditions,
-  progressConditions,
-  type Reconciler,
-  type WantedCondition,
-  writeStatus,
-} from "../../reconcile/index.ts";
+import type { Reconciler } from "../../reconcile/index.ts";
+import { type Problem, writeAccepted } from "../accepted.ts";
 import { byAge, type OperatorCaches } from "../caches.ts";
 import { kinds } from "../kinds.ts";
 
@@ -26,7 +21,7 @@ interface Observed {
 
 interface Decision {
   readonly provider: IdentityProvider;
-  readonly conditions: readonly WantedCondition[];
+  readonly problem: Problem | undefined;
 }
 
 /** Types of providers that gateways of this release can verify. */
@@ -36,7 +31,7 @@ const supportedTypes: ReadonlySet<string> = new Set(["oidc", "local", "kubernete
 export function providerProblem(
   provider: IdentityProvider,
   all: readonly IdentityProvider[],
-): { readonly reason: string; readonly message: string } | undefined {
+): Problem | undefined {
   const { type, prefix, kubernetes } = provider.spec;
   if (!supportedTypes.has(type) || (type === "kubernetes" && kubernetes?.verification === "TokenReview")) {
     const what = type === "kubernetes" ? "verification by TokenReview" : `type ${type}`;
@@ -66,51 +61,19 @@ export function providerReconciler(
     decide: (observed) => {
       if (observed === undefined) return undefined;
       const { provider, others } = observed;
-      return { provider, conditions: conditionsOf(providerProblem(provider, others)) };
+      return { provider, problem: providerProblem(provider, others) };
     },
     act: async (decision, { signal }) => {
       if (decision === undefined) return { kind: "done" };
-      const { provider, conditions } = decision;
-      const { generation } = provider.metadata;
-      const before = provider.status?.conditions;
-      const status = {
-        ...(generation !== undefined && { observedGeneration: generation }),
-        conditions: mergedConditions(before, conditions, { generation, now: clock() }),
-      };
-      const written = await writeStatus({
-        client,
+      await writeAccepted({
+        ...{ client, events, signal, now: clock() },
         type: kinds.identityProvider,
-        object: provider,
-        status,
+        object: decision.provider,
+        message: "Gateways may use the provider.",
+        problem: decision.problem,
         fieldManager: "sallyport-identity-provider-status",
-        signal,
       });
-      const [accepted] = conditions;
-      const known = before?.find(({ type }) => type === "Accepted");
-      if (written !== undefined && accepted !== undefined && known?.reason !== accepted.reason) {
-        events.record({
-          regarding: provider,
-          type: accepted.status === "True" ? "Normal" : "Warning",
-          reason: accepted.reason,
-          action: "Accept",
-          note: accepted.message,
-        });
-      }
       return { kind: "done" };
     },
   };
-}
-
-function conditionsOf(problem: ReturnType<typeof providerProblem>): readonly WantedCondition[] {
-  if (problem === undefined) {
-    return [
-      { type: "Accepted", status: "True", reason: "Accepted", message: "Gateways may use the provider." },
-      { type: "Ready", status: "True", reason: "Accepted", message: "Gateways may use the provider." },
-    ];
-  }
-  return [
-    { type: "Accepted", status: "False", ...problem },
-    { type: "Ready", status: "False", ...problem },
-    ...progressConditions({ kind: "stalled", ...problem }),
-  ];
 }
