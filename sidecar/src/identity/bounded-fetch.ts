@@ -16,6 +16,30 @@ export async function fetchText(url: URL, bounds: FetchBounds, signal?: AbortSig
   return text;
 }
 
+/**
+ * The discovery document of an OpenID Connect issuer. `check` throws where an address may not be fetched; a document of
+ * another issuer is not used (OpenID Connect Discovery, 4.3).
+ */
+export async function fetchDiscovery(
+  issuer: string,
+  bounds: FetchBounds,
+  check: (url: URL) => void,
+  signal?: AbortSignal,
+): Promise<Readonly<Record<string, unknown>>> {
+  const url = new URL(`${issuer.replace(/\/$/, "")}/.well-known/openid-configuration`);
+  check(url);
+  const document = objectIn(await fetchText(url, bounds, signal));
+  if (document.issuer !== issuer) throw new Error("the discovery document is of another issuer");
+  return document;
+}
+
+/** The members of a JSON object; throws for anything else. */
+export function objectIn(text: string): Readonly<Record<string, unknown>> {
+  const value: unknown = JSON.parse(text);
+  if (typeof value !== "object" || value === null) throw new Error("the provider's answer is no object");
+  return value as Readonly<Record<string, unknown>>;
+}
+
 /** Posts a form; resolves to whatever is answered, errors of the provider included. */
 export function postForm(
   url: URL,

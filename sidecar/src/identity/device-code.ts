@@ -2,7 +2,8 @@
  * Device codes (RFC 8628): whoever cannot open a browser shows a code, a person confirms it elsewhere, and the token is
  * fetched by asking again and again. Nothing of the provider's is trusted to be shown as it came.
  */
-import { fetchText, isLoopback, postForm } from "./bounded-fetch.ts";
+import { setTimeout as passed } from "node:timers/promises";
+import { fetchDiscovery, isLoopback, objectIn, postForm } from "./bounded-fetch.ts";
 
 /** A provider, and what the gateway is to it: a public client, which has no secret. */
 export interface DeviceLoginOptions {
@@ -44,7 +45,7 @@ export interface DeviceLogin {
 const bytesMax = 256 * 1024;
 const timeoutMs = 5_000;
 /** RFC 8628, 3.2 and 3.5: what holds where a provider names no interval, and what `slow_down` adds. */
-const intervalDefaultMs = 5_000;
+const intervalDefaultSeconds = 5;
 const slowDownMs = 5_000;
 const lifeMaxMs = 10 * 60_000;
 
@@ -58,13 +59,9 @@ export async function beginDeviceLogin(
     bytesMax,
     ...(options.caBundle === undefined ? {} : { caBundle: options.caBundle }),
   };
-  const base = options.issuer.replace(/\/$/, "");
-  const discovered = objectIn(
-    await fetchText(secure(`${base}/.well-known/openid-configuration`), bounds, signal),
-  );
-  if (discovered.issuer !== options.issuer) throw new Error("the discovery document is of another issuer");
-  const [begin, tokens] = [discovered.device_authorization_endpoint, discovered.token_endpoint].map(secure);
-  if (begin === undefined || tokens === undefined) throw new Error("the provider has no device codes");
+  const discovered = await fetchDiscovery(options.issuer, bounds, secure, signal);
+  const begin = secure(discovered.device_authorization_endpoint);
+  const tokens = secure(discovered.token_endpoint);
   const form = new URLSearchParams({ client_id: options.clientId, scope: options.scope });
   if (options.resource !== undefined) form.set("resource", options.resource);
   const answer = await postForm(begin, form, bounds, signal);
@@ -77,7 +74,7 @@ export async function beginDeviceLogin(
   if (!isShowable(url, 2048)) throw new Error("the provider's address cannot be shown");
   const lifeMs = Math.min(secondsIn(given.expires_in, 300) * 1000, lifeMaxMs);
   const endMs = performance.now() + lifeMs;
-  let everyMs = "interval" in given ? secondsIn(given.interval, 5) * 1000 : intervalDefaultMs;
+  let everyMs = secondsIn(given.interval, intervalDefaultSeconds) * 1000;
   const poll = new URLSearchParams({
     grant_type: "urn:ietf:params:oauth:grant-type:device_code",
     device_code: deviceCode,
@@ -91,7 +88,9 @@ export async function beginDeviceLogin(
       if (status === 200) return typeof issued === "string" ? issued : undefined;
       if (found.error === "slow_down") everyMs += slowDownMs;
       else if (found.error !== "authorization_pending") return undefined;
-      await passed(everyMs, until);
+      // Never beyond the code's own life, and never longer than a timer counts.
+      const leftMs = Math.max(0, endMs - performance.now());
+      await passed(Math.min(everyMs, leftMs), undefined, { signal: until }).catch(() => undefined);
     }
     return undefined;
   };
@@ -110,24 +109,5 @@ function secure(value: unknown): URL {
 const isShowable = (value: unknown, lengthMax: number): value is string =>
   typeof value === "string" && value.length <= lengthMax && /^[\x20-\x7e]+$/.test(value);
 
-function objectIn(text: string): Readonly<Record<string, unknown>> {
-  const value: unknown = JSON.parse(text);
-  if (typeof value !== "object" || value === null) throw new Error("the provider's answer is no object");
-  return value as Readonly<Record<string, unknown>>;
-}
-
 const secondsIn = (value: unknown, otherwise: number): number =>
   typeof value === "number" && Number.isFinite(value) && value >= 1 ? value : otherwise;
-
-function passed(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    if (signal.aborted) done();
-    else signal.addEventListener("abort", done, { once: true });
-  });
-}

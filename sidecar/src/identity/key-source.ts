@@ -10,7 +10,7 @@ import {
   jwtVerify,
   type RemoteJWKSet,
 } from "jose";
-import { fetchText } from "./bounded-fetch.ts";
+import { type FetchBounds, fetchDiscovery, fetchText } from "./bounded-fetch.ts";
 import type { LocalProvider } from "./documents.ts";
 
 /** Signature algorithms that are accepted: asymmetric ones only, so that no public key can serve as a secret. */
@@ -179,31 +179,15 @@ export function remoteVerifier(options: RemoteKeysOptions): TokenVerifier {
   };
 }
 
-interface Bounds {
-  readonly timeoutMs: number;
-  readonly bytesMax: number;
-  readonly caBundle?: string;
-}
-
-async function jwksUrl(options: RemoteKeysOptions, bounds: Bounds): Promise<URL> {
-  const url = new URL(`${options.issuer.replace(/\/$/, "")}/.well-known/openid-configuration`);
-  options.checkUrl(url);
-  const document: unknown = JSON.parse(await fetchText(url, bounds));
-  if (
-    typeof document !== "object" ||
-    document === null ||
-    !("issuer" in document) ||
-    !("jwks_uri" in document)
-  )
-    throw new Error("the discovery document has no issuer or jwks_uri");
-  // OpenID Connect Discovery 4.3: a document of another issuer must not be used.
-  if (document.issuer !== options.issuer) throw new Error("the discovery document is of another issuer");
+async function jwksUrl({ issuer, checkUrl }: RemoteKeysOptions, bounds: FetchBounds): Promise<URL> {
+  const document = await fetchDiscovery(issuer, bounds, checkUrl);
+  if (!("jwks_uri" in document)) throw new Error("the discovery document has no jwks_uri");
   const found = new URL(String(document.jwks_uri));
-  options.checkUrl(found);
+  checkUrl(found);
   return found;
 }
 
-function jwksOptions(options: RemoteKeysOptions, bounds: Bounds) {
+function jwksOptions(options: RemoteKeysOptions, bounds: FetchBounds) {
   return {
     timeoutDuration: options.timeoutMs,
     cooldownDuration: options.cooldownMs,

@@ -1,12 +1,6 @@
 /** The way of every request through the guard: judged, recorded, held where a rule wants approval, permitted. */
 import type { Command } from "@sallyport/policy";
-import {
-  type Holdable,
-  type HoldNotice,
-  mustBeDurable,
-  type Permit,
-  type Refusal,
-} from "../../guard/index.ts";
+import type { Holdable, HoldNotice, Permit, Refusal } from "../../guard/index.ts";
 import type { ProtocolHost } from "../protocol.ts";
 import { correlationId, type OpenSession } from "./connection.ts";
 
@@ -80,10 +74,9 @@ export async function ask(asked: Asked): Promise<Judged> {
  * was lost. So what changes or enters something, and what shows secrets, waits until its record is on the disk.
  */
 function mustBeStored(command: Command): boolean {
-  const isMore = command.parts.some(
+  return command.parts.some(
     ({ operation, objects }) => operation !== "read" || objects.some(({ isSecret }) => isSecret === true),
   );
-  return isMore || mustBeDurable(command);
 }
 
 function holdableOf({ session, command, bytes, tell, again }: Asked): Holdable {
