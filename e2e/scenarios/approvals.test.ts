@@ -77,6 +77,19 @@ spec:
 ---
 apiVersion: sallyport.dev/v1alpha1
 kind: AccessPolicy
+metadata: {name: late}
+spec:
+  resources: {names: [shop]}
+  subjects: [{group: "local:late"}]
+  profile: ReadOnly
+  rules:
+    - name: timeouts
+      match: {operations: [session], objects: [statement_timeout]}
+      action: RequireApproval
+      approval: {required: 1, timeout: 60s, grant: Window, window: 60s}
+---
+apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
 metadata: {name: hides}
 spec:
   resources: {names: [shop]}
@@ -128,7 +141,7 @@ beforeAll(async () => {
     provider: { kubernetesUsername: "claims.mail", claims: { onBehalfOf: "owner" } },
     args: [
       "--approvers",
-      "dev=local:leads,hides=local:leads,second=local:second-leads,third=local:third-leads,dev=local:self-leads",
+      "dev=local:leads,hides=local:leads,late=local:leads,second=local:second-leads,third=local:third-leads,dev=local:self-leads",
     ],
   });
 });
@@ -641,6 +654,20 @@ describe("windows", () => {
     expect((await ask(dora, `/${name}/revocation`, { reason: "done" })).body.phase).toBe("Revoked");
     expect(await running).toMatchObject({ code: "57014" });
     expect(performance.now() - begun).toBeLessThan(2_000);
+  });
+
+  test("a login that needs approval says how to ask for it, and passes once its window is open", async () => {
+    const lena = named("lena", ["late"]);
+    const logIn = () => gateway.connect(lena, { statement_timeout: 5_000 });
+    const refused = await logIn().catch((error: unknown) => error);
+    const hint = "Ask for it first: sallyport request default/shop --rule late/timeouts";
+    expect(refused).toMatchObject({ code: "42501", hint });
+    const asked = await ask(lena, "", { resource: "default/shop", rule: "late/timeouts" });
+    await decide(lea, asked.body.name, "Approved");
+    const client = await logIn();
+    const { rows } = await client.query("SHOW statement_timeout");
+    await client.end();
+    expect(rows).toEqual([{ statement_timeout: "5s" }]);
   });
 
   test("only rules with a window can be asked for, and only ones that ask", async () => {
