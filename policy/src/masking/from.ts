@@ -1,6 +1,6 @@
 /** FROM: what each item makes visible, and what `*` makes of it. */
 import { type RelationInfo, relationNamed } from "../sql/names.ts";
-import { parseStatements } from "../sql/parser.ts";
+import { parseDefinition } from "../sql/parser.ts";
 import {
   listOf,
   namesOf,
@@ -97,14 +97,17 @@ export function relationEntry(trace: Trace, relation: RelationInfo, alias: strin
 function viewColumns(trace: Trace, view: RelationInfo): TracedRows {
   if (view.schema === "pg_catalog" || view.schema === "information_schema") return { columns: [] };
   const key = `${view.schema}.${view.name}`;
-  if (view.definition === undefined || trace.active.has(key)) {
-    return { columns: [], open: readsOf(trace, view) };
-  }
-  const definition = view.definition;
+  const { definition } = view;
+  if (definition === undefined || trace.active.has(key)) return { columns: [], open: readsOf(trace, view) };
+  return trace.onceFor(view, () => definedColumns(trace, view, definition));
+}
+
+function definedColumns(trace: Trace, view: RelationInfo, definition: string): TracedRows {
+  const key = `${view.schema}.${view.name}`;
   trace.active.add(key);
   try {
     return trace.authored(() => {
-      const [statement] = parseStatements(definition);
+      const [statement] = parseDefinition(definition);
       const query = nodeOf(statement?.node, "SelectStmt");
       if (query === undefined) return { columns: [], open: readsOf(trace, view) };
       const rows = trace.query(trace, "SelectStmt", query, undefined);

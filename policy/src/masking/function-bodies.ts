@@ -38,7 +38,7 @@ function parameterLevel(info: FunctionInfo, columns: readonly FlowColumn[] = [])
 }
 
 function sqlRows(trace: Trace, info: FunctionInfo, body: string): TracedRows | undefined {
-  const statements = remembered(parsed, info, () => statementsOf(body));
+  const statements = statementsOf(body);
   let rows: TracedRows | undefined;
   for (const statement of statements) {
     const tag = tagOf(statement) ?? "";
@@ -116,7 +116,9 @@ const roundsMax = 4;
 
 /** What each variable of a PL/pgSQL body may hold. Assigning to a number may fail because of the value, and so may returning one. */
 function plpgsqlRows(trace: Trace, info: FunctionInfo, body: string): TracedRows | undefined {
-  const facts = remembered(bodies, info, () => factsOf(body) ?? null);
+  const known = bodies.get(info);
+  const facts = known === undefined ? (factsOf(body) ?? null) : known;
+  bodies.set(info, facts);
   if (facts === null) return undefined;
   const held = heldBy(trace, info, facts);
   const level = variableLevel(info, facts, held);
@@ -211,15 +213,6 @@ interface BodyFacts {
 
 /** What bodies consist of, read once; null where something in one cannot be followed. */
 const bodies = new WeakMap<FunctionInfo, BodyFacts | null>();
-const parsed = new WeakMap<FunctionInfo, readonly TreeNode[]>();
-
-function remembered<Value>(memo: WeakMap<FunctionInfo, Value>, info: FunctionInfo, read: () => Value): Value {
-  const known = memo.get(info);
-  if (known !== undefined) return known;
-  const value = read();
-  memo.set(info, value);
-  return value;
-}
 
 /** What a body consists of, where all of that can be followed. */
 function factsOf(body: string): BodyFacts | undefined {

@@ -69,6 +69,7 @@ export class Trace {
   #depth = 0;
   /** What has been found out about functions, which depends on what names mean. */
   readonly #known = new WeakMap<NameResolver, KnownFunctions>();
+  readonly #columns = new Map<RelationInfo, readonly FlowColumn[]>();
   #nodesLeft = 1_000_000;
 
   constructor(parts: {
@@ -164,7 +165,13 @@ export class Trace {
   #functions(): KnownFunctions {
     let known = this.#known.get(this.names);
     if (known === undefined) {
-      known = { reach: new Map(), parts: new Map(), rows: new Map(), byPath: new Map() };
+      known = {
+        reach: new Map(),
+        parts: new Map(),
+        rows: new Map(),
+        views: new Map(),
+        byPath: new Map(),
+      };
       this.#known.set(this.names, known);
     }
     return known;
@@ -262,8 +269,17 @@ export class Trace {
     }
   }
 
+  /** What a view shows: what is found on the way is noted the first time. */
+  onceFor(view: RelationInfo, follow: () => TracedRows): TracedRows {
+    return remembered(this.#functions().views, view, follow);
+  }
+
   /** The columns of a stored relation, each with its flow. */
   relationColumns(relation: RelationInfo): readonly FlowColumn[] {
+    return remembered(this.#columns, relation, () => this.#columnsOf(relation));
+  }
+
+  #columnsOf(relation: RelationInfo): readonly FlowColumn[] {
     const masked = this.masked.of(relation, this.names);
     this.followed.add(relationName(relation));
     // Reading a table reads its partitions; their columns are the same ones.
@@ -285,6 +301,7 @@ interface KnownFunctions {
   readonly parts: Map<FunctionInfo, readonly CommandPart[]>;
   /** Null where a body cannot be followed. */
   readonly rows: Map<string, TracedRows | null>;
+  readonly views: Map<RelationInfo, TracedRows>;
   readonly byPath: Map<string, NameResolver>;
 }
 

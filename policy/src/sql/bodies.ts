@@ -1,8 +1,9 @@
 /** Function bodies and DO blocks: SQL and PL/pgSQL are read, everything else is opaque. Fails closed. */
 import type { SessionEffect } from "./analysis.ts";
+import { KeptTexts } from "./kept-texts.ts";
 import type { FunctionInfo } from "./names.ts";
 import { NameOverlay } from "./overlay.ts";
-import { parsePlpgsql, parseStatements, scanTokens, type Token } from "./parser.ts";
+import { parseDefinition, parsePlpgsql, scanDefinition, type Token } from "./parser.ts";
 import { Rejected } from "./rejection.ts";
 import { functionObject } from "./relations.ts";
 import { refusePinned } from "./settings.ts";
@@ -77,7 +78,7 @@ export function pathOf(value: string): readonly string[] {
 
 function walkSqlBody(walk: Walk, body: string): void {
   if (isAtomic(body)) walkAtomicBody(walk, atomicBodyOf(body));
-  else for (const statement of parseStatements(body)) walkStatement(walk, statement.node, statement.text);
+  else for (const statement of parseDefinition(body)) walkStatement(walk, statement.node, statement.text);
 }
 
 /** True for a body of BEGIN ATOMIC or RETURN, which is part of its CREATE FUNCTION and no text of its own. */
@@ -86,13 +87,13 @@ function isAtomic(body: string): boolean {
 }
 
 function atomicBodyOf(body: string): unknown {
-  const [statement] = parseStatements(`CREATE FUNCTION f() RETURNS void LANGUAGE sql ${body}`);
+  const [statement] = parseDefinition(`CREATE FUNCTION f() RETURNS void LANGUAGE sql ${body}`);
   return nodeOf(statement?.node, "CreateFunctionStmt")?.sql_body;
 }
 
 /** The statements of a body in SQL; of RETURN, the ReturnStmt. */
 export function statementsOf(body: string): readonly TreeNode[] {
-  return isAtomic(body) ? listed(atomicBodyOf(body)) : parseStatements(body).map(({ node }) => node);
+  return isAtomic(body) ? listed(atomicBodyOf(body)) : parseDefinition(body).map(({ node }) => node);
 }
 
 function listed(value: unknown): readonly TreeNode[] {
@@ -212,14 +213,14 @@ function plpgsqlExpression(walk: Walk, expression: TreeNode): void {
   const query = textOf(expression, "query");
   const mode = Number(expression.parseMode ?? 0);
   if (mode === 0) {
-    for (const statement of parseStatements(query)) walkStatement(walk, statement.node, statement.text);
+    for (const statement of parseDefinition(query)) walkStatement(walk, statement.node, statement.text);
     return;
   }
   if (mode === 2) {
     selectExpression(walk, query);
     return;
   }
-  const tokens = scanTokens(query);
+  const tokens = scanDefinition(query);
   const at = tokens === undefined ? undefined : assignmentAt(tokens);
   if (at === undefined) throw unreadable();
   const bytes = Buffer.from(query, "utf8");
@@ -229,7 +230,7 @@ function plpgsqlExpression(walk: Walk, expression: TreeNode): void {
 }
 
 function selectExpression(walk: Walk, text: string): void {
-  for (const statement of parseStatements(`SELECT ${text}`)) {
+  for (const statement of parseDefinition(`SELECT ${text}`)) {
     walkStatement(walk, statement.node, statement.text);
   }
 }
@@ -251,7 +252,7 @@ function assignmentAt(tokens: readonly Token[]): Token | undefined {
 
 /** EXECUTE of a literal is as good as the statement itself; of anything else nobody can tell. */
 function dynamicSql(walk: Walk, expression: TreeNode, word: string): void {
-  const [statement] = parseStatements(`SELECT ${textOf(expression, "query")}`);
+  const [statement] = parseDefinition(`SELECT ${textOf(expression, "query")}`);
   const targets = listOf(nodeOf(statement?.node, "SelectStmt"), "targetList");
   const text =
     targets.length === 1 ? stringConstantOf(nodeOf(nodeOf(targets[0], "ResTarget"), "val")) : undefined;
@@ -259,7 +260,7 @@ function dynamicSql(walk: Walk, expression: TreeNode, word: string): void {
     walk.addOpaque(word, []);
     return;
   }
-  for (const inner of parseStatements(text)) walkStatement(walk, inner.node, inner.text);
+  for (const inner of parseDefinition(text)) walkStatement(walk, inner.node, inner.text);
 }
 
 /**
@@ -267,6 +268,12 @@ function dynamicSql(walk: Walk, expression: TreeNode, word: string): void {
  * So it is asked with each kind of return, and names that it misses are declared as parameters.
  */
 export function compilePlpgsql(body: string): TreeNode | undefined {
+  return compiled.get(body, compiledAnew) ?? undefined;
+}
+
+const compiled = new KeptTexts<TreeNode | null>(150_000);
+
+function compiledAnew(body: string): TreeNode | null {
   const quote = dollarQuote(body);
   for (const returns of ["void", "SETOF record", "trigger", "record", "event_trigger"]) {
     const parameters: string[] = [];
@@ -282,7 +289,7 @@ export function compilePlpgsql(body: string): TreeNode | undefined {
       parameters.push(parameter);
     }
   }
-  return undefined;
+  return null;
 }
 
 /** A tag that does not occur in the body, so that the body cannot end its own quotes. */
@@ -301,7 +308,7 @@ function walkRecordDefaults(walk: Walk, tree: TreeNode, body: string, word: stri
   collectRecords(tree, records);
   for (const name of ["new", "old"]) records.delete(name);
   if (records.size === 0) return;
-  const tokens = scanTokens(body)?.filter((token) => !token.name.endsWith("COMMENT"));
+  const tokens = scanDefinition(body)?.filter((token) => !token.name.endsWith("COMMENT"));
   if (tokens === undefined) {
     walk.addOpaque(word, []);
     return;

@@ -1,5 +1,6 @@
 /** PostgreSQL 18's own parser: a text in, statements or the server's own error out. */
 import createModule, { type PgQueryModule } from "libpg-query/wasm/libpg-query.js";
+import { KeptTexts } from "./kept-texts.ts";
 import { Rejected } from "./rejection.ts";
 import { isNode, listOf, nodeOf, type TreeNode } from "./tree.ts";
 
@@ -55,6 +56,21 @@ export function parseStatements(sql: string): readonly ParsedStatement[] {
   const statements = parseAnew(sql);
   lastLarge = { sql, statements };
   return statements;
+}
+
+/** Definitions and bodies: enough for some hundred of them. */
+const definitions = new KeptTexts<readonly ParsedStatement[]>(150_000);
+
+/** Parses the text of a definition or a body, which other statements will read too; nobody may change the answer. */
+export function parseDefinition(sql: string): readonly ParsedStatement[] {
+  return definitions.get(sql, parseStatements);
+}
+
+const scans = new KeptTexts<readonly Token[] | null>(50_000);
+
+/** The tokens of a definition's or body's text; undefined where the lexer fails on it. */
+export function scanDefinition(sql: string): readonly Token[] | undefined {
+  return scans.get(sql, (text) => scanTokens(text) ?? null) ?? undefined;
 }
 
 function parseAnew(sql: string): readonly ParsedStatement[] {

@@ -1,7 +1,7 @@
 /** Relations: found by name, read with all that a view reads, written with all that a write sets off. */
 import type { ObjectRef } from "../model.ts";
 import { type FunctionInfo, type RelationInfo, relationNamed } from "./names.ts";
-import { parseStatements } from "./parser.ts";
+import { parseDefinition } from "./parser.ts";
 import { Rejected, settingPinned } from "./rejection.ts";
 import { nodeOf, type TreeNode, tagOf, textOf } from "./tree.ts";
 import { relationName, scopeBelow, type Walk } from "./walk.ts";
@@ -193,7 +193,7 @@ function readDefinition(walk: Walk, view: RelationInfo, word: string): void {
   walk.below(`view ${relationName(view)}`, object, word, () => {
     walk.within({ isBody: true }, () => {
       try {
-        for (const statement of parseStatements(definition)) {
+        for (const statement of parseDefinition(definition)) {
           const tag = tagOf(statement.node) ?? "";
           const inner = nodeOf(statement.node, tag);
           if (inner !== undefined) walk.walkers.query(walk, tag, inner, scopeBelow(undefined, word));
