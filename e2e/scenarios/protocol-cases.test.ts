@@ -485,7 +485,7 @@ spec: {resources: {names: [shop]}, subjects: [{user: "local:ann"}], profile: Adm
         await other.stop();
       }
     }
-  }, 60_000);
+  });
 
   it("A17: the server's credentials cannot be read or changed by a user of a profile", async () => {
     const client = await loggedIn({ user: "bob" });

@@ -25,7 +25,7 @@ beforeAll(async () => {
     policies,
     resource: { recording: { mode: "Required", durability: "Accepted", content: ["commands", "responses"] } },
   });
-}, 60_000);
+});
 afterAll(async () => {
   await gateway?.stop();
   await server?.stop();

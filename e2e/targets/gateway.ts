@@ -74,7 +74,7 @@ export async function spawnGateway(place: GatewayPlace): Promise<GatewayProcess>
   child.once("exit", () => process.off("exit", atExit));
   const adminUrl = `http://127.0.0.1:${adminPort}`;
   try {
-    await becomesReady(child, `${adminUrl}/readyz`, place.readyMs ?? 45_000);
+    await becomesReady(child, `${adminUrl}/readyz`, place.readyMs ?? 80_000);
   } catch (error) {
     await end(child, "SIGKILL");
     throw new Error(`the gateway did not become ready\n${logs}`, { cause: error });

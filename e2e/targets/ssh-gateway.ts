@@ -136,7 +136,7 @@ export async function startSshGateway(request: {
         reject(
           new Error(`${program} ${args.join(" ")} takes too long\n${stderr}\n${gateway.logs().slice(-4000)}`),
         );
-      }, options.timeoutMs ?? 30_000);
+      }, options.timeoutMs ?? 60_000);
       child.once("error", reject);
       child.once("close", (code) => {
         clearTimeout(timer);
