@@ -3,6 +3,7 @@ import type { Socket } from "node:net";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import { type LibraryHostKey, type LibraryProtocol, Protocol, sendPacket } from "./library.ts";
 import { made, message } from "./messages.ts";
+import { sealed } from "./seal.ts";
 
 /** Modern algorithms only; no SHA-1, no CBC. ChaCha20 is left out because ssh2's is WASM that must be loaded first. */
 const ciphers = ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr", "aes128-ctr"];
@@ -145,15 +146,21 @@ export class Transport {
   send(payload: Uint8Array, more?: Uint8Array): void {
     if (this.#isOver || !this.socket.writable) return;
     this.#isLoggedIn ||= payload[0] === message.userauthSuccess;
+    const length = payload.length + (more?.length ?? 0);
+    this.#gather();
+    const pieces = sealed(this.#protocol, payload, more);
+    if (pieces === undefined) this.#sendByLibrary(payload, more, length);
+    else for (const piece of pieces) this.socket.write(piece);
+    this.#count(length);
+  }
+
+  #sendByLibrary(payload: Uint8Array, more: Uint8Array | undefined, length: number): void {
     const { write } = this.#protocol._packetRW;
     const start = write.allocStart;
-    const length = payload.length + (more?.length ?? 0);
     const packet = write.alloc(length);
     packet.set(payload, start);
     if (more !== undefined) packet.set(more, start + payload.length);
-    this.#gather();
     sendPacket(this.#protocol, write.finalize(packet));
-    this.#count(length);
   }
 
   /** The library writes each packet in three pieces: all of one turn go to the system at once. */
