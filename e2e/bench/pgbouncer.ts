@@ -23,8 +23,14 @@ export function pgbouncerProgram(): string | undefined {
   return ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].find((path) => existsSync(path));
 }
 
-/** Starts PgBouncer: TLS for clients over TCP, none over its socket, plain TCP to the server, SCRAM on both sides. */
-export async function startPgBouncer(server: PostgresServer): Promise<PgBouncer> {
+/** What PgBouncer needs of the server behind it. */
+export type BouncedServer = Pick<PostgresServer, "host" | "port" | "database" | "superuser" | "password">;
+
+/**
+ * Starts PgBouncer: TLS for clients over TCP, none over its socket, SCRAM toward clients. To the server it speaks plain
+ * TCP, or, given the server's authority, verified TLS.
+ */
+export async function startPgBouncer(server: BouncedServer, serverCa?: string): Promise<PgBouncer> {
   const program = pgbouncerProgram();
   if (program === undefined) throw new Error("PgBouncer is missing: apt-get install -y pgbouncer");
   const home = await mkdtemp(join(tmpdir(), "sallyport-pgbouncer-"));
@@ -47,6 +53,10 @@ export async function startPgBouncer(server: PostgresServer): Promise<PgBouncer>
   const certFile = await keep("server.crt", certificate.certPem);
   const keyFile = await keep("server.key", certificate.keyPem);
   const caFile = await keep("ca.crt", authority.caPem);
+  const toServer =
+    serverCa === undefined
+      ? "server_tls_sslmode = disable"
+      : `server_tls_sslmode = verify-full\nserver_tls_ca_file = ${await keep("server-ca.crt", serverCa)}`;
   const usersFile = await keep("users.txt", `"${server.superuser}" "${server.password}"\n`);
   const port = await freePort();
   const configuration = await keep(
@@ -65,7 +75,7 @@ default_pool_size = 100
 client_tls_sslmode = require
 client_tls_cert_file = ${certFile}
 client_tls_key_file = ${keyFile}
-server_tls_sslmode = disable
+${toServer}
 log_connections = 0
 log_disconnections = 0
 `,

@@ -20,7 +20,7 @@ export function nodeScript(name: string): Toolchain {
   return { kind: "ready", command: process.execPath, args: [join(here, name)] };
 }
 
-/** A virtual environment with both Python drivers. */
+/** A virtual environment with the Python drivers. */
 export async function pythonDrivers(): Promise<string | { readonly reason: string }> {
   const environment = join(cacheFolder, `python-${requirements.join("-").replaceAll(/[^a-z0-9.-]/g, "")}`);
   const python = join(environment, "bin/python");
@@ -31,7 +31,7 @@ export async function pythonDrivers(): Promise<string | { readonly reason: strin
   try {
     await run("python3", ["-m", "venv", "--clear", environment], { timeout: 60_000 });
     const install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", ...requirements];
-    await run(python, install, { timeout: 120_000 });
+    await run(python, install, { timeout: 240_000 });
     await mkdir(complete);
     return python;
   } catch (error) {
@@ -39,7 +39,12 @@ export async function pythonDrivers(): Promise<string | { readonly reason: strin
   }
 }
 
-const requirements = ["psycopg[binary]==3.3.9", "psycopg2-binary==2.9.13", "asyncpg==0.32.0"];
+const requirements = [
+  "psycopg[binary]==3.3.9",
+  "psycopg2-binary==2.9.13",
+  "asyncpg==0.32.0",
+  "sqlalchemy[asyncio]==2.0.58",
+];
 
 /** Builds a Go program; a module proxy out of reach is absence, a program that does not compile is an error. */
 export async function goProgram(name: "pgx" | "lib-pq"): Promise<Toolchain> {

@@ -3,7 +3,8 @@ import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { afterAll, beforeAll, expect } from "vitest";
+import pg from "pg";
+import { afterAll, beforeAll, expect, test } from "vitest";
 import { testWith } from "../drivers/test-with.ts";
 import {
   goProgram,
@@ -106,14 +107,14 @@ const cursors = "ok cursors";
 
 // psycopg 2 has no binary results and no pipeline, lib/pq no COPY to the client.
 const scripts: [name: string, toolchain: Toolchain, more: readonly string[]][] = [
-  ["node-postgres", nodeScript("node-postgres.ts"), [binary, copyOut]],
-  ["psycopg 2", pythonScript("psycopg2_script.py"), [copyOut, cursors]],
-  ["psycopg 3", pythonScript("psycopg3.py"), [binary, copyOut, pipeline, cursors]],
-  ["asyncpg", pythonScript("asyncpg_script.py"), [binary, copyOut, cursors]],
-  ["pgx", await goProgram("pgx"), [binary, copyOut, pipeline]],
-  ["lib/pq", await goProgram("lib-pq"), [binary]],
-  ["pgjdbc", await pgjdbcScript(), [binary, copyOut, pipeline, cursors]],
-  ["tokio-postgres", await tokioPostgresProgram(), [binary, copyOut, "ok statements in a pipeline"]],
+  ["H5: node-postgres", nodeScript("node-postgres.ts"), [binary, copyOut]],
+  ["H7: psycopg 2", pythonScript("psycopg2_script.py"), [copyOut, cursors]],
+  ["H7: psycopg 3", pythonScript("psycopg3.py"), [binary, copyOut, pipeline, cursors]],
+  ["H8: asyncpg", pythonScript("asyncpg_script.py"), [binary, copyOut, cursors]],
+  ["H9: pgx", await goProgram("pgx"), [binary, copyOut, pipeline]],
+  ["H10: lib/pq", await goProgram("lib-pq"), [binary]],
+  ["H4: pgjdbc", await pgjdbcScript(), [binary, copyOut, pipeline, cursors]],
+  ["H11: tokio-postgres", await tokioPostgresProgram(), [binary, copyOut, "ok statements in a pipeline"]],
 ];
 for (const [name, toolchain, more] of scripts) {
   testWith(`${name} runs its script through the gateway`, toolchain, async (ready) => {
@@ -122,41 +123,100 @@ for (const [name, toolchain, more] of scripts) {
   });
 }
 
-testWith("porsager/postgres pipelines through the gateway", nodeScript("postgres-js.ts"), async (ready) => {
+testWith(
+  "H6: porsager/postgres pipelines through the gateway",
+  nodeScript("postgres-js.ts"),
+  async (ready) => {
+    expect((await scriptOutput(ready)).trim().split("\n")).toEqual([
+      "ok parameters",
+      "ok a refusal in a pipeline answers its own statement only",
+      "ok a refusal aborts the transaction",
+      "ok cursors",
+      "ok cancel",
+    ]);
+  },
+);
+
+testWith("H13: SQLAlchemy works through the gateway", pythonScript("sqlalchemy_script.py"), async (ready) => {
   expect((await scriptOutput(ready)).trim().split("\n")).toEqual([
-    "ok parameters",
-    "ok a refusal in a pipeline answers its own statement only",
-    "ok a refusal aborts the transaction",
-    "ok cursors",
-    "ok cancel",
+    ...["psycopg", "psycopg2"].flatMap((driver) => [
+      `ok ${driver}: reflection of tables and keys`,
+      `ok ${driver}: objects, many rows at once, and a savepoint that survives a refusal`,
+      `ok ${driver}: rows by a cursor of the server, and levels of isolation`,
+    ]),
+    "ok asyncpg: reflection, statements and streams",
   ]);
 });
 
-testWith("psql runs its script through the gateway", psql, async (ready) => {
+test("H3: what pgAdmin asks as it connects is answered as by the server", async () => {
+  const through = new pg.Client({
+    ...{ host: gateway.host, port: gateway.port, user: gateway.user, database: "shop" },
+    password: environment.PGPASSWORD ?? "",
+    ssl: { ca: await readFile(gateway.caFile, "utf8") },
+  });
+  await through.connect();
+  try {
+    for (const text of pgAdminOpening) {
+      const answer: unknown = await through.query(text);
+      const rows = (Array.isArray(answer) ? answer : [answer]).flatMap((each: pg.QueryResult) => each.rows);
+      expect(rows, text).toEqual(await server.query(text.replaceAll(/^SET .*$/gm, "")));
+    }
+  } finally {
+    await through.end();
+  }
+});
+
+const pgAdminOpening = [
+  `SET DateStyle=ISO;
+SET client_min_messages=notice;
+SELECT set_config('bytea_output','hex',false) FROM pg_show_all_settings() WHERE name = 'bytea_output';
+SET client_encoding='utf-8';`,
+  "SELECT version()",
+  `SELECT db.oid as did, db.datname, db.datallowconn, pg_encoding_to_char(db.encoding) AS serverencoding,
+    has_database_privilege(db.oid, 'CREATE') as cancreate, datistemplate
+  FROM pg_catalog.pg_database db WHERE db.datname = current_database()`,
+  "SELECT gss_authenticated, encrypted FROM pg_catalog.pg_stat_gssapi WHERE pid = pg_backend_pid()",
+  `SELECT roles.oid as id, roles.rolname as name, roles.rolsuper as is_superuser,
+    CASE WHEN roles.rolsuper THEN true ELSE roles.rolcreaterole END as can_create_role,
+    CASE WHEN roles.rolsuper THEN true ELSE roles.rolcreatedb END as can_create_db,
+    CASE WHEN 'pg_signal_backend'=ANY(ARRAY(WITH RECURSIVE cte AS (
+      SELECT pg_roles.oid,pg_roles.rolname FROM pg_roles WHERE pg_roles.oid = roles.oid
+      UNION ALL
+      SELECT m.roleid, pgr.rolname FROM cte cte_1 JOIN pg_auth_members m ON m.member = cte_1.oid
+        JOIN pg_roles pgr ON pgr.oid = m.roleid)
+      SELECT rolname FROM cte)) THEN True ELSE False END as can_signal_backend
+  FROM pg_catalog.pg_roles as roles WHERE rolname = current_user`,
+];
+
+testWith("H1: psql runs its script through the gateway", psql, async (ready) => {
   const output = await scriptOutput(ready, "-f", join(drivers, "script.psql"));
   expect(output).toBe(await readFile(join(drivers, "script.psql.out"), "utf8"));
 });
 
-testWith("Ctrl-C in psql cancels its own statement and nobody else's", psql, async ({ command, args }) => {
-  const endless = (who: string) => `SELECT '${who}', count(*) FROM generate_series(1, 100000000000)`;
-  const active = async () =>
-    (
-      await server.query(
-        "SELECT substr(query, 9, 1) AS who FROM pg_stat_activity WHERE query LIKE $1 AND state = 'active' ORDER BY 1",
-        ["SELECT '_', count(*) FROM generate_series%"],
-      )
-    ).map(({ who }) => who);
-  const start = (who: string) => spawn(command, [...args, "-c", endless(who)], { env: environment });
-  const [a, b] = [start("a"), start("b")];
-  const [endOfA, endOfB] = [outputOf(a), outputOf(b)];
-  await expect.poll(active, { timeout: 10_000 }).toEqual(["a", "b"]);
-  a.kill("SIGINT");
-  expect(await endOfA).toContain("canceling statement due to user request");
-  expect(await active()).toEqual(["b"]);
-  b.kill("SIGINT");
-  expect(await endOfB).toContain("canceling statement due to user request");
-  await expect.poll(active).toEqual([]);
-});
+testWith(
+  "H1: Ctrl-C in psql cancels its own statement and nobody else's",
+  psql,
+  async ({ command, args }) => {
+    const endless = (who: string) => `SELECT '${who}', count(*) FROM generate_series(1, 100000000000)`;
+    const active = async () =>
+      (
+        await server.query(
+          "SELECT substr(query, 9, 1) AS who FROM pg_stat_activity WHERE query LIKE $1 AND state = 'active' ORDER BY 1",
+          ["SELECT '_', count(*) FROM generate_series%"],
+        )
+      ).map(({ who }) => who);
+    const start = (who: string) => spawn(command, [...args, "-c", endless(who)], { env: environment });
+    const [a, b] = [start("a"), start("b")];
+    const [endOfA, endOfB] = [outputOf(a), outputOf(b)];
+    await expect.poll(active, { timeout: 10_000 }).toEqual(["a", "b"]);
+    a.kill("SIGINT");
+    expect(await endOfA).toContain("canceling statement due to user request");
+    expect(await active()).toEqual(["b"]);
+    b.kill("SIGINT");
+    expect(await endOfB).toContain("canceling statement due to user request");
+    await expect.poll(active).toEqual([]);
+  },
+);
 
 /** Everything that it wrote, once it has ended. */
 async function outputOf(child: ChildProcess): Promise<string> {

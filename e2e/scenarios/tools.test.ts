@@ -103,7 +103,7 @@ function toolsWork(version: PostgresVersion): void {
   const plain = ["--restrict-key=same", "--create"];
 
   testWith(
-    "pg_dump through the gateway writes byte for byte what it writes without it",
+    "H2: pg_dump through the gateway writes byte for byte what it writes without it",
     tools,
     async (ready) => {
       const { folder: bin } = ready;
@@ -124,7 +124,7 @@ function toolsWork(version: PostgresVersion): void {
   );
 
   testWith(
-    "what pg_restore puts back through the gateway is what was dumped",
+    "H2: what pg_restore puts back through the gateway is what was dumped",
     tools,
     async ({ folder: bin }) => {
       const dumpOf = (name: string) => output(bin, "direct", "pg_dump", "--restrict-key=same", name);
@@ -159,7 +159,7 @@ function toolsWork(version: PostgresVersion): void {
     },
   );
 
-  testWith("a plain dump is put back by psql through the gateway", tools, async ({ folder: bin }) => {
+  testWith("H2: a plain dump is put back by psql through the gateway", tools, async ({ folder: bin }) => {
     const dump = join(folder, `plain-${version}.sql`);
     await output(bin, "through", "pg_dump", "--restrict-key=same", "-f", dump, "rich");
     await output(bin, "through", "psql", "-X", "-q", ...stop, "-d", "once", "-f", dump);
@@ -167,14 +167,14 @@ function toolsWork(version: PostgresVersion): void {
     expect((await dumpOf("once")).split("\n")).toEqual((await dumpOf("rich")).split("\n"));
   });
 
-  testWith("pg_dumpall tells of roles what it tells without the gateway", tools, async ({ folder: bin }) => {
+  testWith("H2: pg_dumpall tells of roles what it tells without the gateway", tools, async ({ folder: bin }) => {
     const args = ["--restrict-key=same", "--globals-only", "--no-role-passwords"];
     const direct = await output(bin, "direct", "pg_dumpall", ...args);
     expect(direct).toContain("CREATE ROLE keeper");
     expect(await output(bin, "through", "pg_dumpall", "-l", "postgres", ...args)).toBe(direct);
   });
 
-  testWith("vacuumdb, reindexdb, clusterdb and pg_amcheck do their work", tools, async ({ folder: bin }) => {
+  testWith("H2: vacuumdb, reindexdb, clusterdb and pg_amcheck do their work", tools, async ({ folder: bin }) => {
     await output(bin, "through", "vacuumdb", "--analyze", "--jobs=2", "rich");
     await output(bin, "through", "reindexdb", "rich");
     await output(bin, "through", "clusterdb", "rich");
@@ -184,7 +184,7 @@ function toolsWork(version: PostgresVersion): void {
   });
 
   testWith(
-    "pgbench fills its tables from both sides and runs in every mode",
+    "H15: pgbench fills its tables from both sides and runs in every mode",
     tools,
     async ({ folder: bin }) => {
       for (const steps of ["dtgvpf", "dtGvpf"]) {
@@ -227,7 +227,7 @@ function toolsWork(version: PostgresVersion): void {
   );
 
   testWith(
-    "a large object that vacuumlo finds orphaned goes, and others stay",
+    "H2: a large object that vacuumlo finds orphaned goes, and others stay",
     tools,
     async ({ folder: bin }) => {
       const bytes = randomBytes(100_000).toString("hex");

@@ -118,10 +118,18 @@ class SideDialer {
       target: this.host.target(account),
       account,
       database: this.database,
-      settings: new Map([["default_transaction_read_only", "on"]]),
+      settings: new Map(),
       applicationName: "sallyport catalog",
       signal: AbortSignal.timeout(this.host.limits.upstreamLoginMs),
     });
-    return new SideConnection(upstream.socket);
+    const connection = new SideConnection(upstream.socket);
+    try {
+      // Not at start-up: PgBouncer takes no settings there that it does not know.
+      await connection.query("SET default_transaction_read_only = on");
+    } catch (error) {
+      connection.close();
+      throw error;
+    }
+    return connection;
   }
 }
