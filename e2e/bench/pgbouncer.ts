@@ -6,7 +6,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createAuthority } from "../targets/certificates.ts";
-import { freePort, type PostgresServer } from "../targets/postgres.ts";
+import { freePort } from "../targets/postgres.ts";
 
 /** A running PgBouncer. */
 export interface PgBouncer {
@@ -24,7 +24,13 @@ export function pgbouncerProgram(): string | undefined {
 }
 
 /** What PgBouncer needs of the server behind it. */
-export type BouncedServer = Pick<PostgresServer, "host" | "port" | "database" | "superuser" | "password">;
+export interface BouncedServer {
+  readonly host: string;
+  readonly port: number;
+  readonly database: string;
+  readonly superuser: string;
+  readonly password: string;
+}
 
 /**
  * Starts PgBouncer: TLS for clients over TCP, none over its socket, SCRAM toward clients. To the server it speaks plain

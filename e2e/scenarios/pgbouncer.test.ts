@@ -25,7 +25,7 @@ spec:
 `;
 
 let server: PostgresServer;
-const open: { stop(): Promise<void> }[] = [];
+const open: { stop(): Promise<unknown> }[] = [];
 
 beforeAll(async () => {
   server = await startPostgres({
