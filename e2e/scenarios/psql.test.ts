@@ -54,8 +54,8 @@ function sameIn(version: PostgresVersion): void {
   });
 
   const title = `looks the same through the gateway as on PostgreSQL ${version} itself`;
-  test(`a day in psql ${title}`, () => same(), 60_000);
-  testWith(`what psql 18 does of its own ${title}`, newest, ({ folder }) =>
+  test(`H1: a day in psql ${title}`, () => same(), 60_000);
+  testWith(`H1: what psql 18 does of its own ${title}`, newest, ({ folder }) =>
     same(join(folder, "psql"), join(import.meta.dirname, "../drivers/commands.psql")),
   );
 
