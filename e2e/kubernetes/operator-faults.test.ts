@@ -1,34 +1,9 @@
 /** What holds while parts fail or are replaced: two gateways, live sessions, and the parts ended one after the other. */
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { LocalIssuer } from "../targets/tokens.ts";
-import {
-  accessPolicy,
-  condition,
-  gatewayAddresses,
-  install,
-  localProvider,
-  protectedResource,
-  systemNamespace,
-} from "./installed.ts";
-import { type LivePsql, livePsql } from "./live-psql.ts";
-import { clientPod, database, databasePassword } from "./objects.ts";
-import { openScenario } from "./scenario.ts";
+import { describe, expect, test } from "vitest";
+import { accessPolicy, condition, gatewayAddresses, withoutOperators } from "./installed.ts";
+import { clientPod, databasePassword } from "./objects.ts";
+import { openOrders } from "./orders.ts";
 
-const scenario = openScenario("operator-faults", { "sallyport.dev/protection": "enabled" });
-const { namespace } = scenario;
-const issuer = new LocalIssuer("operator-faults", `sallyport:${namespace}/orders`);
-const service = `orders-gateway.${namespace}.svc`;
-const open: LivePsql[] = [];
-afterAll(async () => {
-  await Promise.all(open.map((session) => session.close()));
-});
-
-const readers = (profile: string) =>
-  accessPolicy("readers", {
-    resources: { names: ["orders"] },
-    subjects: [{ user: "operator-faults:ana" }],
-    profile,
-  });
 const noSecrets = (cel?: string) =>
   accessPolicy("no-secrets", {
     resources: { names: ["orders"] },
@@ -43,58 +18,16 @@ const noSecrets = (cel?: string) =>
     ],
   });
 
-beforeAll(async () => {
-  await install(scenario.cluster);
-  await scenario.cluster.kubectl.apply([localProvider("operator-faults", issuer, "operator-faults")]);
-  await scenario.apply(
-    ...database(
-      "orders",
-      "CREATE TABLE orders (id int, item text); INSERT INTO orders VALUES (1, 'tea');" +
-        "CREATE TABLE secrets (word text); INSERT INTO secrets VALUES ('hidden');",
-    ),
-    protectedResource("orders", "operator-faults", {
-      placement: { mode: "Shared", replicas: 2 },
-    }),
-    readers("ReadOnly"),
-    noSecrets(),
-    clientPod("client", { ca: "orders-gateway-ca" }),
-    clientPod("third"),
-  );
-  await scenario.ready("statefulset/orders", "deployment/orders-gateway", "pod/client", "pod/third");
-  await condition(scenario, "protectedresource/orders", "Ready", "True");
-  await scenario.reachable("client", service, 5432);
+const { scenario, service, psql, readers, through, live } = openOrders("operator-faults", {
+  sql: "CREATE TABLE secrets (word text); INSERT INTO secrets VALUES ('hidden');",
+  objects: [noSecrets(), clientPod("third")],
 });
-
-const through = (user: string) =>
-  `host=${service} user=main dbname=postgres sslmode=verify-full sslrootcert=/ca/ca.crt ` +
-  `connect_timeout=5 password=${issuer.token({ user })}`;
-const psql = (sql: string, pod = "client", target = through("ana")) =>
-  scenario.exec(pod, "psql", target, "-X", "-At", "-v", "VERBOSITY=verbose", "-c", sql);
-const live = () => {
-  const session = livePsql(scenario, "client", `live-${open.length}`, through("ana"));
-  open.push(session);
-  return session;
+const { namespace } = scenario;
+const gateways = async () => {
+  const flags = ["get", "pods", "-l", "sallyport.dev/gateway=orders", "-o"];
+  const names = await scenario.kubectl(...flags, "jsonpath={.items[*].metadata.name}");
+  return names.split(" ").filter(Boolean);
 };
-const names = async (selector: string, inNamespace = namespace) => {
-  const flags = [
-    "-n",
-    inNamespace,
-    "get",
-    "pods",
-    "-l",
-    selector,
-    "-o",
-    "jsonpath={.items[*].metadata.name}",
-  ];
-  return (await scenario.cluster.kubectl(...flags)).split(" ").filter(Boolean);
-};
-const gateways = () => names("sallyport.dev/gateway=orders");
-const operators = (replicas: number) =>
-  scenario.cluster.kubectl(
-    ...["-n", systemNamespace, "scale", "deployment/sallyport-operator", `--replicas=${replicas}`],
-  );
-const rolledOut = (workload: string) =>
-  scenario.cluster.kubectl(...["-n", systemNamespace, "rollout", "status", workload, "--timeout=120s"]);
 
 test("a gateway needs 90 MB at most while nobody is connected, and sessions fit into its default limit", async () => {
   const node = (await scenario.kubectl("get", "pods", "-o", "jsonpath={.items[0].spec.nodeName}")).trim();
@@ -131,7 +64,9 @@ test("a gateway needs 90 MB at most while nobody is connected, and sessions fit 
 test("the database's port is closed to a third pod", async () => {
   const address = await scenario.kubectl("get", "pod", "orders-0", "-o", "jsonpath={.status.podIP}");
   const direct = `host=${address} user=postgres password=${databasePassword} dbname=postgres connect_timeout=3`;
-  expect((await psql("SELECT 1", "third", direct)).stderr).toContain("timeout expired");
+  await scenario.ready("pod/third");
+  const { stderr } = await scenario.exec("third", "psql", direct, "-X", "-c", "SELECT 1");
+  expect(stderr).toContain("timeout expired");
 });
 
 test("a changed policy reaches a session that is open", async () => {
@@ -156,7 +91,7 @@ test("a statement is cancelled, whichever of the two gateways the request reache
   const script =
     'for at in 1 2 3 4 5 6; do ( psql "$1" -X -At -c "SELECT pg_sleep(15)" & ' +
     "sleep 3; kill -INT $!; wait $! ) 2>&1 & done; wait";
-  const { stdout } = await scenario.exec("client", "sh", "-c", script, "sh", through("ana"));
+  const { stdout } = await scenario.exec("client", "sh", "-c", script, "sh", through());
   expect(stdout.match(/canceling statement due to user request/g)).toHaveLength(6);
 }, 60_000);
 
@@ -183,8 +118,8 @@ describe("a Deny policy that an edit breaks", () => {
       const addresses = await gatewayAddresses(scenario, "orders");
       expect(addresses).toHaveLength(2);
       for (const address of addresses) {
-        const target = `${through("ana")} hostaddr=${address}`;
-        expect((await psql("SELECT word FROM secrets", "client", target)).stderr).toContain("42501");
+        const { stderr } = await psql("SELECT word FROM secrets", through("ana", address));
+        expect(stderr).toContain("42501");
       }
     };
     await deniedByBoth();
@@ -198,13 +133,7 @@ describe("a Deny policy that an edit breaks", () => {
     await scenario.reachable("client", service, 5432);
     await deniedByBoth();
 
-    await operators(0);
-    await scenario.cluster.kubectl(
-      ...["-n", systemNamespace, "wait", "--for=delete", "pod", "--timeout=60s"],
-      ...["-l", "app.kubernetes.io/component=operator"],
-    );
-    await operators(2);
-    await rolledOut("deployment/sallyport-operator");
+    await withoutOperators(scenario.cluster, async () => undefined);
     await scenario.kubectl("delete", "pod", ...(await gateways()));
     await scenario.ready("deployment/orders-gateway");
     await scenario.reachable("client", service, 5432);

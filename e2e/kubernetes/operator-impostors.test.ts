@@ -1,53 +1,42 @@
 /** Who holds a token of the cluster is what the token was made for, and nothing else: no job is a gateway, no gateway a user. */
 import { afterAll, beforeAll, expect, test } from "vitest";
+import type { ClusterAccess } from "../cluster/access.ts";
 import { type ControlDoor, controlDoor } from "./forwarded.ts";
-import { accessPolicy, condition, install, protectedResource } from "./installed.ts";
-import { clientPod, database } from "./objects.ts";
-import { openScenario } from "./scenario.ts";
+import { condition, protectedResource } from "./installed.ts";
+import { clientPod } from "./objects.ts";
+import { connection, openOrders } from "./orders.ts";
+import type { KubernetesObject } from "./scenario.ts";
 
-const scenario = openScenario("operator-impostors", { "sallyport.dev/protection": "enabled" });
+const name = "operator-impostors";
+const orders = openOrders(name, {
+  provider: clusterAccounts,
+  subjects: ["ci", "orders-gateway"].map((account) => ({
+    user: `cluster:system:serviceaccount:e2e-${name}:${account}`,
+  })),
+  objects: [{ apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "ci" } }],
+});
+const { scenario, service } = orders;
 const { namespace } = scenario;
-const service = `orders-gateway.${namespace}.svc`;
 const control = "control.sallyport.dev";
 const own = `sallyport:${namespace}/orders`;
 let door: ControlDoor;
 
 beforeAll(async () => {
-  await install(scenario.cluster);
-  // Service accounts of this cluster are users: the provider trusts what the cluster signs with.
-  const { issuer } = JSON.parse(
-    await scenario.cluster.kubectl("get", "--raw", "/.well-known/openid-configuration"),
-  ) as { readonly issuer: string };
-  const { keys } = JSON.parse(await scenario.cluster.kubectl("get", "--raw", "/openid/v1/jwks")) as {
-    readonly keys: readonly object[];
-  };
-  await scenario.cluster.kubectl.apply([
-    {
-      ...{ apiVersion: "sallyport.dev/v1alpha1", kind: "IdentityProvider" },
-      metadata: { name: "operator-impostors" },
-      spec: { type: "local", prefix: "cluster:", local: { issuer, jwks: { keys } } },
-    },
-  ]);
-  await scenario.apply(
-    ...database("orders", "CREATE TABLE orders (id int, item text); INSERT INTO orders VALUES (1, 'tea');"),
-    { apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "ci" } },
-    protectedResource("orders", "operator-impostors", { placement: { mode: "Shared", replicas: 2 } }),
-    accessPolicy("readers", {
-      resources: { names: ["orders"] },
-      subjects: ["ci", "orders-gateway"].map((name) => ({
-        user: `cluster:system:serviceaccount:${namespace}:${name}`,
-      })),
-      profile: "ReadOnly",
-    }),
-    clientPod("client", { ca: "orders-gateway-ca" }),
-  );
-  await scenario.ready("statefulset/orders", "deployment/orders-gateway", "pod/client");
-  await condition(scenario, "protectedresource/orders", "Ready", "True");
-  await scenario.reachable("client", service, 5432);
   const authorities = ["get", "configmap", "orders-gateway-ca", "-o", "jsonpath={.data.ca\\.crt}"];
   door = await controlDoor(scenario, await scenario.kubectl(...authorities));
 });
 afterAll(() => door?.close());
+
+/** Service accounts of this cluster are users: the provider trusts what the cluster signs with. */
+async function clusterAccounts({ kubectl }: ClusterAccess): Promise<KubernetesObject> {
+  const read = async (path: string) => JSON.parse(await kubectl("get", "--raw", path)) as unknown;
+  const { issuer } = (await read("/.well-known/openid-configuration")) as { readonly issuer: string };
+  const { keys } = (await read("/openid/v1/jwks")) as { readonly keys: readonly object[] };
+  return {
+    ...{ apiVersion: "sallyport.dev/v1alpha1", kind: "IdentityProvider", metadata: { name } },
+    spec: { type: "local", prefix: "cluster:", local: { issuer, jwks: { keys } } },
+  };
+}
 
 const tokenFor = (account: string, ...flags: readonly string[]) =>
   scenario.kubectl.try(undefined, "create", "token", account, ...flags);
@@ -56,12 +45,7 @@ const issued = async (account: string, ...flags: readonly string[]) => {
   if (code !== 0) throw new Error(`no token of ${account}: ${stderr}`);
   return stdout.trim();
 };
-const psql = (token: string) => {
-  const target =
-    `host=${service} user=main dbname=postgres sslmode=verify-full sslrootcert=/ca/ca.crt ` +
-    `connect_timeout=5 password=${token}`;
-  return scenario.exec("client", "psql", target, "-X", "-At", "-c", "SELECT item FROM orders");
-};
+const psql = (token: string) => orders.psql("SELECT item FROM orders", connection(service, token));
 
 /** What a gateway itself holds: only the break-glass group gets as far as to read it. */
 async function gatewaysOwn(): Promise<string> {
@@ -127,7 +111,7 @@ test("nor does such a token help where admission let it pass: the stream asks fo
 
 test("a resource that points at another namespace's Service is refused until that namespace grants it", async () => {
   await scenario.apply(
-    protectedResource("foreign", "operator-impostors", {
+    protectedResource("foreign", name, {
       endpoint: { host: "kubernetes.default.svc", port: 443 },
       placement: { mode: "Shared", replicas: 1 },
     }),

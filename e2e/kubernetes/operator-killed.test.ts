@@ -1,71 +1,34 @@
 /** An operator that is killed, again and again and whatever it is doing: nobody's session notices, and the state converges. */
 import { randomInt } from "node:crypto";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { LocalIssuer } from "../targets/tokens.ts";
-import {
-  accessPolicy,
-  condition,
-  install,
-  localProvider,
-  protectedResource,
-  systemNamespace,
-} from "./installed.ts";
-import { type LivePsql, livePsql } from "./live-psql.ts";
-import { clientPod, database } from "./objects.ts";
-import { type KubernetesObject, openScenario } from "./scenario.ts";
+import { systemNamespace } from "./installed.ts";
+import type { LivePsql } from "./live-psql.ts";
+import { clientPod } from "./objects.ts";
+import { openOrders } from "./orders.ts";
+import type { KubernetesObject } from "./scenario.ts";
 
-const scenario = openScenario("operator-killed", { "sallyport.dev/protection": "enabled" });
-const { namespace } = scenario;
-const issuer = new LocalIssuer("operator-killed", `sallyport:${namespace}/orders`);
-const service = `orders-gateway.${namespace}.svc`;
+const { scenario, readers, resource, live } = openOrders("operator-killed");
 const kills = scenario.full ? 20 : 5;
 /** How much the operator may have done of what it was given before it is killed. */
 const waitMsMax = scenario.full ? 8_000 : 5_000;
 let session: LivePsql | undefined;
 
 const system = (...argv: readonly string[]) => scenario.cluster.kubectl("-n", systemNamespace, ...argv);
-const through = () =>
-  `host=${service} user=main dbname=postgres sslmode=verify-full sslrootcert=/ca/ca.crt ` +
-  `connect_timeout=5 password=${issuer.token({ user: "ana" })}`;
-const readers = (profile: string) =>
-  accessPolicy("readers", {
-    resources: { names: ["orders"] },
-    subjects: [{ user: "operator-killed:ana" }],
-    profile,
-  });
 /** Resources that come and change: what is looked at is what the operator writes for them. */
-const resource = (name: string, port: number, spec: Readonly<Record<string, unknown>> = {}) =>
-  protectedResource(name, "operator-killed", {
-    endpoint: { serviceRef: { name: "orders", port: 5432 } },
-    credentials: [{ name: "main", secretRef: { name: "orders-credential" } }],
-    listen: { port },
-    placement: { mode: "Shared", replicas: 1 },
-    ...spec,
-  });
+const another = (name: string, port: number) =>
+  resource({ listen: { port }, placement: { mode: "Shared", replicas: 1 } }, name);
 
 beforeAll(async () => {
-  await install(scenario.cluster);
-  await scenario.cluster.kubectl.apply([localProvider("operator-killed", issuer, "operator-killed")]);
-  await scenario.apply(
-    ...database("orders", "CREATE TABLE orders (id int, item text); INSERT INTO orders VALUES (1, 'tea');"),
-    protectedResource("orders", "operator-killed", { placement: { mode: "Shared", replicas: 2 } }),
-    readers("ReadOnly"),
-    clientPod("client", { ca: "orders-gateway-ca" }),
-  );
-  await scenario.ready("statefulset/orders", "deployment/orders-gateway", "pod/client");
-  await condition(scenario, "protectedresource/orders", "Ready", "True");
-  await scenario.reachable("client", service, 5432);
   await scenario.cluster.kubectl.apply([killer()]);
   await scenario.cluster.kubectl("-n", "kube-system", "wait", "--for=condition=Ready", "pod/e2e-killer");
 });
 afterAll(async () => {
-  await session?.close();
   await scenario.cluster.kubectl("-n", "kube-system", "delete", "pod", "e2e-killer", "--ignore-not-found");
   await system("rollout", "status", "deployment/sallyport-operator", "--timeout=120s");
 });
 
 test(`after ${kills} kills at random moments everything is as it was asked for last`, async () => {
-  session = livePsql(scenario, "client", "live", through());
+  session = live();
   expect(await session.ask("SELECT item FROM orders")).toBe("tea");
   const pod = (
     await scenario.kubectl("get", "pods", "-l", "sallyport.dev/gateway=orders", "-o", "name")
@@ -108,8 +71,8 @@ const portAt = (at: number) => 6_000 + at;
 async function change(at: number): Promise<void> {
   await scenario.apply(
     readers(at % 2 === 0 ? "ReadWrite" : "ReadOnly"),
-    resource("steady", portAt(at)),
-    resource(`kept-${at}`, 5_432),
+    another("steady", portAt(at)),
+    another(`kept-${at}`, 5_432),
   );
   if (at > 0) await scenario.kubectl("delete", "protectedresource", `kept-${at - 1}`, "--wait=false");
 }

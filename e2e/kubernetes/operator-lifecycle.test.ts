@@ -1,49 +1,17 @@
 /** The chart comes, changes and goes, with objects of every sort there: nothing hangs, nothing is lost, nothing opens. */
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { LocalIssuer } from "../targets/tokens.ts";
-import {
-  accessPolicy,
-  condition,
-  helm,
-  install,
-  localProvider,
-  protectedResource,
-  systemNamespace,
-} from "./installed.ts";
-import { type LivePsql, livePsql } from "./live-psql.ts";
-import { clientPod, database, databasePassword } from "./objects.ts";
-import { openScenario } from "./scenario.ts";
+import { beforeAll, expect, test } from "vitest";
+import { condition, helm, install, systemNamespace } from "./installed.ts";
+import type { LivePsql } from "./live-psql.ts";
+import { clientPod, databasePassword } from "./objects.ts";
+import { openOrders } from "./orders.ts";
 
-const scenario = openScenario("operator-lifecycle", { "sallyport.dev/protection": "enabled" });
+const { scenario, psql, resource, live } = openOrders("operator-lifecycle");
 const { namespace } = scenario;
-const issuer = new LocalIssuer("operator-lifecycle", `sallyport:${namespace}/orders`);
-const service = `orders-gateway.${namespace}.svc`;
 let session: LivePsql;
 
 beforeAll(async () => {
-  await install(scenario.cluster);
-  await scenario.cluster.kubectl.apply([localProvider("operator-lifecycle", issuer, "operator-lifecycle")]);
-  await scenario.apply(
-    ...database("orders", "CREATE TABLE orders (id int, item text); INSERT INTO orders VALUES (1, 'tea');"),
-    protectedResource("orders", "operator-lifecycle", { placement: { mode: "Shared", replicas: 2 } }),
-    accessPolicy("readers", {
-      resources: { names: ["orders"] },
-      subjects: [{ user: "operator-lifecycle:ana" }],
-      profile: "ReadOnly",
-    }),
-    clientPod("client", { ca: "orders-gateway-ca" }),
-  );
-  await scenario.ready("statefulset/orders", "deployment/orders-gateway", "pod/client");
-  await condition(scenario, "protectedresource/orders", "Ready", "True");
-  await scenario.reachable("client", service, 5432);
-  const target =
-    `host=${service} user=main dbname=postgres sslmode=verify-full sslrootcert=/ca/ca.crt ` +
-    `connect_timeout=5 password=${issuer.token({ user: "ana" })}`;
-  session = livePsql(scenario, "client", "live", target);
+  session = live();
   expect(await session.ask("SELECT item FROM orders")).toBe("tea");
-});
-afterAll(async () => {
-  await session?.close();
 });
 
 const gateways = () =>
@@ -66,7 +34,7 @@ const clusterWide = async () => {
 const uninstall = () => helm(scenario.cluster, "uninstall", "sallyport", "--wait", "--timeout", "90s");
 const direct = async () => {
   const target = `host=orders user=postgres password=${databasePassword} dbname=postgres connect_timeout=3`;
-  return (await scenario.exec("client", "psql", target, "-X", "-At", "-c", "SELECT 1")).stderr;
+  return (await psql("SELECT 1", target)).stderr;
 };
 
 test("an upgrade changes the operator, and neither gateways nor sessions", async () => {
@@ -108,9 +76,7 @@ test("resources that go after the operator, and before it, hang nowhere", async 
   await scenario.kubectl("delete", "protectedresource", "orders", "--timeout=30s");
   await nothingLeft();
   await install(scenario.cluster);
-  await scenario.apply(
-    protectedResource("orders", "operator-lifecycle", { placement: { mode: "Shared", replicas: 1 } }),
-  );
+  await scenario.apply(resource({ placement: { mode: "Shared", replicas: 1 } }));
   await condition(scenario, "protectedresource/orders", "Programmed", "True");
   await scenario.kubectl("delete", "protectedresource", "orders", "--timeout=30s");
   await uninstall();

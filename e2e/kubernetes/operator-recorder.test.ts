@@ -1,63 +1,27 @@
 /** Recordings are kept away from gateways: without a recorder nothing runs, and who may read them RBAC decides. */
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { LocalIssuer } from "../targets/tokens.ts";
+import { afterAll, expect, test } from "vitest";
 import { type RecorderApi, recorderApi } from "./forwarded.ts";
-import {
-  accessPolicy,
-  condition,
-  gatewayAddresses,
-  install,
-  localProvider,
-  protectedResource,
-  systemNamespace,
-} from "./installed.ts";
-import { type LivePsql, livePsql } from "./live-psql.ts";
-import { clientPod, database } from "./objects.ts";
-import { openScenario } from "./scenario.ts";
+import { gatewayAddresses, systemNamespace } from "./installed.ts";
+import { openOrders } from "./orders.ts";
 
-const scenario = openScenario("operator-recorder", { "sallyport.dev/protection": "enabled" });
+const { scenario, psql, through, live } = openOrders("operator-recorder", {
+  spec: {
+    recording: { mode: "Required", durability: "Durable", retention: "1h" },
+    placement: { mode: "Shared", replicas: 2 },
+  },
+});
 const { namespace } = scenario;
-const issuer = new LocalIssuer("operator-recorder", `sallyport:${namespace}/orders`);
-const service = `orders-gateway.${namespace}.svc`;
 const audience = "recorder.sallyport.dev";
 const sessions = `/v1/namespaces/${namespace}/sessions`;
 const system = (...argv: readonly string[]) => scenario.cluster.kubectl("-n", systemNamespace, ...argv);
-const open: LivePsql[] = [];
 let api: RecorderApi | undefined;
 
-beforeAll(async () => {
-  await install(scenario.cluster);
-  await scenario.cluster.kubectl.apply([localProvider("operator-recorder", issuer, "operator-recorder")]);
-  await scenario.apply(
-    ...database("orders", "CREATE TABLE orders (id int, item text); INSERT INTO orders VALUES (1, 'tea');"),
-    protectedResource("orders", "operator-recorder", {
-      recording: { mode: "Required", durability: "Durable", retention: "1h" },
-      placement: { mode: "Shared", replicas: 2 },
-    }),
-    accessPolicy("readers", {
-      resources: { names: ["orders"] },
-      subjects: [{ user: "operator-recorder:ana" }],
-      profile: "ReadOnly",
-    }),
-    clientPod("client", { ca: "orders-gateway-ca" }),
-  );
-  await scenario.ready("statefulset/orders", "deployment/orders-gateway", "pod/client");
-  await condition(scenario, "protectedresource/orders", "Ready", "True");
-  await scenario.reachable("client", service, 5432);
-});
 afterAll(async () => {
   api?.close();
-  await Promise.all(open.map((session) => session.close()));
   await scenario.cluster.kubectl("delete", "rolebinding", "-n", "default", neighbour, "--ignore-not-found");
 });
 
-const through = () =>
-  `host=${service} user=main dbname=postgres sslmode=verify-full sslrootcert=/ca/ca.crt ` +
-  `connect_timeout=5 password=${issuer.token({ user: "ana" })}`;
-const psql = (sql: string, address?: string) => {
-  const target = address === undefined ? through() : `${through()} hostaddr=${address}`;
-  return scenario.exec("client", "psql", target, "-X", "-At", "-v", "VERBOSITY=verbose", "-c", sql);
-};
+const at = (address: string) => through("ana", address);
 const both = async () => {
   const addresses = await gatewayAddresses(scenario, "orders");
   expect(addresses).toHaveLength(2);
@@ -65,8 +29,7 @@ const both = async () => {
 };
 
 test("while the recorder is away commands are refused with 57P03, and sessions go on once it is back", async () => {
-  const session = livePsql(scenario, "client", "live", through());
-  open.push(session);
+  const session = live();
   expect(await session.ask("SELECT item FROM orders")).toBe("tea");
   await system("scale", "statefulset/sallyport-recorder", "--replicas=0");
   try {
@@ -77,7 +40,7 @@ test("while the recorder is away commands are refused with 57P03, and sessions g
     );
     // Nobody slips through the other gateway.
     for (const address of await both()) {
-      const { code, stdout, stderr } = await psql("SELECT 'while away'", address);
+      const { code, stdout, stderr } = await psql("SELECT 'while away'", at(address));
       expect([code, stdout]).toEqual([2, ""]);
       expect(stderr).toContain(unrecorded);
     }
@@ -91,7 +54,7 @@ test("while the recorder is away commands are refused with 57P03, and sessions g
     "both gateways to let in again",
     async () => {
       const addresses = await both();
-      const all = await Promise.all(addresses.map((address) => psql("SELECT item FROM orders", address)));
+      const all = await Promise.all(addresses.map((each) => psql("SELECT item FROM orders", at(each))));
       return all.every(({ stdout }) => stdout === "tea\n") || undefined;
     },
     { ms: 60_000 },

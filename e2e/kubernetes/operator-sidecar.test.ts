@@ -1,53 +1,38 @@
 /** The gateway beside the database: injected by the webhook into pods of a StatefulSet that somebody else owns. */
-import { beforeAll, expect, test } from "vitest";
-import { LocalIssuer } from "../targets/tokens.ts";
+import { expect, test } from "vitest";
 import { controlDoor } from "./forwarded.ts";
-import { accessPolicy, condition, install, localProvider, protectedResource } from "./installed.ts";
+import { condition, withoutOperators } from "./installed.ts";
 import { clientPod, database, databasePassword } from "./objects.ts";
-import { openScenario } from "./scenario.ts";
+import { openOrders, ordersSql } from "./orders.ts";
 
-const scenario = openScenario("operator-sidecar", { "sallyport.dev/protection": "enabled" });
-const { namespace } = scenario;
-const issuer = new LocalIssuer("operator-sidecar", `sallyport:${namespace}/orders`);
 const gatewayPassword = "what-the-sidecar-logs-in-with";
-const service = `orders-gateway.${namespace}.svc`;
-
-beforeAll(async () => {
-  await install(scenario.cluster);
-  await scenario.cluster.kubectl.apply([localProvider("operator-sidecar", issuer, "operator-sidecar")]);
-  const objects = database(
-    "orders",
-    "CREATE TABLE orders (id int, item text); INSERT INTO orders VALUES (1, 'tea');" +
-      `CREATE ROLE gateway LOGIN PASSWORD '${gatewayPassword}' IN ROLE pg_read_all_data;`,
-  );
-  await scenario.apply(
-    ...objects.filter(({ kind }) => kind === "Service"),
-    protectedResource("orders", "operator-sidecar", {
-      placement: { mode: "Sidecar", podSelector: { matchLabels: { app: "orders" } } },
-      // The database's own pod reads the other secret: one that both used would be in both containers.
-      credentials: [{ name: "main", secretRef: { name: "gateway-login" } }],
-    }),
-    {
-      ...{ apiVersion: "v1", kind: "Secret", metadata: { name: "gateway-login" } },
-      stringData: { username: "gateway", password: gatewayPassword },
-    },
-    accessPolicy("readers", {
-      resources: { names: ["orders"] },
-      subjects: [{ user: "operator-sidecar:ana" }],
-      profile: "ReadOnly",
-    }),
-  );
-  await condition(scenario, "protectedresource/orders", "Programmed", "False", "NoPods");
-  await scenario.apply(...objects, clientPod("client", { ca: "orders-gateway-ca" }));
-  await scenario.ready("statefulset/orders", "pod/client");
-  await condition(scenario, "protectedresource/orders", "Ready", "True");
+const placement = { mode: "Sidecar", podSelector: { matchLabels: { app: "orders" } } };
+// The database's own pod reads the other secret: one that both used would be in both containers.
+const credentials = [{ name: "main", secretRef: { name: "gateway-login" } }];
+const orders = openOrders("operator-sidecar", {
+  spec: { placement, credentials },
+  setUp: async ({ scenario, resource, readers }) => {
+    const role = `CREATE ROLE gateway LOGIN PASSWORD '${gatewayPassword}' IN ROLE pg_read_all_data;`;
+    const objects = database("orders", ordersSql + role);
+    await scenario.apply(
+      ...objects.filter(({ kind }) => kind === "Service"),
+      resource(),
+      {
+        ...{ apiVersion: "v1", kind: "Secret", metadata: { name: "gateway-login" } },
+        stringData: { username: "gateway", password: gatewayPassword },
+      },
+      readers("ReadOnly"),
+    );
+    await condition(scenario, "protectedresource/orders", "Programmed", "False", "NoPods");
+    await scenario.apply(...objects, clientPod("client", { ca: "orders-gateway-ca" }));
+    await scenario.ready("statefulset/orders", "pod/client");
+    await condition(scenario, "protectedresource/orders", "Ready", "True");
+  },
 });
-
-const through = (user: string) =>
-  `host=${service} port=15432 user=main dbname=postgres sslmode=verify-full sslrootcert=/ca/ca.crt ` +
-  `connect_timeout=5 password=${issuer.token({ user })}`;
-const psql = (target: string, sql: string) =>
-  scenario.exec("client", "psql", target, "-X", "-At", "-v", "VERBOSITY=verbose", "-c", sql);
+const { scenario } = orders;
+const { namespace } = scenario;
+const target = `${orders.through()} port=15432`;
+const psql = (sql: string, at = target) => orders.psql(sql, at);
 
 interface Container {
   readonly name: string;
@@ -72,22 +57,22 @@ test("the gateway is first, a native sidecar, and alone with its token and secre
 
 test("psql works through the Service, and policy decides", async () => {
   await scenario.eventually("the Service to lead to the gateway", async () => {
-    const { code } = await psql(through("ana"), "SELECT 1");
+    const { code } = await psql("SELECT 1");
     return code === 0 || undefined;
   });
-  expect(await psql(through("ana"), "SELECT item FROM orders")).toEqual({
+  expect(await psql("SELECT item FROM orders")).toEqual({
     code: 0,
     stdout: "tea\n",
     stderr: "",
   });
-  expect((await psql(through("ana"), "DELETE FROM orders")).stderr).toContain("42501");
+  expect((await psql("DELETE FROM orders")).stderr).toContain("42501");
 });
 
 test("the database's own port is closed, by name and by address", async () => {
   const address = await scenario.kubectl("get", "pod", "orders-0", "-o", "jsonpath={.status.podIP}");
   for (const host of ["orders", address]) {
     const direct = `host=${host} user=postgres password=${databasePassword} dbname=postgres connect_timeout=3`;
-    expect((await psql(direct, "SELECT 1")).stderr).toContain("timeout expired");
+    expect((await psql("SELECT 1", direct)).stderr).toContain("timeout expired");
   }
 });
 
@@ -151,32 +136,18 @@ test("who runs code in the application's container finds no token, secret or con
 });
 
 test("while the webhook is down a selected pod does not start without its gateway", async () => {
-  const scale = (replicas: number) =>
-    scenario.cluster.kubectl(
-      ...["-n", "sallyport-system", "scale", "deployment/sallyport-operator", `--replicas=${replicas}`],
-    );
-  await scale(0);
-  try {
-    await scenario.cluster.kubectl(
-      ...["-n", "sallyport-system", "wait", "--for=delete", "pod", "--timeout=60s"],
-      ...["-l", "app.kubernetes.io/component=operator"],
-    );
+  await withoutOperators(scenario.cluster, async () => {
     const bare = clientPod("bare");
     const pod = { ...bare, metadata: { name: "bare", namespace, labels: { app: "orders" } } };
     const refused = await scenario.kubectl.try(JSON.stringify(pod), "create", "-f", "-");
     expect(refused.code).not.toBe(0);
     // Exec fails closed meanwhile; the break-glass group is not asked about.
     const rescuer = await scenario.cluster.user("rescuer", ["sallyport:break-glass", "system:masters"]);
-    const argv = ["psql", through("ana"), "-X", "-At", "-c", "SELECT item FROM orders"];
+    const argv = ["psql", target, "-X", "-At", "-c", "SELECT item FROM orders"];
     const served = await rescuer.try(undefined, "-n", namespace, "exec", "client", "--", ...argv);
     expect(served.stdout).toBe("tea\n");
     expect((await scenario.exec("client", "true")).code).not.toBe(0);
-  } finally {
-    await scale(2);
-    await scenario.cluster.kubectl(
-      ...["-n", "sallyport-system", "rollout", "status", "deployment/sallyport-operator", "--timeout=90s"],
-    );
-  }
+  });
 });
 
 test("a namespace with a protected database in it goes without hanging", async () => {
