@@ -16,8 +16,20 @@ export const restrictedContainer = {
 /** The superuser's password of the databases of scenarios. */
 export const databasePassword = "only-the-gateway-knows";
 
+/** How a database differs from others. */
+export interface DatabaseOptions {
+  /** Lines of pg_hba.conf in place of the one that asks everybody for a password. */
+  readonly hba?: string;
+  /** The Secret that holds its certificate: it speaks TLS. */
+  readonly tls?: string;
+}
+
 /** PostgreSQL as a StatefulSet of one, its Service, and its credential in Secret `<name>-credential`. */
-export function database(name: string, initSql: string): KubernetesObject[] {
+export function database(
+  name: string,
+  initSql: string,
+  { hba, tls }: DatabaseOptions = {},
+): KubernetesObject[] {
   const labels = { app: name };
   const credential = `${name}-credential`;
   return [
@@ -63,6 +75,7 @@ export function database(name: string, initSql: string): KubernetesObject[] {
                     name: "POSTGRES_PASSWORD",
                     valueFrom: { secretKeyRef: { name: credential, key: "password" } },
                   },
+                  ...(hba === undefined ? [] : [{ name: "POSTGRES_HBA", value: hba }]),
                 ],
                 ports: [{ name: "postgres", containerPort: 5432 }],
                 readinessProbe: { tcpSocket: { port: "postgres" }, periodSeconds: 1 },
@@ -70,6 +83,7 @@ export function database(name: string, initSql: string): KubernetesObject[] {
                   { name: "data", mountPath: "/data" },
                   { name: "tmp", mountPath: "/tmp" },
                   { name: "init", mountPath: "/init" },
+                  ...(tls === undefined ? [] : [{ name: "tls", mountPath: "/tls" }]),
                 ],
               },
             ],
@@ -77,6 +91,7 @@ export function database(name: string, initSql: string): KubernetesObject[] {
               { name: "data", emptyDir: {} },
               { name: "tmp", emptyDir: {} },
               { name: "init", configMap: { name: `${name}-init` } },
+              ...(tls === undefined ? [] : [{ name: "tls", secret: { secretName: tls } }]),
             ],
           },
         },

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { ClusterAccess } from "../cluster/access.ts";
 import { type ControlDoor, controlDoor } from "./forwarded.ts";
-import { condition, protectedResource } from "./installed.ts";
+import { accessPolicy, condition, protectedResource } from "./installed.ts";
 import { clientPod } from "./objects.ts";
 import { connection, openOrders } from "./orders.ts";
 import type { KubernetesObject } from "./scenario.ts";
@@ -121,6 +121,51 @@ test("a resource that points at another namespace's Service is refused until tha
   expect(pods).toBe("");
   await scenario.kubectl("delete", "protectedresource", "foreign", "--timeout=30s");
 });
+
+test("an address is judged when it is dialled, whatever name led there: the API server's and the link's own are not", async () => {
+  const places = {
+    // A name of this namespace's own, which nobody has to grant: what it leads to is the API server's Service.
+    alias: { host: `elsewhere.${namespace}.svc`, port: 443 },
+    // Where clouds answer whoever asks with the node's own credentials.
+    link: { host: "169.254.169.254", port: 80 },
+  };
+  await scenario.apply(
+    {
+      ...{ apiVersion: "v1", kind: "Service", metadata: { name: "elsewhere" } },
+      spec: { type: "ExternalName", externalName: "kubernetes.default.svc.cluster.local" },
+    },
+    ...Object.entries(places).map(([each, endpoint]) =>
+      orders.resource({ endpoint, placement: { mode: "Shared", replicas: 1 } }, each),
+    ),
+    accessPolicy("strays", {
+      resources: { names: Object.keys(places) },
+      subjects: [{ user: `cluster:system:serviceaccount:${namespace}:ci` }],
+      profile: "ReadOnly",
+    }),
+  );
+  for (const each of Object.keys(places)) {
+    const host = `${each}-gateway.${namespace}.svc`;
+    await condition(scenario, `protectedresource/${each}`, "Accepted", "True");
+    await scenario.ready(`deployment/${each}-gateway`);
+    await scenario.reachable("client", host, 5432);
+    const user = await issued("ci", `--audience=sallyport:${namespace}/${each}`);
+    const told = await scenario.eventually(`an answer of ${each}`, async () => {
+      const { code, stderr } = await orders.psql("SELECT 1", connection(host, user));
+      expect(code).toBe(2);
+      return stderr.includes("cannot be reached") ? stderr : undefined;
+    });
+    // Which address it was, and why, is the administrator's to know.
+    expect(told.slice(told.indexOf("FATAL"))).not.toMatch(/169\.254|\b10\.|forbidden|no right/);
+    await condition(
+      scenario,
+      `protectedresource/${each}`,
+      "CredentialsResolved",
+      "False",
+      "UpstreamNotGranted",
+    );
+    await scenario.kubectl("delete", "protectedresource", each, "--wait=false");
+  }
+}, 240_000);
 
 /** A pod of the gateway's service account that mounts a token of the gateways' audience. */
 function poser(): object {

@@ -1,10 +1,10 @@
 /** Recordings are kept away from gateways: without a recorder nothing runs, and who may read them RBAC decides. */
 import { afterAll, expect, test } from "vitest";
 import { type RecorderApi, recorderApi } from "./forwarded.ts";
-import { gatewayAddresses, systemNamespace } from "./installed.ts";
+import { accessPolicy, condition, gatewayAddresses, systemNamespace } from "./installed.ts";
 import { openOrders } from "./orders.ts";
 
-const { scenario, psql, through, live } = openOrders("operator-recorder", {
+const { scenario, psql, readers, resource, through, live } = openOrders("operator-recorder", {
   spec: {
     recording: { mode: "Required", durability: "Durable", retention: "1h" },
     placement: { mode: "Shared", replicas: 2 },
@@ -149,6 +149,76 @@ test("a foreign replay is refused: no right, a right elsewhere, a token for anot
   expect(elsewhere.body).not.toContain(one.sessionId);
   const hidden = await ask("GET", `/v1/namespaces/default/sessions/${one.sessionId}/recording`, beside);
   expect(hidden.status).toBe(404);
+});
+
+test("what the cluster requires holds, whatever the namespace says: a policy that allows more, a resource that asks for less", async () => {
+  const floor = "operator-recorder-floor";
+  const loose = [{ name: "anything", match: { operations: ["write"] }, action: "Allow" }];
+  try {
+    await scenario.cluster.kubectl.apply([
+      {
+        ...{ apiVersion: "sallyport.dev/v1alpha1", kind: "ClusterAccessPolicy", metadata: { name: floor } },
+        spec: {
+          namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": namespace } },
+          resources: { names: ["orders"] },
+          subjects: [{ kind: "Human" }],
+          profile: "None",
+          rules: [
+            {
+              name: "no-deletes",
+              match: { commands: ["DELETE"] },
+              action: "Deny",
+              message: "the floor says no",
+            },
+          ],
+          requires: { recording: { mode: "Required" }, bypassProtection: { networkPolicy: "Enforce" } },
+        },
+      },
+    ]);
+    await condition(scenario, `clusteraccesspolicy/${floor}`, "Ready", "True", "InForce");
+    await scenario.apply(
+      resource({
+        recording: { mode: "Off" },
+        bypassProtection: { networkPolicy: "Off", exec: "Off" },
+        placement: { mode: "Shared", replicas: 2 },
+      }),
+      readers("Admin"),
+      accessPolicy("looser", {
+        resources: { names: ["orders"] },
+        subjects: [{ user: "operator-recorder:ana" }],
+        profile: "Admin",
+        rules: loose,
+      }),
+    );
+    // The namespace's own policies are in force: what they allow is done, and the floor's Deny stays.
+    await scenario.eventually("the looser policies", async () => {
+      const { code } = await psql("UPDATE orders SET item = 'tea' WHERE id = 1");
+      return code === 0 || undefined;
+    });
+    const refused = await psql("DELETE FROM orders WHERE id = 1");
+    expect(refused.stderr).toContain("42501");
+    expect(refused.stderr).toContain("the floor says no");
+    // The resource asks for no recording and no network policy, and gets both.
+    await condition(scenario, "protectedresource/orders", "RecordingReady", "True", "Recording");
+    await scenario.kubectl("get", "networkpolicy", "orders-server");
+    const auditor = await tokenOf("auditor", `--audience=${audience}`);
+    const { ask } = await recorder();
+    await scenario.eventually("the recording of what was refused", async () => {
+      const { sessions: listed } = JSON.parse((await ask("GET", sessions, auditor)).body) as {
+        readonly sessions: readonly Listed[];
+      };
+      const newest = listed.findLast(({ state, commands }) => state === "closed" && commands > 0);
+      const { body } = await ask("GET", `${sessions}/${newest?.sessionId}/recording`, auditor);
+      return body.includes("DELETE FROM orders WHERE id =") || undefined;
+    });
+  } finally {
+    await scenario.cluster.kubectl("delete", "clusteraccesspolicy", floor, "--ignore-not-found");
+  }
+  // Nobody requires it any longer: what the resource says counts again.
+  await condition(scenario, "protectedresource/orders", "RecordingReady", "True", "Off");
+  await scenario.apply(resource(), readers("ReadOnly"));
+  await scenario.kubectl("delete", "accesspolicy", "looser");
+  await condition(scenario, "protectedresource/orders", "RecordingReady", "True", "Recording");
 });
 
 test("a removed session is found by verify", async () => {

@@ -1,10 +1,11 @@
 /** `kubectl apply` of a ProtectedResource and an AccessPolicy is all that a user does: psql works through the Service. */
 import { expect, test } from "vitest";
-import { condition, withoutOperators } from "./installed.ts";
-import { databasePassword } from "./objects.ts";
-import { openOrders } from "./orders.ts";
+import { createAuthority } from "../targets/certificates.ts";
+import { accessPolicy, condition, gatewayAddresses, withoutOperators } from "./installed.ts";
+import { database, databasePassword } from "./objects.ts";
+import { connection, openOrders } from "./orders.ts";
 
-const { scenario, psql, readers, resource, through } = openOrders("operator-shared");
+const { scenario, issuer, psql, readers, resource, through, live } = openOrders("operator-shared");
 const { namespace } = scenario;
 
 test("an allowed statement runs, a denied one is refused with 42501", async () => {
@@ -31,23 +32,92 @@ test("nobody steps into the gateway's pods or the database's", async () => {
   }
 });
 
-test("a refusal gives the session an object, and deleting that ends the connection", async () => {
-  const argv = ["-c", "DELETE FROM orders", "-c", "\\! sleep 15", "-c", "SELECT 'still here'"];
-  const session = scenario.exec("client", "psql", through(), "-X", "-At", ...argv);
-  const name = await scenario.eventually("the Session", async () => {
-    const query = "jsonpath={.items[?(@.status.state=='Active')].metadata.name}";
-    const [found] = (await scenario.kubectl("get", "sessions", "-o", query)).split(" ");
-    return found || undefined;
-  });
-  const { spec } = await scenario.kubectl.json<{ spec: { subject: object; resource: string } }>(
-    "session",
-    name,
-  );
-  expect(spec).toMatchObject({ resource: "orders", subject: { user: "operator-shared:ana", kind: "Human" } });
-  await scenario.kubectl("delete", "session", name);
-  const { stdout } = await session;
-  expect(stdout).not.toContain("still here");
+test("a refusal gives the session an object, and deleting that ends the connection at whichever gateway", async () => {
+  const addresses = await gatewayAddresses(scenario, "orders");
+  expect(addresses).toHaveLength(2);
+  for (const address of addresses) {
+    const session = live(through("ana", address));
+    expect(await session.ask("DELETE FROM orders")).toContain("42501");
+    const name = await scenario.eventually("the Session", async () => {
+      const query = "jsonpath={.items[?(@.status.state=='Active')].metadata.name}";
+      const [found] = (await scenario.kubectl("get", "sessions", "-o", query)).split(" ");
+      return found || undefined;
+    });
+    const { spec } = await scenario.kubectl.json<{ spec: { subject: object; resource: string } }>(
+      "session",
+      name,
+    );
+    const subject = { user: "operator-shared:ana", kind: "Human" };
+    expect(spec).toMatchObject({ resource: "orders", subject });
+    await scenario.kubectl("delete", "session", name);
+    const said = await scenario.eventually("the connection to be closed", () =>
+      session.ask("SELECT 'still here'").then(
+        () => undefined,
+        (error: Error) => error.message,
+      ),
+    );
+    expect(said).toContain("psql ended with");
+    expect(said).toContain("57P01");
+  }
 });
+
+test("a CA that does not match is a condition and an event, and the right one is enough", async () => {
+  const [authority, another] = [await createAuthority(), await createAuthority()];
+  const host = `sealed.${namespace}.svc`;
+  const issued = await authority.issue({ commonName: host, dnsNames: [host, "sealed"], usage: "server" });
+  const secret = (name: string, stringData: object) => ({
+    ...{ apiVersion: "v1", kind: "Secret", metadata: { name } },
+    stringData,
+  });
+  const sealed = (ca: string) =>
+    resource(
+      {
+        endpoint: { serviceRef: { name: "sealed", port: 5432 } },
+        tls: { upstream: { mode: "verify-full", caRef: { name: ca } } },
+        credentials: [{ name: "main", secretRef: { name: "sealed-credential" } }],
+        placement: { mode: "Shared", replicas: 1 },
+      },
+      "sealed",
+    );
+  await scenario.apply(
+    secret("sealed-tls", { "tls.crt": issued.certPem, "tls.key": issued.keyPem }),
+    secret("wrong-ca", { "ca.crt": another.caPem }),
+    secret("right-ca", { "ca.crt": authority.caPem }),
+    ...database("sealed", "", { tls: "sealed-tls" }),
+    sealed("wrong-ca"),
+    accessPolicy("sealed", {
+      resources: { names: ["sealed"] },
+      subjects: [{ user: "operator-shared:ana" }],
+      profile: "ReadOnly",
+    }),
+  );
+  await scenario.ready("statefulset/sealed", "deployment/sealed-gateway");
+  const token = issuer.token({ user: "ana", claims: { aud: `sallyport:${namespace}/sealed` } });
+  const ask = () => psql("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", at);
+  const at = connection(`sealed-gateway.${namespace}.svc`, token);
+  await scenario.eventually("a login that fails", async () => {
+    const { code, stderr } = await ask();
+    expect(code).toBe(2);
+    return stderr.includes("cannot be reached") || undefined;
+  });
+  await condition(
+    scenario,
+    "protectedresource/sealed",
+    "CredentialsResolved",
+    "False",
+    "UpstreamCertificate",
+  );
+  await scenario.eventually("the event", async () => {
+    const flags = ["get", "events.events.k8s.io", "-o", "jsonpath={range .items[*]}{.reason} {end}"];
+    return (await scenario.kubectl(...flags)).includes("UpstreamCertificate") || undefined;
+  });
+  await scenario.apply(sealed("right-ca"));
+  await scenario.eventually("a login", async () => (await ask()).stdout === "t\n" || undefined, {
+    ms: 60_000,
+  });
+  await condition(scenario, "protectedresource/sealed", "Ready", "True");
+  await scenario.kubectl("delete", "protectedresource", "sealed", "--timeout=30s");
+}, 240_000);
 
 test("a changed policy counts within seconds, for everybody", async () => {
   await scenario.apply(readers("ReadWrite"));

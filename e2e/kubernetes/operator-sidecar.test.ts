@@ -135,6 +135,30 @@ test("who runs code in the application's container finds no token, secret or con
   }
 });
 
+test("a server that trusts its own loopback is told apart from one that asks everybody for a password", async () => {
+  const hba = "host all all 127.0.0.1/32 trust\nhost all all all scram-sha-256";
+  await scenario.apply(
+    orders.resource(
+      {
+        endpoint: { serviceRef: { name: "trusting", port: 5432 } },
+        placement: { mode: "Sidecar", podSelector: { matchLabels: { app: "trusting" } } },
+        credentials,
+      },
+      "trusting",
+    ),
+    ...database("trusting", "CREATE ROLE gateway LOGIN;", { hba }),
+  );
+  await condition(
+    scenario,
+    "protectedresource/trusting",
+    "BypassProtected",
+    "False",
+    "LoopbackTrust",
+    90_000,
+  );
+  await condition(scenario, "protectedresource/orders", "BypassProtected", "True", "Refused", 90_000);
+}, 240_000);
+
 test("while the webhook is down a selected pod does not start without its gateway", async () => {
   await withoutOperators(scenario.cluster, async () => {
     const bare = clientPod("bare");
