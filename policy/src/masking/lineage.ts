@@ -313,6 +313,9 @@ function definition(trace: Trace, { tag, node, parts }: Definition): void {
   if (tag === "CreateFunctionStmt") called(trace, { parameters: node.parameters }, where);
   if (harmless.has(tag)) return;
   if (elsewhere.has(tag)) trace.find("define", exactly(anyColumn), where);
+  // The server looks at the values of all columns of the domain, and fails for one that does not pass.
+  const isChecked = tag === "AlterDomainStmt" && /^[COV]$/.test(textOf(node, "subtype"));
+  if (isChecked) trace.find("define", exactly(anyColumn), where);
   called(trace, node, where);
   for (const name of relationsOf(parts)) {
     const relation = relationNamed(trace.names, name);

@@ -148,6 +148,8 @@ export class SessionMasks {
 
   #originOf(masking: SessionMasking, table: number, attribute: number): string | undefined {
     const { names } = this.#options;
+    // System columns have numbers below zero, and hold no data.
+    if (attribute < 0) return undefined;
     const origin = names.columnAt?.(table, attribute);
     const masked = origin === undefined ? undefined : masking.columns.of(origin.relation, names);
     if (origin === undefined || masked === undefined) return undefined;
