@@ -29,6 +29,7 @@ beforeAll(async () => {
     tls: true,
     database: "shop",
     initSql: `
+      CREATE DOMAIN secret_text AS text;
       CREATE TABLE cust (id int PRIMARY KEY, name text, ssn text, email text, born date, score int, extra jsonb,
         loud text GENERATED ALWAYS AS (upper(email)) STORED);
       INSERT INTO cust (id, name, ssn, email, born, score, extra) VALUES
@@ -40,8 +41,9 @@ beforeAll(async () => {
       CREATE SCHEMA other;
       CREATE TABLE other.cust (ssn text);
       INSERT INTO other.cust VALUES ('open');
-      CREATE TABLE people (id int, contact text, "birthDate" date);
-      INSERT INTO people SELECT n, CASE WHEN n < 5 THEN 'p' || n || '@example.com' ELSE 'none' END
+      CREATE TABLE people (id int, contact text, "birthDate" date, email_sent boolean, address_id int, phone bigint,
+        "lastName" varchar(40), birth_place date, iban secret_text, token_count int, api_token uuid, born_in text);
+      INSERT INTO people (id, contact) SELECT n, CASE WHEN n < 5 THEN 'p' || n || '@example.com' ELSE 'none' END
         FROM generate_series(1, 5) n;
       CREATE TABLE kin (id int, card text);
       CREATE TABLE kid () INHERITS (kin);
@@ -201,6 +203,9 @@ test("sallyport classify proposes tags by names and by what is in columns, and p
   expect(stdout).toContain('- "public.people.contact" # in 4 of 5 sampled values');
   expect(stdout).toMatch(/- tag: birth-date\n {4}columns:\n {6}- "public.people.birthDate" # by its name/);
   expect(stdout).toContain('- "public.cust.ssn"');
+  // Names count where the type can hold such a thing.
+  const named = [...stdout.matchAll(/"public\.people\.(\w+)" # by its name/g)].map(([, name]) => name);
+  expect(named.sort()).toEqual(["api_token", "birthDate", "birth_place", "iban", "lastName", "phone"]);
   expect(stdout).not.toMatch(/example\.com|123-45|public\.people\.id"/);
 });
 
@@ -276,6 +281,8 @@ describe("cases of section F", () => {
     ["F4 a count by LIKE", "SELECT count(*) FROM cust WHERE ssn LIKE '1%'", "E42501"],
     ["F4 NULL tells nothing", "SELECT substring(ssn from '^9') FROM cust WHERE id = 1", "***"],
     ["F3 format", "SELECT format('%s', ssn) FROM cust WHERE id = 1", "***"],
+    ["F3 system columns hold no data", "SELECT ctid, ssn FROM cust WHERE id = 2", "(0,2)|***-**-4321"],
+    ["F4 a domain's new check", "ALTER DOMAIN secret ADD CHECK (VALUE LIKE 'h%')", "E42501"],
     ["F3 generated column", "SELECT loud FROM cust WHERE id = 1", "***"],
     ["F3 RETURNING", "UPDATE cust SET name = name WHERE id = 1 RETURNING ssn", masked],
     ["F4 WHERE", "SELECT count(*) FROM cust WHERE ssn LIKE '1%'", "E42501"],

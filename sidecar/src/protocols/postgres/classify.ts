@@ -49,9 +49,9 @@ export async function classify(options: ClassifyOptions): Promise<readonly TagPr
   }
 }
 
-const columnsQuery = `SELECT n.nspname AS schema, c.relname AS table, a.attname AS column
+const columnsQuery = `SELECT n.nspname AS schema, c.relname AS table, a.attname AS column, t.typcategory AS category
   FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
-    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
   WHERE c.relkind IN ('r', 'p', 'm', 'f') AND NOT c.relispartition AND a.attnum > 0 AND NOT a.attisdropped
     AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
   ORDER BY n.nspname, c.relname, a.attnum LIMIT 20000`;
@@ -61,28 +61,34 @@ export async function proposals(
   query: (sql: string) => Promise<readonly SideRow[]>,
   sample: number,
 ): Promise<readonly TagProposal[]> {
-  const tables = new Map<string, { readonly from: string; readonly columns: string[] }>();
-  for (const { schema, table, column } of await query(columnsQuery)) {
+  const tables = new Map<string, { readonly from: string; readonly columns: Column[] }>();
+  for (const { schema, table, column, category } of await query(columnsQuery)) {
     const name = `${schema ?? ""}.${table ?? ""}`;
     const found = tables.get(name) ?? { from: `${quoted(schema)}.${quoted(table)}`, columns: [] };
-    found.columns.push(column ?? "");
+    found.columns.push({ name: column ?? "", category: category ?? "" });
     tables.set(name, found);
   }
   const found: TagProposal[] = [];
   for (const [name, { from, columns }] of tables) {
     const list = columns.map(
-      (column, index) => `pg_catalog.left(${quoted(column)}::text, 2000) AS "c${index}"`,
+      (column, index) => `pg_catalog.left(${quoted(column.name)}::pg_catalog.text, 2000) AS "c${index}"`,
     );
     const rows = await query(`SELECT ${list.join(", ")} FROM ${from} LIMIT ${sample}`).catch(() => []);
     for (const [index, column] of columns.entries()) {
       const values = rows.flatMap((row) => row[`c${index}`] ?? []);
       const proposal = byValues(values) ?? byName(column);
       // A dot in a name would be read as the border of two parts.
-      if (proposal !== undefined && ![name.split(".").length !== 2, column.includes(".")].includes(true))
-        found.push({ ...proposal, column: `${name}.${column}` });
+      const isSayable = name.split(".").length === 2 && !column.name.includes(".");
+      if (proposal !== undefined && isSayable) found.push({ ...proposal, column: `${name}.${column.name}` });
     }
   }
   return found;
+}
+
+interface Column {
+  readonly name: string;
+  /** Of its type, as pg_type.typcategory says: B boolean, D date or time, N number, S text, and others. */
+  readonly category: string;
 }
 
 /** Of the values that are there, so many must have the pattern in them. */
@@ -102,24 +108,28 @@ function byValues(values: readonly string[]): Omit<TagProposal, "column"> | unde
   return { tag: tagOf(best[0]), why: `in ${best[1]} of ${values.length} sampled values` };
 }
 
-const byWords: readonly (readonly [tag: string, words: RegExp])[] = [
-  ["email", /e_?mail/],
-  ["ssn", /(^|_)(ssn|social_?security|tax_?id|national_?id)/],
-  ["phone", /phone|mobile|(^|_)(fax|tel)(_|$)/],
-  ["credit-card", /card_?(no|num|number)|(^|_)(pan|cc_?num)/],
-  ["bank-account", /iban|account_?(no|num|number)/],
-  ["birth-date", /birth|(^|_)dob(_|$)/],
-  ["secret", /passw|secret|api_?key|token|private_?key/],
-  ["address", /street|address|(^|_)(zip|postal|postcode)/],
-  ["name", /(first|last|full|sur|given|family|maiden)_?name/],
-  ["salary", /salary|wage|income/],
-  ["ip-address", /(^|_)ip(_|$)|ip_?addr/],
+/** Words of names, and the types that can hold such a thing, for most of them text and what is kept like it. */
+const byWords: readonly { readonly tag: string; readonly words: RegExp; readonly not?: RegExp }[] = [
+  { tag: "email", words: /e_?mail/ },
+  { tag: "ssn", words: /(^|_)(ssn|social_?security|tax_?id|national_?id|passport)/, not: /[BD]/ },
+  { tag: "phone", words: /phone|mobile|(^|_)(fax|tel)(_|$)/, not: /[BD]/ },
+  { tag: "credit-card", words: /card_?(no|num|number)|(^|_)(pan|cc_?num|cvv|cvc)(_|$)/, not: /[BD]/ },
+  { tag: "bank-account", words: /iban|account_?(no|num|number)/, not: /[BD]/ },
+  { tag: "birth-date", words: /birth|(^|_)dob(_|$)/, not: /[BN]/ },
+  { tag: "secret", words: /passw|secret|api_?key|token|private_?key/ },
+  { tag: "address", words: /street|address|(^|_)(zip|postal|postcode)(_|$)/, not: /[BD]/ },
+  { tag: "name", words: /(first|last|full|sur|given|family|maiden)_?name/ },
+  { tag: "salary", words: /salary|wage(s|_|$)|income/, not: /[BD]/ },
+  { tag: "ip-address", words: /(^|_)ip(_|$)|ip_?addr/ },
 ];
+const notText = /[BDN]/;
 
-function byName(column: string): Omit<TagProposal, "column"> | undefined {
-  const folded = column.replace(/([a-z])([A-Z])/g, "$1_$2").toLowerCase();
-  const found = byWords.find(([, words]) => words.test(folded));
-  return found === undefined ? undefined : { tag: found[0], why: "by its name" };
+function byName({ name, category }: Column): Omit<TagProposal, "column"> | undefined {
+  const folded = name.replace(/([a-z])([A-Z])/g, "$1_$2").toLowerCase();
+  // The key of another table says nothing of anybody; ids of taxes and nations are of people.
+  if (/_id$/.test(folded) && category === "N" && !/(tax|national)_id$/.test(folded)) return undefined;
+  const found = byWords.find(({ words, not = notText }) => words.test(folded) && !not.test(category));
+  return found === undefined ? undefined : { tag: found.tag, why: "by its name" };
 }
 
 const tags: Readonly<Partial<Record<PatternName, string>>> = {
