@@ -1,7 +1,7 @@
 import type { Approval } from "@sallyport/crds";
 import type { ApprovalTerms } from "@sallyport/policy";
 import { expect, test } from "vitest";
-import { windowsOf } from "./windows.ts";
+import { isOfThis, windowsOf } from "./windows.ts";
 
 const now = Date.parse("2026-01-01T00:00:00Z");
 const ruleHash = "sha256:one";
@@ -68,4 +68,12 @@ test.each([
   ],
 ] as const)("nothing is open of what %s", (_, approval, found) => {
   expect(windowsOf(approval, [found], now)).toEqual([]);
+});
+
+test("what was approved of a resource that is gone opens nothing of another one of its name", () => {
+  const at = (creationTimestamp: string) => ({ creationTimestamp });
+  expect(isOfThis(at("2026-01-01T00:00:00Z"), at("2026-01-01T00:00:01Z"))).toBe(true);
+  expect(isOfThis(at("2026-01-01T00:00:00Z"), at("2026-01-01T00:00:00Z"))).toBe(true);
+  expect(isOfThis(at("2026-01-01T00:00:01Z"), at("2026-01-01T00:00:00Z"))).toBe(false);
+  expect(isOfThis({}, at("2026-01-01T00:00:00Z"))).toBe(false);
 });

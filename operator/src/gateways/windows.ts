@@ -108,14 +108,32 @@ export class WindowDesk {
     const { caches, book, clock } = this.#parts;
     const now = clock().getTime();
     const slash = resource.indexOf("/");
-    const name = resource.slice(slash + 1);
+    const [namespace, name] = [resource.slice(0, slash), resource.slice(slash + 1)];
+    const served = caches.protectedResources.get({ namespace, name });
     return caches.approvals
-      .list(resource.slice(0, slash))
+      .list(namespace)
       .filter(({ spec, status }) => spec.request.resource === name && status?.phase === "Approved")
+      .filter(
+        (approval) =>
+          served !== undefined && isOfThis(served.metadata as Created, approval.metadata as Created),
+      )
       .flatMap((approval) => windowsOf(approval, rulesInForce(approval, book, caches), now))
       .toSorted((a, b) => (`${a.approval} ${a.ruleText}` < `${b.approval} ${b.ruleText}` ? -1 : 1))
       .slice(0, controlLimits.windowsMax);
   }
+}
+
+/** Whether a request can be about a resource: what was approved of one that is gone is not approved of another of its name. */
+export function isOfThis(resource: Created, approval: Created): boolean {
+  const [since, asked] = [resource, approval].map((one) => Date.parse(one.creationTimestamp ?? "")) as [
+    number,
+    number,
+  ];
+  return asked >= since;
+}
+
+interface Created {
+  readonly creationTimestamp?: string;
 }
 
 /** The windows that one Approval opens now: of rules that are word for word those that were approved. */

@@ -93,11 +93,25 @@ test("what approvers read hides nothing: what steers a terminal is written out, 
     digest: "hmac-sha256:0",
     reason: "tick\u2066et",
     inTransaction: false,
-    asks: [],
+    asks: [
+      {
+        ...{
+          kind: "AccessPolicy",
+          policy: "prod",
+          rule: "fixes",
+          ruleText: "",
+          required: 1,
+          timeoutMs: 1_000,
+        },
+        ...{ grant: "Window", windowMs: 1_800_000, reasonRequired: false },
+      },
+    ],
     timeoutMs: 1_000,
   });
   expect(asked[0]?.request).toMatchObject({
-    command: "SELECT 1\n-- \\u{202e}drop\\u{1b}[2K\\u{200b}\ttable\n-- $1: one\\n-- $2: two",
+    command:
+      "SELECT 1\n-- \\u{202e}drop\\u{1b}[2K\\u{200b}\ttable\n-- $1: one\\n-- $2: two\n" +
+      "-- approved, it lets more through by prod/fixes, for 30 min",
     reason: "tick\\u{2066}et",
   });
   approvals.close();

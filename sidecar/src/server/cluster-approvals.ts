@@ -137,6 +137,13 @@ function askOf(name: string, request: HoldRequest): ApprovalAsk | string {
   // A parameter's own lines would read as the command's.
   const notes = parameters.map((value, index) => `-- $${index + 1}: ${value.replaceAll("\n", "\\n")}`);
   if (request.inTransaction) notes.push("-- in an open transaction: it keeps its locks while this waits");
+  for (const terms of asks) {
+    const minutes = Math.ceil((terms.windowMs ?? 0) / 60_000);
+    if (terms.grant === "Window")
+      notes.push(
+        `-- approved, it lets more through by ${policyName(terms)}/${terms.rule}, for ${minutes} min`,
+      );
+  }
   const shown = visible([command, ...notes].join("\n"));
   if (Buffer.byteLength(shown) > heldCommandBytesMax) return "it is too long to be shown whole";
   return {
