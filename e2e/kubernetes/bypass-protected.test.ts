@@ -10,7 +10,7 @@ test("a server that only the gateway reaches is protected", async () => {
   await condition(scenario, "protectedresource/orders", "BypassProtected", "True", "Refused", 90_000);
 });
 
-test("a server that a pod without any right reaches is not", async () => {
+test("O53 a server that a pod without any right reaches is not", async () => {
   await scenario.apply(
     resource({
       placement,

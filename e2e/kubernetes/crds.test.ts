@@ -42,7 +42,7 @@ interface Condition {
   readonly status: string;
 }
 
-test("applying the kinds twice changes nothing", async () => {
+test("O62 applying the kinds twice changes nothing", async () => {
   const versions = async () => api.kubectl("get", "crd", "-o", "jsonpath={.items[*].metadata.generation}");
   const before = await versions();
   await api.kubectl("apply", "--server-side", ...kinds.flatMap((path) => ["-f", path]));

@@ -147,7 +147,7 @@ describe("calls", () => {
 describe("server-side apply", () => {
   const mine = { fieldManager: "mine" };
 
-  test("a field that is no longer applied goes, and those of others stay", async () => {
+  test("O22 a field that is no longer applied goes, and those of others stay", async () => {
     await client.apply(configMaps, applied("apply", { a: "1", b: "1" }), mine);
     await client.apply(configMaps, applied("apply", { c: "1" }), { fieldManager: "other" });
     await client.apply(configMaps, applied("apply", { a: "1" }), mine);
@@ -163,7 +163,7 @@ describe("server-side apply", () => {
     expect((await client.get(configMaps, ref("force"))).data).toEqual({ a: "2" });
   });
 
-  test("applying the same twice changes no version", async () => {
+  test("O62 applying the same twice changes no version", async () => {
     const first = await client.apply(configMaps, applied("same", { a: "1" }), mine);
     const second = await client.apply(configMaps, applied("same", { a: "1" }), mine);
     expect(second.metadata.resourceVersion).toBe(first.metadata.resourceVersion);

@@ -115,7 +115,7 @@ async function refused(object: () => object, text: string, ...flags: readonly st
   expect(stderr).toContain(text);
 }
 
-test("rendering twice is identical, and the chart has no fault", async () => {
+test("O49 rendering twice is identical, and the chart has no fault", async () => {
   const render = () => helm("template", "sallyport", chart, ...values);
   expect(await render()).toBe(await render());
   await helm("lint", chart, "--strict");
@@ -129,7 +129,7 @@ test("the kustomize base is the chart with its default values", async () => {
   expect(built).toContain("name: sallyport-operator");
 });
 
-test("each alert leads to a chapter that says what to do", async () => {
+test("O69 each alert leads to a chapter that says what to do", async () => {
   const rendered = await helm(
     "template",
     "sallyport",
@@ -193,7 +193,7 @@ test("the API server finds no fault with the admission policies", async () => {
   }
 });
 
-test("an upgrade with the same values changes no object", async () => {
+test("O62 an upgrade with the same values changes no object", async () => {
   const generations = () =>
     api.kubectl(
       ...[
@@ -268,7 +268,7 @@ describe("with the chart's rights and no others", () => {
     });
   });
 
-  test("the webhooks' authorities are written, and that field alone is the operator's", async () => {
+  test("O49 the webhooks' authorities are written, and that field alone is the operator's", async () => {
     const bundle = await waitFor("the bundle", async () => {
       const text = await api.kubectl(
         ...[
@@ -293,7 +293,7 @@ describe("with the chart's rights and no others", () => {
     ).toEqual([...["f:caBundle", "f:clientConfig", "f:name", "f:webhooks"]]);
   });
 
-  test("it reads no Secret but its own", async () => {
+  test("O57 it reads no Secret but its own", async () => {
     const can = async (...argv: readonly string[]) =>
       (
         await api.kubectl.try(
@@ -331,7 +331,7 @@ describe("while the webhook is down", () => {
     expect(result.stderr).toContain("pods.sallyport.dev");
   });
 
-  test("a selected pod is refused, also when somebody takes the webhook away", async () => {
+  test("O42 a selected pod is refused, also when somebody takes the webhook away", async () => {
     await api.kubectl("delete", "mutatingwebhookconfiguration", "sallyport");
     await refused(() => pod("bare"), "selects this pod, and it has no gateway");
     await refused(
@@ -452,7 +452,7 @@ describe("while the webhook is down", () => {
   });
 });
 
-test("people get what their roles say: edit writes resources, and no policies", async () => {
+test("O58 people get what their roles say: edit writes resources, and no policies", async () => {
   await api.kubectl("create", "rolebinding", "dev", "-n", namespace, "--clusterrole=edit", "--user=dev");
   const can = async (...argv: readonly string[]) =>
     (await api.kubectl.try(undefined, "auth", "can-i", ...argv, "-n", namespace, "--as=dev")).stdout.trim();
@@ -468,7 +468,7 @@ test("people get what their roles say: edit writes resources, and no policies", 
   expect(await can("get", "sessions", "--subresource=recording")).toBe("no");
 });
 
-test("a namespace with everything in it goes, and so does the chart; the kinds stay", async () => {
+test("O68 a namespace with everything in it goes, and so does the chart; the kinds stay", async () => {
   await api.kubectl("delete", "namespace", namespace, "--timeout=60s");
   await api.kubectl.apply([
     { apiVersion: "v1", kind: "Namespace", metadata: { name: "left" } },

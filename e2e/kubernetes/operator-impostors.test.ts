@@ -74,7 +74,7 @@ test("a gateway's own token opens the stream, and lets nobody in as a user", asy
   expect([code, stdout]).toEqual([2, ""]);
 });
 
-test("tokens of the gateways' audience are handed out to nobody, and mounted in no other pod", async () => {
+test("O46 tokens of the gateways' audience are handed out to nobody, and mounted in no other pod", async () => {
   for (const account of ["orders-gateway", "ci"]) {
     expect((await tokenFor(account, `--audience=${control}`)).stderr).toContain("not handed out");
     expect((await tokenFor(account, `--audience=${own}`, `--audience=${control}`)).stderr).toContain(
@@ -109,7 +109,7 @@ test("nor does such a token help where admission let it pass: the stream asks fo
   });
 });
 
-test("a resource that points at another namespace's Service is refused until that namespace grants it", async () => {
+test("O12 a resource that points at another namespace's Service is refused until that namespace grants it", async () => {
   await scenario.apply(
     protectedResource("foreign", name, {
       endpoint: { host: "kubernetes.default.svc", port: 443 },
@@ -122,7 +122,7 @@ test("a resource that points at another namespace's Service is refused until tha
   await scenario.kubectl("delete", "protectedresource", "foreign", "--timeout=30s");
 });
 
-test("an address is judged when it is dialled, whatever name led there: the API server's and the link's own are not", async () => {
+test("O59 an address is judged when it is dialled, whatever name led there: the API server's and the link's own are not", async () => {
   const places = {
     // A name of this namespace's own, which nobody has to grant: what it leads to is the API server's Service.
     alias: { host: `elsewhere.${namespace}.svc`, port: 443 },

@@ -37,7 +37,7 @@ const direct = async () => {
   return (await psql("SELECT 1", target)).stderr;
 };
 
-test("an upgrade changes the operator, and neither gateways nor sessions", async () => {
+test("O67 an upgrade changes the operator, and neither gateways nor sessions", async () => {
   const before = await gateways();
   await install(scenario.cluster, "--set", "operator.logLevel=debug");
   expect(await session.ask("SELECT item FROM orders")).toBe("tea");
@@ -70,7 +70,7 @@ test("installed again, it takes over what is there, and the session goes on", as
   expect(await gateways()).toBe(before);
 });
 
-test("resources that go after the operator, and before it, hang nowhere", async () => {
+test("O68 resources that go after the operator, and before it, hang nowhere", async () => {
   await session.close();
   await uninstall();
   await scenario.kubectl("delete", "protectedresource", "orders", "--timeout=30s");

@@ -158,7 +158,7 @@ describe("a Shared resource", () => {
     expect(status?.conditions?.find(({ type }) => type === "Reconciling")?.status).toBe("True");
   });
 
-  test("in the steady state costs no call and no write", async () => {
+  test("O27 in the steady state costs no call and no write", async () => {
     const before = await read("protectedresource", "orders");
     const costs: number[] = [];
     // Some calls go by the clock alone: one may fall into a look, and not into each of several.
@@ -174,7 +174,7 @@ describe("a Shared resource", () => {
     expect(costs.toSorted()[2]).toBe(0);
   });
 
-  test("puts back what somebody changed or removed, and drops what is no longer asked for", async () => {
+  test("O22 puts back what somebody changed or removed, and drops what is no longer asked for", async () => {
     await api.kubectl("delete", "networkpolicy", "orders-server", "-n", namespace);
     await api.kubectl(
       ...["patch", "svc", "orders-gateway", "-n", namespace, "--type=merge"],
@@ -211,7 +211,7 @@ describe("a Shared resource", () => {
     await condition("protectedresource", "orders", "BypassProtected", "ExecOpen");
   });
 
-  test("leaves replicas to an autoscaler", async () => {
+  test("O21 leaves replicas to an autoscaler", async () => {
     const autoscaling = { minReplicas: 2, maxReplicas: 4 };
     await api.kubectl.apply([resource("scaled", { placement: { autoscaling }, listen: { port: 6001 } })]);
     await waitFor("the autoscaler", async () => {
@@ -255,7 +255,7 @@ describe("bad input is a condition with a reason", () => {
     expect(code).not.toBe(0);
   });
 
-  test("is no hot loop: a look at all of it costs no call, no write and no retry", async () => {
+  test("O19 is no hot loop: a look at all of it costs no call, no write and no retry", async () => {
     const versions = () =>
       Promise.all(
         cases.map(async ([name]) => (await read("protectedresource", name)).metadata.resourceVersion),
@@ -277,7 +277,7 @@ describe("bad input is a condition with a reason", () => {
     expect([await versions(), await retries()]).toEqual([before, retried]);
   });
 
-  test("an object that somebody else made is left alone", async () => {
+  test("O25 an object that somebody else made is left alone", async () => {
     await api.kubectl.apply([
       {
         apiVersion: "v1",
@@ -298,7 +298,7 @@ describe("bad input is a condition with a reason", () => {
     await condition("protectedresource", "taken", "Programmed", "Progressing");
   });
 
-  test("a grant in the other namespace lets a resource reach its Service, and that one only", async () => {
+  test("O12 a grant in the other namespace lets a resource reach its Service, and that one only", async () => {
     await api.kubectl.apply([
       {
         apiVersion: "sallyport.dev/v1alpha1",

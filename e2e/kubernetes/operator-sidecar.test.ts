@@ -46,7 +46,7 @@ interface Pod {
   };
 }
 
-test("the gateway is first, a native sidecar, and alone with its token and secrets", async () => {
+test("O46 the gateway is first, a native sidecar, and alone with its token and secrets", async () => {
   const { spec } = await scenario.kubectl.json<Pod>("pod", "orders-0");
   expect(spec.initContainers[0]).toMatchObject({ name: "sallyport-gateway", restartPolicy: "Always" });
   const mounting = [...spec.initContainers, ...spec.containers].filter(({ volumeMounts = [] }) =>
@@ -68,7 +68,7 @@ test("psql works through the Service, and policy decides", async () => {
   expect((await psql("DELETE FROM orders")).stderr).toContain("42501");
 });
 
-test("the database's own port is closed, by name and by address", async () => {
+test("O52 the database's own port is closed, by name and by address", async () => {
   const address = await scenario.kubectl("get", "pod", "orders-0", "-o", "jsonpath={.status.podIP}");
   for (const host of ["orders", address]) {
     const direct = `host=${host} user=postgres password=${databasePassword} dbname=postgres connect_timeout=3`;
@@ -76,7 +76,7 @@ test("the database's own port is closed, by name and by address", async () => {
   }
 });
 
-test("nobody steps into the pod, and no debugging container joins it", async () => {
+test("O54 nobody steps into the pod, and no debugging container joins it", async () => {
   const exec = await scenario.exec("orders-0", "true");
   expect(exec.stderr).toContain("closed here");
   const debug = await scenario.kubectl.try(
@@ -135,7 +135,7 @@ test("who runs code in the application's container finds no token, secret or con
   }
 });
 
-test("a server that trusts its own loopback is told apart from one that asks everybody for a password", async () => {
+test("O53 a server that trusts its own loopback is told apart from one that asks everybody for a password", async () => {
   const hba = "host all all 127.0.0.1/32 trust\nhost all all all scram-sha-256";
   await scenario.apply(
     orders.resource(
@@ -159,7 +159,7 @@ test("a server that trusts its own loopback is told apart from one that asks eve
   await condition(scenario, "protectedresource/orders", "BypassProtected", "True", "Refused", 90_000);
 }, 240_000);
 
-test("while the webhook is down a selected pod does not start without its gateway", async () => {
+test("O42 while the webhook is down a selected pod does not start without its gateway", async () => {
   await withoutOperators(scenario.cluster, async () => {
     const bare = clientPod("bare");
     const pod = { ...bare, metadata: { name: "bare", namespace, labels: { app: "orders" } } };
@@ -174,6 +174,6 @@ test("while the webhook is down a selected pod does not start without its gatewa
   });
 });
 
-test("a namespace with a protected database in it goes without hanging", async () => {
+test("O26 a namespace with a protected database in it goes without hanging", async () => {
   await scenario.cluster.kubectl("delete", "namespace", namespace, "--timeout=90s");
 });

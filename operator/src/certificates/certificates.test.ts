@@ -52,7 +52,7 @@ test("a serving certificate is renewed when due, for other names, and when the a
   expect(await currentServing({ certificate: "x", key: "y" }, names, authorities, now)).not.toBe(serving);
 });
 
-test("an authority is trusted before it signs, and as long as what it signed lives", async () => {
+test("O49 an authority is trusted before it signs, and as long as what it signed lives", async () => {
   const first = { current: await makeAuthority("CA", now), previous: [] };
   const due = now + lifetimes.authorityMs * 0.67;
   const both = await rotated(first, "CA", due);
@@ -77,7 +77,7 @@ test("the next rotation is the first thing that falls due", async () => {
   expect(at).toBeLessThan(now + 61 * day);
 });
 
-test("a certificate holds the names that the operator gave, and TLS clients accept it for those alone", async () => {
+test("O50 a certificate holds the names that the operator gave, and TLS clients accept it for those alone", async () => {
   const authority = await makeAuthority("CA", now);
   const { publicKey, privateKey } = await makeKey();
   const uri = "sallyport://gateway/shop/orders/1";

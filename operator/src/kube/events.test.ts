@@ -67,7 +67,7 @@ test("an event says what happened to what, and who saw it", async () => {
   await end();
 });
 
-test("repeats become the series of the first event, however many there are", async () => {
+test("O37 repeats become the series of the first event, however many there are", async () => {
   const { recorder, end } = start();
   recorder.record(note());
   await until(() => expect(created()).toHaveLength(1));
@@ -98,7 +98,7 @@ test("a series whose event the API server has forgotten is written anew", async 
   expect(created()[1]).toMatchObject({ series: { count: 2 } });
 });
 
-test("one object that has too much to say is held back, others are not", async () => {
+test("O37 one object that has too much to say is held back, others are not", async () => {
   const { recorder, end } = start({ burst: 3 });
   for (let index = 0; index < 50; index += 1) recorder.record(note({ note: `problem ${index}` }));
   const other = { ...note().regarding, metadata: { name: "other", namespace: "demo", uid: "u2" } };

@@ -41,7 +41,7 @@ function elect(identity: string, options: Partial<LeaderElectionOptions> = {}) {
 const holder = () => (api.get(path)?.spec as { holderIdentity?: string } | undefined)?.holderIdentity;
 const leads = (who: ReturnType<typeof elect>) => until(() => expect(who.election.isLeader).toBe(true));
 
-test("one of two leads, and the other takes over at once when the lease is given back", async () => {
+test("O33 one of two leads, and the other takes over at once when the lease is given back", async () => {
   const first = elect("a");
   await leads(first);
   const second = elect("b");
@@ -94,7 +94,7 @@ test("the lease of a process that died is taken, but not before its length has p
   await second.ended;
 });
 
-test("who cannot renew stops leading before anybody else may begin", async () => {
+test("O33 who cannot renew stops leading before anybody else may begin", async () => {
   const first = elect("a");
   await leads(first);
   api.fault = () => ({ kind: "no-answer" });
@@ -172,7 +172,7 @@ test("a lease whose taking was cut off by the end of the process is given back a
   expect(holder()).toBe("");
 });
 
-test("two runs of one pod have two identities", () => {
+test("O33 two runs of one pod have two identities", () => {
   expect(leaseIdentity("pod")).toMatch(/^pod_[-0-9a-f]{36}$/);
   expect(leaseIdentity("pod")).not.toBe(leaseIdentity("pod"));
 });

@@ -174,7 +174,7 @@ test("a server that ends every watch at once is not asked without a pause", asyn
   }
 });
 
-test("bookmarks move a watch on, and one out of order does not move it back", async () => {
+test("O29 bookmarks move a watch on, and one out of order does not move it back", async () => {
   put("a");
   const bookmark = (version: string) => ({
     type: "BOOKMARK",
@@ -228,7 +228,7 @@ test("indexes and namespaces follow every change", async () => {
   expect(() => reflector.byIndex("apps", "red")).toThrow("there is no index apps");
 });
 
-test("managedFields are not kept, and a selection is asked for", async () => {
+test("O29 managedFields are not kept, and a selection is asked for", async () => {
   const metadata = { name: "a", namespace: "demo", managedFields: [{ manager: "x" }] };
   api.put(`${folder}/a`, { metadata });
   const reflector = start({ selection: { labelSelector: "app=1", namespace: "demo" } });
@@ -253,7 +253,7 @@ test("a write of ours is seen at once, and older news does not undo it", async (
   expect(reflector.get({ namespace: "demo", name: "gone" })).toBeUndefined();
 });
 
-test("a cache knows what its client wrote before its watch does, and tells of it once", async () => {
+test("O28 a cache knows what its client wrote before its watch does, and tells of it once", async () => {
   put("a");
   const client = kubeClient({ connection: api.connection });
   const reflector = start({ client });
@@ -271,7 +271,7 @@ test("a cache knows what its client wrote before its watch does, and tells of it
   expect(changes).toEqual(["changed a", "added b"]);
 });
 
-test("whatever goes wrong, at random, the cache comes to what is there", async () => {
+test("O16 whatever goes wrong, at random, the cache comes to what is there", async () => {
   const faults: readonly Fault[] = [
     { kind: "reset" },
     { kind: "reset-in-body" },

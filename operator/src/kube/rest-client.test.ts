@@ -47,14 +47,14 @@ describe("a call that may be repeated outlives", () => {
     expect(api.requests).toHaveLength(3);
   });
 
-  test("a server that takes the connection and never answers, by its deadline", async () => {
+  test("O30 a server that takes the connection and never answers, by its deadline", async () => {
     api.put(`${folder}/a`, object("a"));
     api.fault = firstTimes(1, { kind: "no-answer" });
     expect((await open().get(configMaps, ref, { timeoutMs: 100 })).data).toEqual({ key: "value" });
   });
 });
 
-test("Retry-After is obeyed, for writes too: nothing was done yet", async () => {
+test("O18 Retry-After is obeyed, for writes too: nothing was done yet", async () => {
   api.fault = firstTimes(1, { kind: "status", status: 429, retryAfterSeconds: 1 });
   const begunAt = performance.now();
   await open().create(configMaps, object("a"));
@@ -104,7 +104,7 @@ test("what is not there is undefined for find, an error for get, and already del
   expect(await client.delete(configMaps, ref)).toBe(false);
 });
 
-test("a delete spares an object that was made anew under the same name", async () => {
+test("O16 a delete spares an object that was made anew under the same name", async () => {
   api.put(`${folder}/a`, object("a"));
   expect(isConflict(await failureOf(open().delete(configMaps, ref, { uid: "another" })))).toBe(true);
   expect(api.get(`${folder}/a`)).toBeDefined();
@@ -117,7 +117,7 @@ test("a JSON patch whose test does not hold is a conflict", async () => {
   expect(isConflict(error)).toBe(true);
 });
 
-test("every write is validated strictly and says whose it is", async () => {
+test("O15 every write is validated strictly and says whose it is", async () => {
   const client = open();
   const header = { apiVersion: "v1", kind: "ConfigMap" };
   await client.create(configMaps, object("a"), { fieldManager: "m" });
@@ -129,7 +129,7 @@ test("every write is validated strictly and says whose it is", async () => {
   expect(api.requests.map(({ query }) => query.get("force"))).toEqual([null, null, null, "true"]);
 });
 
-test("a list is read page by page, and its objects say what they are", async () => {
+test("O29 a list is read page by page, and its objects say what they are", async () => {
   for (let index = 0; index < 7; index += 1) api.put(`${folder}/a${index}`, object(`a${index}`));
   const { items } = await open().list(configMaps, { pageSize: 3 });
   expect(items).toHaveLength(7);
@@ -179,7 +179,7 @@ test("a rotated token is read again when the old one is refused", async () => {
   }
 });
 
-test("errors carry no token", async () => {
+test("O39 errors carry no token", async () => {
   const connection = {
     ...api.connection,
     credentials: () => Promise.resolve({ authorization: "Bearer secret" }),

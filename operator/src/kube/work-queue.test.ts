@@ -20,7 +20,7 @@ async function takeReady(queue: WorkQueue): Promise<readonly string[]> {
   return keys;
 }
 
-test("a key that is added many times waits once, in the order of its first coming", async () => {
+test("O17 a key that is added many times waits once, in the order of its first coming", async () => {
   const queue = open();
   for (const key of ["a", "b", "a", "c", "b"]) queue.add(key);
   expect(await takeReady(queue)).toEqual(["a", "b", "c"]);
@@ -39,7 +39,7 @@ test("a key in work is not handed out again before it is done, and then once", a
   expect(queue.depth).toBe(0);
 });
 
-test("two workers never hold one key, however it comes", async () => {
+test("O17 two workers never hold one key, however it comes", async () => {
   vi.useRealTimers();
   const queue = open({ backoff: { firstMs: 1, mostMs: 2 } });
   const held = new Set<string>();
@@ -65,7 +65,7 @@ test("two workers never hold one key, however it comes", async () => {
   await Promise.all(workers);
 });
 
-test("backoff doubles from 5 ms for each failure of a key, ends at 1000 s, and starts anew after a success", async () => {
+test("O18 backoff doubles from 5 ms for each failure of a key, ends at 1000 s, and starts anew after a success", async () => {
   const queue = open({ bucket: { perSecond: 1e6, burst: 1e6 } });
   const waits: number[] = [];
   for (let failure = 0; failure < 20; failure += 1) {
@@ -95,7 +95,7 @@ test("jitter spreads a backoff over its upper half", async () => {
   expect(queue.depth).toBe(1);
 });
 
-test("failures of many keys share one bucket", async () => {
+test("O18 failures of many keys share one bucket", async () => {
   const queue = open({ bucket: { perSecond: 10, burst: 3 } });
   for (let index = 0; index < 13; index += 1) queue.addRateLimited(`k${index}`);
   vi.advanceTimersByTime(6);
@@ -145,7 +145,7 @@ test("a shut queue ends its takers, takes nothing and leaves no timer", async ()
   expect(vi.getTimerCount()).toBe(0);
 });
 
-test("the queue's metrics have the names that dashboards know", async () => {
+test("O38 the queue's metrics have the names that dashboards know", async () => {
   const registry = new Registry();
   const queue = open({ metrics: kubeMetrics(registry) });
   queue.add("a");

@@ -127,7 +127,7 @@ describe("what is rendered", () => {
     expect(placeResource(inputOf({ enforcement: "Audit" })).rendering).toBe(now);
   });
 
-  test("every container meets Pod Security restricted and mounts no token of the API server", () => {
+  test("O48 every container meets Pod Security restricted and mounts no token of the API server", () => {
     const { container, volumes } = renderGateway(testResource(), testSettings, server);
     expect(container.securityContext).toMatchObject({
       allowPrivilegeEscalation: false,
@@ -162,7 +162,7 @@ describe("names", () => {
     expect(name).toEqual(wanted);
     expect(name).toMatch(/^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$/);
   });
-  test("names that are cut or altered stay apart", () => {
+  test("O23 names that are cut or altered stay apart", () => {
     expect(childName(`${long}x`, "gateway")).not.toBe(childName(`${long}y`, "gateway"));
     expect(childName("a.b", "gateway")).not.toBe(childName("a-b", "gateway"));
     expect(labelValue(`${long}x`)).not.toBe(labelValue(`${long}y`));
@@ -173,7 +173,7 @@ describe("names", () => {
 describe("injection", () => {
   const resource = testResource(sidecarSpec);
 
-  test("puts the gateway first and leaves the pod's own containers as they are", () => {
+  test("O44 puts the gateway first and leaves the pod's own containers as they are", () => {
     const pod = patched(postgresPod());
     expect(pod.spec.initContainers?.map(({ name }) => name)).toEqual(["sallyport-gateway", "chown"]);
     expect(pod.spec.initContainers?.[0]).toMatchObject({ restartPolicy: "Always" });
@@ -190,7 +190,7 @@ describe("injection", () => {
     expect(patched(bare).spec.initContainers).toHaveLength(1);
   });
 
-  test("done twice changes nothing, and repairs what another injector moved", () => {
+  test("O43 done twice changes nothing, and repairs what another injector moved", () => {
     const once = patched(postgresPod());
     expect(injectGateway(once, resource, testSettings, server)).toEqual({ kind: "unchanged" });
     const moved = { ...once, spec: { ...once.spec, initContainers: once.spec.initContainers!.toReversed() } };

@@ -63,7 +63,7 @@ test("what was observed is decided on, then acted on; keys that came before the 
   await until(() => expect(seen).toEqual(["decided demo/a"]));
 });
 
-test("one key is never in work twice, and what came meanwhile is not lost", async () => {
+test("O17 one key is never in work twice, and what came meanwhile is not lost", async () => {
   let active = 0;
   const gate = Promise.withResolvers<void>();
   const { controller, seen } = start(async () => {
@@ -114,7 +114,7 @@ describe("a failure", () => {
     expect(lines[2]?.fields.reconcileId).toMatch(/^[-0-9a-f]{36}$/);
   });
 
-  test("that nobody but the user can mend is not tried again, until something changes", async () => {
+  test("O19 that nobody but the user can mend is not tried again, until something changes", async () => {
     const queue = workQueue({ name: "test" });
     const again = [vi.spyOn(queue, "addRateLimited"), vi.spyOn(queue, "addAfter")];
     const over = vi.spyOn(queue, "done");
@@ -129,7 +129,7 @@ describe("a failure", () => {
     await until(() => expect(seen).toHaveLength(2));
   });
 
-  test("by a conflict is tried again without an error", async () => {
+  test("O18 by a conflict is tried again without an error", async () => {
     const { log, lines } = heardLog();
     const act = (_: ReconcileContext, times: number) => {
       if (times < 3) throw new KubeError({ status: 409, reason: "Conflict", message: "changed" });
@@ -176,7 +176,7 @@ test("a reconciliation that takes too long is told to end, and tried again", asy
   await until(() => expect(seen).toHaveLength(2));
 });
 
-test("the loop's end waits for what is in work, and takes up nothing more", async () => {
+test("O30 the loop's end waits for what is in work, and takes up nothing more", async () => {
   const gate = Promise.withResolvers<void>();
   const { controller, seen, ended } = start(
     async ({ signal }) => {
@@ -210,12 +210,12 @@ test("what does not come to rest in time is told to end", async () => {
   await ended;
 });
 
-test("every key comes again after a while, though nothing changed", async () => {
+test("O20 every key comes again after a while, though nothing changed", async () => {
   const { seen } = start(() => done, { resync: { everyMs: 20, keys: () => [demo] } });
   await until(() => expect(seen.length).toBeGreaterThan(2));
 });
 
-test("results are counted under the names that dashboards know", async () => {
+test("O38 results are counted under the names that dashboards know", async () => {
   const registry = new Registry();
   const act = (_: ReconcileContext, times: number): ReconcileResult => {
     if (times === 1) throw new Error("broken");

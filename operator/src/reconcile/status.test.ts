@@ -28,7 +28,7 @@ const late = new Date("2026-01-02T00:00:00.456Z");
 const wanted = (status: "True" | "False", message = "") =>
   [{ type: "Ready", status, reason: status === "True" ? "AllReady" : "Waiting", message }] as const;
 
-test("a condition keeps its time until its status flips, and always says what it was observed for", () => {
+test("O3 a condition keeps its time until its status flips, and always says what it was observed for", () => {
   const first = mergedConditions(undefined, wanted("False", "one"), { generation: 1, now: early });
   expect(first).toEqual([
     {
@@ -61,7 +61,7 @@ test("conditions that are no longer wanted go, and a message is bounded", () => 
   expect(after[0]?.message).toHaveLength(32_768);
 });
 
-test("kstatus can tell working from stuck", () => {
+test("O6 kstatus can tell working from stuck", () => {
   expect(progressConditions({ kind: "ready" })).toEqual([]);
   const because = { reason: "UnsupportedProtocol", message: "no" };
   expect(progressConditions({ kind: "stalled", ...because })).toEqual([
@@ -70,7 +70,7 @@ test("kstatus can tell working from stuck", () => {
   expect(progressConditions({ kind: "reconciling", ...because })[0]?.type).toBe("Reconciling");
 });
 
-test("a status is written once, and not again while nothing changes, however often and in whatever order", async () => {
+test("O27 a status is written once, and not again while nothing changes, however often and in whatever order", async () => {
   made({ spec: { protocol: "postgres" } });
   const write = async (now: Date) => {
     const object = (await read()) as UntypedObject & { status?: { conditions?: readonly Condition[] } };

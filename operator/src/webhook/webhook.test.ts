@@ -72,7 +72,7 @@ describe("injection", () => {
     expect(await ask(question({}, {}, { app: "other" }))).toEqual({ allowed: true });
   });
 
-  test("never touches the cluster's own pods, nor ours", async () => {
+  test("O41 never touches the cluster's own pods, nor ours", async () => {
     for (const namespace of ["kube-system", "sallyport-system"]) {
       expect(await ask(question({ namespace }))).toEqual({ allowed: true });
     }
@@ -195,7 +195,7 @@ describe("the server", () => {
     expect((await post("/nowhere", "{}")).status).toBe(404);
   });
 
-  test("takes no body beyond its bound, and no old TLS", async () => {
+  test("O50 takes no body beyond its bound, and no old TLS", async () => {
     await serve(() => ({ allowed: true }));
     const large = await post("/pods", " ".repeat(webhookLimits.bodyBytesMax + 1)).catch(() => ({
       status: 413,
@@ -205,7 +205,7 @@ describe("the server", () => {
     await expect(post("/pods", review(question()), old)).rejects.toThrow();
   });
 
-  test("answers only so many at once, and serves a new certificate without a pause", async () => {
+  test("O50 answers only so many at once, and serves a new certificate without a pause", async () => {
     const held: (() => void)[] = [];
     const concurrencyMax = 4;
     await serve(

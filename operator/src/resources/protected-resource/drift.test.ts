@@ -52,13 +52,13 @@ function decide(pods: readonly Pod[], rolloutPolicy?: "Report" | "Evict") {
   return { outdated: status.gateways?.outdated, evicted: evict?.metadata.name };
 }
 
-test("pods of an earlier configuration are counted, and left alone where nothing else is asked for", () => {
+test("O45 pods of an earlier configuration are counted, and left alone where nothing else is asked for", () => {
   const pods = [pod(0, earlier), pod(1, earlier), pod(2)];
   expect(decide(pods)).toEqual({ outdated: 2, evicted: undefined });
   expect(decide(pods, "Report")).toEqual({ outdated: 2, evicted: undefined });
 });
 
-test("where eviction is asked for the oldest of them goes, and no pod of today", () => {
+test("O45 where eviction is asked for the oldest of them goes, and no pod of today", () => {
   expect(decide([pod(0), pod(2, earlier), pod(1, earlier)], "Evict")).toEqual({
     outdated: 2,
     evicted: "db-1",
@@ -66,7 +66,7 @@ test("where eviction is asked for the oldest of them goes, and no pod of today",
   expect(decide([pod(0), pod(1)], "Evict")).toEqual({ outdated: 0, evicted: undefined });
 });
 
-test("the next one goes once every pod of the resource is there and ready again", () => {
+test("O45 the next one goes once every pod of the resource is there and ready again", () => {
   const left = pod(1, earlier);
   expect(decide([pod(0, earlier, { isGoing: true }), left], "Evict").evicted).toBeUndefined();
   expect(decide([pod(2, spec(), { isReady: false }), left], "Evict").evicted).toBeUndefined();
