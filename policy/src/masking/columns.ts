@@ -1,6 +1,6 @@
 /** Column references: what a name means at a level, as the server looks it up, and everything where it is not found. */
 import { listOf, stringOf, type TreeNode } from "../sql/tree.ts";
-import { clean, derivedFrom, type Flow } from "./flow.ts";
+import { clean, derivedFrom, type Flow, isTainted } from "./flow.ts";
 import { allOf, everythingIn, type Level, type RangeEntry, type Trace } from "./trace.ts";
 
 /** Columns that every table has; none of them holds data. */
@@ -63,6 +63,13 @@ export function columnOf(entry: RangeEntry, name: string): Flow | undefined {
   return found.length === 1 ? only.flow : derivedFrom(found.map((column) => column.flow));
 }
 
+/** True where an entry whose columns are all known has one of that name. */
+function hasColumn({ items }: Level, name: string): boolean {
+  return items.some(({ entries }) =>
+    entries.some(({ columns, open }) => open === undefined && columns.some((column) => column.name === name)),
+  );
+}
+
 function bareColumn(level: Level | undefined, name: string): Flow {
   for (let at = level; at !== undefined; at = at.parent) {
     const flows: Flow[] = [];
@@ -77,8 +84,10 @@ function bareColumn(level: Level | undefined, name: string): Flow {
       for (const entry of item.entries) {
         const flow = columnOf(entry, name);
         if (flow === undefined) continue;
-        flows.push(flow);
-        isFound ||= entry.open === undefined || entry.columns.some((column) => column.name === name);
+        const isListed = entry.columns.some((column) => column.name === name);
+        // Beside a column of that name it can be no other entry's: the server would call it ambiguous.
+        if (isListed || isTainted(flow) || !hasColumn(at, name)) flows.push(flow);
+        isFound ||= entry.open === undefined || isListed;
       }
     }
     const [only] = flows;

@@ -143,7 +143,8 @@ function call(trace: Trace, node: TreeNode, level: Level | undefined): Flow {
   const args = listOf(node, "args");
   const values = args.map((item) => flowOf(trace, item, level));
   const flows: Flow[] = [trace.invoke(schema, name, values)];
-  if (name === "format" && !isSafeFormat(stringConstantOf(args[0]))) {
+  // An array may have fewer elements than the format asks for.
+  if (name === "format" && (node.func_variadic === true || !isSafeFormat(stringConstantOf(args[0])))) {
     trace.infer(derivedFrom(values), "function format");
   }
   if (name === "to_char" && !isSafeNumberFormat(stringConstantOf(args[1]))) {

@@ -343,6 +343,9 @@ test.each([
   ['SELECT ssn COLLATE "C" FROM cust', "~"],
   ["SELECT ROW(c.*) FROM cust c", "~"],
   ["SELECT g FROM generate_series(1, 3) g, cust", "-"],
+  ["SELECT ssn, id, value FROM cust, jsonb_each('{}')", "= - -"],
+  ["SELECT ssn FROM json_to_record('{}') AS r(a int), cust", "="],
+  ["SELECT (SELECT ssn FROM jsonb_each('{}')) FROM cust", "~"],
   ["SELECT query FROM pg_stat_activity", "="],
 ])("%s", (sql, marks) => {
   expect(shown(sql)).toBe(marks);
@@ -517,6 +520,7 @@ test.each([
   ["SELECT replace(ssn, '1', repeat('x', 100)) FROM cust", /^inference /],
   ["SELECT format('%I', substring(ssn, '^1')) FROM cust", /^inference /],
   ["SELECT format(name, ssn) FROM cust", /^inference /],
+  ["SELECT format('%s %s %s', VARIADIC ARRAY[ssn]) FROM cust", /^inference function format/],
   [
     "SELECT percentile_disc((SELECT length(ssn) FROM cust)) WITHIN GROUP (ORDER BY id) FROM ord",
     /^inference /,
