@@ -13,6 +13,7 @@ import {
   startKubernetesGateway,
 } from "../targets/kubernetes-gateway.ts";
 import { policyDocument } from "../targets/policies.ts";
+import { rawHttp2Session } from "./raw-client.ts";
 import { type NotSwitched, openWebSocket } from "./websocket-client.ts";
 
 const policy = (user: string, rest: string, name: string) => policyDocument("cluster", user, rest, name);
@@ -161,4 +162,41 @@ test("a deploy job's Secret waits for a person: approved it is written as it was
   expect(denied).toMatchObject({ code: 1, text: expect.stringContaining("not today") });
   const names = await api.kubectl("get", "secrets", "-o", "name");
   expect([names.includes("secret/granted"), names.includes("secret/refused")]).toEqual([true, false]);
+});
+
+test("requests of one connection that wait for a person wait in turn, and each is decided by itself", async () => {
+  const session = rawHttp2Session(gateway, 90_000);
+  const created = new Map<string, number>();
+  try {
+    const authorization = `Bearer ${gateway.token("deploy")}`;
+    const waiting = new Map(
+      ["turn-1", "turn-2", "turn-3"].map((name) => {
+        const answer = session.ask(
+          { ":method": "POST", ":path": secrets, authorization, "content-type": "application/json" },
+          JSON.stringify({ apiVersion: "v1", kind: "Secret", metadata: { name } }),
+        );
+        return [name, answer.then(({ status, body }) => ({ name, status, body }))] as const;
+      }),
+    );
+    // What needs nobody goes on beside them.
+    const read = await session.ask({ ":path": "/api/v1/namespaces/default/configmaps", authorization });
+    expect(read.status).toBe(200);
+    // Which one is asked about first is the network's matter.
+    for (const [verb, status, ...rest] of [
+      ["approve", 201],
+      ["deny", 403, "--reason", "not that one"],
+      ["approve", 201],
+    ] as const) {
+      await decide(verb, ...rest);
+      const answered = await Promise.race(waiting.values());
+      waiting.delete(answered.name);
+      created.set(answered.name, answered.status);
+      expect([answered.status, answered.body.includes("not that one")]).toEqual([status, status === 403]);
+    }
+  } finally {
+    session.close();
+  }
+  const names = await api.kubectl("get", "secrets", "-o", "name");
+  for (const [name, status] of created)
+    expect([name, names.includes(`secret/${name}\n`)]).toEqual([name, status === 201]);
 });

@@ -1,5 +1,5 @@
 /** Requests that no client library would send: exact headers, exact paths, exact bytes. */
-import { connect as connectHttp2 } from "node:http2";
+import { type ClientHttp2Session, connect as connectHttp2 } from "node:http2";
 import { request } from "node:https";
 import { connect } from "node:tls";
 import type { KubernetesGateway } from "../targets/kubernetes-gateway.ts";
@@ -57,15 +57,35 @@ export function raw(gateway: KubernetesGateway, path: string, options: RawReques
 }
 
 /** One request over HTTP/2. */
-export function rawHttp2(
+export async function rawHttp2(
   gateway: KubernetesGateway,
   headers: Readonly<Record<string, string | readonly string[]>>,
   body = "",
 ): Promise<RawAnswer> {
+  const session = rawHttp2Session(gateway);
+  try {
+    return await session.ask(headers, body);
+  } finally {
+    session.close();
+  }
+}
+
+/** Requests over one HTTP/2 connection, side by side. */
+export function rawHttp2Session(gateway: KubernetesGateway, silentMs = answerMs) {
+  const session = connectHttp2(gateway.url, { ca: gateway.caPem });
+  session.setTimeout(silentMs, () => session.destroy(new Error("no answer")));
+  const ask = (headers: Readonly<Record<string, string | readonly string[]>>, body = "") =>
+    askOver(session, headers, body);
+  return { ask, close: () => session.close() };
+}
+
+function askOver(
+  session: ClientHttp2Session,
+  headers: Readonly<Record<string, string | readonly string[]>>,
+  body: string,
+): Promise<RawAnswer> {
   return new Promise((resolve, reject) => {
-    const session = connectHttp2(gateway.url, { ca: gateway.caPem });
-    session.setTimeout(answerMs, () => session.destroy(new Error("no answer")));
-    session.on("error", reject);
+    session.once("error", reject);
     const stream = session.request(headers as Record<string, string>, { endStream: body === "" });
     let answer: Readonly<Record<string, unknown>> = {};
     let text = "";
@@ -77,7 +97,7 @@ export function rawHttp2(
     });
     stream.on("error", reject);
     stream.on("close", () => {
-      session.close();
+      session.off("error", reject);
       resolve({ status: Number(answer[":status"] ?? 0), headers: answer, body: text });
     });
     if (body !== "") stream.end(body);

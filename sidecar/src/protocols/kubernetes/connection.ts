@@ -5,6 +5,7 @@ import type { Identity } from "@sallyport/policy";
 import { errorTable, GatewayError } from "../../wire/gateway-error.ts";
 import type { HttpHead } from "../../wire/http-server.ts";
 import type { AdmittedSession, EndCode, ProtocolHost, UpstreamAccount } from "../protocol.ts";
+import { HoldTurns } from "./hold-turns.ts";
 import type { ApiServers } from "./upstream.ts";
 
 /** A session as requests use it. */
@@ -12,6 +13,8 @@ export interface OpenSession {
   readonly identity: Identity;
   readonly account: UpstreamAccount;
   readonly admitted: AdmittedSession;
+  /** What of it waits for approval. */
+  readonly holds: HoldTurns;
   /** What runs in it now: told to end, with the reason, when the session is. */
   readonly running: Set<(why: string) => void>;
   /** Notes that the client has sent something. */
@@ -130,6 +133,7 @@ export class ClientConnection {
       identity,
       account,
       admitted,
+      holds: new HoldTurns(),
       running,
       touch: () => {
         lastMs = performance.now();

@@ -1,6 +1,6 @@
 /** The way of every request through the guard: judged, recorded, held where a rule wants approval, permitted. */
-import type { Command } from "@sallyport/policy";
-import type { Holdable, HoldNotice, Permit, Refusal } from "../../guard/index.ts";
+import type { Command, Verdict } from "@sallyport/policy";
+import { type Holdable, type HoldNotice, type Permit, type Refusal, refusal } from "../../guard/index.ts";
 import type { ProtocolHost } from "../protocol.ts";
 import { correlationId, type OpenSession } from "./connection.ts";
 
@@ -46,26 +46,43 @@ export async function ask(asked: Asked): Promise<Judged> {
       return { kind: "refused", refusal, id };
     }
   }
-  const record = {
-    text: command.text,
-    verdict,
-    at: host.clock.nowMs(),
-    ...(asked.parameters === undefined ? {} : { parameters: asked.parameters }),
+  const holdable = holdableOf(asked);
+  const request = async (found: Verdict) => {
+    const record = {
+      text: command.text,
+      verdict: found,
+      at: host.clock.nowMs(),
+      ...(asked.parameters === undefined ? {} : { parameters: asked.parameters }),
+    };
+    return guard.request(record, mustBeStored(command), holdable);
   };
-  // A guard holds one command at a time; a second one of the same connection is told so at once.
-  const holdable = guard.isHolding ? undefined : holdableOf(asked);
-  const onClosed = () => {
-    if (holdable !== undefined) guard.cancelHold("clientGone", holdable);
-  };
-  if (verdict.action === "RequireApproval") asked.closed.addEventListener("abort", onClosed, { once: true });
+  const isHeld = verdict.action === "RequireApproval" && !guard.isObserving;
+  const outcome = isHeld ? await held(asked, holdable, verdict, request) : await request(verdict);
+  if (outcome.kind === "permit") return { kind: "permit", permit: outcome };
+  const id = correlationId();
+  guard.note("refused", { id, code: outcome.code, request: command.text.slice(0, 200) });
+  return { kind: "refused", refusal: outcome, id };
+}
+
+/** Waits until a person may be asked, and for the answer. */
+async function held(
+  { session, command, closed, again }: Asked,
+  holdable: Holdable,
+  verdict: Verdict,
+  request: (found: Verdict) => Promise<Permit | Refusal>,
+): Promise<Permit | Refusal> {
+  const { guard } = session.admitted;
+  const onClosed = () => void guard.cancelHold("clientGone", holdable);
+  closed.addEventListener("abort", onClosed, { once: true });
   try {
-    const outcome = await guard.request(record, mustBeStored(command), holdable);
-    if (outcome.kind === "permit") return { kind: "permit", permit: outcome };
-    const id = correlationId();
-    guard.note("refused", { id, code: outcome.code, request: command.text.slice(0, 200) });
-    return { kind: "refused", refusal: outcome, id };
+    // While it waited for those before, policy and what was looked up may have changed.
+    const turn = session.holds.take(async (hasWaited) =>
+      request(hasWaited ? guard.decide((await again?.()) ?? command) : verdict),
+    );
+    return await (turn ??
+      refusal("approvalNeeded", "too many requests of this connection wait for approval"));
   } finally {
-    asked.closed.removeEventListener("abort", onClosed);
+    closed.removeEventListener("abort", onClosed);
   }
 }
 
@@ -79,11 +96,14 @@ function mustBeStored(command: Command): boolean {
   );
 }
 
-function holdableOf({ session, command, bytes, tell, again }: Asked): Holdable {
+function holdableOf({ session, command, bytes, tell, again, closed }: Asked): Holdable {
   return {
     command,
     inTransaction: false,
-    isPointless: false,
+    // Asked for when its turn comes: the client may have left by then.
+    get isPointless() {
+      return closed.aborted;
+    },
     bytes,
     explained: "",
     tell: tell ?? (() => undefined),
