@@ -1,4 +1,4 @@
-import type { Command } from "@sallyport/policy";
+import type { Command, Verdict } from "@sallyport/policy";
 import {
   type Holdable,
   mustBeDurable,
@@ -8,7 +8,7 @@ import {
   type SessionGuard,
 } from "../../guard/index.ts";
 import type { RelayEnd } from "../../relay/relay.ts";
-import { OutputMask } from "../../terminal/index.ts";
+import { OutputMask, OutputPatterns } from "../../terminal/index.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import { plainAddress, resolveAddresses } from "../../wire/resolve.ts";
 import { type Permitted, type Running, SessionChannel, standardError } from "./channel.ts";
@@ -206,9 +206,9 @@ export class SshSession {
   }
 
   #masks(): Running["masks"] {
-    const rules = this.#guard.masking.patterns;
-    const mask = () => new OutputMask(rules, this.#options.onPattern);
-    return new Map(rules.length > 0 ? [["o", mask()] as const, ["e", mask()] as const] : []);
+    const patterns = new OutputPatterns(this.#guard.masking.patterns);
+    const mask = () => new OutputMask(patterns, this.#options.onPattern);
+    return new Map(patterns.isEmpty ? [] : [["o", mask()] as const, ["e", mask()] as const]);
   }
 
   #listen(
@@ -540,11 +540,12 @@ export class SshSession {
       begun: () => undefined,
       rejudge: async (approved) => this.#guard.decide(asked, undefined, approved),
     };
-    const request = async () => {
-      const record = { text: asked.text, verdict: this.#guard.decide(asked), at: this.#options.nowMs() };
+    const request = async (found: Verdict) => {
+      const record = { text: asked.text, verdict: found, at: this.#options.nowMs() };
       return this.#guard.request(record, mustBeDurable(asked), holdable);
     };
-    if (this.#guard.decide(asked).action !== "RequireApproval") return request();
+    const verdict = this.#guard.decide(asked);
+    if (verdict.action !== "RequireApproval") return request(verdict);
     if (this.#holdCount >= holdsMax)
       return refusal("approvalNeeded", "too many commands of this connection wait for approval");
     if (this.#holdCount > 0)
@@ -552,7 +553,7 @@ export class SshSession {
     this.#holdCount += 1;
     if (channel !== undefined) channel.held = holdable;
     // The guard keeps one hold open: those of other channels wait for their turn.
-    const turn = this.#holding.then(request);
+    const turn = this.#holding.then(() => request(this.#guard.decide(asked)));
     this.#holding = turn.catch(() => undefined);
     try {
       return await turn;
