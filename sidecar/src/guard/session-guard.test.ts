@@ -198,3 +198,40 @@ test.each(["taken back", "left"] as const)("what is approved and then %s does no
   expect(await held).toMatchObject({ kind: "refusal" });
   expect(answered).toEqual([1]);
 });
+
+test("bytes that are not those that were approved do not run", async () => {
+  const { settle, holdable, request, opened } = holding();
+  const own = holdable("rm a");
+  const held = request("rm a", own);
+  await opened(0);
+  own.bytes[0]?.fill("b".charCodeAt(0));
+  settle[0]?.({ kind: "approved", by: ["bob"] });
+  expect(await held).toMatchObject({
+    kind: "refusal",
+    message: expect.stringContaining("the command is not the one that was approved"),
+  });
+});
+
+const windowed = {
+  ...terms,
+  kind: "ClusterAccessPolicy" as const,
+  grant: "Window" as const,
+  windowMs: 60_000,
+};
+const howToAsk = "Ask for it first: sallyport request shop/orders --rule cluster/p/r";
+
+test.each([
+  ["cannot be held", undefined],
+  ["was denied", { kind: "denied", by: "bob" }],
+  ["nobody decided about", { kind: "expired" }],
+] as const)("what %s says how to ask for its rule's window, whatever the protocol", async (_, outcome) => {
+  const { guard, settle, holdable, opened } = holding();
+  const verdict = { action: "RequireApproval", message: "asks", asks: [windowed] } as unknown as Verdict;
+  const asked = { at: 0, text: "rm a", verdict } as CommandRecord;
+  const answer = guard.request(asked, false, outcome && holdable("rm a"));
+  if (outcome !== undefined) {
+    await opened(0);
+    settle[0]?.(outcome);
+  }
+  expect(await answer).toMatchObject({ kind: "refusal", hint: howToAsk });
+});
