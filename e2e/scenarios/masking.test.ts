@@ -322,6 +322,15 @@ describe("cases of section F", () => {
     client.close();
   });
 
+  test("F4: a literal is judged also where one beside it passed in the same place", async () => {
+    const client = await as("analyst");
+    const counted = (format: string) =>
+      `WITH x AS MATERIALIZED (SELECT to_char(score, '${format}') FROM cust) SELECT count(*) FROM x`;
+    expect(await ask(client, counted("999"))).toEqual(["3"]);
+    expect(await ask(client, counted("9V999999999"))).toEqual(["E42501"]);
+    client.close();
+  });
+
   test("F4: a type that a path puts before text does not tell of a value", async () => {
     const client = await as("analyst");
     await ask(client, "SET search_path = hidden, pg_catalog, public");

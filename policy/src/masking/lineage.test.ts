@@ -583,6 +583,10 @@ test("another literal in the same shape may tell of another column", () => {
   expect(analysis.kind === "analysed" && analysis.literalsMatter).toBe(true);
   const other = analyseSql("SELECT id FROM cust ORDER BY 1", names, { masked });
   expect(other.kind === "analysed" && other.literalsMatter).toBe(false);
+  // What is neither shown nor found may be found with another literal.
+  const hidden = "WITH x AS MATERIALIZED (SELECT to_char(ssn, '99') FROM cust) SELECT count(*) FROM x";
+  const unseen = analyseSql(hidden, names, { masked });
+  expect(unseen.kind === "analysed" && unseen.literalsMatter).toBe(true);
 });
 
 test.each([

@@ -49,10 +49,17 @@ export function lineageOf(
   const runsCode = parts.some(({ objects }) =>
     objects.some(({ kind, name }) => kind === "function" && !name.startsWith("pg_catalog.")),
   );
-  return { ...result, findings, touches, ...(runsCode ? { runsCode } : {}) };
+  const namesMasked = isTainted(trace.seen) || trace.followedFunctions.size > 0;
+  return {
+    ...result,
+    findings,
+    touches,
+    ...(namesMasked ? { namesMasked } : {}),
+    ...(runsCode ? { runsCode } : {}),
+  };
 }
 
-type Rows = Omit<StatementLineage, "findings" | "touches" | "runsCode">;
+type Rows = Omit<StatementLineage, "findings" | "touches" | "namesMasked" | "runsCode">;
 
 /** True where masked values may take part in the statement, whether its rows show them or not. */
 function touchesMasked(trace: Trace, parts: readonly CommandPart[]): boolean {

@@ -36,6 +36,8 @@ export interface StatementLineage {
   readonly fetches?: string;
   /** True where a relation with masked columns takes part, or something that nobody can follow: errors may show values. */
   readonly touches: boolean;
+  /** True where the text names a masked column, shown or not: another literal beside it may be another finding. */
+  readonly namesMasked?: true;
   /** True where functions outside pg_catalog run, whose bodies may be others before all rows have been fetched. */
   readonly runsCode?: true;
   readonly findings: readonly LineageFinding[];

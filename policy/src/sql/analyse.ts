@@ -102,8 +102,9 @@ function analyseAll(
   return { kind: "analysed", statements, literalsMatter };
 }
 
-function concernsMasked({ rows, findings }: StatementLineage): boolean {
+function concernsMasked({ rows, findings, namesMasked }: StatementLineage): boolean {
   return (
+    namesMasked === true ||
     findings.length > 0 ||
     rows.open !== undefined ||
     rows.columns.some((column) => column.flow.sources.size > 0)
