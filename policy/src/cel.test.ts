@@ -162,16 +162,16 @@ describe("what a client makes large is an error, which fails closed", () => {
     const claims = { list: Array.from({ length: celBounds.nestedInputElements }, (_, index) => index) };
     const inner = "identity.claims.list.all(b, a + b >= 0)";
     const source = `identity.claims.list.all(a, ${inner}) && identity.claims.list.all(a, ${inner})`;
-    const started = performance.now();
+    const started = process.cpuUsage();
     expect(evaluated(source, { identity: celIdentity({ ...identity, claims }) })).toBe(true);
-    expect(performance.now() - started).toBeLessThan(1_000);
+    expect(process.cpuUsage(started).user).toBeLessThan(1_000_000);
   });
 
   test("a pattern that makes other engines backtrack for ever ends at once", () => {
-    const started = performance.now();
+    const started = process.cpuUsage();
     const text = celCommand(command("a".repeat(celBounds.textChars)), part);
     expect(evaluated('command.text.matches("^(a+)+$x")', { command: text })).toBe(false);
-    expect(performance.now() - started).toBeLessThan(2_000);
+    expect(process.cpuUsage(started).user).toBeLessThan(2_000_000);
   });
 });
 
@@ -197,7 +197,7 @@ test("regular expressions of masks are checked with the engine that runs them", 
   expect(regexProblem("(")).toMatch(/missing/);
   expect(regexProblem("(?=x)")).toBeDefined();
   expect(regexProblem("x".repeat(2_000))).toMatch(/longer/);
-  const started = performance.now();
+  const started = process.cpuUsage();
   expect(regexProblem("((a{1000}){1000}){1000}")).toBeDefined();
-  expect(performance.now() - started).toBeLessThan(1_000);
+  expect(process.cpuUsage(started).user).toBeLessThan(1_000_000);
 });

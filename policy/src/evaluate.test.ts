@@ -383,9 +383,9 @@ test("ten policies decide a command in a few microseconds", () => {
   const decided = sessionOf(policies);
   const rounds = 20_000;
   for (let round = 0; round < rounds; round++) decided.decide(asked, facts);
-  const started = performance.now();
+  const started = process.cpuUsage();
   for (let round = 0; round < rounds; round++) decided.decide(asked, facts);
-  const micros = ((performance.now() - started) * 1_000) / rounds;
+  const micros = process.cpuUsage(started).user / rounds;
   // Three is the target on an idle machine (measured: see the commit); the bound here leaves room for a busy one.
   expect(micros).toBeLessThan(30);
 });

@@ -42,9 +42,9 @@ test("a pattern agrees with the regular expression that it means", () => {
 
 test("a pattern made to backtrack is matched in linear time", () => {
   const matches = globMatcher(`${"a*".repeat(100)}b`);
-  const started = performance.now();
+  const started = process.cpuUsage();
   expect(matches("a".repeat(100_000))).toBe(false);
-  expect(performance.now() - started).toBeLessThan(500);
+  expect(process.cpuUsage(started).user).toBeLessThan(500_000);
 });
 
 test("words are compared whatever their case, exactly or by a trailing star", () => {

@@ -63,7 +63,7 @@ describe("a text that ends the parser", () => {
     for (let index = 0; index < 20; index += 1) await round();
     expect(process.memoryUsage().rss - before).toBeLessThan(200 * 1024 * 1024);
     expect(answer("SELECT id FROM orders")).toBe("analysed");
-  }, 60_000);
+  }, 300_000);
 });
 
 /** One of the texts above that makes an instance unusable, found by its effect. */
@@ -87,9 +87,9 @@ describe("a text that would cost too much", () => {
     ["a million statements", "SELECT 1;".repeat(900_000)],
     ["nothing but semicolons", ";".repeat(8_000_000)],
   ])("%s is refused before it is parsed", (_, sql) => {
-    const before = performance.now();
+    const before = process.cpuUsage();
     expect(answer(sql)).toBe("54001");
-    expect(performance.now() - before).toBeLessThan(1_500);
+    expect(process.cpuUsage(before).user).toBeLessThan(1_500_000);
   });
 
   test("one literal of eight megabytes is no such text", () => {

@@ -177,7 +177,7 @@ test("literals inside real statements never change what the statement is", () =>
 
 test("a long text of many numbers takes time in proportion to its length", () => {
   const text = `SELECT ${Array.from({ length: 20_000 }, () => "1").join(",")}`;
-  const start = performance.now();
+  const start = process.cpuUsage();
   for (let times = 0; times < 10; times += 1) expect(shapeOf(text)?.shape).toContain("?i,?i");
-  expect(performance.now() - start).toBeLessThan(1_000);
+  expect(process.cpuUsage(start).user).toBeLessThan(1_000_000);
 });

@@ -30,15 +30,18 @@ afterEach(async () => {
   for (const clean of cleanups.splice(0).reverse()) await clean();
 });
 
-const quick = {
+/** A machine that stalls for a second is not a recorder that is gone. */
+const patient = {
   retryMs: 20,
   retryMsMax: 60,
   graceMs: 150,
-  dialMs: 400,
-  answerMs: 600,
+  dialMs: 8_000,
+  answerMs: 8_000,
   heartbeatMs: 100,
-  silenceMs: 500,
+  silenceMs: 8_000,
 };
+/** For tests that wait until a limit is over. */
+const hasty = { ...patient, dialMs: 1_500, answerMs: 1_500, silenceMs: 1_500 };
 
 async function makeVolume(change = {}): Promise<TestVolume> {
   const made = await testVolume(change);
@@ -71,7 +74,7 @@ async function linked(
     address: () => `127.0.0.1:${port()}`,
     credentials: async () => credentials,
     retentionMs: () => 1_000_000,
-    limits: quick,
+    limits: patient,
     log: { info: () => undefined, warn: () => undefined },
     ...change,
   });
@@ -192,7 +195,7 @@ test("while the recorder is away BestEffort goes on recording into the spool", a
 
 test("the spool is bounded: what does not fit is not taken", async () => {
   const { port } = await start(await makeVolume());
-  const limits = { ...quick, spoolBytesMax: 4096 };
+  const limits = { ...patient, spoolBytesMax: 4096 };
   const { link } = await linked(() => port, testGateway, { limits });
   const storage = link.storage(true);
   const fd = await storage.create("sessions/shop/orders-db/2026-01-01/s-1.journal");
@@ -264,7 +267,7 @@ test("a failed fsync acknowledges nothing, and nothing is lost by it", async () 
 test("a slow recorder slows Required down and in the end refuses", async () => {
   const place = await makeVolume();
   const { port } = await start(place);
-  const { recorder } = await linked(() => port);
+  const { recorder } = await linked(() => port, testGateway, { limits: hasty });
   const session = recorder.open(opening("s-1", { mode: "Required" }));
   session.command(allowedCommand("select 1"));
   await session.stored("Durable");
@@ -314,7 +317,7 @@ test("a connection that falls silent is given up by the gateway", async () => {
   const place = await makeVolume();
   const { port } = await start(place);
   const proxy = await cuttingProxy(port);
-  const { recorder, link } = await linked(() => proxy.port);
+  const { recorder, link } = await linked(() => proxy.port, testGateway, { limits: hasty });
   const session = recorder.open(opening("s-1", { mode: "Required" }));
   await session.stored("Durable");
   proxy.freeze();

@@ -130,7 +130,7 @@ export async function startTestRecorder(
   options: VolumeOptions,
   authority: TestAuthority,
   port = 0,
-  beats: Pick<RecordingServerOptions, "heartbeatMs" | "silenceMs"> = { heartbeatMs: 200, silenceMs: 1_000 },
+  beats: Pick<RecordingServerOptions, "heartbeatMs" | "silenceMs"> = { heartbeatMs: 200, silenceMs: 8_000 },
 ): Promise<TestRecorder> {
   const volume = await RecordingVolume.open(options);
   const { certificate, key } = await authority.server();
