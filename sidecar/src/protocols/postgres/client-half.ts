@@ -805,8 +805,7 @@ export class ClientHalf {
       tell: (notice) => state.say(errorFrame({ severity: "NOTICE", sqlstate: "00000", ...notice })),
       begun: () => this.watchClient(rest),
       rejudge: async (approved) => {
-        await options.names.refresh(true).catch(() => undefined);
-        if (!options.names.isFresh)
+        if (!(await options.names.readAnew()))
           return { ...judged.verdict, action: "Deny", message: "the catalog cannot be read" };
         const again = options.judge.judge(judged.text);
         if (again.verdict.action === "Deny") return again.verdict;

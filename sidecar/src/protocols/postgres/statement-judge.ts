@@ -56,6 +56,8 @@ export interface LiveNames extends NameResolver {
   readonly isPrivate: boolean;
   /** Reads the catalog again; resolves at once where it is new enough and `force` is not set. */
   refresh(force: boolean): Promise<void>;
+  /** Reads now, and says whether the names are those of that reading. */
+  readAnew(): Promise<boolean>;
   /** Applies what a statement that succeeded changed. */
   apply(effect: SessionEffect): void;
   /** The server is ready: `I` idle, `T` in a transaction, `E` in a failed one; `failed` if an error came since. */

@@ -191,6 +191,7 @@ export function openSession(
     isPrivate: false,
     prepared: (name) => statements.lookUp(name),
     refresh: () => Promise.resolve(),
+    readAnew: async () => true,
     apply: () => undefined,
     ready: () => undefined,
     reportSearchPath: () => undefined,

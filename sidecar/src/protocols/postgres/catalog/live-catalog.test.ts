@@ -190,3 +190,33 @@ test("what was read long ago is no ground for changes", async () => {
   await server.catalog.refresh(true);
   expect(server.asked.at(-1)).toBe("catalog");
 });
+
+/** Does something while the server has its answer in work. */
+function whenAsked(server: FakeServer, work: () => void): void {
+  Object.defineProperty(server, "gate", { get: () => void work() });
+}
+
+test("who waited for a reading has it, though a busy server took longer than it stays fresh", async () => {
+  const server = new FakeServer();
+  await server.catalog.refresh(false);
+  const { asked } = server;
+  whenAsked(server, () => {
+    server.nowMs += 1_500;
+  });
+  expect(await server.catalog.readAnew()).toBe(true);
+  expect(server.catalog.isFresh).toBe(false);
+  expect(asked).toEqual(["fingerprint", "catalog", "fingerprint"]);
+});
+
+test("a reading during which something was invalidated is followed by another, and the third is the last", async () => {
+  const server = new FakeServer();
+  await server.catalog.refresh(false);
+  let changes = 1;
+  whenAsked(server, () => {
+    changes -= 1;
+    if (changes >= 0) server.catalog.invalidate();
+  });
+  expect(await server.catalog.readAnew()).toBe(true);
+  changes = Number.POSITIVE_INFINITY;
+  expect(await server.catalog.readAnew()).toBe(false);
+});

@@ -1,5 +1,5 @@
 /** The committed catalog of one upstream database, kept at most `ageMs` old while sessions use it. */
-import { catalogQuery, changesQuery, fingerprintQuery } from "./queries.ts";
+import { catalogQuery, changesQuery, fingerprintQuery, typeNamesQuery } from "./queries.ts";
 import {
   buildSnapshot,
   type CatalogReading,
@@ -101,6 +101,27 @@ export class LiveCatalog {
         return this.start();
       });
     return this.queued;
+  }
+
+  /**
+   * Reads now, for somebody who has waited for it: true where the snapshot is that of a reading that started after this call, and
+   * nothing has been invalidated since it started. On a busy server that may take longer than others take it for fresh.
+   */
+  async readAnew(): Promise<boolean> {
+    for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
+      const isRead = await this.refresh(true).then(
+        () => true,
+        () => false,
+      );
+      if (isRead && this.readAtMs !== undefined) return true;
+    }
+    return false;
+  }
+
+  /** Schema and name of the types with these ids, an array's as its element's; what is not committed is not there. */
+  async typeNames(oids: readonly number[]): Promise<readonly (readonly [schema: string, name: string])[]> {
+    const rows = await this.options.query(typeNamesQuery(oids));
+    return rows.map(({ schema, name }) => [String(schema), String(name)] as const);
   }
 
   /** Keeps the catalog fresh in the background until `release` was called as often. */
@@ -222,6 +243,7 @@ export class LiveCatalog {
 
 const readMsMax = 5000;
 const roundsMax = 3;
+const attemptsMax = 3;
 const refreshAtAge = 0.7;
 const keysMax = 1024;
 const keptMsMax = 3_600_000;

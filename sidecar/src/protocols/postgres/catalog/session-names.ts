@@ -101,12 +101,21 @@ export class SessionNames implements LiveNames {
     return this.catalog.refresh(force);
   }
 
+  /** Reads now, and says whether the names are those of that reading. */
+  async readAnew(): Promise<boolean> {
+    return (await this.catalog.readAnew()) && !this.overlay.isOverflown;
+  }
+
   relationsIn(schema: string): readonly string[] {
     return this.catalog.snapshot.relationsIn(schema);
   }
 
   columnAt(table: number, attribute: number): ColumnOrigin | undefined {
     return this.catalog.snapshot.column(table, attribute);
+  }
+
+  typeNames(oids: readonly number[]): Promise<readonly (readonly [schema: string, name: string])[]> {
+    return this.catalog.typeNames(oids);
   }
 
   columnType(source: string): number | undefined {
