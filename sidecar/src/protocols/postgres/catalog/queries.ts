@@ -381,6 +381,15 @@ export function changesQuery(moment: CatalogMoment, ruled: readonly number[]): s
 ${[...momentParts, ...builtins, relations(mayHaveChanged(ruled)), ...parts].join("\nUNION ALL\n")}`;
 }
 
+/** Types by their ids, an array as what it is made of. */
+export function typeNamesQuery(oids: readonly number[]): string {
+  return `SELECT ${oid("t.oid")} AS oid, n.nspname AS schema, e.typname AS name
+    FROM pg_catalog.pg_type t JOIN pg_catalog.pg_type e
+      ON e.oid = CASE WHEN t.typcategory = 'A' AND t.typelem <> 0 THEN t.typelem ELSE t.oid END
+    JOIN pg_catalog.pg_namespace n ON n.oid = e.typnamespace
+    WHERE t.oid = ANY ('{${oids.join(",")}}'::pg_catalog.oid[])`;
+}
+
 function quoted(text: string): string {
   return `'${text.replaceAll("'", "''")}'`;
 }
