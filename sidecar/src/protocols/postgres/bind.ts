@@ -1,3 +1,5 @@
+import type { RepeatedText } from "./repeated-text.ts";
+
 /**
  * The Bind message, read in place.
  *
@@ -21,7 +23,12 @@ export interface BindParts {
 export type RecordedParameter = string | null | { readonly binary: string };
 
 /** Reads the body of a Bind that lies between `from` and `end`; undefined where its lengths do not add up. */
-export function readBind(chunk: Buffer, from: number, end: number): BindParts | undefined {
+export function readBind(
+  chunk: Buffer,
+  from: number,
+  end: number,
+  names: RepeatedText,
+): BindParts | undefined {
   const portalEnd = chunk.indexOf(0, from);
   if (portalEnd < 0 || portalEnd >= end) return undefined;
   const statementEnd = chunk.indexOf(0, portalEnd + 1);
@@ -41,7 +48,7 @@ export function readBind(chunk: Buffer, from: number, end: number): BindParts | 
   if (at + 2 > end || at + 2 + 2 * chunk.readUInt16BE(at) !== end) return undefined;
   return {
     portal: portalEnd === from ? "" : chunk.toString("utf8", from, portalEnd),
-    statement: statementEnd === portalEnd + 1 ? "" : chunk.toString("utf8", portalEnd + 1, statementEnd),
+    statement: statementEnd === portalEnd + 1 ? "" : names.read(chunk, portalEnd + 1, statementEnd),
     chunk,
     at: from - 5,
     formatsAt,

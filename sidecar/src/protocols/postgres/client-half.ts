@@ -24,6 +24,7 @@ import { HeldBytes } from "./held-bytes.ts";
 import { largeObjectSelect } from "./large-object-call.ts";
 import { Outbox } from "./outbox.ts";
 import { type Described, Owed } from "./owed.ts";
+import { typesText, unreadableTypes, userTypesIn } from "./parameter-types.ts";
 import { PortalEntry, StatementEntry } from "./prepared.ts";
 import { hashedParameter, recorded } from "./recorded-text.ts";
 import {
@@ -36,6 +37,7 @@ import {
   sqlRefusal,
   unknownStatement,
 } from "./refusals.ts";
+import { RepeatedText } from "./repeated-text.ts";
 import { isBounded, RowBound, unboundable } from "./row-bound.ts";
 import type { PostgresSessionOptions, SessionState } from "./session-state.ts";
 import type { Judged } from "./statement-judge.ts";
@@ -51,6 +53,8 @@ export class ClientHalf {
   private readonly judge: TimelyJudge;
   private readonly up = new Outbox();
   private readonly held = new HeldBytes();
+  /** Names of statements in Bind: most sessions bind one again and again. */
+  private readonly boundNames = new RepeatedText();
   /** Bytes left of a frame that is passed on while it comes. */
   private streaming = 0;
   /** Whether the frame that streams is dropped: decided at its start, for half a frame would shift all behind it. */
@@ -254,7 +258,9 @@ export class ClientHalf {
     if (limits !== undefined && this.state.mustSettle)
       return this.afterSettled(() => this.admitQuery(judged, chunk, at, end));
     if (this.mustPrepareHold(judged)) return this.prepareHold(() => this.query(chunk, at, end));
-    const held = this.heldBy(judged, [chunk.subarray(at, end)], chunk.subarray(end));
+    const held = this.mayHold(judged)
+      ? this.heldBy(judged, [chunk.subarray(at, end)], chunk.subarray(end))
+      : undefined;
     const outcome = this.request(judged, undefined, held?.holdable);
     if (!(outcome instanceof Promise)) return this.sendQuery(outcome, judged, chunk, at, end);
     return this.unlessIgnored(outcome, (later) =>
@@ -434,9 +440,54 @@ export class ClientHalf {
       throw new GatewayError("protocolViolation", { detail: "malformed Parse" });
     const name = readText(chunk, at + 5, nameEnd + 1);
     const text = readText(chunk, nameEnd + 1, sqlEnd + 1);
+    const types = userTypesIn(chunk, sqlEnd + 1);
+    if (types.length > 0) return this.parseTyped(types, text, name, chunk, at, end);
     const judged = this.judge.now(text);
     if (judged !== undefined) return this.admitParse(judged, name, chunk, at, end);
     return this.judge.later(text, (later) => this.admitParse(later, name, chunk, at, end));
+  }
+
+  /** A Parse that names types of users: reading their values must be allowed as well. */
+  private async parseTyped(
+    types: readonly number[],
+    text: string,
+    name: string,
+    chunk: Buffer,
+    at: number,
+    end: number,
+  ): Promise<void> {
+    const reading = await this.readingOf(types);
+    if (this.state.isIgnored) return;
+    await this.whereTypesMayBeRead(reading, name, () =>
+      this.judge.later(text, (judged) => {
+        const pending = this.admitParse(judged, name, chunk, at, end);
+        const made = this.state.statements.newest(name);
+        if (made !== undefined && !made.confirmed) made.typesText = reading;
+        return pending;
+      }),
+    );
+  }
+
+  private async readingOf(types: readonly number[]): Promise<string> {
+    try {
+      return await typesText(types, this.options.names);
+    } catch {
+      // Without a catalog nothing is known of them.
+      return unreadableTypes;
+    }
+  }
+
+  /** Goes on where policy lets values of these types be read; `name` is that of a Parse. */
+  private whereTypesMayBeRead(
+    reading: string,
+    name: string | undefined,
+    then: () => Promise<void> | undefined,
+  ): Promise<void> {
+    return this.judge.later(reading, (types) =>
+      types.verdict.action === "Allow" || this.options.guard.isObserving
+        ? then()
+        : this.refuseJudged(types, name),
+    );
   }
 
   private admitParse(
@@ -497,7 +548,7 @@ export class ClientHalf {
   }
 
   private bind(chunk: Buffer, at: number, end: number): Promise<void> | undefined {
-    const message = readBind(chunk, at + 5, end);
+    const message = readBind(chunk, at + 5, end, this.boundNames);
     if (message === undefined) throw new GatewayError("protocolViolation", { detail: "malformed Bind" });
     const entry = this.state.statements.newest(message.statement);
     // What an earlier segment has left unanswered may not exist after all, and PREPARE, DEALLOCATE or DISCARD on their
@@ -520,6 +571,13 @@ export class ClientHalf {
       this.bindUnknown(message, end);
       return undefined;
     }
+    const { typesText: reading } = entry;
+    if (reading !== undefined)
+      return this.whereTypesMayBeRead(reading, undefined, () => this.bindJudged(entry, message, end));
+    return this.bindJudged(entry, message, end);
+  }
+
+  private bindJudged(entry: StatementEntry, message: BindParts, end: number): Promise<void> | undefined {
     const { judged } = entry;
     const isCurrent = this.judge.knowsNames && this.options.judge.isCurrent(judged);
     const now = isCurrent ? judged : this.judge.now(judged.text);
@@ -557,8 +615,9 @@ export class ClientHalf {
     const values = recordedParameters(message, this.options.limits.recordedParameterBytesMax);
     if (this.mustPrepareHold(judged)) return this.prepareHold(() => this.bindTo(message, end));
     const { chunk, at } = message;
-    const bytes = [Buffer.from(judged.text), chunk.subarray(at, end)];
-    const held = this.heldBy(judged, bytes, chunk.subarray(end));
+    const held = this.mayHold(judged)
+      ? this.heldBy(judged, [Buffer.from(judged.text), chunk.subarray(at, end)], chunk.subarray(end))
+      : undefined;
     const outcome = this.request(judged, values, held?.holdable);
     if (!(outcome instanceof Promise)) return this.sendBind(outcome, judged, entry, message, end);
     return this.unlessIgnored(outcome, (later) =>
@@ -793,8 +852,7 @@ export class ClientHalf {
   }
 
   /** What the guard needs to hold a command; `rest` is what the client has sent behind it. */
-  private heldBy(judged: Judged, bytes: readonly Buffer[], rest: Buffer): Held | undefined {
-    if (!this.mayHold(judged)) return undefined;
+  private heldBy(judged: Judged, bytes: readonly Buffer[], rest: Buffer): Held {
     const { state, options } = this;
     const holdable: Holdable = {
       command: judged.command,

@@ -44,8 +44,14 @@ export class Outbox {
 
   /** Hands everything over, in order. */
   flush(write: (bytes: Uint8Array) => void): void {
+    const { chunk, pieces } = this;
+    // Most often a chunk leaves as it came.
+    if (pieces.length === 0 && chunk !== undefined && this.from === 0 && this.to === chunk.length) {
+      this.chunk = undefined;
+      if (chunk.length > 0) write(chunk);
+      return;
+    }
     this.cut();
-    const pieces = this.pieces;
     if (pieces.length === 0) return;
     this.pieces = [];
     if (pieces.length > 8) write(Buffer.concat(pieces));

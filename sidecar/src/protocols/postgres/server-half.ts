@@ -10,6 +10,7 @@ import { describedColumns, type RowMask } from "./masking/row-mask.ts";
 import { Outbox } from "./outbox.ts";
 import type { Owed, OwedKind } from "./owed.ts";
 import { StatementEntry } from "./prepared.ts";
+import { RepeatedText } from "./repeated-text.ts";
 import type { RowBound } from "./row-bound.ts";
 import type { PostgresSessionOptions, SessionState } from "./session-state.ts";
 import { isUtf8Name } from "./startup.ts";
@@ -24,7 +25,7 @@ export class ServerHalf {
   private readonly state: SessionState;
   private readonly down = new Outbox();
   private readonly held = new HeldBytes();
-  private readonly tags = new TagReader();
+  private readonly tags = new RepeatedText();
   /** Bytes left of a message that is passed on while it comes. */
   private streaming = 0;
   private isStreamingRows = false;
@@ -88,7 +89,8 @@ export class ServerHalf {
           if (this.isStreamingRows) this.recordRows(chunk, at, at + taken);
         }
         this.streaming -= taken;
-        if (this.streaming === 0) for (const bytes of this.interjected.splice(0)) this.down.own(bytes);
+        if (this.streaming === 0 && this.interjected.length > 0)
+          for (const bytes of this.interjected.splice(0)) this.down.own(bytes);
         at += taken;
         continue;
       }
@@ -698,32 +700,6 @@ function isReadWhole(type: number): boolean {
     type === backend.notificationResponse
   );
 }
-
-/** Reads command tags. Most are like the one before, and comparing bytes is cheaper than a new string. */
-class TagReader {
-  private bytes = new Uint8Array(0);
-  private tag = "";
-
-  read(chunk: Buffer, from: number, end: number): string {
-    if (this.isSame(chunk, from, end)) return this.tag;
-    const tag = chunk.toString("utf8", from, end);
-    if (end - from > tagBytesKept) return tag;
-    // Not a Buffer: that would keep a whole block of their pool in memory.
-    this.bytes = Uint8Array.prototype.slice.call(chunk, from, end);
-    this.tag = tag;
-    return tag;
-  }
-
-  private isSame(chunk: Buffer, from: number, end: number): boolean {
-    const { bytes } = this;
-    if (bytes.length !== end - from) return false;
-    for (let at = 0; at < bytes.length; at += 1) if (bytes[at] !== chunk[from + at]) return false;
-    return true;
-  }
-}
-
-/** No tag of PostgreSQL is longer. */
-const tagBytesKept = 64;
 
 function invalidLength(): GatewayError {
   return new GatewayError("upstreamProtocol", { detail: "invalid message length of the server" });

@@ -69,6 +69,7 @@ export class Overlay<Value> {
 
   commit(): void {
     this.end();
+    if (this.entries.size === 0) return;
     for (const [key, value] of this.entries) if (!this.isKept(key, value)) this.entries.delete(key);
   }
 
