@@ -153,21 +153,52 @@ export function encodeVerdict(verdict: Verdict): string {
   return JSON.stringify(kept);
 }
 
-/** Writes the line of a command; `verdict` is what `encodeVerdict` gave, as bytes. */
+/**
+ * A verdict as command lines have it. What was prepared runs again and again under the same verdict: then its text is
+ * not encoded anew either.
+ */
+export class EncodedVerdict {
+  private readonly verdict: Uint8Array;
+  private text: string | undefined;
+  /** The member `sql` with that text, and `verdict`; made when the text comes a second time. */
+  private both: Uint8Array | undefined;
+
+  constructor(verdict: Verdict) {
+    this.verdict = Buffer.from(encodeVerdict(verdict));
+  }
+
+  /** Writes the members `sql` and `verdict`. */
+  write(writer: LineWriter, text: string): void {
+    const isKnown = text === this.text;
+    if (isKnown && this.both !== undefined) {
+      writer.literal(this.both);
+      return;
+    }
+    const start = writer.length;
+    writer.literal(literals.sql);
+    writer.json(text);
+    writer.literal(literals.verdict);
+    writer.literal(this.verdict);
+    this.both = isKnown ? Uint8Array.prototype.slice.call(writer.written(start)) : undefined;
+    this.text = text.length > keptLength ? undefined : text;
+  }
+}
+
+/** Longer texts are not kept as bytes. */
+const keptLength = 4096;
+
+/** Writes the line of a command. */
 export function writeCommand(
   writer: LineWriter,
   n: number,
   record: CommandRecord,
-  verdict: Uint8Array,
+  verdict: EncodedVerdict,
 ): void {
   writer.literal(literals.command);
   writer.number(n);
   writer.literal(literals.at);
   writer.literal(timeDigits(record.at));
-  writer.literal(literals.sql);
-  writer.json(record.text);
-  writer.literal(literals.verdict);
-  writer.literal(verdict);
+  verdict.write(writer, record.text);
   if (record.cached === true) writer.literal(literals.cached);
   if (record.parameters !== undefined) writeParameters(writer, record.parameters);
   writer.literal(literals.end);

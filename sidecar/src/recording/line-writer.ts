@@ -28,7 +28,8 @@ export class LineWriter {
   literal(literal: Uint8Array): void {
     const { length } = literal;
     const bytes = this.room(length);
-    bytes.set(literal, this.end);
+    if (length > loopedLength) bytes.set(literal, this.end);
+    else for (let at = 0, to = this.end; at < length; at += 1, to += 1) bytes[to] = literal[at] ?? 0;
     this.end += length;
   }
 
@@ -97,3 +98,4 @@ const quote = 0x22;
 const backslash = 0x5c;
 /** Up to here a loop is faster than calls out of JavaScript. */
 const shortLength = 512;
+const loopedLength = 32;

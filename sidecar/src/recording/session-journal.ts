@@ -4,7 +4,7 @@ import type { Verdict } from "@sallyport/policy";
 import { JournalFile } from "./journal-file.ts";
 import {
   closingLine,
-  encodeVerdict,
+  EncodedVerdict,
   openingLine,
   recordLine,
   sessionJournal,
@@ -85,7 +85,7 @@ export interface JournalHost {
   /** Flush it now. */
   urgent(journal: SessionJournal): void;
   /** Verdicts as records keep them. */
-  readonly encodings: WeakMap<Verdict, Uint8Array>;
+  readonly encodings: WeakMap<Verdict, EncodedVerdict>;
 }
 
 /** Somebody who waits for records to be stored, or for room. */
@@ -135,7 +135,7 @@ export class SessionJournal implements SessionRecording {
   #bytes = 0;
   /** The verdict encoded last: most sessions repeat one. */
   #lastVerdict: Verdict | undefined;
-  #lastEncoding: Uint8Array = nothing;
+  #lastEncoding: EncodedVerdict | undefined;
   #rowsCommand = -1;
   #rowsLeft = 0;
   /** Recorded bytes by command and stream; bounded, because few commands of a session stream at once. */
@@ -391,10 +391,10 @@ export class SessionJournal implements SessionRecording {
     return oldestAt !== 0 && now - oldestAt > unacknowledgedMs;
   }
 
-  #encoding(verdict: Verdict): Uint8Array {
-    if (verdict === this.#lastVerdict) return this.#lastEncoding;
+  #encoding(verdict: Verdict): EncodedVerdict {
+    if (verdict === this.#lastVerdict && this.#lastEncoding !== undefined) return this.#lastEncoding;
     const { encodings } = this.#host;
-    const encoding = encodings.get(verdict) ?? Buffer.from(encodeVerdict(verdict));
+    const encoding = encodings.get(verdict) ?? new EncodedVerdict(verdict);
     encodings.set(verdict, encoding);
     this.#lastVerdict = verdict;
     this.#lastEncoding = encoding;
@@ -434,7 +434,6 @@ export class SessionJournal implements SessionRecording {
 /** Streams whose recorded bytes are counted at once. */
 const streamsMax = 4_096;
 const done = Promise.resolve();
-const nothing = new Uint8Array(0);
 
 /** What the data path is told: the system's code, and no path or content. */
 export function recordingFailure(error: Error): Error {
