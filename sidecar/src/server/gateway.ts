@@ -200,10 +200,11 @@ export class Gateway {
     this.reportMissingSecrets(loaded.set);
     giveBackStartupMemory();
     this.metrics.manifestsAccepted.set(1);
-    this.notReady = undefined;
     this.timer = setInterval(() => void this.tick(), tickMs);
     await this.peers?.listenAsConfigured(this.configuration);
     if (part === undefined) await this.openAdmin();
+    // Whoever waits for this finds listening.json, too.
+    if (!this.isDraining) this.notReady = undefined;
   }
 
   private async openAdmin(): Promise<void> {

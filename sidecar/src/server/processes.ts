@@ -127,7 +127,6 @@ export class Processes {
       notReady: () => this.readiness(),
     });
     this.hasStarted = true;
-    this.notReady = undefined;
     const address = this.admin.address();
     const admin = typeof address === "object" && address !== null ? address.port : adminPort;
     const described = {
@@ -138,6 +137,8 @@ export class Processes {
       processes: [...this.parts.values()].map(({ child }) => child.pid),
     };
     await writeFile(join(state, "listening.json"), JSON.stringify(described));
+    // Whoever waits for this finds the file, too.
+    if (!this.isStopping) this.notReady = undefined;
     this.log.info({ listeners: this.listening, admin, processes }, "the gateway is ready");
   }
 
