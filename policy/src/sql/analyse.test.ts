@@ -187,6 +187,20 @@ describe("what hangs on a relation", () => {
     expect(operations(partsOf("SELECT * FROM guarded", { relations: secured })).has("write")).toBe(true);
   });
 
+  test.each([
+    "ALTER TABLE orders ALTER status TYPE text USING app.purge()",
+    "ALTER TABLE orders ALTER status TYPE text USING orders.purge",
+    "ALTER TABLE orders ALTER status TYPE text USING (orders).purge",
+    "ALTER TABLE orders ADD CHECK (length(orders.purge) > 1)",
+    "CREATE INDEX ON orders ((orders.purge))",
+    "CREATE TABLE new PARTITION OF app.events FOR VALUES FROM (app.purge()) TO (5)",
+    "ALTER TABLE app.events ATTACH PARTITION orders FOR VALUES IN (app.purge())",
+  ])("what a definition computes at once is done by whoever makes it: %s", (sql) => {
+    const parts = partsOf(sql, { searchPath: ["pg_catalog", "public", "app"] });
+    const written = parts.filter(({ operation }) => operation === "write").flatMap(({ objects }) => objects);
+    expect(written.map(({ name }) => name)).toContain("public.order_items");
+  });
+
   test("a view's functions run when it is read", () => {
     const definition = "SELECT app.wipe() AS x";
     const names = { relations: [testRelation("public.trap", "x", { kind: "view", definition })] };

@@ -90,6 +90,8 @@ export function createRelation(word: string, kind: MadeKind, field = "relation")
     const rangeVar = nodeOf(node, field) ?? {};
     const { relation: _own, sequence: _sequence, ...rest } = node;
     leanOn(walk, rest, word);
+    // Bounds of a partition are computed when it is made.
+    walkRunning(walk, node.partbound, scopeBelow(undefined, word));
     const hasCode = bindsCode(walk, word, rest) || inheritsCode(walk, rest);
     makeRelation(walk, { word, rangeVar, kind, columns, onCommit: node, hasCode });
     return word;
@@ -153,6 +155,7 @@ const expressionTags = new Set([
   "SubLink",
   "TypeCast",
   "CaseExpr",
+  "ColumnRef",
   "A_Indirection",
 ]);
 
@@ -399,12 +402,23 @@ function setsOffWrites(value: unknown): boolean {
   return does;
 }
 
+/** `t.f` and `(t).f` may be f(t). */
+const runningTags = new Set([
+  "FuncCall",
+  "A_Expr",
+  "SubLink",
+  "TypeCast",
+  "CaseExpr",
+  "ColumnRef",
+  "A_Indirection",
+]);
+
 /** Expressions of a definition that the server evaluates at once; plain columns and types run nothing. */
 export function walkRunning(walk: Walk, value: unknown, scope: ReturnType<typeof scopeBelow>): void {
   eachNode(value, (tag, inner) => {
     // A domain's check runs on the new column's default.
     if (tag === "ColumnDef") walk.walkers.expression(walk, { typeName: inner.typeName }, scope);
-    if (tag !== "FuncCall" && tag !== "A_Expr" && tag !== "SubLink" && tag !== "TypeCast") return false;
+    if (!runningTags.has(tag)) return false;
     walk.walkers.expression(walk, { [tag]: inner }, scope);
     return true;
   });
