@@ -445,7 +445,7 @@ describe("a held command", () => {
     const rows = await server.query("SELECT n FROM note");
     expect(rows.map(({ n }) => Number(n)).every((n) => n % 2 === 0)).toBe(true);
     expect(rows).toHaveLength(25);
-  }, 60_000);
+  });
 });
 
 describe("who may decide", () => {
@@ -769,7 +769,7 @@ test("the command line lists, approves and waits; the requester's own token is r
   expect((await sallyport(dora, "wait", name, "--output", "json")).stdout).toMatch(
     /"phase": "(Used|Approved)"/,
   );
-}, 60_000);
+});
 
 describe("the gateway's end", () => {
   test("killed in mid-hold, it leaves nothing that could run, and the record is whole (G4)", async () => {
