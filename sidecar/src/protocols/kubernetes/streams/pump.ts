@@ -67,10 +67,26 @@ export function inOrder<T>(
   return undefined;
 }
 
-/** Writes pieces as one. */
+/**
+ * Writes pieces, with whatever else of this round of events goes to the same stream: TLS hands what it read over in slices
+ * of 16 KB, and each would be encrypted and sent by itself.
+ */
 export function writeAll(to: Duplex, pieces: readonly Buffer[]): void {
   if (to.destroyed || !to.writable) return;
-  to.cork();
+  if (!gathering.has(to)) {
+    gathering.add(to);
+    to.cork();
+    setImmediate(() => {
+      gathering.delete(to);
+      to.uncork();
+    });
+  }
   for (const piece of pieces) to.write(piece);
-  to.uncork();
+}
+
+const gathering = new WeakSet<Duplex>();
+
+/** Sends what `writeAll` has gathered: the stream is about to be destroyed. */
+export function flush(to: Duplex): void {
+  while (to.writableCorked > 0) to.uncork();
 }

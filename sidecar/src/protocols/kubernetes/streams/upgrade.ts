@@ -27,7 +27,7 @@ import type { StreamBridge } from "./bridge.ts";
 import { ChannelBridge, type ClientForm } from "./channel-bridge.ts";
 import { CopyReader, copyOf } from "./copy.ts";
 import { exchangeOf, isMessageStream } from "./messages.ts";
-import { pump, writeAll } from "./pump.ts";
+import { flush, pump, writeAll } from "./pump.ts";
 import { type Send, SpdyBridge } from "./spdy-bridge.ts";
 import { commandReader, tunnelReader } from "./stream-readers.ts";
 import { type OutputStream, Terminal } from "./terminal.ts";
@@ -458,6 +458,7 @@ async function run(
   } finally {
     session.running.delete(onEnd);
     bridge.close(why);
+    flush(upstream);
     upstream.destroy();
     end(client);
   }
