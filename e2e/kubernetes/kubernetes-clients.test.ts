@@ -248,6 +248,30 @@ test.each(ages.slice(0, 2))(
   },
 );
 
+test("K1: whoever offers v5 alone gets v5, and the end of what is typed reaches the command", async () => {
+  const path = `${shell}/exec?command=/bin/busybox&command=wc&command=-c&stdin=true&stdout=true&stderr=true`;
+  const client = await openWebSocket(as("ana"), path, ["v5.channel.k8s.io"]);
+  expect(client.protocol).toBe("v5.channel.k8s.io");
+  client.send(2, Buffer.from("\0five!"));
+  // Channel 255 closes the one that it names; a server of v4 would take no notice, and the command would wait for ever.
+  client.send(2, Buffer.from([255, 0]));
+  await scenario.eventually("the status", async () =>
+    client.messages.some(({ opcode, bytes }) => opcode === 2 && bytes[0] === 3) ? true : undefined,
+  );
+  await client.closed;
+  const on = (channel: number) =>
+    client.messages
+      .filter(({ opcode, bytes }) => opcode === 2 && bytes[0] === channel)
+      .map(({ bytes }) => bytes.toString("utf8", 1));
+  expect(on(1).join("").trim()).toBe("5");
+  expect(
+    on(3)
+      .filter((text) => text !== "")
+      .map((text) => JSON.parse(text).status),
+  ).toEqual(["Success"]);
+  expect(client.messages.some(({ opcode, bytes }) => opcode === 2 && bytes[0] === 255)).toBe(false);
+});
+
 test("K2: base64 and older channels of browsers carry a command, its streams and its end", async () => {
   const path = `${shell}/exec?command=sh&command=-c&command=head+-n+1%3Becho+err+%3E%262%3Bexit+3&stdin=true&stdout=true&stderr=true`;
   for (const protocol of ["v4.base64.channel.k8s.io", "base64.channel.k8s.io", "channel.k8s.io"]) {
