@@ -1449,6 +1449,31 @@ describe("on the wire", () => {
     expect(await truth()).toEqual(before);
   };
 
+  it("E2: types that Parse names by number run no code that their names would not", () =>
+    unchanged(async () => {
+      const types = ["public.fine", "public.fine[]", "public.plain", "public.plain[]", "public.domain_user"];
+      const rows = await server.query(`SELECT t::regtype::oid::int AS oid FROM unnest($1::text[]) t`, [
+        types,
+      ]);
+      const number = (value: number) => Buffer.from([value >>> 24, value >>> 16, value >>> 8, value]);
+      // A type of a transaction that is not over, or of none.
+      types.push("nothing");
+      rows.push({ oid: 0x7fffffff });
+      for (const [index, { oid }] of rows.entries()) {
+        const value = ["x", "{x}", "x", "{x}", "(x)"][index] ?? "";
+        for (const text of ["SELECT $1::text", "SELECT $1 IS NULL", "SELECT lower($1::text)"]) {
+          const typed = frame("P", "\0", text, "\0", "\0\x01", number(Number(oid)));
+          const bound = frame("B", "\0\0", "\0\0", "\0\x01", number(value.length), value, "\0\0");
+          const seen = await burst("reader", [typed, bound, execute(), sync]);
+          const { codes } = seen;
+          const isOpen = types[index]?.startsWith("public.plain");
+          expect({ type: types[index], text, codes, leaks: seen.text.includes(secret) }).toEqual({
+            ...{ type: types[index], text, codes: isOpen ? [] : ["42501"], leaks: false },
+          });
+        }
+      }
+    }));
+
   it("D2: start-up options change no setting that decides how SQL is read", () =>
     unchanged(async () => {
       const settings: Record<string, string>[] = [

@@ -24,6 +24,7 @@ import { HeldBytes } from "./held-bytes.ts";
 import { largeObjectSelect } from "./large-object-call.ts";
 import { Outbox } from "./outbox.ts";
 import { type Described, Owed } from "./owed.ts";
+import { typesText, unreadableTypes, userTypesIn } from "./parameter-types.ts";
 import { PortalEntry, StatementEntry } from "./prepared.ts";
 import { hashedParameter, recorded } from "./recorded-text.ts";
 import {
@@ -439,9 +440,54 @@ export class ClientHalf {
       throw new GatewayError("protocolViolation", { detail: "malformed Parse" });
     const name = readText(chunk, at + 5, nameEnd + 1);
     const text = readText(chunk, nameEnd + 1, sqlEnd + 1);
+    const types = userTypesIn(chunk, sqlEnd + 1);
+    if (types.length > 0) return this.parseTyped(types, text, name, chunk, at, end);
     const judged = this.judge.now(text);
     if (judged !== undefined) return this.admitParse(judged, name, chunk, at, end);
     return this.judge.later(text, (later) => this.admitParse(later, name, chunk, at, end));
+  }
+
+  /** A Parse that names types of users: reading their values must be allowed as well. */
+  private async parseTyped(
+    types: readonly number[],
+    text: string,
+    name: string,
+    chunk: Buffer,
+    at: number,
+    end: number,
+  ): Promise<void> {
+    const reading = await this.readingOf(types);
+    if (this.state.isIgnored) return;
+    await this.whereTypesMayBeRead(reading, name, () =>
+      this.judge.later(text, (judged) => {
+        const pending = this.admitParse(judged, name, chunk, at, end);
+        const made = this.state.statements.newest(name);
+        if (made !== undefined && !made.confirmed) made.typesText = reading;
+        return pending;
+      }),
+    );
+  }
+
+  private async readingOf(types: readonly number[]): Promise<string> {
+    try {
+      return await typesText(types, this.options.names);
+    } catch {
+      // Without a catalog nothing is known of them.
+      return unreadableTypes;
+    }
+  }
+
+  /** Goes on where policy lets values of these types be read; `name` is that of a Parse. */
+  private whereTypesMayBeRead(
+    reading: string,
+    name: string | undefined,
+    then: () => Promise<void> | undefined,
+  ): Promise<void> {
+    return this.judge.later(reading, (types) =>
+      types.verdict.action === "Allow" || this.options.guard.isObserving
+        ? then()
+        : this.refuseJudged(types, name),
+    );
   }
 
   private admitParse(
@@ -525,6 +571,13 @@ export class ClientHalf {
       this.bindUnknown(message, end);
       return undefined;
     }
+    const { typesText: reading } = entry;
+    if (reading !== undefined)
+      return this.whereTypesMayBeRead(reading, undefined, () => this.bindJudged(entry, message, end));
+    return this.bindJudged(entry, message, end);
+  }
+
+  private bindJudged(entry: StatementEntry, message: BindParts, end: number): Promise<void> | undefined {
     const { judged } = entry;
     const isCurrent = this.judge.knowsNames && this.options.judge.isCurrent(judged);
     const now = isCurrent ? judged : this.judge.now(judged.text);

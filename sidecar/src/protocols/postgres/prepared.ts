@@ -14,6 +14,8 @@ export class StatementEntry {
   previous: StatementEntry | undefined = undefined;
   /** Set where the server has a statement that must fail in its place: the Parse that the client has sent. */
   standsFor: Buffer | undefined = undefined;
+  /** A text that reads values of the types that Parse has named by number, where these are a user's. */
+  typesText: string | undefined = undefined;
   /** True for the mark that Close leaves until CloseComplete. */
   readonly isClosed: boolean;
 
@@ -26,7 +28,9 @@ export class StatementEntry {
 
   /** The same statement, judged anew; for a portal, and not for the names. */
   judgedAs(judged: Judged): StatementEntry {
-    return new StatementEntry(this.name, judged, this.segment);
+    const entry = new StatementEntry(this.name, judged, this.segment);
+    entry.typesText = this.typesText;
+    return entry;
   }
 }
 

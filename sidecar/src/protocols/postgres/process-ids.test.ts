@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { type BindParts, readBind, recordedParameters } from "./bind.ts";
 import { ProcessIds } from "./process-ids.ts";
+import { RepeatedText } from "./repeated-text.ts";
 import { client } from "./testing.ts";
 
 const shown = 2 ** 30 + 77;
@@ -13,7 +14,7 @@ function twoSessions(): ProcessIds {
   return ids;
 }
 
-const bindOf = (frame: Buffer): BindParts => readBind(frame, 5, frame.length)!;
+const bindOf = (frame: Buffer): BindParts => readBind(frame, 5, frame.length, new RepeatedText())!;
 
 test("numbers that clients know become the server's, wherever they stand alone in a text", () => {
   expect(twoSessions().inText(`SELECT pg_terminate_backend(${shown}),pg_cancel_backend(-${other})`)).toBe(

@@ -66,6 +66,8 @@ export interface LiveNames extends NameResolver {
   reportSearchPath(value: string): void;
   /** What (table oid, attribute number) stands for in the committed catalog; absent: nobody knows. */
   columnAt?(table: number, attribute: number): ColumnOrigin | undefined;
+  /** Schema and name of the committed types with these oids, an array's as its element's. */
+  typeNames?(oids: readonly number[]): Promise<readonly (readonly [schema: string, name: string])[]>;
   /** The type's oid of a column given as `schema.table.column`. */
   columnType?(source: string): number | undefined;
 }
