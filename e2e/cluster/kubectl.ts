@@ -28,7 +28,7 @@ export interface Kubectl {
  * just replaced leads nowhere yet, kinds that were just defined are not served yet, or a busy API server gives up.
  * None of it is an answer about the object, and to apply it once more is harmless.
  */
-const passes = new RegExp(
+export const passes = new RegExp(
   [
     ...["error looking up service account", "failed calling webhook", "no matches for kind"],
     ...["the object has been modified", "Too Many Requests", "currently unable to handle the request"],

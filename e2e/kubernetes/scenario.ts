@@ -2,7 +2,7 @@
 import { tmpdir } from "node:os";
 import { afterAll, beforeAll, beforeEach } from "vitest";
 import { accessCluster, type ClusterAccess } from "../cluster/access.ts";
-import type { CommandResult, Kubectl } from "../cluster/kubectl.ts";
+import { type CommandResult, type Kubectl, passes } from "../cluster/kubectl.ts";
 import { waitFor } from "../cluster/processes.ts";
 
 /** A scenario's part of the cluster. */
@@ -21,9 +21,23 @@ export interface Scenario {
   reachable(from: string, host: string, port: number): Promise<void>;
   /** Runs a command in a pod. */
   exec(pod: string, ...command: readonly string[]): Promise<CommandResult>;
-  /** Asks until the answer is not undefined. */
+  /** Asks until the answer is not undefined; an API server that could not answer is asked again. */
   eventually: typeof waitFor;
 }
+
+const eventually: typeof waitFor = (what, ask, options) =>
+  waitFor(
+    what,
+    async () => {
+      try {
+        return await ask();
+      } catch (error) {
+        if (!passes.test(String(error))) throw error;
+        return undefined;
+      }
+    },
+    options,
+  );
 
 /** An object as it is applied; its namespace is filled in. */
 export interface KubernetesObject {
@@ -75,7 +89,7 @@ export function openScenario(name: string, labels: Readonly<Record<string, strin
   const exec = (pod: string, ...command: readonly string[]) =>
     kubectl.try(undefined, "exec", pod, "--", ...command);
   return {
-    ...{ cluster, namespace, kubectl, exec, eventually: waitFor },
+    ...{ cluster, namespace, kubectl, exec, eventually },
     full: process.env.SALLYPORT_E2E_FULL !== undefined,
     reachable: async (from, host, port) => {
       await waitFor(`${host}:${port} to be reachable from ${from}`, async () => {

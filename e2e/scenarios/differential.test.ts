@@ -190,7 +190,7 @@ class Pair {
     const sleeping =
       "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep' AND state = 'active'";
     await expect
-      .poll(async () => (await keeper.query(sleeping)).rowCount, { timeout: 10_000, interval: 10 })
+      .poll(async () => (await keeper.query(sleeping)).rowCount, { timeout: 40_000, interval: 10 })
       .toBe(1);
     const canceller = await WireClient.connect(side === "direct" ? server.port : gateway.port);
     canceller.send(int32s(16, 80877102), this.keys[side] ?? Buffer.alloc(8));
