@@ -6,8 +6,11 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import * as x509 from "@peculiar/x509";
 import { afterEach, describe, expect, it, vi } from "vitest";
+import { countBuffersWithTheHeap } from "./bulk-memory.ts";
 import { nativeHandle } from "./native-stream.ts";
 import { type SocketEnd, socketEnd } from "./socket-end.ts";
+
+vi.mock("./bulk-memory.ts", { spy: true });
 
 const open: Socket[] = [];
 afterEach(() => {
@@ -100,6 +103,19 @@ function numbered(length: number): Buffer {
 it("has a native handle to work with in this Node", async () => {
   const { near } = await pair();
   expect(nativeHandle(near)).toBeDefined();
+});
+
+it("lets buffers count with the heap once bulk comes, and not before", async () => {
+  const { near, far } = await pair();
+  const { bytes } = listening(socketEnd(near));
+  const counted = vi.mocked(countBuffersWithTheHeap);
+  counted.mockClear();
+  far.write("little");
+  await vi.waitFor(() => expect(bytes().length).toBe(6), { timeout: 20_000 });
+  expect(counted).not.toHaveBeenCalled();
+  far.write(Buffer.alloc(1024 * 1024));
+  await vi.waitFor(() => expect(bytes().length).toBe(6 + 1024 * 1024), { timeout: 20_000 });
+  expect(counted).toHaveBeenCalled();
 });
 
 describe.each([

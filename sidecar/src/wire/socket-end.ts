@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
+import { countBuffersWithTheHeap } from "./bulk-memory.ts";
 import {
   isWriteLasting,
   type NativeHandle,
@@ -234,6 +235,7 @@ const shared = Buffer.allocUnsafeSlow(64 * 1024);
 
 /** A copy of its own size: who gets it may keep it, while the next read overwrites the shared buffer. */
 function copied(count: number): Buffer {
+  if (count >= bulkBytes) countBuffersWithTheHeap();
   const chunk = Buffer.allocUnsafe(count);
   // A call out of JavaScript costs more than a short loop.
   if (count > shortBytes) shared.copy(chunk, 0, 0, count);
@@ -242,3 +244,6 @@ function copied(count: number): Buffer {
 }
 
 const shortBytes = 192;
+
+/** PostgreSQL sends rows in pieces of this size: who reads one is likely to read many. */
+const bulkBytes = 8 * 1024;
