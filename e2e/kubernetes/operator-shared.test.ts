@@ -32,24 +32,27 @@ test("nobody steps into the gateway's pods or the database's", async () => {
   }
 });
 
+interface Session {
+  readonly metadata: { readonly name: string };
+  readonly spec: { readonly sessionId: string };
+}
+
 test("a refusal gives the session an object, and deleting that ends the connection at whichever gateway", async () => {
   const addresses = await gatewayAddresses(scenario, "orders");
   expect(addresses).toHaveLength(2);
   for (const address of addresses) {
     const session = live(through("ana", address));
     expect(await session.ask("DELETE FROM orders")).toContain("42501");
-    const name = await scenario.eventually("the Session", async () => {
-      const query = "jsonpath={.items[?(@.status.state=='Active')].metadata.name}";
-      const [found] = (await scenario.kubectl("get", "sessions", "-o", query)).split(" ");
-      return found || undefined;
+    // The server is told whose connection it is: `user/session`, and then what the client calls itself.
+    const [told = ""] = (await session.ask("SELECT current_setting('application_name')")).split(" ");
+    const sessionId = told.slice(told.indexOf("/") + 1);
+    const found = await scenario.eventually("the Session", async () => {
+      const { items } = await scenario.kubectl.json<{ readonly items: readonly Session[] }>("sessions");
+      return items.find(({ spec }) => spec.sessionId === sessionId);
     });
-    const { spec } = await scenario.kubectl.json<{ spec: { subject: object; resource: string } }>(
-      "session",
-      name,
-    );
     const subject = { user: "operator-shared:ana", kind: "Human" };
-    expect(spec).toMatchObject({ resource: "orders", subject });
-    await scenario.kubectl("delete", "session", name);
+    expect(found).toMatchObject({ spec: { resource: "orders", subject }, status: { state: "Active" } });
+    await scenario.kubectl("delete", "session", found.metadata.name);
     const said = await scenario.eventually("the connection to be closed", () =>
       session.ask("SELECT 'still here'").then(
         () => undefined,

@@ -159,6 +159,42 @@ test("O53 a server that trusts its own loopback is told apart from one that asks
   await condition(scenario, "protectedresource/orders", "BypassProtected", "True", "Refused", 90_000);
 }, 240_000);
 
+test("O45 a pod with an earlier configuration is counted, and replaced only where the resource asks for it", async () => {
+  const uid = () => scenario.kubectl("get", "pod", "orders-0", "-o", "jsonpath={.metadata.uid}");
+  const outdated = async (count: number) => {
+    const query = "jsonpath={.status.gateways.outdated}";
+    await scenario.eventually(
+      `${count} outdated`,
+      async () =>
+        (await scenario.kubectl("get", "protectedresource", "orders", "-o", query)) === String(count) ||
+        undefined,
+      { ms: 90_000 },
+    );
+  };
+  const before = await uid();
+  const changed = { ...placement, resources: { requests: { memory: "80Mi" }, limits: { memory: "300Mi" } } };
+  await scenario.apply(orders.resource({ placement: changed, credentials }));
+  await outdated(1);
+  expect(await uid()).toBe(before);
+  // Its gateway goes on: it is a true one, of yesterday.
+  expect((await psql("SELECT item FROM orders")).stdout).toBe("tea\n");
+  await scenario.apply(orders.resource({ placement: { ...changed, rolloutPolicy: "Evict" }, credentials }));
+  await scenario.eventually(
+    "another pod",
+    async () => {
+      const { code, stdout } = await scenario.kubectl.try(
+        undefined,
+        ...["get", "pod", "orders-0", "-o", "jsonpath={.metadata.uid}"],
+      );
+      return (code === 0 && stdout !== before) || undefined;
+    },
+    { ms: 90_000 },
+  );
+  await scenario.ready("statefulset/orders");
+  await outdated(0);
+  await scenario.eventually("psql to work", async () => (await psql("SELECT 1")).code === 0 || undefined);
+}, 300_000);
+
 test("O42 while the webhook is down a selected pod does not start without its gateway", async () => {
   await withoutOperators(scenario.cluster, async () => {
     const bare = clientPod("bare");
