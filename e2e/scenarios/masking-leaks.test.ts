@@ -269,7 +269,9 @@ test("no generated statement gets at a masked value", { timeout: 0 }, async () =
   );
 });
 
-test("neither the recordings nor the logs of masked sessions hold a masked value", async () => {
+test("neither the recordings nor the logs of masked sessions hold a masked value", {
+  timeout: 240_000,
+}, async () => {
   const client = await as("loose");
   const value = grams.get(gramLength.plain)?.values().next().value ?? "";
   client.send(query(`SELECT id FROM cust WHERE ssn = '${value}'`));

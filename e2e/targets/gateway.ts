@@ -271,7 +271,7 @@ async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<number 
   if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
   const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
   child.kill(signal);
-  const deadline = setTimeout(() => child.kill("SIGKILL"), 20_000);
+  const deadline = setTimeout(() => child.kill("SIGKILL"), 60_000);
   await ended;
   clearTimeout(deadline);
   return child.exitCode;
