@@ -41,7 +41,7 @@ const patient = {
   silenceMs: 8_000,
 };
 /** For tests that wait until a limit is over. */
-const hasty = { ...patient, dialMs: 1_500, answerMs: 1_500, silenceMs: 1_500 };
+const hasty = { ...patient, dialMs: 3_000, answerMs: 3_000, silenceMs: 3_000 };
 
 async function makeVolume(change = {}): Promise<TestVolume> {
   const made = await testVolume(change);
