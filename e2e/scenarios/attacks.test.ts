@@ -88,6 +88,7 @@ CREATE SEQUENCE public.counter;
 CREATE TABLE hr.notes AS SELECT person AS note FROM hr.salaries;
 CREATE TABLE public.plain_domain_user (v text); CREATE DOMAIN public.plain AS text;
 CREATE TABLE public.plain_user (v public.plain); INSERT INTO public.plain_user VALUES ('x');
+CREATE TYPE public.fine_range AS RANGE (subtype = public.fine, multirange_type_name = public.fine_ranges);
 CREATE FUNCTION public.takes_fine(public.fine) RETURNS int LANGUAGE sql AS 'SELECT 1';
 CREATE FUNCTION public.gives_fine() RETURNS public.fine LANGUAGE sql AS $$SELECT 'x'$$;
 `;
@@ -1116,6 +1117,10 @@ const attacks: Record<string, readonly [Who, ...string[]][]> = {
     ["job", "SELECT person FROM hr.salaries WHERE false"],
   ],
   "E2: functions are what their bodies do": [
+    ["reader", "SELECT '[x,y]'::public.fine_range"],
+    ["reader", "SELECT '{[x,y]}'::public.fine_ranges"],
+    ["reader", "SELECT '{\"[x,y]\"}'::public.fine_range[]"],
+    ["reader", "PREPARE q(public.fine_range) AS SELECT $1", "EXECUTE q('[x,y]')"],
     ...[
       "pay_sql()",
       "pay_atomic()",
@@ -1451,7 +1456,14 @@ describe("on the wire", () => {
 
   it("E2: types that Parse names by number run no code that their names would not", () =>
     unchanged(async () => {
-      const types = ["public.fine", "public.fine[]", "public.plain", "public.plain[]", "public.domain_user"];
+      const types = [
+        "public.fine",
+        "public.fine[]",
+        "public.plain",
+        "public.plain[]",
+        "public.domain_user",
+        "public.fine_range",
+      ];
       const rows = await server.query(`SELECT t::regtype::oid::int AS oid FROM unnest($1::text[]) t`, [
         types,
       ]);
@@ -1460,7 +1472,7 @@ describe("on the wire", () => {
       types.push("nothing");
       rows.push({ oid: 0x7fffffff });
       for (const [index, { oid }] of rows.entries()) {
-        const value = ["x", "{x}", "x", "{x}", "(x)"][index] ?? "";
+        const value = ["x", "{x}", "x", "{x}", "(x)", "[x,y]"][index] ?? "";
         for (const text of ["SELECT $1::text", "SELECT $1 IS NULL", "SELECT lower($1::text)"]) {
           const typed = frame("P", "\0", text, "\0", "\0\x01", number(Number(oid)));
           const bound = frame("B", "\0\0", "\0\0", "\0\x01", number(value.length), value, "\0\0");

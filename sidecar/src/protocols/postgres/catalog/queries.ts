@@ -215,8 +215,10 @@ const parts: readonly string[] = [
     "type",
     `${oid("t.oid")}, ${oid("t.typnamespace")}, t.typname, ${oid("t.typbasetype")},
       (SELECT pg_catalog.json_agg(DISTINCT ${oid("CASE WHEN m.typcategory = 'A' THEN m.typelem ELSE m.oid END")})
-        FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type m ON m.oid = a.atttypid
-        WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND m.oid >= ${firstUserOid})`,
+        FROM (SELECT a.atttypid AS oid FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.typrelid AND a.attnum > 0
+            UNION ALL SELECT g.rngsubtype FROM pg_catalog.pg_range g WHERE t.oid IN (g.rngtypid, g.rngmultitypid)) u
+          JOIN pg_catalog.pg_type m ON m.oid = u.oid
+        WHERE m.oid >= ${firstUserOid})`,
     `FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
       WHERE (c.oid IS NULL OR c.relkind = 'c') AND t.typcategory <> 'A' AND ${isOwnSchema("t.typnamespace")}
         AND (t.oid >= ${firstUserOid} OR t.typnamespace <> 'pg_catalog'::pg_catalog.regnamespace
