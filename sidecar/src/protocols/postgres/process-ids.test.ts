@@ -65,3 +65,14 @@ test("a server that gives a client's number to a session of its own reaches no o
   ids.add(other + 1, shown);
   expect([ids.inText(`${other + 1}`), ids.shown(shown)]).toEqual([`${other + 1}`, undefined]);
 });
+
+test("who sent a notification is known for a while after it has gone", () => {
+  const ids = twoSessions();
+  ids.delete(shown);
+  expect([ids.shown(4242), ids.inText(`${shown}`)]).toEqual([shown, `${shown}`]);
+  for (let more = 0; more < 100; more += 1) {
+    ids.add(shown + 1000 + more, 5000 + more);
+    ids.delete(shown + 1000 + more);
+  }
+  expect([ids.shown(4242), ids.shown(5099)]).toEqual([undefined, shown + 1099]);
+});

@@ -8,6 +8,7 @@ import { frame, frontend } from "./frames.ts";
 export class ProcessIds {
   private readonly upstreamOf = new Map<number, number>();
   private readonly clientOf = new Map<number, number>();
+  private readonly ended: [upstream: number, client: number][] = [];
 
   add(client: number, upstream: number): void {
     // No system has such processes: a server that says so must not name another session by its client's number.
@@ -19,11 +20,16 @@ export class ProcessIds {
   delete(client: number): void {
     const upstream = this.upstreamOf.get(client);
     this.upstreamOf.delete(client);
+    if (upstream === undefined) return;
+    // Notifications may arrive after their sender has gone.
+    this.ended.push([upstream, client]);
+    if (this.ended.length <= endedMax) return;
+    const [oldUpstream, oldClient] = this.ended.shift() ?? [upstream, client];
     // The server may have given the number to another session already.
-    if (upstream !== undefined && this.clientOf.get(upstream) === client) this.clientOf.delete(upstream);
+    if (this.clientOf.get(oldUpstream) === oldClient) this.clientOf.delete(oldUpstream);
   }
 
-  /** What the client of that process was told that it is called; undefined where it is no session of this gateway. */
+  /** What the client of that process was told that it is called, also for a while after its end; undefined where it was no session here. */
   shown(upstream: number): number | undefined {
     return this.clientOf.get(upstream);
   }
@@ -76,6 +82,8 @@ export function namesProcesses(text: string): boolean {
   return /pg_(?:terminate|cancel)_backend/i.test(text);
 }
 
+/** Sessions whose numbers are still known when they are over. */
+const endedMax = 100;
 // The gateway's numbers lie between 2^30 and 2^31.
 const digitsInId = 10;
 const wholeNumbers = /(?<![\w$.])[12]\d{9}(?![\w$.])/g;
