@@ -167,21 +167,29 @@ function toolsWork(version: PostgresVersion): void {
     expect((await dumpOf("once")).split("\n")).toEqual((await dumpOf("rich")).split("\n"));
   });
 
-  testWith("H2: pg_dumpall tells of roles what it tells without the gateway", tools, async ({ folder: bin }) => {
-    const args = ["--restrict-key=same", "--globals-only", "--no-role-passwords"];
-    const direct = await output(bin, "direct", "pg_dumpall", ...args);
-    expect(direct).toContain("CREATE ROLE keeper");
-    expect(await output(bin, "through", "pg_dumpall", "-l", "postgres", ...args)).toBe(direct);
-  });
+  testWith(
+    "H2: pg_dumpall tells of roles what it tells without the gateway",
+    tools,
+    async ({ folder: bin }) => {
+      const args = ["--restrict-key=same", "--globals-only", "--no-role-passwords"];
+      const direct = await output(bin, "direct", "pg_dumpall", ...args);
+      expect(direct).toContain("CREATE ROLE keeper");
+      expect(await output(bin, "through", "pg_dumpall", "-l", "postgres", ...args)).toBe(direct);
+    },
+  );
 
-  testWith("H2: vacuumdb, reindexdb, clusterdb and pg_amcheck do their work", tools, async ({ folder: bin }) => {
-    await output(bin, "through", "vacuumdb", "--analyze", "--jobs=2", "rich");
-    await output(bin, "through", "reindexdb", "rich");
-    await output(bin, "through", "clusterdb", "rich");
-    await output(bin, "through", "pg_amcheck", "--install-missing", "rich");
-    await output(bin, "through", "createdb", "--maintenance-db=postgres", "made");
-    await output(bin, "through", "dropdb", "--maintenance-db=postgres", "made");
-  });
+  testWith(
+    "H2: vacuumdb, reindexdb, clusterdb and pg_amcheck do their work",
+    tools,
+    async ({ folder: bin }) => {
+      await output(bin, "through", "vacuumdb", "--analyze", "--jobs=2", "rich");
+      await output(bin, "through", "reindexdb", "rich");
+      await output(bin, "through", "clusterdb", "rich");
+      await output(bin, "through", "pg_amcheck", "--install-missing", "rich");
+      await output(bin, "through", "createdb", "--maintenance-db=postgres", "made");
+      await output(bin, "through", "dropdb", "--maintenance-db=postgres", "made");
+    },
+  );
 
   testWith(
     "H15: pgbench fills its tables from both sides and runs in every mode",
