@@ -439,9 +439,20 @@ test("the command line asks, lists, approves, denies, waits and takes back as ku
   await cluster.phase(access, "Revoked");
 }, 240_000);
 
+/** Does something while a policy of admission is not bound, and binds it again whatever became of it. */
+async function withoutBinding(name: string, work: () => Promise<void>): Promise<void> {
+  const { kubectl } = cluster.api;
+  const saved = await kubectl("get", "validatingadmissionpolicybinding", name, "-o", "json");
+  const { metadata, ...kept } = JSON.parse(saved) as { readonly metadata: { readonly labels: object } };
+  await kubectl("delete", "validatingadmissionpolicybinding", name);
+  try {
+    await work();
+  } finally {
+    await kubectl.apply([{ ...kept, metadata: { name, labels: metadata.labels } }]);
+  }
+}
+
 test("G5 while admission does not check who decides, nothing is approved, and the resource says so", async () => {
-  const binding = "sallyport-approvals";
-  const saved = await cluster.api.kubectl("get", "validatingadmissionpolicybinding", binding, "-o", "json");
   const guarded = (status: string) =>
     waitFor(`ApprovalsGuarded=${status}`, async () => {
       const { status: found } = await cluster.api.kubectl.json<{
@@ -459,54 +470,44 @@ test("G5 while admission does not check who decides, nothing is approved, and th
   const altered = held(one.client.query("ALTER TABLE orders ADD COLUMN forged text"));
   const name = await cluster.heldName(one);
   await cluster.validated(name);
-  await cluster.api.kubectl("delete", "validatingadmissionpolicybinding", binding);
-  await waitFor("decisions to be forged", async () => {
-    const value = { approver: `forged-${Math.random()}`, decision: "Approved" };
-    const { code } = await cluster.decide(users.alice, name, value);
-    return code === 0 || undefined;
+  await withoutBinding("sallyport-approvals", async () => {
+    await waitFor("decisions to be forged", async () => {
+      const value = { approver: `forged-${Math.random()}`, decision: "Approved" };
+      const { code } = await cluster.decide(users.alice, name, value);
+      return code === 0 || undefined;
+    });
+    expect(await altered).toBeInstanceOf(Error);
+    await cluster.phase(name, "Cancelled");
+    expect(await cluster.hasColumn("forged")).toBe(false);
+    const refused = await held(one.client.query("ALTER TABLE orders ADD COLUMN forged text"));
+    expect(String(refused)).toMatch(/admission policies for Approvals are not in force/);
+    await guarded("False");
+    const metrics = await cluster.operators[0]?.registry.metrics();
+    expect(metrics).toMatch(/^sallyport_approvals_guarded 0$/m);
   });
-  expect(await altered).toBeInstanceOf(Error);
-  await cluster.phase(name, "Cancelled");
-  expect(await cluster.hasColumn("forged")).toBe(false);
-  const refused = await held(one.client.query("ALTER TABLE orders ADD COLUMN forged text"));
-  expect(String(refused)).toMatch(/admission policies for Approvals are not in force/);
-  await guarded("False");
-  const metrics = await cluster.operators[0]?.registry.metrics();
-  expect(metrics).toMatch(/^sallyport_approvals_guarded 0$/m);
-  const { metadata, ...kept } = JSON.parse(saved) as {
-    readonly metadata: { readonly name: string; readonly labels: object };
-  };
-  const { name: bindingName, labels } = metadata;
-  await cluster.api.kubectl.apply([{ ...kept, metadata: { name: bindingName, labels } }]);
   await guarded("True");
 }, 90_000);
 
 test("G5 a status that somebody forged lets nothing run, nor opens a window", async () => {
-  const binding = "sallyport-operator-only";
-  const saved = await cluster.api.kubectl("get", "validatingadmissionpolicybinding", binding, "-o", "json");
   const one = await cluster.connect();
   const altered = held(one.client.query("ALTER TABLE orders ADD COLUMN forged text"));
   const name = await cluster.heldName(one);
   await cluster.validated(name);
   expect(await cluster.approve(users.bob, name, "bob@example.com")).toMatchObject({ code: 0 });
-  await cluster.api.kubectl("delete", "validatingadmissionpolicybinding", binding);
-  const status = JSON.stringify({ status: { phase: "Approved", grantedUntil: "2099-01-01T00:00:00Z" } });
-  await waitFor("the status to be forged", async () => {
-    const { code } = await cluster.api.kubectl.try(
-      undefined,
-      ...["-n", approvalNamespace, "patch", "approval", name],
-      ...["--subresource=status", "--type=merge", "-p", status],
-    );
-    return code === 0 || undefined;
+  await withoutBinding("sallyport-operator-only", async () => {
+    const status = JSON.stringify({ status: { phase: "Approved", grantedUntil: "2099-01-01T00:00:00Z" } });
+    await waitFor("the status to be forged", async () => {
+      const { code } = await cluster.api.kubectl.try(
+        undefined,
+        ...["-n", approvalNamespace, "patch", "approval", name],
+        ...["--subresource=status", "--type=merge", "-p", status],
+      );
+      return code === 0 || undefined;
+    });
+    expect(await altered).toBeInstanceOf(Error);
+    await cluster.phase(name, "Cancelled");
+    expect(await cluster.hasColumn("forged")).toBe(false);
   });
-  expect(await altered).toBeInstanceOf(Error);
-  await cluster.phase(name, "Cancelled");
-  expect(await cluster.hasColumn("forged")).toBe(false);
-  const { metadata, ...kept } = JSON.parse(saved) as {
-    readonly metadata: { readonly name: string; readonly labels: object };
-  };
-  const { name: bindingName, labels } = metadata;
-  await cluster.api.kubectl.apply([{ ...kept, metadata: { name: bindingName, labels } }]);
 }, 90_000);
 
 test("G4 a gateway that drains in mid-hold cancels, and nothing runs", async () => {

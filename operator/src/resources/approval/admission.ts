@@ -36,21 +36,20 @@ export class ApprovalAdmission {
 
   /** Finds out now: what was found before a decision was made says nothing of that decision. */
   checkAnew(signal: AbortSignal): Promise<boolean> {
-    return this.#probe(signal);
+    this.#askedAt = performance.now();
+    const answer = this.#probe(signal);
+    // Whoever asks next is told no older answer than this.
+    this.#answer = answer;
+    answer.catch(() => {
+      if (this.#answer === answer) this.#answer = undefined;
+    });
+    return answer;
   }
 
   /** Finds out, at most once a second; throws where the API server cannot be asked. */
   check(signal: AbortSignal): Promise<boolean> {
-    const now = performance.now();
-    if (this.#answer === undefined || now - this.#askedAt > keptMs) {
-      this.#askedAt = now;
-      const answer = this.#probe(signal);
-      this.#answer = answer;
-      answer.catch(() => {
-        if (this.#answer === answer) this.#answer = undefined;
-      });
-    }
-    return this.#answer;
+    const isOld = performance.now() - this.#askedAt > keptMs;
+    return this.#answer === undefined || isOld ? this.checkAnew(signal) : this.#answer;
   }
 
   /** Finds out again and again until the signal. */
