@@ -18,7 +18,7 @@ const noSecrets = (cel?: string) =>
     ],
   });
 
-const { scenario, service, psql, readers, through, live } = openOrders("operator-faults", {
+const { scenario, service, psql, readers, resource, through, live } = openOrders("operator-faults", {
   sql: "CREATE TABLE secrets (word text); INSERT INTO secrets VALUES ('hidden');",
   objects: [noSecrets(), clientPod("third")],
 });
@@ -94,6 +94,52 @@ test("a statement is cancelled, whichever of the two gateways the request reache
   const { stdout } = await scenario.exec("client", "sh", "-c", script, "sh", through());
   expect(stdout.match(/canceling statement due to user request/g)).toHaveLength(6);
 }, 60_000);
+
+test("limits hold at each of the two gateways", async () => {
+  await scenario.apply(
+    accessPolicy("counted", {
+      resources: { names: ["orders"] },
+      subjects: [{ user: "operator-faults:cleo" }],
+      profile: "ReadOnly",
+      limits: { rows: 1, concurrentSessions: 1 },
+    }),
+  );
+  const addresses = await gatewayAddresses(scenario, "orders");
+  expect(addresses).toHaveLength(2);
+  for (const address of addresses) {
+    const target = through("cleo", address);
+    const lets = async () => (await psql("SELECT 1", target)).code === 0 || undefined;
+    await scenario.eventually("the policy", lets);
+    expect((await psql("SELECT n FROM generate_series(1, 2) AS n", target)).stderr).toContain("54G01");
+    const session = live(target);
+    expect(await session.ask("SELECT item FROM orders WHERE id = 1")).toBe("tea");
+    expect((await psql("SELECT 1", target)).stderr).toContain("too many connections");
+    await session.close();
+    await scenario.eventually("room for another session", lets);
+  }
+});
+
+test("a rolling update takes new pods first, ends sessions by drain, and clients come in all the while", async () => {
+  const before = await gateways();
+  const session = live();
+  expect(await session.ask("SELECT item FROM orders WHERE id = 1")).toBe("tea");
+  const podTemplate = { annotations: { "example.com/rolled": "yes" } };
+  await scenario.apply(resource({ placement: { mode: "Shared", replicas: 2, podTemplate } }));
+  await scenario.eventually(
+    "other pods",
+    async () => {
+      await scenario.eventually(
+        "a connection",
+        async () => (await psql("SELECT item FROM orders WHERE id = 1")).stdout === "tea\n" || undefined,
+        { ms: 10_000 },
+      );
+      const now = await gateways();
+      return (now.length === 2 && !now.some((name) => before.includes(name))) || undefined;
+    },
+    { ms: 90_000 },
+  );
+  await expect(session.ask("SELECT item FROM orders WHERE id = 1")).rejects.toThrow("57P01");
+});
 
 test("a gateway's pod is deleted: clients connect again at once, and another takes its place", async () => {
   const [first = ""] = await gateways();

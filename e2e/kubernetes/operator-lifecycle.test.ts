@@ -64,6 +64,7 @@ test("uninstalled with resources there, it leaves them guarded: without a record
 test("installed again, it takes over what is there, and the session goes on", async () => {
   const before = await gateways();
   await install(scenario.cluster);
+  expect(await helm(scenario.cluster, "test", "sallyport", "--timeout", "90s")).toMatch(/Phase: +Succeeded/);
   await condition(scenario, "protectedresource/orders", "Ready", "True", undefined, 60_000);
   const goesOn = async () => (await session.ask("SELECT item FROM orders")) === "tea" || undefined;
   await scenario.eventually("the session to go on", goesOn, { ms: 60_000 });
