@@ -14,6 +14,7 @@ import {
 } from "@sallyport/policy";
 import pg from "pg";
 import { startGateway } from "../targets/gateway.ts";
+import { policyDocument } from "../targets/policies.ts";
 import type { PostgresServer } from "../targets/postgres.ts";
 import { frame, int32s, query } from "../targets/wire-client.ts";
 import { bundle } from "./bundle.ts";
@@ -23,16 +24,7 @@ import type { Row } from "./report.ts";
 const rowsAsked = 5_000;
 const copyRows = 1_000_000;
 
-const policy = (user: string, masks: string) => `---
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: ${user}}
-spec:
-  resources: {names: [shop]}
-  subjects: [{user: "local:${user}"}]
-  profile: Admin
-${masks}
-`;
+const policy = (user: string, masks: string) => policyDocument("shop", user, `  profile: Admin\n${masks}`);
 
 /** Results and COPY with masks against direct access, and a result without a masked column against no masks. */
 export async function masked(server: PostgresServer, rounds: number): Promise<Row[]> {

@@ -5,22 +5,15 @@
 import type pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
+import { policyDocument } from "../targets/policies.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { frame, int32s, query, type ServerMessage, WireClient } from "../targets/wire-client.ts";
 
 let server: PostgresServer;
 let gateway: Gateway;
 
-const policy = (user: string, limits: string) => `---
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: ${user}}
-spec:
-  resources: {names: [shop]}
-  subjects: [{user: "local:${user}"}]
-  profile: Admin
-  limits: {${limits}}
-`;
+const policy = (user: string, limits: string) =>
+  policyDocument("shop", user, `  profile: Admin\n  limits: {${limits}}`);
 
 beforeAll(async () => {
   server = await startPostgres({

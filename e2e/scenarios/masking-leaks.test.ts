@@ -10,6 +10,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
+import { policyDocument } from "../targets/policies.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { frame, int32s, query, type ServerMessage, WireClient } from "../targets/wire-client.ts";
 import { isCopyable, maskedColumns, schemaSql, statements, tricks } from "./masked-statements.ts";
@@ -78,16 +79,7 @@ function leakIn(bytes: Buffer): string | undefined {
   return undefined;
 }
 
-const policy = (user: string, rest: string) => `---
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: ${user}}
-spec:
-  resources: {names: [shop]}
-  subjects: [{user: "local:${user}"}]
-  profile: Admin
-${rest}
-`;
+const policy = (user: string, rest: string) => policyDocument("shop", user, `  profile: Admin\n${rest}`);
 const masking = `  masking: [{columns: [${maskedColumns.join(", ")}], with: Redact}]`;
 
 beforeAll(async () => {

@@ -1,6 +1,7 @@
 /** What masks leave: TPC-H with a customer's name, phone, address and balance classified answers all that it can. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
+import { policyDocument } from "../targets/policies.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { query, type ServerMessage, WireClient } from "../targets/wire-client.ts";
 import { tpchQueries, tpchSql } from "./tpch.ts";
@@ -9,16 +10,7 @@ let server: PostgresServer;
 let gateway: Gateway;
 const clients = new Map<string, WireClient>();
 
-const policy = (user: string, rest: string) => `---
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: ${user}}
-spec:
-  resources: {names: [shop]}
-  subjects: [{user: "local:${user}"}]
-  profile: ReadOnly
-${rest}
-`;
+const policy = (user: string, rest: string) => policyDocument("shop", user, `  profile: ReadOnly\n${rest}`);
 const masks = "  masking: [{tags: [contact], with: Redact}]";
 
 beforeAll(async () => {

@@ -7,6 +7,7 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
+import { policyDocument } from "../targets/policies.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { query, type ServerMessage, WireClient } from "../targets/wire-client.ts";
 import { maskedColumns, schemaSql, statements, tricks } from "./masked-statements.ts";
@@ -27,16 +28,7 @@ const worlds = ["shop", "mirror"];
 let server: PostgresServer;
 let gateway: Gateway;
 
-const policy = (user: string, rest: string) => `---
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: ${user}}
-spec:
-  resources: {names: [shop]}
-  subjects: [{user: "local:${user}"}]
-  profile: Admin
-${rest}
-`;
+const policy = (user: string, rest: string) => policyDocument("shop", user, `  profile: Admin\n${rest}`);
 const policies =
   policy("strict", `  masking: [{columns: [${maskedColumns.join(", ")}], with: Redact}]`) +
   policy("seer", "");

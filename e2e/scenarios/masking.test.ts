@@ -3,22 +3,14 @@ import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type Gateway, sallyportCommand, startGateway } from "../targets/gateway.ts";
+import { policyDocument } from "../targets/policies.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { frame, int32s, query, type ServerMessage, WireClient } from "../targets/wire-client.ts";
 
 let server: PostgresServer;
 let gateway: Gateway;
 
-const policy = (user: string, rest: string) => `---
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: ${user}}
-spec:
-  resources: {names: [shop]}
-  subjects: [{user: "local:${user}"}]
-  profile: Admin
-${rest}
-`;
+const policy = (user: string, rest: string) => policyDocument("shop", user, `  profile: Admin\n${rest}`);
 
 const masks = `  masking:
     - {columns: [public.cust.ssn], with: Partial, format: "***-**-{last4}"}
