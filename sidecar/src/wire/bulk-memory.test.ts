@@ -37,7 +37,7 @@ async function collections(...args: readonly string[]): Promise<{ majors: number
 test("a stream of buffers is collected without marking the heap again and again, and memory stays bounded", async () => {
   const plain = await collections();
   const counted = await collections("counted");
-  expect(counted.majors).toBeLessThan(plain.majors);
-  expect(counted.majors).toBeLessThan(3);
+  // How many there are of either sort hangs on the machine's moment; that there are far fewer does not.
+  expect(counted.majors).toBeLessThanOrEqual(plain.majors / 2);
   expect(counted.megabytes).toBeLessThan(400);
 }, 120_000);
