@@ -1,4 +1,6 @@
 /** What the API server lets through about Approvals: every rule of the chart by the attack that it refuses. */
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
@@ -11,6 +13,8 @@ const namespace = "shop";
 const operatorName = `system:serviceaccount:${systemNamespace}:sallyport-operator`;
 
 let api: ApiServer;
+/** Holds what the API server writes down of each write of an Approval. */
+let audit: string;
 const users: Record<"alice" | "bob" | "carol" | "owner" | "shouting", Kubectl> = {} as typeof users;
 let count = 0;
 let name = "";
@@ -22,7 +26,22 @@ const operator = (input: string | undefined, ...argv: readonly string[]) =>
   admin(operatorName, input, ...argv);
 
 beforeAll(async () => {
-  api = await startApiServer({ controllerManager: true });
+  audit = await mkdtemp(join(tmpdir(), "sallyport-audit-"));
+  const rules = [{ level: "Metadata", resources: [{ group: "sallyport.dev", resources: ["approvals"] }] }];
+  const auditPolicy = {
+    apiVersion: "audit.k8s.io/v1",
+    kind: "Policy",
+    omitStages: ["RequestReceived"],
+    rules,
+  };
+  await writeFile(join(audit, "policy.yaml"), JSON.stringify(auditPolicy));
+  api = await startApiServer({
+    controllerManager: true,
+    apiServerFlags: [
+      `--audit-policy-file=${join(audit, "policy.yaml")}`,
+      `--audit-log-path=${join(audit, "audit.log")}`,
+    ],
+  });
   await api.kubectl("apply", "--server-side", "-f", join(root, "crds/approvals.yaml"));
   await api.kubectl("wait", "--for=condition=Established", "crd/approvals.sallyport.dev");
   const rendered = await run(join(api.bin, "helm"), [
@@ -73,7 +92,10 @@ beforeAll(async () => {
     return code !== 0 && stderr.includes("created without decisions") ? true : undefined;
   });
 });
-afterAll(() => api?.close());
+afterAll(async () => {
+  await api?.close();
+  if (audit) await rm(audit, { recursive: true, force: true });
+});
 
 beforeEach(async () => {
   count += 1;
@@ -127,6 +149,13 @@ function access(approval: string, request: object = {}) {
   return { ...statement(approval), spec };
 }
 
+interface AuditEvent {
+  readonly user: { readonly username: string };
+  readonly impersonatedUser?: { readonly username: string };
+  readonly objectRef: { readonly name?: string };
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
 async function status(value: object): Promise<void> {
   const patch = JSON.stringify({ status: value });
   const argv = ["patch", "approval", name, "--subresource=status", "--type=merge", "-p", patch];
@@ -165,6 +194,55 @@ test("an approver with the verb decides, once, and it stays as it was made", asy
     /decisions are final/,
   );
   refused(await patch(users.bob, "json", [{ op: "remove", path: "/spec/decisions" }]), /decisions are final/);
+});
+
+describe("the API server's audit log says", () => {
+  /** The annotations of a write of this test's Approval by a user, once the log holds one with this key. */
+  const annotations = (user: string, key: string) =>
+    waitFor(`${key} in the audit log`, async () => {
+      const events = (await readFile(join(audit, "audit.log"), "utf8"))
+        .split("\n")
+        .filter((line) => line.endsWith("}"))
+        .map((line) => JSON.parse(line) as AuditEvent);
+      return events.find(
+        (event) =>
+          event.objectRef.name === name &&
+          (event.impersonatedUser ?? event.user).username === user &&
+          event.annotations?.[key],
+      )?.annotations;
+    });
+  const key = (of: string) => `sallyport-approvals/${of}`;
+  const digest = `hmac-sha256:${"0".repeat(64)}`;
+
+  test("who asked, for what, and who decided", async () => {
+    expect(await decide(users.bob, "bob")).toMatchObject({ code: 0 });
+    const decided = await annotations("bob", key("decision"));
+    expect(decided).toMatchObject({
+      [key("requester")]: "alice for owner",
+      [key("request")]: `Statement shop ${digest}`,
+      [key("decision")]: "bob=Approved",
+    });
+    expect(decided).not.toHaveProperty([key("revocation")]);
+    const asked = await annotations(operatorName, key("request"));
+    expect(asked).toMatchObject({ [key("requester")]: "alice for owner" });
+    expect(asked).not.toHaveProperty([key("decision")]);
+  });
+
+  test("who took an approval back", async () => {
+    expect(await decide(users.bob, "bob")).toMatchObject({ code: 0 });
+    await status({ phase: "Approved" });
+    expect(await revoke(users.bob, "bob")).toMatchObject({ code: 0 });
+    const revoked = await annotations("bob", key("revocation"));
+    expect(revoked).toMatchObject({ [key("revocation")]: "bob", [key("requester")]: "alice for owner" });
+    expect(revoked).not.toHaveProperty([key("decision")]);
+  });
+
+  test("who tried to decide without the right to, and why that was refused", async () => {
+    refused(await decide(users.carol, "carol"), /needs the verb approve/);
+    const failure = "validation.policy.admission.k8s.io/validation_failure";
+    const tried = await annotations("carol", failure);
+    expect(tried?.[failure]).toContain("carol needs the verb approve on accesspolicies");
+  });
 });
 
 describe("nobody decides", () => {
