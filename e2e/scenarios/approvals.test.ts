@@ -3,7 +3,7 @@
  * was approved is what runs, and it runs once. G1 to G7 and B6 of the cases.
  */
 import { execFile } from "node:child_process";
-import { readFile, rename, writeFile } from "node:fs/promises";
+import { readdir, readFile, readlink, rename, writeFile } from "node:fs/promises";
 import { request } from "node:http";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
@@ -260,6 +260,27 @@ describe("a held command", () => {
     await decide(lea, name, "Approved");
     expect(await outcome).toMatchObject({ rowCount: 1 });
     expect(await server.query("SELECT n, word FROM note")).toEqual([{ n: 7, word: "seven; DROP" }]);
+  });
+
+  test("costs the gateway no socket of its own, however many are held", async () => {
+    const sessions = await Promise.all(Array.from({ length: 12 }, () => session()));
+    const outcomes = (table: string) =>
+      sessions.map(({ client }) => run(client, `INSERT INTO ${table} VALUES (1)`));
+    // What the first statements bring along, such as names read anew, is there before anything is counted.
+    await Promise.all(outcomes("other"));
+    const sockets = async () => {
+      const folder = `/proc/${gateway.pid}/fd`;
+      const targets = (await readdir(folder)).map((fd) => readlink(join(folder, fd)).catch(() => ""));
+      return (await Promise.all(targets)).filter((target) => target.startsWith("socket:")).length;
+    };
+    const before = await sockets();
+    const held = outcomes("note");
+    const names = await Promise.all(sessions.map((one) => heldName(one)));
+    // A connection that only looked something up may still be closing.
+    await until(async () => (await sockets()) <= before);
+    expect(await count("note")).toBe(0);
+    for (const name of names) await decide(lea, name, "Denied");
+    expect(await Promise.all(held)).toEqual(names.map(() => expect.objectContaining({ code: "42501" })));
   });
 
   test("is denied with the approver's comment, and the session goes on (G3)", async () => {
