@@ -35,14 +35,14 @@ import {
 } from "./manifest-set.ts";
 import { loadMaskingKey } from "./masking-key.ts";
 import { Metrics } from "./metrics.ts";
-import { spareOptimisingMemory } from "./parser-memory.ts";
+import { keepParserAsCompiled } from "./parser-memory.ts";
 import { type Peers, peersOf } from "./peers.ts";
 import { type ApprovalEvent, ResourceHost, serverContext } from "./resource-host.ts";
 import { Secrets } from "./secrets.ts";
 import { issueServingCertificate, type ServingCertificate } from "./serving-certificate.ts";
 import { folderFingerprint, type Look, lookAt, manifestsFingerprint, readSettled } from "./settled-folder.ts";
 import { type CancelOrder, LocalState, network, type SharedState } from "./shared-state.ts";
-import { giveBackStartupMemory, LoginGarbage, optimiseParserLate } from "./startup-memory.ts";
+import { giveBackStartupMemory, LoginGarbage } from "./startup-memory.ts";
 import { upstreamProblem } from "./upstream-problem.ts";
 
 /** Where a resource can be reached. */
@@ -155,8 +155,7 @@ export class Gateway {
     const issued =
       part === undefined ? issueServingCertificate(state, names) : Promise.resolve(part.certificate);
     issued.catch(() => undefined);
-    optimiseParserLate();
-    spareOptimisingMemory(process.constrainedMemory());
+    keepParserAsCompiled();
     // Whoever is writing there has the time until the parser is loaded to be found out.
     const first = await lookAt(() => this.currentFingerprint());
     await loadSqlParser();

@@ -12,16 +12,6 @@ export function giveBackStartupMemory(): void {
 }
 
 /**
- * Lets WebAssembly be optimised later. V8 takes half a second of processor time and 25 MB for the SQL parser's largest
- * function, and by default begins after two statements; decisions are kept by the shape of a statement, so most gateways
- * never parse as many as it takes to win that back. Call it before the parser is loaded.
- */
-export function optimiseParserLate(): void {
-  // Bytes of code that a function may run through before; this is near the most that fits.
-  setFlagsFromString("--wasm-tiering-budget=2000000000");
-}
-
-/**
  * Gives back what many logins in a row have left: 35 KB each, which V8 would keep for another fifteen seconds or, where
  * more is going on, for good. Waits until no more logins come: the 80 ms that it takes for a thousand sessions are a
  * tenth of what 200 logins took.
