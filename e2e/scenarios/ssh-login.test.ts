@@ -54,7 +54,7 @@ async function door(): Promise<Door> {
   const over = Promise.withResolvers<void>();
   const transport = new Transport({
     socket: connect(gateway.port, "127.0.0.1"),
-    role: { kind: "client", isExpectedKey: () => true, keyAlgorithms: ["ssh-ed25519"] },
+    role: { kind: "client", expectedKey: (shown) => shown, keyAlgorithms: ["ssh-ed25519"] },
     receiver: {
       message: (payload) => {
         arrived.push(payload);

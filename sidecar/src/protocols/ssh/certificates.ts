@@ -1,6 +1,7 @@
 /**
  * OpenSSH certificates (PROTOCOL.certkeys): how the gateway binds a public key to an identity for a while. It signs one
  * for whoever has shown a token, and needs to keep nothing: every replica verifies it by the key that they all derive.
+ * Those of hosts are signed by an authority that the resource pins.
  *
  *     string type   string nonce   …key…   uint64 serial   uint32 kind   string key id   string principals
  *     uint64 valid after   uint64 valid before   string critical options   string extensions   string reserved
@@ -8,20 +9,16 @@
  */
 import { randomBytes } from "node:crypto";
 import type { Identity } from "@sallyport/policy";
-import {
-  algorithmsOf,
-  isSignedBy,
-  type PublicKey,
-  readKeyFields,
-  readPublicKey,
-  type SigningKey,
-  signed,
-} from "./keys.ts";
+import { isSignedBy, type PublicKey, readKeyFields, readPublicKey, type SigningKey, signed } from "./keys.ts";
 import { encoded, MalformedMessage, Reader } from "./messages.ts";
 
 /** A certificate whose signature has been verified. */
 export interface Certificate {
   readonly key: Omit<PublicKey, "blob">;
+  /** The certified key alone, as it goes over the wire. */
+  readonly plain: Buffer;
+  /** The authority's key. */
+  readonly signer: Buffer;
   readonly keyId: string;
   readonly principals: readonly string[];
   /** Epoch seconds. */
@@ -53,11 +50,22 @@ export function signatureAlgorithm(algorithm: string): string {
 
 /** Reads a user certificate that `authority` has signed; throws where it is anything else. */
 export function readCertificate(blob: Buffer, authority: SigningKey): Certificate {
+  return read(blob, userCertificate, [authority.blob]);
+}
+
+/** Reads a host's certificate that one of `authorities` (keys as they go over the wire) has signed; throws otherwise. */
+export function readHostCertificate(blob: Buffer, authorities: readonly Buffer[]): Certificate {
+  return read(blob, hostCertificate, authorities);
+}
+
+function read(blob: Buffer, wanted: number, authorities: readonly Buffer[]): Certificate {
   const reader = new Reader(blob);
   const type = certifiedType(reader.text());
   if (type === undefined) throw new MalformedMessage("no certificate");
   reader.string();
+  const before = reader.rest;
   const key = readKeyFields(type, reader);
+  const plain = encoded(type, { raw: before.subarray(0, before.length - reader.rest.length) });
   reader.uint64();
   const kind = reader.uint32();
   const keyId = reader.text();
@@ -70,25 +78,29 @@ export function readCertificate(blob: Buffer, authority: SigningKey): Certificat
   const signer = reader.string();
   const body = blob.subarray(0, blob.length - reader.rest.length);
   const signature = reader.string();
-  if (!reader.isAtEnd || kind !== userCertificate) throw new MalformedMessage("no user certificate");
-  // None that we issue has any, and one that is not understood must be refused.
-  if (critical.length > 0) throw new MalformedMessage("a critical option that is not known");
-  if (!signer.equals(authority.blob)) throw new MalformedMessage("another authority's certificate");
-  const [algorithm = ""] = algorithmsOf(authority.type);
-  if (!isSignedBy(readPublicKey(signer), algorithm, body, signature))
-    throw new MalformedMessage("not signed");
-  return { key, keyId, principals, validAfter, validBefore, extensions };
+  if (!reader.isAtEnd || kind !== wanted) {
+    throw new MalformedMessage(`it is no ${wanted === userCertificate ? "user" : "host"} certificate`);
+  }
+  // None is known, of users or of hosts, and one that is not understood must be refused.
+  if (critical.length > 0) throw new MalformedMessage("it has a critical option that is not known");
+  if (!authorities.some((one) => one.equals(signer)))
+    throw new MalformedMessage("it is another authority's certificate");
+  // Whether that algorithm may be used with the key is asked there: SHA-1 may not.
+  if (!isSignedBy(readPublicKey(signer), new Reader(signature).text(), body, signature))
+    throw new MalformedMessage("its signature is wrong");
+  return { key, plain, signer, keyId, principals, validAfter, validBefore, extensions };
 }
 
 /** Whether it may be used now, as that principal. */
 export function isInForce(certificate: Certificate, principal: string, nowMs: number): boolean {
+  // No principals would mean anybody: OpenSSH's trap, which is none here.
+  return isWithin(certificate, nowMs) && certificate.principals.includes(principal);
+}
+
+/** Whether its time has come and is not over. */
+export function isWithin({ validAfter, validBefore }: Certificate, nowMs: number): boolean {
   const now = BigInt(Math.floor(nowMs / 1000));
-  return (
-    now >= certificate.validAfter &&
-    now < certificate.validBefore &&
-    // No principals would mean anybody: OpenSSH's trap, which is none here.
-    certificate.principals.includes(principal)
-  );
+  return now >= validAfter && now < validBefore;
 }
 
 /** Who a certificate of ours stands for; undefined where it says nothing that can be read. */
@@ -144,6 +156,7 @@ export function issueCertificate(request: {
 }
 
 const userCertificate = 1;
+const hostCertificate = 2;
 const entriesMax = 256;
 
 function strings(bytes: Buffer): readonly string[] {

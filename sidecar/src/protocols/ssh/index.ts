@@ -23,8 +23,9 @@ import { type AcceptedClient, acceptClient } from "./accept.ts";
 import { certifyAccount } from "./certificates.ts";
 import { certify } from "./certify.ts";
 import { forwardingOf } from "./forwarding.ts";
+import { hostKeysFrom } from "./host-keys.ts";
 import { derivedKey, fingerprint, hostKeysOf, type SigningKey, signingKeyOf } from "./keys.ts";
-import { hostKeysFrom, logIn } from "./log-in.ts";
+import { logIn } from "./log-in.ts";
 import { made, message } from "./messages.ts";
 import { SshSession } from "./session.ts";
 import { Transport, violation } from "./transport.ts";
@@ -197,13 +198,14 @@ async function serveClient(
 /** Logs in to the target with the resource's own account; its key must be one of those that the resource pins. */
 async function connect(host: ProtocolHost, account: UpstreamAccount): Promise<Transport> {
   const pinned = hostKeysFrom(namesIn(host.options.hostKeys));
-  if (pinned.length === 0) {
+  if (pinned.every(({ means }) => means === "revoked")) {
     throw new GatewayError("unsupported", {
       detail: "the resource pins no host key of the server behind the gateway (options.hostKeys)",
     });
   }
   const signal = AbortSignal.timeout(host.limits.upstreamLoginMs);
-  const socket = await dial({ ...host.target(account), tls: { mode: "disable" } }, signal);
+  const target = host.target(account);
+  const socket = await dial({ ...target, tls: { mode: "disable" } }, signal);
   const { username: user, password, sshKey } = account;
   const key = sshKey === undefined ? undefined : signingKeyOf(sshKey);
   if (sshKey !== undefined && key === undefined) {
@@ -214,6 +216,7 @@ async function connect(host: ProtocolHost, account: UpstreamAccount): Promise<Tr
     socket,
     user,
     hostKeys: pinned,
+    expected: { host: target.host, port: target.port, nowMs: () => host.clock.nowMs() },
     signal,
     ...(key === undefined ? {} : { key }),
     ...(password === undefined ? {} : { password }),

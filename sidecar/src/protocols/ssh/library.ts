@@ -15,6 +15,16 @@ export interface LibraryHostKey {
   sign(data: Buffer, hash: string | undefined): Buffer;
 }
 
+/** One key exchange of ssh2's. */
+export interface LibraryKeyExchange {
+  readonly sessionID: Buffer;
+  remoteExtInfoEnabled: boolean;
+  readonly negotiated: { serverHostKey: string };
+  /** What the server has shown: first hashed, then used to verify the signature. */
+  _hostKey: Buffer | undefined;
+  getPublicKey(): Buffer;
+}
+
 /** ssh2's `Protocol`: one side of one connection. */
 export interface LibraryProtocol {
   start(): void;
@@ -24,7 +34,7 @@ export interface LibraryProtocol {
   _onPayload: (payload: Buffer) => unknown;
   _onPacket: () => void;
   _onHandshakeComplete: (...all: unknown[]) => void;
-  readonly _kex?: { sessionID: Buffer; remoteExtInfoEnabled: boolean };
+  _kex?: LibraryKeyExchange | undefined;
   readonly _kexinit?: unknown;
   readonly _queue?: readonly unknown[];
   readonly _strictMode?: boolean;

@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import { GatewayError } from "../../wire/gateway-error.ts";
-import { algorithmsOf, fingerprint, type PublicKey, publicKeyOf, type SigningKey, signed } from "./keys.ts";
+import { hostKeyAlgorithms, judgeHostKey, type PinnedKey } from "./host-keys.ts";
+import { fingerprint, type SigningKey, signed } from "./keys.ts";
 import { encoded, made, message, Reader } from "./messages.ts";
 import { Transport } from "./transport.ts";
 
@@ -12,21 +13,11 @@ export interface LogInOptions {
   readonly key?: SigningKey;
   /** A certificate for the key: its algorithm and blob. */
   readonly certificate?: { readonly type: string; readonly blob: Buffer };
-  /** The server must show one of them. */
-  readonly hostKeys: readonly PublicKey[];
+  /** The server must show one of them, or a certificate of one of them. */
+  readonly hostKeys: readonly PinnedKey[];
+  /** Whom certificates must be for, at what time; none are taken without. */
+  readonly expected?: { readonly host: string; readonly port: number; readonly nowMs: () => number };
   readonly signal: AbortSignal;
-}
-
-/** Reads host keys as known_hosts and ssh-keyscan print them; lines that are none are an error of whoever wrote them. */
-export function hostKeysFrom(lines: readonly string[]): readonly PublicKey[] {
-  return lines.map((line) => {
-    // `host ssh-ed25519 AAAA…` or without the host.
-    const fields = line.trim().split(/\s+/);
-    const key = publicKeyOf(line) ?? publicKeyOf(fields.slice(1).join(" "));
-    if (key === undefined)
-      throw new GatewayError("unsupported", { detail: "a pinned host key cannot be read" });
-    return key;
-  });
 }
 
 /**
@@ -35,8 +26,8 @@ export function hostKeysFrom(lines: readonly string[]): readonly PublicKey[] {
  */
 export function logIn(options: LogInOptions): Promise<Transport> {
   return new Promise((resolve, reject) => {
-    const { hostKeys, signal } = options;
-    let shown: string | undefined;
+    const { hostKeys, expected, signal } = options;
+    let refusedKey: GatewayError | undefined;
     let isTried = false;
     const settle = (error?: unknown) => {
       signal.removeEventListener("abort", onAbort);
@@ -49,13 +40,7 @@ export function logIn(options: LogInOptions): Promise<Transport> {
     };
     const failed = (cause: unknown) =>
       settle(
-        shown === undefined
-          ? new GatewayError(isTried ? "upstreamLoginFailed" : "upstreamUnreachable", { cause })
-          : new GatewayError("upstreamUnreachable", {
-              detail: "the host key of the server behind the gateway is not the expected one",
-              hint: `It showed ${shown}. Whoever runs the gateway must find out why before pinning it.`,
-              cause,
-            }),
+        refusedKey ?? new GatewayError(isTried ? "upstreamLoginFailed" : "upstreamUnreachable", why(cause)),
       );
     const onAbort = () => failed(new Error("the login took too long"));
     const request = () => {
@@ -86,11 +71,12 @@ export function logIn(options: LogInOptions): Promise<Transport> {
       socket: options.socket,
       role: {
         kind: "client",
-        keyAlgorithms: [...new Set(hostKeys.flatMap(({ type }) => algorithmsOf(type)))],
-        isExpectedKey: (blob) => {
-          const isExpected = hostKeys.some((key) => key.blob.equals(blob));
-          if (!isExpected) shown = fingerprint(blob);
-          return isExpected;
+        keyAlgorithms: hostKeyAlgorithms(hostKeys),
+        expectedKey: (blob) => {
+          const { host = "", port = 0, nowMs = () => 0 } = expected ?? {};
+          const judged = judgeHostKey(blob, { keys: hostKeys, host, port, nowMs: nowMs() });
+          if (judged.kind === "refused") refusedKey = unexpected(blob, judged.reason);
+          return judged.kind === "refused" ? undefined : judged.key;
         },
       },
       receiver: {
@@ -108,6 +94,30 @@ export function logIn(options: LogInOptions): Promise<Transport> {
     if (signal.aborted) onAbort();
     else signal.addEventListener("abort", onAbort, { once: true });
   });
+}
+
+function unexpected(blob: Buffer, reason: string | undefined): GatewayError {
+  const server = "of the server behind the gateway is";
+  if (reason !== undefined) {
+    return new GatewayError("upstreamUnreachable", {
+      detail: `the host certificate ${server} refused: ${reason}`,
+      hint: "Whoever runs the gateway must find out why.",
+    });
+  }
+  return new GatewayError("upstreamUnreachable", {
+    detail: `the host key ${server} not the expected one`,
+    hint: `It showed ${fingerprint(blob)}. Whoever runs the gateway must find out why before pinning it.`,
+  });
+}
+
+/** The library says it in no other way: the server has no key of a kind that is pinned, or no certificate. */
+function why(cause: unknown): { readonly cause: unknown; readonly detail?: string } {
+  const isOfAnotherKind = cause instanceof Error && cause.message.includes("no matching host key format");
+  if (!isOfAnotherKind) return { cause };
+  return {
+    cause,
+    detail: "the server behind the gateway has no host key or certificate of a kind that is pinned",
+  };
 }
 
 function loginRequest(options: LogInOptions, sessionId: Buffer): Buffer {

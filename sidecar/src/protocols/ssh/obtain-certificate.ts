@@ -4,8 +4,8 @@ import type { Socket } from "node:net";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import { certifyAccount } from "./certificates.ts";
 import { certifyRequest } from "./certify.ts";
-import type { PublicKey } from "./keys.ts";
-import { hostKeysFrom, logIn } from "./log-in.ts";
+import { hostKeysFrom, type PinnedKey } from "./host-keys.ts";
+import { logIn } from "./log-in.ts";
 import { encoded, made, message, Reader } from "./messages.ts";
 
 export { hostKeysFrom };
@@ -40,7 +40,7 @@ export async function obtainCertificate(request: {
   readonly socket: Socket;
   readonly resource: string;
   readonly token: string;
-  readonly hostKeys: readonly PublicKey[];
+  readonly hostKeys: readonly PinnedKey[];
   readonly publicKey: Buffer;
   readonly signal: AbortSignal;
 }): Promise<{ readonly line: string; readonly validBefore: Date }> {

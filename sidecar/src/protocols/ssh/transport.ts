@@ -1,6 +1,7 @@
 import { createSecretKey } from "node:crypto";
 import type { Socket } from "node:net";
 import { GatewayError } from "../../wire/gateway-error.ts";
+import { certifiedKeysOf } from "./certified-keys.ts";
 import { type LibraryHostKey, type LibraryProtocol, Protocol, sendPacket } from "./library.ts";
 import { made, message } from "./messages.ts";
 import { sealed } from "./seal.ts";
@@ -53,12 +54,13 @@ export interface Receiver {
 
 export interface TransportOptions {
   readonly socket: Socket;
-  /** Server: our host keys by algorithm. Client: whether the server's key is the expected one, and its algorithms. */
+  /** Server: our host keys by algorithm. Client: the algorithms that it takes, and what a key or certificate must sign by. */
   readonly role:
     | { readonly kind: "server"; readonly hostKeys: Readonly<Record<string, LibraryHostKey>> }
     | {
         readonly kind: "client";
-        readonly isExpectedKey: (key: Buffer) => boolean;
+        /** Undefined where the server is none that is expected. */
+        readonly expectedKey: (shown: Buffer) => Buffer | undefined;
         readonly keyAlgorithms: readonly string[];
       };
   readonly receiver: Receiver;
@@ -114,7 +116,10 @@ export class Transport {
             hostKeys: role.hostKeys,
             offer: offer(Object.keys(role.hostKeys)),
           })
-        : new Protocol({ ...common, hostVerifier: role.isExpectedKey, offer: offer(role.keyAlgorithms) });
+        : certifiedKeysOf(
+            role.expectedKey,
+            (hostVerifier) => new Protocol({ ...common, hostVerifier, offer: offer(role.keyAlgorithms) }),
+          );
     this.#tapInto(this.#protocol, role.kind === "server");
     socket.on("data", (chunk: Buffer) => this.#read(chunk));
     socket.on("close", () => this.#over(undefined));
