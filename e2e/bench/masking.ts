@@ -19,6 +19,7 @@ import type { PostgresServer } from "../targets/postgres.ts";
 import { frame, int32s, query } from "../targets/wire-client.ts";
 import { bundle } from "./bundle.ts";
 import { median } from "./pgbench.ts";
+import { mainThreadMicroseconds } from "./process-cost.ts";
 import type { Row } from "./report.ts";
 
 const rowsAsked = 5_000;
@@ -85,7 +86,7 @@ export async function masked(server: PostgresServer, rounds: number): Promise<Ro
       const [mine, theirs] = [median(measured.ours), median(measured.theirs)];
       rows.push({
         work,
-        against: against === direct ? "direct" : "gateway without masks",
+        against: "direct",
         ratio: theirs / mine,
         ...(atLeast === undefined ? {} : { atLeast }),
         detail: `${mine.toFixed(2)} to ${theirs.toFixed(2)} ms`,
@@ -95,8 +96,7 @@ export async function masked(server: PostgresServer, rounds: number): Promise<Ro
     const name = "SELECT of 5,000 rows, two masked columns";
     await compare(`${name}, text, TLS`, query(all), { ...toDirect, atLeast: 1 / 1.6 });
     await compare(`${name}, binary, TLS`, extended(all), { ...toDirect, atLeast: 1 / 1.8 });
-    const toPlain = { against: plain, ours: hidden, times: 20, atLeast: 0.95 };
-    await compare("SELECT of 5,000 rows, no masked column, text, TLS", query(clear), toPlain);
+    rows.push(...(await asWithoutMasks(query(clear), { plain, hidden, pid: gateway.pid, rounds })));
     await compare("COPY TO STDOUT of 100 MB, one masked column, TLS", copy, {
       ...toDirect,
       times: 1,
@@ -108,6 +108,35 @@ export async function masked(server: PostgresServer, rounds: number): Promise<Ro
     await gateway.stop();
   }
 }
+
+/**
+ * The same statement where masks exist and where there are none, in turns from one statement to the next: both run the same
+ * code in one process, and what comes first in a block of statements pays for whatever has just been idle.
+ */
+async function asWithoutMasks(
+  message: Buffer,
+  { plain, hidden, pid, rounds }: { plain: Wire; hidden: Wire; pid: number; rounds: number },
+): Promise<Row[]> {
+  const wires = { plain, hidden };
+  const times = { plain: [] as number[], hidden: [] as number[] };
+  const costs = { plain: [] as number[], hidden: [] as number[] };
+  for (let round = 0; round < rounds * pairsOfRound; round += 1) {
+    for (const side of round % 2 === 0 ? (["plain", "hidden"] as const) : (["hidden", "plain"] as const)) {
+      const before = await mainThreadMicroseconds(pid);
+      times[side].push(await timed(wires[side], message, 1));
+      costs[side].push((await mainThreadMicroseconds(pid)) - before);
+    }
+  }
+  const work = "SELECT of 5,000 rows, no masked column, text, TLS";
+  const row = (name: string, of: typeof times, digits: number, unit: string): Row => {
+    const [mine, theirs] = [median(of.hidden), median(of.plain)];
+    const detail = `${mine.toFixed(digits)} to ${theirs.toFixed(digits)} ${unit}`;
+    return { work: name, against: "gateway without masks", ratio: theirs / mine, atLeast: 0.95, detail };
+  };
+  return [row(work, times, 2, "ms"), row(`processor time of ${work}`, costs, 0, "µs a statement")];
+}
+
+const pairsOfRound = 200;
 
 interface Wire {
   readonly socket: TLSSocket;
