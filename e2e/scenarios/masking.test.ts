@@ -513,6 +513,19 @@ describe("cases of section F", () => {
     client.close();
   });
 
+  test("a portal is masked by what the server runs under its name, however long that is", async () => {
+    const client = await as("analyst");
+    const long = "p".repeat(63);
+    await ask(client, "BEGIN");
+    client.send(
+      parse("SELECT name FROM cust ORDER BY id", "h"),
+      parse("SELECT ssn FROM cust ORDER BY id", "m"),
+    );
+    client.send(bind(0, `${long}1`, "h"), frame("C", `P${long}2\0`), bind(0, long, "m"));
+    expect(await run(client, execute(1, `${long}1`), sync)).toEqual(["***-**-6789"]);
+    client.close();
+  });
+
   test("F9: a renamed column and a new one of its name are followed while a session lives", async () => {
     await server.query("CREATE TABLE moving (id int, card text); INSERT INTO moving VALUES (1, '4111')");
     const client = await as("analyst");

@@ -1,11 +1,14 @@
 import type { PreparedInfo } from "@sallyport/policy";
 import type { DescribedColumn } from "./masking/row-mask.ts";
 import type { SqlRefusal } from "./refusals.ts";
+import { serverName } from "./server-name.ts";
 import type { Judged } from "./statement-judge.ts";
 
 /** A prepared statement as the session believes it to be, before and after the server has confirmed it. */
 export class StatementEntry {
   readonly name: string;
+  /** The name as far as the server tells it from others. */
+  readonly key: string;
   readonly judged: Judged;
   readonly segment: number;
   /** False until ParseComplete: an error earlier in the segment makes the server skip it. */
@@ -21,6 +24,7 @@ export class StatementEntry {
 
   constructor(name: string, judged: Judged, segment: number, isClosed = false) {
     this.name = name;
+    this.key = serverName(name);
     this.judged = judged;
     this.segment = segment;
     this.isClosed = isClosed;
@@ -69,17 +73,17 @@ export class Portals {
   }
 
   get(name: string): PortalEntry | undefined {
-    return name === "" ? this.unnamed : this.named.get(name);
+    return name === "" ? this.unnamed : this.named.get(serverName(name));
   }
 
   set(name: string, portal: PortalEntry): void {
     if (name === "") this.unnamed = portal;
-    else this.named.set(name, portal);
+    else this.named.set(serverName(name), portal);
   }
 
   delete(name: string): void {
     if (name === "") this.unnamed = undefined;
-    else this.named.delete(name);
+    else this.named.delete(serverName(name));
   }
 
   clear(): void {
@@ -109,7 +113,7 @@ export class PreparedStatements {
   }
 
   get(name: string): StatementEntry | undefined {
-    const entry = this.byName.get(name);
+    const entry = this.byName.get(serverName(name));
     return entry?.isClosed ? undefined : entry;
   }
 
@@ -124,28 +128,28 @@ export class PreparedStatements {
 
   /** The newest link of the name's chain, closing marks included. */
   newest(name: string): StatementEntry | undefined {
-    return this.byName.get(name);
+    return this.byName.get(serverName(name));
   }
 
   put(entry: StatementEntry): void {
-    entry.previous = this.byName.get(entry.name);
-    this.byName.set(entry.name, entry);
+    entry.previous = this.byName.get(entry.key);
+    this.byName.set(entry.key, entry);
   }
 
   confirm(entry: StatementEntry): void {
     entry.confirmed = true;
     entry.previous = undefined;
-    if (entry.isClosed && this.byName.get(entry.name) === entry) this.byName.delete(entry.name);
+    if (entry.isClosed && this.byName.get(entry.key) === entry) this.byName.delete(entry.key);
   }
 
   /** Takes back a change that the server never made. `failed` tells the message that raised the error itself. */
   revert(entry: StatementEntry, failed: boolean): void {
     // A Parse of the unnamed statement drops the old one before it fails.
     const before = failed && entry.name === "" && !entry.isClosed ? undefined : entry.previous;
-    let link = this.byName.get(entry.name);
+    let link = this.byName.get(entry.key);
     if (link === entry) {
-      if (before === undefined) this.byName.delete(entry.name);
-      else this.byName.set(entry.name, before);
+      if (before === undefined) this.byName.delete(entry.key);
+      else this.byName.set(entry.key, before);
       return;
     }
     while (link !== undefined && link.previous !== entry) link = link.previous;
@@ -153,7 +157,7 @@ export class PreparedStatements {
   }
 
   delete(name: string): void {
-    this.byName.delete(name);
+    this.byName.delete(serverName(name));
   }
 
   /** DEALLOCATE ALL and DISCARD ALL: the server keeps the unnamed statement, which no SQL can name. */

@@ -19,6 +19,7 @@ import { mustBeDurable, type SessionGuard } from "../../guard/index.ts";
 import { errorTable } from "../../wire/gateway-error.ts";
 import { nameChangeOf } from "./application-name.ts";
 import { namesProcesses } from "./process-ids.ts";
+import { serverName } from "./server-name.ts";
 
 /** A text with what analysis and policy say of it, and under which names that held. */
 export interface Judged {
@@ -198,7 +199,7 @@ export class StatementJudge {
   judgeFetch(portal: string, command: Command): Judged {
     const judged = this.judgeCommand(command);
     if (this.masking.isEmpty) return judged;
-    return { ...judged, masks: [{ decision: plain, fetches: portal }], hidesErrors: true };
+    return { ...judged, masks: [{ decision: plain, fetches: serverName(portal) }], hidesErrors: true };
   }
 
   /** A statement that SQL PREPARE has made: its parts are known already. */
