@@ -1080,6 +1080,30 @@ describe("C: extended protocol, pipelines, transactions", () => {
     expect(await server.query("SELECT n FROM scratch WHERE n = 900")).toEqual([]);
   });
 
+  it("C25: what a client has sent before it says goodbye is done, and what it left open is rolled back", async () => {
+    await server.query("DELETE FROM scratch");
+    const slowly = (n: number) => `INSERT INTO scratch SELECT ${n} FROM pg_sleep(0.2)`;
+    const goodbyes: readonly ((client: WireClient) => void)[] = [
+      (client) => client.send(query(slowly(2501)), frame("X")),
+      (client) => client.send(...whole(slowly(2502)), sync, frame("X")),
+      (client) => {
+        client.send(query(slowly(2503)));
+        client.socket.end();
+      },
+      // Left open: without Sync, in a transaction, behind the goodbye.
+      (client) => client.send(...whole(slowly(2504)), frame("X")),
+      (client) => client.send(query("BEGIN"), query(slowly(2505)), frame("X")),
+      (client) => client.send(frame("X"), query(slowly(2506))),
+    ];
+    for (const goodbye of goodbyes) goodbye(await loggedIn({ user: "bob" }));
+    const done = async () => (await server.query("SELECT n FROM scratch ORDER BY n")).map(({ n }) => n);
+    await expect.poll(done, { timeout: 20_000 }).toEqual([2501, 2502, 2503]);
+    const left = () => backends("application_name LIKE 'local:bob/%' AND query LIKE '%250_ FROM%'");
+    await expect.poll(left, { timeout: 20_000 }).toEqual([]);
+    expect(await done()).toEqual([2501, 2502, 2503]);
+    await server.query("DELETE FROM scratch");
+  });
+
   it("C26: no TLS record to a client is larger than 8 kB and its envelope", async () => {
     const sizes: number[] = [];
     const tap = createServer((near) => tapped(near, sizes)).listen(0, "127.0.0.1");
@@ -1158,6 +1182,92 @@ describe("C: extended protocol, pipelines, transactions", () => {
     const seen = await client.untilClosed();
     expect(seen.at(-1)?.fields).toMatchObject({ S: "FATAL", C: "08P01" });
     expect(await server.query("SELECT n FROM scratch WHERE n = 901")).toEqual([]);
+  });
+
+  it("D6, D7: a message that cannot be read is an error of that message in the server's words, and the session goes on", async () => {
+    const bad = (...bytes: number[]) => Buffer.from(bytes);
+    const cases: readonly Uint8Array[][] = [
+      [query(bad(0x41, 0xff))],
+      [query(bad(0x41, 0xc0, 0xaf, 0x41))],
+      [query(bad(0xed, 0xa0, 0x80))],
+      [query(Buffer.concat([Buffer.from("é".repeat(5_000)), bad(0xf0, 0x9f)]))],
+      [frame("Q", "SELECT 1\0; DROP TABLE scratch\0")],
+      [frame("Q", "SELECT 1")],
+      [frame("Q")],
+      [query("BEGIN"), query("SELECT 1 / 0"), frame("Q", "x"), frame("P", "x"), sync, query("ROLLBACK")],
+      [frame("P", bad(0xff, 0), "SELECT 1\0", int16s(0)), sync],
+      [frame("P", "\0", bad(0xff, 0), int16s(0)), sync],
+      [frame("P", "\0SELECT 1\0", int16s(0), "x"), sync],
+      [frame("P", "\0SELECT 1\0", int16s(2), int32s(23)), sync],
+      [frame("P", "name"), sync],
+      [frame("B", bad(0xff, 0), "\0", int16s(0, 0, 0)), sync],
+      [parse("", "SELECT 1"), frame("B", "\0\0", int16s(0, 0, 0), "x"), execute(), sync],
+      [parse("", "SELECT 1"), frame("B", "\0\0", int16s(0, 0)), execute(), sync],
+      [parse("", "SELECT 1"), bind("", ""), frame("E", "\0"), sync],
+      [parse("", "SELECT 1"), bind("", ""), frame("E", "\0", int32s(0), "x"), sync],
+      [frame("E", bad(0xff, 0), int32s(0)), sync],
+      [frame("C", "S", bad(0xff, 0)), frame("C"), sync],
+      [frame("C", "Sname"), sync],
+      [frame("H", "x"), parse("", "SELEC"), sync],
+      [frame("S", "x")],
+    ];
+    for (const messages of cases) {
+      const seen: unknown[] = [];
+      for (const client of [await shop.logInDirect(), await loggedIn({ user: "bob" })]) {
+        client.send(...messages, query("SELECT 'behind it'"));
+        const answers: ServerMessage[] = [];
+        for (let isLast = false; !isLast; ) {
+          const some = await client.until("Z");
+          answers.push(...some);
+          isLast = some.at(-1)?.type !== "Z" || brief(some).includes("behind it");
+        }
+        client.close();
+        seen.push([brief(answers), answers.flatMap(({ type, fields }) => (type === "E" ? [fields.M] : []))]);
+      }
+      expect(seen[1]).toEqual(seen[0]);
+    }
+  });
+
+  it("C7: names that the server does not tell apart are one name here too", async () => {
+    const long = "n".repeat(63);
+    const closeOf = (what: "S" | "P", name: string) => frame("C", `${what}${name}\0`);
+    const cases: readonly Uint8Array[][] = [
+      [query(`PREPARE ${long}x AS SELECT 1`), bind("", `${long}y`), execute(), sync],
+      [
+        parse(`${long}a`, "SELECT 1"),
+        parse(`${long}b`, "SELECT 2"),
+        sync,
+        bind("", `${long}c`),
+        execute(),
+        sync,
+      ],
+      [
+        ...[parse(`${long}a`, "SELECT 1"), sync, closeOf("S", `${long}b`), parse(long, "SELECT 2"), sync],
+        ...[bind("", `${long}a`), execute(), sync, query(`EXECUTE ${long}z`), query(`DEALLOCATE ${long}`)],
+        ...[bind("", `${long}a`), execute(), sync],
+      ],
+      [
+        ...[parse("", "SELECT generate_series(1, 3)"), bind(`${long}a`, ""), closeOf("P", `${long}b`)],
+        ...[parse("", "SELECT 7"), bind(long, ""), execute(`${long}a`), sync],
+      ],
+      [parse("é".repeat(40), "SELECT 1"), bind("", `${"é".repeat(31)}è`), execute(), sync],
+      [parse("é".repeat(40), "SELECT 1"), sync, query(`EXECUTE "${"é".repeat(31)}"`)],
+    ];
+    for (const messages of cases) {
+      const seen: string[] = [];
+      for (const client of [await shop.logInDirect(), await loggedIn({ user: "bob" })]) {
+        client.send(...messages, query("SELECT 'behind it'"));
+        let text = "";
+        while (!text.includes("behind it")) {
+          const some = await client.until("Z");
+          text += `${brief(some)} `;
+          if (some.at(-1)?.type !== "Z") break;
+        }
+        client.close();
+        seen.push(text);
+      }
+      expect(seen[1]).toBe(seen[0]);
+    }
   });
 
   it("C30: an empty text is answered EmptyQueryResponse, whatever nothing it is made of", async () => {

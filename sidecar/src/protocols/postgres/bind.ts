@@ -1,3 +1,5 @@
+import { isUtf8 } from "node:buffer";
+import { malformed, notUtf8 } from "./malformed.ts";
 import type { RepeatedText } from "./repeated-text.ts";
 
 /**
@@ -22,33 +24,35 @@ export interface BindParts {
 /** A parameter as recordings keep it. */
 export type RecordedParameter = string | null | { readonly binary: string };
 
-/** Reads the body of a Bind that lies between `from` and `end`; undefined where its lengths do not add up. */
-export function readBind(
-  chunk: Buffer,
-  from: number,
-  end: number,
-  names: RepeatedText,
-): BindParts | undefined {
+/** Reads the body of a Bind that lies between `from` and `end`; throws where it is malformed. */
+export function readBind(chunk: Buffer, from: number, end: number, names: RepeatedText): BindParts {
   const portalEnd = chunk.indexOf(0, from);
-  if (portalEnd < 0 || portalEnd >= end) return undefined;
-  const statementEnd = chunk.indexOf(0, portalEnd + 1);
-  if (statementEnd < 0 || statementEnd + 3 > end) return undefined;
+  const statementEnd = portalEnd < 0 ? -1 : chunk.indexOf(0, portalEnd + 1);
+  if (statementEnd < 0 || statementEnd >= end) throw malformed("string");
+  const portal = portalEnd === from ? "" : chunk.toString("utf8", from, portalEnd);
+  const statement = statementEnd === portalEnd + 1 ? "" : names.read(chunk, portalEnd + 1, statementEnd);
+  // Either there was one in the bytes, or they are no UTF-8.
+  if (portal.includes("\ufffd")) checkUtf8(chunk.subarray(from, portalEnd));
+  if (statement.includes("\ufffd")) checkUtf8(chunk.subarray(portalEnd + 1, statementEnd));
+  if (statementEnd + 3 > end) throw malformed("short");
   const formatCount = chunk.readUInt16BE(statementEnd + 1);
   const formatsAt = statementEnd + 3;
   const countAt = formatsAt + 2 * formatCount;
-  if (countAt + 2 > end) return undefined;
+  if (countAt + 2 > end) throw malformed("short");
   const valueCount = chunk.readUInt16BE(countAt);
   let at = countAt + 2;
   for (let index = 0; index < valueCount; index += 1) {
-    if (at + 4 > end) return undefined;
+    if (at + 4 > end) throw malformed("short");
     const length = chunk.readInt32BE(at);
-    if (length < -1) return undefined;
+    if (length < -1) throw malformed("short");
     at += 4 + Math.max(0, length);
   }
-  if (at + 2 > end || at + 2 + 2 * chunk.readUInt16BE(at) !== end) return undefined;
+  if (at + 2 > end) throw malformed("short");
+  const over = end - at - 2 - 2 * chunk.readUInt16BE(at);
+  if (over !== 0) throw malformed(over < 0 ? "short" : "long");
   return {
-    portal: portalEnd === from ? "" : chunk.toString("utf8", from, portalEnd),
-    statement: statementEnd === portalEnd + 1 ? "" : names.read(chunk, portalEnd + 1, statementEnd),
+    portal,
+    statement,
     chunk,
     at: from - 5,
     formatsAt,
@@ -56,6 +60,10 @@ export function readBind(
     valuesAt: countAt + 2,
     valueCount,
   };
+}
+
+function checkUtf8(name: Buffer): void {
+  if (!isUtf8(name)) throw notUtf8(name);
 }
 
 /** The parameters for policy and recording, cut where together they pass `bytesMax`. */

@@ -22,6 +22,7 @@ import {
 import { FramesAhead } from "./frames-ahead.ts";
 import { HeldBytes } from "./held-bytes.ts";
 import { largeObjectSelect } from "./large-object-call.ts";
+import { MalformedMessage, malformed } from "./malformed.ts";
 import { Outbox } from "./outbox.ts";
 import { type Described, Owed } from "./owed.ts";
 import { typesText, unreadableTypes, userTypesIn } from "./parameter-types.ts";
@@ -195,6 +196,16 @@ export class ClientHalf {
       return undefined;
     }
     if (this.state.isSkipping) return undefined;
+    try {
+      return this.command(type, chunk, at, end);
+    } catch (error) {
+      if (!(error instanceof MalformedMessage)) throw error;
+      this.refuseMalformed(type, error.refusal);
+      return undefined;
+    }
+  }
+
+  private command(type: number, chunk: Buffer, at: number, end: number): Promise<void> | undefined {
     switch (type) {
       case frontend.query:
         return this.query(chunk, at, end);
@@ -212,6 +223,8 @@ export class ClientHalf {
         this.close(chunk, at, end);
         return undefined;
       case frontend.flush:
+        // While the server takes COPY data it does not look into one.
+        if (end - at !== 5 && !this.state.isCopyingIn) throw malformed("long");
         this.up.pass(chunk, at, end);
         return undefined;
       case frontend.copyDone:
@@ -225,6 +238,18 @@ export class ClientHalf {
       default:
         throw new GatewayError("protocolViolation", { detail: `invalid frontend message type ${type}` });
     }
+  }
+
+  /** The server alone would say so too, and go on with the next Query or Sync. */
+  private refuseMalformed(type: number, refusal: SqlRefusal): void {
+    if (type !== frontend.query) {
+      this.refuseExtended(refusal);
+      return;
+    }
+    const entry = new Owed("query", this.state.segment);
+    entry.refusal = refusal;
+    this.up.own(queryFrame(this.failing(refusal)));
+    this.state.push(entry);
   }
 
   private sync(chunk: Buffer, at: number, end: number): void {
@@ -436,10 +461,12 @@ export class ClientHalf {
   private parse(chunk: Buffer, at: number, end: number): Promise<void> | undefined {
     const nameEnd = chunk.indexOf(0, at + 5);
     const sqlEnd = nameEnd < 0 ? -1 : chunk.indexOf(0, nameEnd + 1);
-    if (sqlEnd < 0 || sqlEnd + 3 > end || end - sqlEnd - 3 !== 4 * chunk.readUInt16BE(sqlEnd + 1))
-      throw new GatewayError("protocolViolation", { detail: "malformed Parse" });
+    if (sqlEnd < 0 || sqlEnd >= end) throw malformed("string");
     const name = readText(chunk, at + 5, nameEnd + 1);
     const text = readText(chunk, nameEnd + 1, sqlEnd + 1);
+    if (sqlEnd + 3 > end) throw malformed("short");
+    const over = end - sqlEnd - 3 - 4 * chunk.readUInt16BE(sqlEnd + 1);
+    if (over !== 0) throw malformed(over < 0 ? "short" : "long");
     const types = userTypesIn(chunk, sqlEnd + 1);
     if (types.length > 0) return this.parseTyped(types, text, name, chunk, at, end);
     const judged = this.judge.now(text);
@@ -549,7 +576,6 @@ export class ClientHalf {
 
   private bind(chunk: Buffer, at: number, end: number): Promise<void> | undefined {
     const message = readBind(chunk, at + 5, end, this.boundNames);
-    if (message === undefined) throw new GatewayError("protocolViolation", { detail: "malformed Bind" });
     const entry = this.state.statements.newest(message.statement);
     // What an earlier segment has left unanswered may not exist after all, and PREPARE, DEALLOCATE or DISCARD on their
     // way may change what the name means.
@@ -694,9 +720,9 @@ export class ClientHalf {
 
   private execute(chunk: Buffer, at: number, end: number): Promise<void> | undefined {
     const nameEnd = chunk.indexOf(0, at + 5);
-    if (nameEnd < 0 || nameEnd + 5 !== end)
-      throw new GatewayError("protocolViolation", { detail: "malformed Execute" });
+    if (nameEnd < 0 || nameEnd >= end) throw malformed("string");
     const name = readText(chunk, at + 5, nameEnd + 1);
+    if (nameEnd + 5 !== end) throw malformed(nameEnd + 5 > end ? "short" : "long");
     const portal = this.state.portals.get(name);
     if (name === "") {
       // A Query that fails in a transaction leaves the server an unnamed portal whose plan is freed: an Execute of it
@@ -810,6 +836,7 @@ export class ClientHalf {
 
   private close(chunk: Buffer, at: number, end: number): void {
     const { state } = this;
+    if (end === at + 5) throw malformed("empty");
     const what = chunk[at + 5];
     const name = readText(chunk, at + 6, end);
     const owed = new Owed("close", state.segment);

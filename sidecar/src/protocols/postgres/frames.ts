@@ -8,7 +8,7 @@
  * https://www.postgresql.org/docs/18/protocol-message-formats.html
  */
 import { isUtf8 } from "node:buffer";
-import { GatewayError } from "../../wire/gateway-error.ts";
+import { malformedText } from "./malformed.ts";
 
 /** Message types by their letter; frontend and backend share letters, so the direction is in the name. */
 export const frontend = {
@@ -68,11 +68,10 @@ export function lengthAt(bytes: Uint8Array, at: number): number {
 /** A NUL-terminated UTF-8 text that ends right before `end`. */
 export function readText(chunk: Buffer, from: number, end: number): string {
   const last = end - 1;
-  if (end <= from || chunk[last] !== 0) throw notText();
+  if (end <= from || chunk[last] !== 0) throw malformedText(chunk.subarray(from, end));
   if (last - from <= shortBytes && isPlain(chunk, from, last)) return chunk.toString("latin1", from, last);
   const body = chunk.subarray(from, last);
-  if (body.includes(0)) throw notText();
-  if (!isUtf8(body)) throw new GatewayError("invalidEncoding");
+  if (body.includes(0) || !isUtf8(body)) throw malformedText(chunk.subarray(from, end));
   return body.toString("utf8");
 }
 
@@ -87,10 +86,6 @@ function isPlain(chunk: Buffer, from: number, end: number): boolean {
 
 /** Up to here a loop is faster than three calls out of JavaScript. */
 const shortBytes = 512;
-
-function notText(): GatewayError {
-  return new GatewayError("protocolViolation", { detail: "a text holds a NUL byte or does not end in one" });
-}
 
 /** A whole message of the given type. */
 export function frame(type: number, body: Uint8Array): Buffer {

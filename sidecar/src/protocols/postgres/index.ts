@@ -305,17 +305,26 @@ async function converse(
     if (upstream.rest.length > 0) session.fromUpstream(upstream.rest);
     upstream.socket.resume();
     const how = await over;
-    return finish(how, client, upstream, session);
+    return await finish(how, client, upstream, session);
   } finally {
     keys.revoke(key.processId);
     processIds.delete(key.processId);
   }
 }
 
-function finish(how: RelayEnd, client: Socket, upstream: UpstreamSession, session: PostgresSession): string {
-  // A client that vanished in mid-statement must not leave it running.
-  if (how.kind !== "upstreamClosed" && !session.isIdle) void cancelUpstream(upstream, undefined);
+async function finish(
+  how: RelayEnd,
+  client: Socket,
+  upstream: UpstreamSession,
+  session: PostgresSession,
+): Promise<string> {
   upstream.socket.end(terminateFrame);
+  if (how.kind !== "upstreamClosed" && !session.isIdle) {
+    // What a client has sent before it said goodbye is done, as the server alone would: where that is soon.
+    const isDone = how.kind === "clientClosed" && !session.isCopyingIn && (await closesSoon(upstream.socket));
+    // A client that vanished in mid-statement must not leave it running.
+    if (!isDone) void cancelUpstream(upstream, undefined);
+  }
   // An error in the middle of a row would read as a part of it: then the end of the connection must do.
   if (session.isMidMessage) client.end();
   if (how.kind === "failed") throw how.error;
@@ -324,6 +333,21 @@ function finish(how: RelayEnd, client: Socket, upstream: UpstreamSession, sessio
   }
   return how.kind;
 }
+
+/** True where the server closes the connection within a second: it has read Terminate, behind what it was to do. */
+function closesSoon(socket: Socket): Promise<boolean> {
+  return new Promise((resolve) => {
+    const late = setTimeout(() => resolve(false), goodbyeMs);
+    const over = () => {
+      clearTimeout(late);
+      resolve(true);
+    };
+    if (socket.destroyed || socket.readableEnded) over();
+    for (const event of ["end", "close"]) socket.once(event, over);
+  });
+}
+
+const goodbyeMs = 1_000;
 
 function endFrame(kind: "notice" | "fatal", code: EndCode): Buffer {
   const { sqlstate, text } = errorTable[code];

@@ -14,7 +14,7 @@ function twoSessions(): ProcessIds {
   return ids;
 }
 
-const bindOf = (frame: Buffer): BindParts => readBind(frame, 5, frame.length, new RepeatedText())!;
+const bindOf = (frame: Buffer): BindParts => readBind(frame, 5, frame.length, new RepeatedText());
 
 test("numbers that clients know become the server's, wherever they stand alone in a text", () => {
   expect(twoSessions().inText(`SELECT pg_terminate_backend(${shown}),pg_cancel_backend(-${other})`)).toBe(

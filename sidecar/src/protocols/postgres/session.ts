@@ -69,6 +69,11 @@ export class PostgresSession {
     return !this.state.mustSettle && !this.state.isCopyingIn;
   }
 
+  /** True while the server waits for the client's COPY data. */
+  get isCopyingIn(): boolean {
+    return this.state.isCopyingIn;
+  }
+
   /** The session is over: whoever waits for the server is woken. */
   end(): void {
     this.state.isEnded = true;
