@@ -13,6 +13,7 @@ import { postgresImageName } from "../image/postgres/image.ts";
 import { sallyportCommand } from "../targets/gateway.ts";
 import type { KubernetesGateway } from "../targets/kubernetes-gateway.ts";
 import { policyDocument } from "../targets/policies.ts";
+import { goProgram } from "./go-program.ts";
 import { oldAges, oldKubectl } from "./old-kubectl.ts";
 import { openScenario } from "./scenario.ts";
 import { decideHeld, going, recordedLines, shellPod, startShellGateway } from "./shell-pod.ts";
@@ -460,6 +461,35 @@ test("Helm installs, upgrades and lists; where releases are masked it cannot sav
   ]);
   expect(await as(ana, "uninstall", "small")).toMatchObject({ code: 0 });
 });
+
+/** Where the cluster's own programs are built already, this takes some seconds. */
+test("K2, K18, K26: client-go discovers, informs, applies, leads, runs commands and forwards ports", async () => {
+  const sources = join(import.meta.dirname, "clients/client-go");
+  const files = ["main.go", "go.mod", "go.sum"].map((name) => join(sources, name));
+  const program = await goProgram("client-go", files);
+  expect(await scenario.exec("shell", "/bin/busybox", "httpd", "-p", "7878", "-h", "/tmp")).toMatchObject({
+    code: 0,
+  });
+  const { code, stdout, stderr } = await run(program, [ana.kubeconfig, namespace, "shell"]);
+  expect([code, code === 0 ? "" : stderr]).toEqual([0, ""]);
+  const command = {
+    out: "typed\n",
+    err: "err\n",
+    code: 7,
+    refused: expect.stringContaining("accounts are not read here"),
+  };
+  expect(JSON.parse(stdout)).toEqual({
+    discovered: "PodExecOptions",
+    metadata: ["shell"],
+    informed: ["added one", "updated two", "deleted two"],
+    applied: { value: "one", other: "three" },
+    conflict: true,
+    led: true,
+    log: "started",
+    commands: { websocket: command, spdy: command, fallback: command },
+    forwarded: { tunnel: "HTTP", spdy: "HTTP" },
+  });
+}, 300_000);
 
 /** Languages whose clients are fetched for it: with --full. */
 const scripts = scenario.full ? ["clients/client.py"] : [];
