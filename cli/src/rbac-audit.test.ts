@@ -53,6 +53,22 @@ describe("who goes past a gateway", () => {
     expect(rightsOf(role("r", ["users"], ["get"]), bind("r", ana))).toEqual([]);
   });
 
+  test("constrained impersonation is impersonation, of the gateway's mark too", () => {
+    const own = "authentication.k8s.io";
+    for (const [resource, mode] of [
+      ["users", "user-info"],
+      ["groups", "user-info"],
+      ["serviceaccounts", "serviceaccount"],
+      ["nodes", "arbitrary-node"],
+    ] as const) {
+      const found = rightsOf(role("r", [resource], [`impersonate:${mode}`], own), bind("r", ana));
+      expect([resource, ...found]).toEqual([resource, "impersonate: User ana"]);
+    }
+    const mark = role("r", ["userextras/sallyport.dev/session"], ["impersonate:user-info"], own);
+    expect(rightsOf(mark, bind("r", ana))).toEqual(["impersonate the gateway's mark: User ana"]);
+    expect(rightsOf(role("r", ["pods"], ["impersonate-on:user-info:get"]), bind("r", ana))).toEqual([]);
+  });
+
   test("a RoleBinding gives what namespaces hold, of its own Role or a ClusterRole", () => {
     const roles: readonly RbacObject[] = [
       role("all", ["*"], ["*"]),

@@ -39,7 +39,7 @@ interface Subject {
 }
 
 interface Check extends DangerousRight {
-  readonly group: string;
+  readonly groups: readonly string[];
   readonly resources: readonly string[];
   /** Any of them is enough; any verb at all where absent. */
   readonly verbs?: readonly string[];
@@ -48,39 +48,46 @@ interface Check extends DangerousRight {
 }
 
 const writing = ["create", "update", "patch", "delete", "deletecollection"];
+/** The second half of Kubernetes 1.36's constrained impersonation, `impersonate-on:…`, gives nothing without the first. */
+const impersonating = [
+  "impersonate",
+  ...["user-info", "serviceaccount", "arbitrary-node", "associated-node"].map(
+    (mode) => `impersonate:${mode}`,
+  ),
+];
 
 const checks: readonly Check[] = [
   {
     right: "nodes/proxy",
     why: "runs commands in every pod by the kubelet, which asks no admission",
-    ...{ group: "", resources: ["nodes/proxy"], isClusterWide: true },
+    ...{ groups: [""], resources: ["nodes/proxy"], isClusterWide: true },
   },
   {
     right: "impersonate",
     why: "speaks for others, the gateway's users too",
     ...{
-      group: "",
-      resources: ["users", "groups", "serviceaccounts"],
-      verbs: ["impersonate"],
+      groups: ["", "authentication.k8s.io"],
+      resources: ["users", "groups", "serviceaccounts", "nodes"],
+      verbs: impersonating,
       isClusterWide: false,
     },
   },
   {
     right: "impersonate the gateway's mark",
     why: "passes for what came through a gateway",
-    group: "authentication.k8s.io",
+    groups: ["authentication.k8s.io"],
     resources: ["userextras", "userextras/sallyport.dev/session"],
-    ...{ verbs: ["impersonate"], isClusterWide: true },
+    ...{ verbs: impersonating, isClusterWide: true },
   },
   {
     right: "serviceaccounts/token",
     why: "becomes any service account, the gateway's too",
-    ...{ group: "", resources: ["serviceaccounts/token"], verbs: ["create"], isClusterWide: false },
+    ...{ groups: [""], resources: ["serviceaccounts/token"], verbs: ["create"], isClusterWide: false },
   },
   {
     right: "admission policies",
     why: "takes away what closes exec",
-    group: "admissionregistration.k8s.io",
+    groups: ["admissionregistration.k8s.io"],
     resources: ["validatingadmissionpolicies", "validatingadmissionpolicybindings"],
     ...{ verbs: writing, isClusterWide: true },
   },
@@ -118,7 +125,7 @@ export function auditRbac(objects: readonly RbacObject[], gatewayRole: string): 
 }
 
 function gives({ apiGroups = [], resources = [], verbs = [] }: Rule, check: Check): boolean {
-  const hasGroup = apiGroups.includes("*") || apiGroups.includes(check.group);
+  const hasGroup = meets(apiGroups, check.groups);
   const hasVerb = check.verbs === undefined ? verbs.length > 0 : meets(verbs, check.verbs);
   const hasResource = resources.some(
     (resource) =>

@@ -66,3 +66,15 @@ matchExpressions:
 {{- $names := concat (list (include "sallyport.operatorAccount" .) "system:serviceaccount:kube-system:generic-garbage-collector" "system:serviceaccount:kube-system:namespace-controller") .Values.admission.collectors -}}
 [{{ range $i, $name := $names }}{{ if $i }}, {{ end }}{{ $name | squote }}{{ end }}]
 {{- end -}}
+
+{{/* A rule with plain verbs as the right to do so in another's name. */}}
+{{- define "sallyport.impersonatedRule" -}}
+{{- $verbs := list -}}
+{{- range .verbs }}{{ $verbs = append $verbs (printf "impersonate-on:user-info:%s" .) }}{{ end -}}
+{{- merge (dict "verbs" $verbs) (omit . "verbs") | toJson -}}
+{{- end -}}
+
+{{- define "sallyport.everyRequest" -}}
+- {apiGroups: ["*"], resources: ["*"], verbs: [get, list, watch, create, update, patch, delete, deletecollection]}
+- {nonResourceURLs: ["*"], verbs: [get, head, post, put, patch, delete, options]}
+{{- end -}}
