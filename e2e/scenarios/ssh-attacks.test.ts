@@ -385,6 +385,41 @@ describe.runIf(found.kind === "ready")("a hostile client", () => {
     one.transport.destroy();
   });
 
+  test("S13 what is no text is refused in its channel, and the other channels go on", async () => {
+    const one = await client("alice");
+    const other = await session(one);
+    one.transport.send(made(message.channelRequest, other, "exec", true, "sleep 60"));
+    expect(await one.answer()).toBe(true);
+    const notText = Buffer.from([0x63, 0x61, 0x74, 0xe4]);
+    const withNul = Buffer.from("id\0 x");
+    let number = 1;
+    for (const bytes of [notText, withNul]) {
+      const channel = await session(one, number);
+      for (const [name, ...fields] of [
+        ["env", "LC_ALL", bytes],
+        ["env", bytes, "x"],
+        ["subsystem", bytes],
+        ["pty-req", bytes, 80, 24, 0, 0, ""],
+      ] as const) {
+        one.transport.send(made(message.channelRequest, channel, name, true, ...fields));
+        expect((await one.next(message.channelFailure)).uint32(), name).toBe(number);
+      }
+      // Told like any command that is refused: an exit status, and why.
+      one.transport.send(made(message.channelRequest, channel, "exec", true, bytes));
+      expect(await one.answer()).toBe(true);
+      const told = await one.next(message.channelExtendedData);
+      expect([told.uint32(), told.uint32()]).toEqual([number, 1]);
+      expect(told.text()).toContain("the command is no UTF-8 text");
+      expect((await one.next(message.channelClose)).uint32()).toBe(number);
+      one.transport.send(made(message.channelOpen, "direct-tcpip", 40, 1 << 20, 32_768, bytes, 22, "::1", 1));
+      expect((await one.next(message.channelOpenFailure)).uint32()).toBe(40);
+      number += 1;
+    }
+    one.transport.send(made(message.channelRequest, other, "window-change", true, 1, 1, 1, 1));
+    expect((await one.next(message.channelFailure)).uint32()).toBe(0);
+    one.transport.destroy();
+  });
+
   test("malformed messages end the connection that sent them", async () => {
     for (const bad of [
       Buffer.of(message.channelOpen),

@@ -169,6 +169,28 @@ describe.runIf(found.kind === "ready")("at the door", () => {
     await two.ended;
   });
 
+  test("S21 whoever has no good token is not told which resources there are", async () => {
+    const expired = gateway.issuer.token({ user: "alice", lifetimeSeconds: -100 });
+    const foreign = gateway.issuer.token({ user: "alice", claims: { aud: "sallyport:default/other" } });
+    const told = async (user: string, token: string) => {
+      const one = await door();
+      one.transport.send(auth(user, "password", false, token));
+      const banner = await one.next();
+      expect(banner.byte()).toBe(message.userauthBanner);
+      expect((await one.next()).byte()).toBe(message.userauthFailure);
+      one.transport.destroy();
+      return banner.text();
+    };
+    for (const token of ["nonsense", expired, foreign]) {
+      const known = await told("app%web", token);
+      for (const user of ["app%nothing", "app%other/web", "%", "a b%web"])
+        expect(await told(user, token), user).toBe(known);
+    }
+    // Whoever has one for the resource that answers here learns of a slip of the pen.
+    const good = gateway.issuer.token({ user: "alice" });
+    expect(await told("app%wep", good)).toContain("no resource of this gateway that the token is for");
+  });
+
   test("S18 no number of answers but one is taken, and an answer nobody asked for ends the connection", async () => {
     for (const count of [0, 2, 0xffff_ffff]) {
       const one = await door();

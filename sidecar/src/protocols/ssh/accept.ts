@@ -214,19 +214,22 @@ class Login {
   }
 
   async #byToken(user: string, secret: Buffer): Promise<AcceptedClient | undefined> {
-    const named = namedBy(user, this.#options.host);
+    const { host: own, address } = this.#options;
+    const named = namedBy(user, own);
+    // Whoever names nothing that exists is asked for a token all the same, and learns no more than of what exists.
+    const host = named?.host ?? own;
     const token = secret.toString("utf8").trim();
-    // Whoever names nothing that exists learns no more than whoever shows a bad token.
-    if (named === undefined) return this.#refused("no resource of this gateway goes by that user name");
-    if (token === "" || secret.length > named.host.limits.passwordBytesMax) return this.#failed();
-    const claim = { user: named.account, address: this.#options.address };
+    if (token === "" || secret.length > host.limits.passwordBytesMax) return this.#failed();
+    const claim = { user: named?.account ?? "", address };
     try {
-      await named.host.mayLogIn(claim);
-      const identity = await named.host.authenticate({ token }, claim);
+      await host.mayLogIn(claim);
+      const identity = await host.authenticate({ token }, claim);
+      if (named === undefined)
+        return this.#refused("no resource of this gateway that the token is for goes by that user name");
       return { ...named, identity };
     } catch (error) {
       if (!(error instanceof GatewayError) || error.code !== "identityRefused") throw error;
-      named.host.report(error, "");
+      host.report(error, "");
       return this.#refused(error.message);
     }
   }

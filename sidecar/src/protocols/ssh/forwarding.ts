@@ -76,6 +76,14 @@ export function destinationOf(
   return undefined;
 }
 
+/** False where nothing that is offered has that port, whatever a name may stand for. */
+export function mayLeadSomewhere(port: number, offered: readonly string[]): boolean {
+  return offered.some((pattern) => {
+    const at = pattern.lastIndexOf(":");
+    return at < 0 || globMatcher(pattern.slice(at + 1))(String(port));
+  });
+}
+
 /** Names that mean the host itself, wherever they are resolved. */
 export function isLoopbackName(host: string): boolean {
   const name = plainName(host);

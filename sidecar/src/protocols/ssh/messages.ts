@@ -38,6 +38,9 @@ export const message = {
 /** A message that does not hold what its number promises. */
 export class MalformedMessage extends Error {}
 
+/** A string that should be a text; the message around it may still be whole. */
+export class NotText extends MalformedMessage {}
+
 /** Reads a message field by field; every length is checked before it is used. */
 export class Reader {
   readonly #bytes: Buffer;
@@ -81,7 +84,7 @@ export class Reader {
   text(): string {
     const bytes = this.string();
     const text = bytes.toString("utf8");
-    if (text.includes("\0") || !Buffer.from(text).equals(bytes)) throw new MalformedMessage("not a text");
+    if (text.includes("\0") || !Buffer.from(text).equals(bytes)) throw new NotText("not a text");
     return text;
   }
 

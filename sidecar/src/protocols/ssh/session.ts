@@ -13,9 +13,15 @@ import { GatewayError } from "../../wire/gateway-error.ts";
 import { plainAddress, resolveAddresses } from "../../wire/resolve.ts";
 import { type Permitted, type Running, SessionChannel, standardError } from "./channel.ts";
 import { command, execCommand, file, isTransfer, lexicalPath, shellCommand, thing } from "./commands.ts";
-import { type Destination, destinationOf, type Forwarding, isLoopbackName } from "./forwarding.ts";
+import {
+  type Destination,
+  destinationOf,
+  type Forwarding,
+  isLoopbackName,
+  mayLeadSomewhere,
+} from "./forwarding.ts";
 import { globMatcher } from "./glob.ts";
-import { encoded, MalformedMessage, made, message, Reader } from "./messages.ts";
+import { encoded, MalformedMessage, made, message, NotText, Reader } from "./messages.ts";
 import { packetBytesMax, windowBytes } from "./pipe.ts";
 import { SftpGate } from "./sftp-gate.ts";
 import { mayBeSet, terminalOf } from "./terminal-request.ts";
@@ -374,12 +380,29 @@ export class SshSession {
       return undefined;
     };
     const refuse = (why?: string): undefined => {
-      if (why !== undefined) this.#guard.note("requestRefused", { request: name, why });
+      if (why !== undefined) this.#guard.note("requestRefused", { request: name.slice(0, 64), why });
       if (wantsReply) channel.answer(false);
       return undefined;
     };
     if (channel.kind !== "session") return refuse("no session");
-    const reader = new Reader(rest);
+    try {
+      return this.#known(channel, name, new Reader(rest), { pass, refuse, rest });
+    } catch (error) {
+      if (!(error instanceof NotText)) throw error;
+      if (name !== "exec" || channel.isAsked) return refuse("no UTF-8 text");
+      channel.isAsked = true;
+      this.#guard.note("requestRefused", { request: name, why: "no UTF-8 text" });
+      this.#refused(channel, refusal("denied", "the command is no UTF-8 text"));
+      return undefined;
+    }
+  }
+
+  #known(
+    channel: SessionChannel,
+    name: string,
+    reader: Reader,
+    { pass, refuse, rest }: Answers,
+  ): Promise<void> | undefined {
     switch (name) {
       case "pty-req":
         if (channel.isAsked || channel.terminal !== undefined) return refuse("there is a terminal already");
@@ -612,7 +635,8 @@ export class SshSession {
         this.#openUpstream("session", type, Buffer.alloc(0), end);
         return;
       case "direct-tcpip": {
-        const host = reader.text();
+        // A name that is no text is no name; whoever speaks SOCKS to the client chooses it.
+        const host = reader.string().toString("utf8");
         const port = reader.uint32();
         const origin = reader.rest;
         this.#reserve(async () => {
@@ -662,9 +686,14 @@ export class SshSession {
   }
 
   async #destination(host: string, port: number): Promise<Destination | undefined> {
-    if (host.length > 255 || port < 1 || port > 65_535) return undefined;
     const { resolve = resolveAddresses, forwarding, ownPort } = this.#options;
-    const addresses = isLoopbackName(host) ? ["127.0.0.1"] : await resolve(host, resolveMs);
+    const isName = /^[^\s\p{C}]{1,255}$/u.test(host) && port >= 1 && port <= 65_535;
+    // Nobody is asked about a name that leads nowhere anyhow: the question alone tells others of it.
+    if (!isName || !mayLeadSomewhere(port, forwarding.local)) {
+      this.#guard.note("forwardingRefused", { host: host.slice(0, 255), port });
+      return undefined;
+    }
+    const addresses = isLoopbackName(host) ? ["127.0.0.1"] : await resolve(host, resolveMs, this);
     const address = plainAddress(this.#upstream.socket.remoteAddress ?? "");
     const found = destinationOf({ host, port, addresses }, forwarding.local, { port: ownPort, address });
     if (found === undefined) this.#guard.note("forwardingRefused", { host: host.slice(0, 255), port });
@@ -1067,6 +1096,14 @@ export class SshSession {
   #toUpstream({ toUpstream }: SessionChannel, type: number): Buffer {
     return made(type, toUpstream?.remote ?? 0);
   }
+}
+
+/** How a request of the client goes on. */
+interface Answers {
+  readonly pass: () => undefined;
+  readonly refuse: (why?: string) => undefined;
+  /** The request's own fields. */
+  readonly rest: Buffer;
 }
 
 /** Told of the answer to an open: what the other side confirmed, or its failure. */

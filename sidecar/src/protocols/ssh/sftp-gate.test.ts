@@ -11,6 +11,8 @@ function gated(
   allows: (command: Command) => boolean,
   paths: Readonly<Record<string, string | undefined>> = {},
   existing: readonly string[] = [],
+  /** Answers to opens come when the test lets them. */
+  late: (() => void)[] | undefined = undefined,
 ) {
   const judged: string[] = [];
   const reached: { readonly type: number; readonly rest: Buffer }[] = [];
@@ -39,8 +41,11 @@ function gated(
             ? sftpPacket(sftp.status, id, sftpStatus.noSuchFile, "", "")
             : sftpPacket(sftp.name, id, 1, found, found, 0);
         gate.fromUpstream(reply);
-      } else if (type === sftp.open) gate.fromUpstream(sftpPacket(sftp.handle, id, `h${handles++}`));
-      else if (type === sftp.lstat && existing.includes(reader.text()))
+      } else if (type === sftp.open) {
+        const reply = sftpPacket(sftp.handle, id, `h${handles++}`);
+        if (late === undefined) gate.fromUpstream(reply);
+        else late.push(() => gate.fromUpstream(reply));
+      } else if (type === sftp.lstat && existing.includes(reader.text()))
         gate.fromUpstream(sftpPacket(sftp.attrs, id, 0));
       else if (type === sftp.lstat)
         gate.fromUpstream(sftpPacket(sftp.status, id, sftpStatus.noSuchFile, "", ""));
@@ -188,5 +193,61 @@ test.each(["vendor-id", "check-file", "md5-hash", "space-available", "text-seek"
     await begin();
     expect(await send(sftp.extended, 1, name, "/etc/shadow")).toBe(sftpStatus.unsupported);
     expect(reached).toEqual([]);
+  },
+);
+
+test.each([
+  ["an approval that is taken back", "withdraw"],
+  ["a policy that changes", "policyChanged"],
+] as const)("%s while the host still opens a file closes it, too", async (_, how) => {
+  const late: (() => void)[] = [];
+  let allowed = true;
+  const { gate, send, begin } = gated(() => allowed, {}, [], late);
+  await begin();
+  await send(sftp.open, 1, "/a", openFlags.read, 0);
+  if (how === "withdraw") expect(gate.withdraw(1)).toBe(true);
+  else {
+    allowed = false;
+    gate.policyChanged();
+  }
+  for (const answer of late) answer();
+  expect(await send(sftp.read, 2, "h0", zero, 100)).toBe(sftpStatus.permissionDenied);
+});
+
+test("attributes of an open file are judged as those of its path; its size is what writing it changes", async () => {
+  const { send, reached, begin } = gated(puts);
+  await begin();
+  await send(sftp.open, 1, "/drop/a", openFlags.write, 0);
+  const before = reached.length;
+  // Permissions; owner; times; a size and permissions.
+  for (const [index, flags] of [4, 2, 8, 5, 0x8000_0000].entries()) {
+    const fields = [flags, ...Array(8).fill(0o4777)];
+    expect(await send(sftp.fsetstat, 10 + index, "h0", ...fields), String(flags)).toBe(
+      sftpStatus.permissionDenied,
+    );
+  }
+  expect(reached.length).toBe(before);
+  expect(await send(sftp.fsetstat, 20, "h0", 1, zero)).toBe(0);
+});
+
+test.each([
+  ["rename", sftp.rename, []],
+  ["posix-rename", sftp.extended, ["posix-rename@openssh.com"]],
+  ["hardlink", sftp.extended, ["hardlink@openssh.com"]],
+] as const)(
+  "what may not be read where it is gets no name (%s) under which it may be",
+  async (_, type, name) => {
+    const isRead = (command: Command) => command.parts.some(({ operation }) => operation === "read");
+    const { send, reached, begin } = gated(
+      (command) =>
+        !(isRead(command) && command.text.includes("/secret")) && !command.text.includes("sftp.get /drop"),
+    );
+    await begin();
+    expect(await send(type, 1, ...name, "/secret/a", "/public/a")).toBe(sftpStatus.permissionDenied);
+    expect(reached).toEqual([]);
+    expect(await send(type, 2, ...name, "/secret/a", "/secret/b")).toBe(0);
+    expect(await send(type, 3, ...name, "/public/a", "/public/b")).toBe(0);
+    // Whoever reads nothing, as in a folder to drop files in, may still rename what is there.
+    expect(await send(type, 4, ...name, "/drop/a.part", "/drop/a")).toBe(0);
   },
 );

@@ -56,6 +56,8 @@ type Owed =
   | { readonly kind: "read"; readonly of: OpenFile; readonly offset: number }
   | { readonly kind: "close"; readonly handle: string };
 
+/** SSH_FILEXFER_ATTR_SIZE alone. */
+const sizeFlag = 1;
 const owedMax = 4096;
 const filesMax = 1024;
 const resolveMs = 10_000;
@@ -102,12 +104,18 @@ export class SftpGate {
 
   /** Policy has changed: files that it would no longer let open are closed to the client. */
   policyChanged(): void {
-    for (const one of this.#files.values()) one.isWithdrawn ||= !this.#options.isStillAllowed(one.command);
+    for (const one of this.#allFiles()) one.isWithdrawn ||= !this.#options.isStillAllowed(one.command);
+  }
+
+  /** Those that the host still opens, too. */
+  #allFiles(): readonly OpenFile[] {
+    const opening = [...this.#owed.values()].flatMap((owed) => (owed.kind === "open" ? [owed.opening] : []));
+    return [...this.#files.values(), ...opening];
   }
 
   /** An approval was taken back: what it let be open is closed to the client. True where it was here. */
   withdraw(number: number): boolean {
-    const meant = [...this.#files.values()].filter((one) => one.number === number);
+    const meant = this.#allFiles().filter((one) => one.number === number);
     for (const one of meant) one.isWithdrawn = true;
     return meant.length > 0;
   }
@@ -139,10 +147,11 @@ export class SftpGate {
       case sftp.write:
       case sftp.readdir:
       case sftp.fstat:
-      case sftp.fsetstat:
       case sftp.close:
         this.#byHandle(type, id, reader, packet);
         return undefined;
+      case sftp.fsetstat:
+        return this.#whole(id, packet, () => this.#setAttributes(id, reader, packet));
       case sftp.realpath:
         return this.#whole(id, packet, () => this.#realpath(id, reader, packet));
       case sftp.extended:
@@ -170,9 +179,6 @@ export class SftpGate {
     if (open.isWithdrawn && type !== sftp.close) {
       return this.#refuse(packet, id, sftpStatus.permissionDenied, "the access policy has changed");
     }
-    if (type === sftp.fsetstat && !isWriting(open.command)) {
-      return this.#refuse(packet, id, sftpStatus.permissionDenied, "the file is open for reading");
-    }
     if (type === sftp.close) {
       open.isClosing = true;
       return this.#pass(id, packet, { kind: "close", handle });
@@ -192,6 +198,23 @@ export class SftpGate {
       else open.isInOrder = false;
       open.nextWrite = offset + data.length;
       open.writtenBytes += data.length;
+    }
+    this.#pass(id, packet);
+  }
+
+  /** Whoever writes a file may cut it off; its owner, rights and times are attributes as those of its path are. */
+  async #setAttributes(id: number, reader: Reader, packet: Buffer): Promise<void> {
+    const handle = reader.string();
+    const flags = reader.uint32();
+    const open = this.#openFile(handle);
+    if (open === undefined) return this.#refuse(packet, id, sftpStatus.failure, "no such handle");
+    if (!isWriting(open.command)) {
+      return this.#refuse(packet, id, sftpStatus.permissionDenied, "the file is open for reading");
+    }
+    const asked = sftpCommand("write", "sftp.setstat", [open.path]);
+    if (flags !== sizeFlag && (await this.#judged(asked, packet, id)) === undefined) return;
+    if (open.isWithdrawn) {
+      return this.#refuse(packet, id, sftpStatus.permissionDenied, "the access policy has changed");
     }
     this.#pass(id, packet);
   }
@@ -293,9 +316,17 @@ export class SftpGate {
     const first = foundFirst ?? (await this.#lexical(from));
     if ((await this.#judged(sftpCommand(operation, word, [first, second]), packet, id)) === undefined) return;
     if (foundSecond === undefined || (foundFirst === undefined && !isLink)) return this.#missing(packet, id);
+    // Writing there is not enough to have it under a name by which it may be read.
+    if (!isLink && !this.#mayBeRead(first) && this.#mayBeRead(second)) {
+      return this.#refuse(packet, id, sftpStatus.permissionDenied, "it may not be read where it is");
+    }
     const name = asked.name === undefined ? [] : [asked.name];
     const rewritten = sftpPacket(type, id, ...name, isLink ? asked.first : first, second);
     this.#pass(id, rewritten, { kind: "plain" }, packet.length);
+  }
+
+  #mayBeRead(path: string): boolean {
+    return this.#options.isStillAllowed(sftpCommand("read", "sftp.get", [path]));
   }
 
   #extended(id: number, reader: Reader, packet: Buffer): Promise<void> | undefined {
@@ -387,7 +418,11 @@ export class SftpGate {
   }
 
   #opened(reader: Reader): OpenFile | undefined {
-    const open = this.#files.get(reader.string().toString("latin1"));
+    return this.#openFile(reader.string());
+  }
+
+  #openFile(handle: Buffer): OpenFile | undefined {
+    const open = this.#files.get(handle.toString("latin1"));
     return open?.isClosing === true ? undefined : open;
   }
 
