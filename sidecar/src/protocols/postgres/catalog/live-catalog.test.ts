@@ -100,6 +100,7 @@ test("while it is retained it is read before it grows old, failures included; re
   await vi.advanceTimersByTimeAsync(700);
   expect(server.catalog.isFresh).toBe(true);
   server.failure = new Error("gone");
+  server.nowMs = 700;
   await vi.advanceTimersByTimeAsync(1400);
   expect(server.catalog.failures).toBe(2);
   server.catalog.release();
@@ -165,11 +166,48 @@ test("a definition that was rolled back changes no version", async () => {
   expect([server.asked.at(-1), server.catalog.version]).toEqual(["changes", version]);
 });
 
+test("where columns have changed their hash is left to a later reading, which asks for it with what has changed since", async () => {
+  const server = new FakeServer();
+  server.rows = dated;
+  await server.catalog.refresh(false);
+  const oids = catalogRow("relations", [...shopOids, 999]);
+  server.changes = [...small, catalogRow("moment", "1 2", "760", "builtins", null), oids, late];
+  server.catalog.invalidate();
+  await server.catalog.refresh(true);
+  expect(server.catalog.snapshot.relation("public", "late")).toBeDefined();
+  server.fingerprint = "2";
+  server.changes = [...small, moment("2"), oids];
+  await server.catalog.refresh(true);
+  const { version } = server.catalog;
+  await server.catalog.refresh(true);
+  expect(server.asked).toEqual(["fingerprint", "catalog", "changes", "changes", "fingerprint"]);
+  expect(server.catalog.version).toBe(version);
+  expect(server.catalog.snapshot.relation("public", "late")).toBeDefined();
+});
+
+test("in the background nothing is read that a session has just read", async () => {
+  vi.useFakeTimers();
+  const server = new FakeServer();
+  server.catalog.retain();
+  server.nowMs = 600;
+  await server.catalog.refresh(true);
+  const count = server.asked.length;
+  server.nowMs = 700;
+  await vi.advanceTimersByTimeAsync(700);
+  expect(server.asked).toHaveLength(count);
+  server.nowMs = 1400;
+  await vi.advanceTimersByTimeAsync(700);
+  expect(server.asked).toHaveLength(count + 1);
+  server.catalog.release();
+});
+
 test.for([
-  ["a relation that is neither kept nor told", [moment("2"), catalogRow("relations", [101, 998])]],
-  ["no list of what there is", [moment("2")]],
-  ["rows that are none", [{ kind: "relation", data: "{}" }]],
-] as const)("where changes do not fit, everything is read: %s", async ([, changes]) => {
+  ["another process of the server", catalogRow("moment", "3 4", "755", "builtins", "2")],
+  ["other builtins", catalogRow("moment", "1 2", "755", "other", "2")],
+  ["a relation that is neither kept nor told", moment("2"), catalogRow("relations", [101, 998])],
+  ["no list of what there is", moment("2")],
+  ["rows that are none", { kind: "relation", data: "{}" }],
+] as const)("where changes do not fit, everything is read: %s", async ([, ...changes]) => {
   const server = new FakeServer();
   server.rows = dated;
   await server.catalog.refresh(false);

@@ -147,9 +147,12 @@ export class LiveCatalog {
   }
 
   private async refreshQuietly(): Promise<void> {
-    const { timer } = this;
+    const { timer, readAtMs } = this;
+    const { ageMs, monotonicMs } = this.options;
+    // Where sessions have just read it, it is new enough until the next time here.
+    const isNew = readAtMs !== undefined && monotonicMs() - readAtMs < ageMs * (1 - refreshAtAge);
     try {
-      await (this.running?.done ?? this.start());
+      if (!isNew) await (this.running?.done ?? this.start());
     } catch {
       // Kept in lastError.
     }
@@ -194,13 +197,14 @@ export class LiveCatalog {
       const startedMs = this.options.monotonicMs();
       // After a definition there are changes: they tell the fingerprint themselves.
       const expectsChanges = round === 0 && this.readAtMs === undefined && this.kept !== undefined;
-      const fingerprint = expectsChanges
-        ? undefined
-        : fingerprintOf(await this.options.query(fingerprintQuery));
+      // So they do where columns have changed and their hash was left out: it is asked for with what has changed since.
+      const isUnknown = this.kept !== undefined && this.kept.catalog.fingerprint === undefined;
+      const fingerprint =
+        expectsChanges || isUnknown ? undefined : fingerprintOf(await this.options.query(fingerprintQuery));
       if (attempt.isOver) return;
       const isSame = fingerprint !== undefined && fingerprint === this.fingerprint;
       if (!isSame) {
-        const reading = await this.readChanges(startedMs);
+        const reading = await this.readChanges(startedMs, !expectsChanges);
         if (attempt.isOver) return;
         this.replace(reading, reading.kept?.fingerprint ?? fingerprint, startedMs);
       }
@@ -211,14 +215,14 @@ export class LiveCatalog {
   }
 
   /** What has changed since the last reading, or everything where that cannot be told. */
-  private async readChanges(nowMs: number): Promise<CatalogReading> {
+  private async readChanges(nowMs: number, isExact: boolean): Promise<CatalogReading> {
     const { kept } = this;
     // Whatever goes wrong with changes, the next reading does without.
     this.kept = undefined;
     // Ages of transactions are told apart up to two thousand million of them.
     if (kept !== undefined && nowMs - kept.atMs < keptMsMax) {
       const { catalog } = kept;
-      const rows = await this.options.query(changesQuery(catalog.moment, catalog.ruled));
+      const rows = await this.options.query(changesQuery(catalog, isExact));
       try {
         return readCatalog(rows, catalog);
       } catch {

@@ -17,10 +17,25 @@ const temporarySchemas = `(SELECT n.oid FROM pg_catalog.pg_namespace n
   WHERE n.nspname ~ '^pg_(toast|temp|toast_temp)(_|$)')`;
 const notTemporary = (column: string) => `x.${column} NOT IN ${temporarySchemas}`;
 
-/** One round trip that changes whenever what the snapshot holds may have changed. */
-export const fingerprintQuery = `SELECT ${fingerprint()} AS fingerprint`;
+const isOwnColumn = `x.attrelid >= ${firstUserOid} AND x.attnum > 0
+  AND x.attrelid NOT IN (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relnamespace IN ${temporarySchemas})`;
 
-function fingerprint(): string {
+/** The columns' part of the fingerprint: the dearest by far, as there are most of them. */
+const columnsHash = hashOf(
+  "pg_attribute",
+  `(x.attrelid::pg_catalog.int8 << 32) # (x.attnum::pg_catalog.int8 << 48) # ${xmin}`,
+  isOwnColumn,
+);
+
+/** One round trip that changes whenever what the snapshot holds may have changed. */
+export const fingerprintQuery = `SELECT ${fingerprint(columnsHash)} AS fingerprint`;
+
+/** The columns' part stands last, and has no blank. */
+function fingerprint(ofColumns: string): string {
+  return `(${hashOfAllButColumns()} || ' ' || ${ofColumns})`;
+}
+
+function hashOfAllButColumns(): string {
   return `pg_catalog.concat_ws(' ',
   ${hashOf("pg_class", rowKey, notTemporary("relnamespace"))},
   ${hashOf("pg_proc", rowKey)},
@@ -35,12 +50,6 @@ function fingerprint(): string {
   ${hashOf("pg_attrdef", rowKey)},
   ${hashOf("pg_aggregate", `(x.aggfnoid::pg_catalog.oid::pg_catalog.int8 << 32) # ${xmin}`)},
   ${hashOf("pg_inherits", `(x.inhrelid::pg_catalog.int8 << 32) # (x.inhparent::pg_catalog.int8 << 16) # ${xmin}`)},
-  ${hashOf(
-    "pg_attribute",
-    `(x.attrelid::pg_catalog.int8 << 32) # (x.attnum::pg_catalog.int8 << 48) # ${xmin}`,
-    `x.attrelid >= ${firstUserOid} AND x.attnum > 0 AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c
-      WHERE c.oid = x.attrelid AND c.relnamespace IN ${temporarySchemas})`,
-  )},
   ${hashOf(
     "pg_db_role_setting",
     `(x.setdatabase::pg_catalog.int8 << 32) # (x.setrole::pg_catalog.int8 << 16) # ${xmin}`,
@@ -99,7 +108,8 @@ const builtinUses = (
           tree,
           from,
         ]) => `SELECT ${owner} AS owner, found[1]::pg_catalog.oid AS function FROM pg_catalog.${from},
-          pg_catalog.regexp_matches(${tree}::pg_catalog.text, ':(?:funcid|opfuncid) ([0-9]+)', 'g') found`,
+          pg_catalog.regexp_matches(${tree}::pg_catalog.text, ':(?:funcid|opfuncid) ([0-9]+)', 'g') found
+          WHERE ${tree} IS NOT NULL`,
       )
       .join(" UNION ")}) u JOIN pg_catalog.pg_proc p ON p.oid = u.function
     WHERE p.oid < ${firstUserOid} GROUP BY u.owner`,
@@ -325,11 +335,11 @@ const isBuiltin = `x.oid < ${firstUserOid}`;
 const builtinsHash = `pg_catalog.concat_ws(' ', ${hashOf("pg_class", rowKey, isBuiltin)},
   ${hashOf("pg_proc", rowKey, isBuiltin)}, ${hashOf("pg_type", rowKey, isBuiltin)})`;
 
-const momentParts: readonly string[] = [
+const momentParts = (ofColumns: string): readonly string[] => [
   part(
     "moment",
     `${serverIdentity}, pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::pg_catalog.text,
-      ${builtinsHash}, ${fingerprint()}`,
+      ${builtinsHash}, ${fingerprint(ofColumns)}`,
     "",
   ),
   part(
@@ -346,13 +356,19 @@ const isNew = (row: string) => `pg_catalog.age(${row}.xmin) <= (SELECT age FROM 
  * over then, so its age is at most that of the oldest one then. What a view's definition says follows the names of
  * everything in it, and a rule that is gone leaves no row: both are always asked for.
  */
-const mayHaveChanged = (ruled: readonly number[]) => `((SELECT is_other FROM since)
-  OR c.relkind IN ('v', 'm') OR c.relhasrules OR ${isNew("c")}
+const mayHaveChanged = (
+  ruled: readonly number[],
+) => `(c.relkind IN ('v', 'm') OR c.relhasrules OR ${isNew("c")}
   OR c.oid = ANY ('{${ruled.join(",")}}'::pg_catalog.oid[])
   OR c.oid IN (SELECT r.ev_class FROM pg_catalog.pg_rewrite r WHERE ${isNew("r")})
-  OR c.oid IN (SELECT a.attrelid FROM pg_catalog.pg_attribute a
-    WHERE a.attrelid >= ${firstUserOid} AND (${isNew("a")} OR a.atttypid IN
-      (SELECT t.oid FROM pg_catalog.pg_type t WHERE t.oid >= ${firstUserOid} AND ${isNew("t")}))))`;
+  OR c.oid IN (SELECT relation FROM altered))`;
+
+// Whose columns are new, and whose are of a type that is.
+const alteredRelations = `altered AS MATERIALIZED (
+  SELECT x.attrelid AS relation, pg_catalog.bool_or(${isNew("x")}) AS has_new FROM pg_catalog.pg_attribute x
+  WHERE ${isOwnColumn} AND (${isNew("x")} OR x.atttypid IN
+    (SELECT t.oid FROM pg_catalog.pg_type t WHERE t.oid >= ${firstUserOid} AND ${isNew("t")}))
+  GROUP BY x.attrelid)`;
 
 const settledAndLocked = `settled AS MATERIALIZED (
   SELECT pg_catalog.set_config('search_path', 'pg_catalog', true) AS path,
@@ -365,22 +381,31 @@ locked AS MATERIALIZED (SELECT l.relation FROM pg_catalog.pg_locks l
  * Definitions are printed with qualified names only under a search_path of pg_catalog alone, which lasts for the statement.
  */
 export const catalogQuery = `WITH ${settledAndLocked}
-${[...momentParts, ...builtinParts, relations("true"), ...parts].join("\nUNION ALL\n")}`;
+${[...momentParts(columnsHash), ...builtinParts, relations("true"), ...parts].join("\nUNION ALL\n")}`;
+
+/** What a later reading knows of an earlier one. */
+export interface EarlierReading {
+  readonly moment: CatalogMoment;
+  /** Tables that had rules. */
+  readonly ruled: readonly number[];
+  /** Undefined where it was not asked for, as columns had changed. */
+  readonly fingerprint: string | undefined;
+}
 
 /**
- * The same without what has stayed as it was: relations that cannot have changed since `moment`, and what the server brings.
- * On another server than then it is everything. `ruled` are tables that had rules.
+ * The same without what has stayed as it was: relations that cannot have changed since then, and what the server brings.
+ * Where columns have changed its fingerprint is null unless `isExact`: one definition follows another more often than not, and the
+ * hash of all columns costs as much as the rest. On another server than then, or with other builtins, it is no answer.
  */
-export function changesQuery(moment: CatalogMoment, ruled: readonly number[]): string {
-  const sinceThen = `since AS MATERIALIZED (SELECT
-    pg_catalog.age(${quoted(moment.xmin)}::pg_catalog.xid8::pg_catalog.xid) AS age,
-    ${serverIdentity} <> ${quoted(moment.server)} AS is_other,
-    ${builtinsHash} <> ${quoted(moment.builtins)} AS has_builtins)`;
-  const builtins = builtinParts.map(
-    (each) => `SELECT * FROM (${each}) b WHERE (SELECT is_other OR has_builtins FROM since)`,
-  );
-  return `WITH ${sinceThen}, ${settledAndLocked}
-${[...momentParts, ...builtins, relations(mayHaveChanged(ruled)), ...parts].join("\nUNION ALL\n")}`;
+export function changesQuery({ moment, ruled, fingerprint }: EarlierReading, isExact: boolean): string {
+  const since = `since AS MATERIALIZED (SELECT
+    pg_catalog.age(${quoted(moment.xmin)}::pg_catalog.xid8::pg_catalog.xid) AS age)`;
+  const known =
+    fingerprint === undefined ? undefined : quoted(fingerprint.slice(fingerprint.lastIndexOf(" ") + 1));
+  const changed = isExact ? columnsHash : "NULL";
+  const ofColumns = `CASE WHEN EXISTS (SELECT FROM altered WHERE has_new) THEN ${changed} ELSE ${known ?? changed} END`;
+  return `WITH ${since}, ${alteredRelations}, ${settledAndLocked}
+${[...momentParts(ofColumns), relations(mayHaveChanged(ruled)), ...parts].join("\nUNION ALL\n")}`;
 }
 
 /** Types by their ids, an array as what it is made of. */

@@ -8,7 +8,7 @@ import {
   type TypeInfo,
 } from "@sallyport/policy";
 import type { ColumnOrigin } from "../statement-judge.ts";
-import type { CatalogMoment } from "./queries.ts";
+import type { EarlierReading } from "./queries.ts";
 
 /** Names to things, keyed by `schema` NUL `name`; nothing in it changes once it is built. */
 export interface CatalogSnapshot {
@@ -47,11 +47,7 @@ export interface CatalogReading {
 }
 
 /** What need not be read again while it has not changed. */
-export interface KeptCatalog {
-  readonly moment: CatalogMoment;
-  readonly fingerprint: string;
-  /** Tables that had rules. */
-  readonly ruled: readonly number[];
+export interface KeptCatalog extends EarlierReading {
   readonly relations: ReadonlyMap<number, RelationRow>;
   readonly builtins: Builtins;
 }
@@ -130,7 +126,7 @@ class Builder {
   private builtinFunctions: ReadonlySet<string> | undefined;
   private builtinTypes: ReadonlySet<string> = new Set();
   private relations = new Map<number, RelationRow>();
-  private moment: { readonly moment: CatalogMoment; readonly fingerprint: string } | undefined;
+  private moment: Pick<EarlierReading, "moment" | "fingerprint"> | undefined;
   /** All that there are, where the rows say so. */
   private relationOids: readonly number[] | undefined;
   private readonly children = new Map<number, number[]>();
@@ -170,7 +166,7 @@ class Builder {
       case "moment":
         this.moment = {
           moment: { server: textOf(a), xmin: textOf(b), builtins: textOf(c) },
-          fingerprint: textOf(d),
+          fingerprint: d === null ? undefined : textOf(d),
         };
         return;
       case "relations":
@@ -279,6 +275,9 @@ class Builder {
   /** Puts what has stayed as it was beside what has been read. */
   complete(before: KeptCatalog | undefined): void {
     if (before === undefined) return;
+    const now = this.moment?.moment;
+    if (now?.server !== before.moment.server || now.builtins !== before.moment.builtins)
+      throw new TypeError("the server is not the one that was read");
     if (this.builtinFunctions === undefined) {
       this.builtinFunctions = before.builtins.functions;
       this.builtinTypes = before.builtins.types;
