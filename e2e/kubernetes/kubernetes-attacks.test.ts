@@ -73,9 +73,25 @@ const policies = [
     message: the container is closed`,
     "tries",
   ),
+  policy(
+    "dot",
+    `  rules:
+  - name: debugs
+    match: {objects: ["*:pods/ephemeralcontainers", "*:pods"]}
+    action: Allow
+  - name: not-that-one
+    match: {cel: command.facts.target == "other"}
+    action: Deny
+    message: that container is not looked into
+  - name: not-the-node
+    match: {cel: command.facts.hostAccess}
+    action: Deny
+    message: nobody enters what reaches the node`,
+    "debuggers",
+  ),
 ].join("");
 
-const users = ["ana", "bob", "sam", "mia", "max", "deb"];
+const users = ["ana", "bob", "sam", "mia", "max", "deb", "dot"];
 const value = "hunter2secret";
 const forms = [value, Buffer.from(value).toString("base64"), Buffer.from(value).toString("hex")];
 const secrets = "/api/v1/namespaces/default/secrets";
@@ -105,6 +121,16 @@ beforeAll(async () => {
   await api.kubectl.apply([
     { apiVersion: "v1", kind: "Pod", metadata: { name: "p", labels: { tier: "db" } }, spec },
     { apiVersion: "v1", kind: "Pod", metadata: { name: "q" }, spec },
+    {
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata: { name: "two" },
+      spec: {
+        automountServiceAccountToken: false,
+        containers: ["c", "other"].map((name) => ({ name, image })),
+      },
+    },
+    { apiVersion: "v1", kind: "Pod", metadata: { name: "node" }, spec: { ...spec, hostPID: true } },
     { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "kept" }, data: { a: "b" } },
   ]);
   gateway = await startKubernetesGateway(api, { policies });
@@ -518,6 +544,65 @@ test("K25: a pod that reaches the node is found in twice-given members, other fo
   await api.kubectl
     .withInput(direct, "create", "--validate=false", "--raw", `${pods}?dryRun=All`, "-f", "-")
     .then((text) => expect(JSON.parse(text).spec.hostNetwork).toBe(true));
+});
+
+test("K25: whom a debugging container looks into, and what its pod reaches, is known however it is asked for", async () => {
+  const path = (pod: string) => `${pods}/${pod}/ephemeralcontainers`;
+  const container = (name: string, target?: string) => ({ name, image: "i", targetContainerName: target });
+  const debug = (pod: string, type: string, body: unknown, method = "PATCH") =>
+    raw(path(pod), {
+      user: "dot",
+      method,
+      headers: { "content-type": type },
+      body: typeof body === "string" ? body : JSON.stringify(body),
+    });
+  const merge = "application/strategic-merge-patch+json";
+  const steps = "application/json-patch+json";
+  const adds = (...list: readonly object[]) => ({ spec: { ephemeralContainers: list } });
+  const step = (at: string, value: unknown) => ({ op: "add", path: `/spec/ephemeralContainers${at}`, value });
+  const fine = await debug("two", merge, adds(container("fine", "c")));
+  expect([fine.status, fine.body]).toEqual([200, expect.stringContaining('"fine"')]);
+  const whole = JSON.parse(fine.body);
+  whole.spec.ephemeralContainers.push(container("later", "c"));
+  expect((await debug("two", "application/json", whole, "PUT")).status).toBe(200);
+  const refused: readonly (readonly [string, unknown, number])[] = [
+    [merge, adds(container("a", "other")), 403],
+    [merge, adds(container("a", "other"), container("b", "c")), 403],
+    [merge, adds(container("a", "c"), container("b", "other")), 400],
+    [merge, adds(container("a"), container("b", "c")), 400],
+    [steps, [step("/-", container("a", "other"))], 403],
+    [steps, [step("", [container("a", "other")])], 403],
+    [steps, [step("/-", container("a")), step("/2/targetContainerName", "other")], 400],
+    [steps, [step("/-", container("fine", "other")), step("/2/name", "a")], 403],
+    [
+      "application/apply-patch+yaml",
+      "spec: {ephemeralContainers: [{name: a, targetContainerName: other}]}",
+      403,
+    ],
+    ["application/apply-patch+yaml", adds(container("a", "other")), 403],
+  ];
+  for (const [type, body, status] of refused) {
+    const said = [type, JSON.stringify(body)];
+    expect([...said, (await debug("two", type, body)).status]).toEqual([...said, status]);
+  }
+  const other = { ...whole, spec: { ...whole.spec } };
+  other.spec.ephemeralContainers = [...whole.spec.ephemeralContainers, container("a", "other")];
+  expect((await debug("two", "application/json", other, "PUT")).status).toBe(403);
+  expect((await raw(`${pods}/two`)).body).not.toContain('"targetContainerName":"other"');
+  // What the pod reaches, the debugging container reaches too.
+  const inside = await debug("node", merge, adds(container("a")));
+  expect([inside.status, reasonOf(inside.body)]).toEqual([
+    403,
+    expect.stringContaining("nobody enters what reaches the node"),
+  ]);
+  // Where no rule asks what a body reaches, one that cannot be read is refused all the same.
+  const unread = await raw(path("two"), {
+    method: "PATCH",
+    user: "mia",
+    headers: { "content-type": "application/apply-patch+yaml" },
+    body: "spec: {ephemeralContainers: [{name: a, targetContainerName: other}]}",
+  });
+  expect(unread.status).toBe(415);
 });
 
 test("K6: a Secret that is a token is no plain write, in whatever form it comes", async () => {

@@ -11,6 +11,7 @@ import type { ProtocolHost } from "../protocol.ts";
 import { sendStatus, statusOfError, statusOfRefusal } from "./answer.ts";
 import { commandOf, noFacts, type RequestFacts, unreadSecret } from "./command.ts";
 import { type ClientConnection, correlationId, type OpenSession } from "./connection.ts";
+import { addedTo, type Debugger, debuggersIn, debuggingSecurity } from "./debugging.ts";
 import { isRecord, opaquePod, plainPod, securityOf, securityOfContainer, writtenBy } from "./facts.ts";
 import { clientHeaders, upstreamHeaders } from "./headers.ts";
 import { marksOf } from "./impersonation.ts";
@@ -81,12 +82,13 @@ async function serve(
     if (body === undefined) throw new GatewayError("tooLarge", { detail: "the body is larger than 4 MiB" });
   }
   const hidden = hiddenFields(guard.masking, request);
-  const written = isWrite ? factsOfBody(request, exchange, body ?? Buffer.alloc(0)) : noFacts;
-  const facts = {
-    ...written,
-    ...(await factsOfPod(servers, session, request)),
-    dryRun: dryRunIn(request, body),
-  };
+  const written = isWrite ? writtenOf(exchange, body ?? Buffer.alloc(0)) : undefined;
+  const own = isWrite ? factsOfBody(request, exchange, body ?? Buffer.alloc(0), written) : noFacts;
+  const isDebug = isWrite && request.subresource === "ephemeralcontainers";
+  const debug = isDebug ? debuggersIn(written) : [];
+  const lookUp = () => factsOfPod(servers, session, request, own, debug ?? []);
+  const { targets, ...found } = await lookUp();
+  const facts = { ...own, ...found, dryRun: dryRunIn(request, body) };
   const command = commandOf(request, facts);
   const review = selfReview(request, body);
   let notice: string | undefined;
@@ -99,7 +101,10 @@ async function serve(
       ? {}
       : { parameters: [`sha256:${createHash("sha256").update(body).digest("hex")}`] }),
     closed: exchange.closed,
-    again: async () => commandOf(request, { ...facts, ...(await factsOfPod(servers, session, request)) }),
+    again: async () => {
+      const { targets: _, ...now } = await lookUp();
+      return commandOf(request, { ...facts, ...now });
+    },
     tell: ({ message }) => {
       notice = message;
     },
@@ -112,7 +117,9 @@ async function serve(
   }
   const { permit } = judged;
   const local =
-    refusedLocally(exchange, request, hidden) ?? denialOfReview(review, guard.isObserving, session);
+    refusedDebugging(debug, targets ?? 0) ??
+    refusedLocally(exchange, request, hidden) ??
+    denialOfReview(review, guard.isObserving, session);
   if (local !== undefined) {
     if ("code" in local && local.kind === "Status") sendStatus(exchange, local as ReturnType<typeof failure>);
     else sendJson(exchange, local);
@@ -274,12 +281,26 @@ function writtenValue(type: string, body: Buffer): unknown {
   return jsonTypes.test(type) ? readJsonBody(body) : undefined;
 }
 
-/** What rules may know of a body. A body that cannot be read says the worst of itself. */
-function factsOfBody(request: ApiRequest, { headers }: HttpExchange, body: Buffer): RequestFacts {
-  if (body.length === 0) return noFacts;
-  const type = (headers["content-type"] ?? "application/json").split(";")[0]?.trim().toLowerCase() ?? "";
+/** What a body writes; undefined where it cannot be read. */
+function writtenOf({ headers }: HttpExchange, body: Buffer): unknown {
+  const type = typeOf(headers);
   const value = headers["content-encoding"] === undefined ? writtenValue(type, body) : undefined;
-  const written = type === "application/json-patch+json" ? writtenBy(value) : value;
+  return type === "application/json-patch+json" ? writtenBy(value) : value;
+}
+
+function typeOf(headers: HttpExchange["headers"]): string {
+  return (headers["content-type"] ?? "application/json").split(";")[0]?.trim().toLowerCase() ?? "";
+}
+
+/** What rules may know of a body. A body that cannot be read says the worst of itself. */
+function factsOfBody(
+  request: ApiRequest,
+  { headers }: HttpExchange,
+  body: Buffer,
+  written: unknown,
+): RequestFacts {
+  if (body.length === 0) return noFacts;
+  const type = typeOf(headers);
   const isApply = type.startsWith("application/apply-patch+") && request.subresource === "";
   if (written === undefined)
     return { ...noFacts, security: opaquePod, secretType: unreadSecret, mayCreate: isApply };
@@ -296,7 +317,6 @@ function factsOfBody(request: ApiRequest, { headers }: HttpExchange, body: Buffe
     ...noFacts,
     security,
     secretType,
-    target: targetContainer(request, written),
     mayCreate: isApply && !isSure(written),
   };
 }
@@ -312,13 +332,24 @@ async function factsOfPod(
   servers: ApiServers,
   session: OpenSession,
   { group, resource, subresource, namespace, name }: ApiRequest,
-): Promise<Partial<RequestFacts>> {
+  own: RequestFacts,
+  debug: readonly Debugger[],
+): Promise<Partial<RequestFacts> & { readonly targets?: number }> {
   const isReached = subresource === "proxy" || subresource === "ephemeralcontainers";
   if (group !== "" || resource !== "pods" || !isReached) return {};
   const found = await servers.pod(session.account, namespace, name);
-  if (found.kind === "missing") return {};
-  const security = subresource === "proxy" ? { security: securityOfContainer(found.spec, "") } : {};
-  return { labels: found.labels, ...security };
+  const spec = found.kind === "found" ? found.spec : undefined;
+  if (subresource === "proxy")
+    return found.kind === "missing" ? {} : { labels: found.labels, security: securityOfContainer(spec, "") };
+  const targets = new Set(addedTo(spec, debug).map((one) => one.target));
+  const [target = ""] = targets;
+  if (found.kind === "missing") return { target, targets: targets.size };
+  return {
+    labels: found.labels,
+    security: debuggingSecurity(own.security, spec, target),
+    target,
+    targets: targets.size,
+  };
 }
 
 /** A server that gets options in the body of a deletion reads none in its query. */
@@ -330,12 +361,11 @@ function dryRunIn({ verb }: ApiRequest, body: Buffer | undefined): boolean | und
   return Array.isArray(given) && given.length === 1 && given[0] === "All";
 }
 
-function targetContainer(request: ApiRequest, written: unknown): string {
-  if (request.subresource !== "ephemeralcontainers") return "";
-  const spec = isRecord(written) && isRecord(written.spec) ? written.spec : {};
-  const list = Array.isArray(spec.ephemeralContainers) ? spec.ephemeralContainers.filter(isRecord) : [];
-  const target = list.at(-1)?.targetContainerName;
-  return typeof target === "string" ? target : "";
+/** Rules know one target: what they cannot be told of is not passed on. */
+function refusedDebugging(debug: readonly Debugger[] | undefined, targets: number) {
+  if (debug === undefined)
+    return failure(415, "a debugging container is added in JSON or protobuf that can be read in one way");
+  return targets > 1 ? failure(400, "add one debugging container at a time") : undefined;
 }
 
 /** Who sees a field masked does not write it, and forms that cannot be masked are not shown. */
