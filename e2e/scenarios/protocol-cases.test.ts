@@ -676,9 +676,46 @@ describe("C: extended protocol, pipelines, transactions", () => {
     const seen = await ask(client, parse("u", "DROP TABLE payroll"), bind("p", "u"), execute("p"), sync);
     expect(brief(seen)).toBe("1 2 E42501 ZI");
     expect(errorOf(seen)?.M).toBe("payroll is closed");
-    // Its name is its own, and SQL cannot run what stands in for it.
+    // Its name is its own, and SQL fails where it runs it, as the message does.
     expect(brief(await ask(client, parse("u", "SELECT 1"), sync))).toBe("E42P05 ZI");
-    expect(brief(await sql(client, "EXECUTE u"))).toBe("E26000 ZI");
+    const executed = await sql(client, "EXECUTE u");
+    expect(brief(executed)).toBe("E42501 ZI");
+    expect(errorOf(executed)?.M).toBe("payroll is closed");
+    for (const text of ["EXPLAIN EXECUTE u", "EXPLAIN ANALYZE EXECUTE u", "CREATE TEMP TABLE t AS EXECUTE u"])
+      expect(brief(await sql(client, text)), text).toMatch(
+        /(DUtility statements have no plan structure|E42809)/,
+      );
+    expect(await server.query("SELECT to_regclass('payroll') IS NOT NULL AS there")).toEqual([
+      { there: true },
+    ]);
+    for (const text of [
+      "DROP TABLE no_such",
+      "DROP SCHEMA no_such",
+      "TRUNCATE no_such",
+      "REFRESH MATERIALIZED VIEW no_such",
+    ]) {
+      const messages = [
+        ...[
+          query("BEGIN READ ONLY"),
+          parse("n", text),
+          sync,
+          query("SAVEPOINT a"),
+          bind("", "n"),
+          execute(),
+          sync,
+        ],
+        ...[query("ROLLBACK TO a"), query("ROLLBACK"), query("EXECUTE n")],
+        ...[query("EXPLAIN EXECUTE n"), query("DEALLOCATE n")],
+      ];
+      const answers: string[] = [];
+      for (const one of [client, direct]) {
+        one.send(...messages, query("SELECT 'behind it'"));
+        let seen = "";
+        while (!seen.includes("behind it")) seen += brief(await one.until("Z"));
+        answers.push(seen);
+      }
+      expect(answers[0], text).toBe(answers[1]);
+    }
     client.close();
     direct.close();
   });

@@ -76,6 +76,14 @@ export interface TypeInfo {
 export interface PreparedInfo {
   readonly parts: readonly CommandPart[];
   readonly text: string;
+  /** Set where the server has a utility statement that must fail in its place: what EXECUTE is answered. */
+  readonly rejection?: {
+    readonly sqlstate: string;
+    readonly message: string;
+    readonly detail?: string;
+    readonly hint?: string;
+    readonly position?: number;
+  };
 }
 
 export interface NameResolver {

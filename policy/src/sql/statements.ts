@@ -453,6 +453,12 @@ export function executePrepared(walk: Walk, node: TreeNode): void {
   if (prepared === undefined) {
     throw new Rejected({ sqlstate: "26000", message: `prepared statement "${name}" does not exist` }, true);
   }
+  if (prepared.rejection !== undefined) {
+    // EXPLAIN and CREATE TABLE AS run no utility statement: the server tells so itself.
+    if (walk.frame.words.every((word) => word === "EXECUTE")) throw new Rejected(prepared.rejection);
+    walk.add("read", "EXECUTE", []);
+    return;
+  }
   for (const part of prepared.parts) {
     walk.parts.add({ ...part, words: [...new Set([...walk.frame.words, "EXECUTE", ...part.words])] });
   }

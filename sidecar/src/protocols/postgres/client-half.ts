@@ -322,7 +322,7 @@ export class ClientHalf {
     } else {
       entry.refusal = sqlRefusal(outcome, judged);
       const utility =
-        judged.rejection === undefined ? undefined : failingUtility(judged.text, this.nonceName);
+        judged.rejection === undefined ? undefined : failingUtility(judged.text, this.options.nonce);
       this.up.own(queryFrame(utility ?? this.failing(entry.refusal)));
     }
     this.state.push(entry);
@@ -533,7 +533,7 @@ export class ClientHalf {
     }
     const preview = this.options.guard.preview(judged.verdict);
     if (preview === undefined) {
-      const failing = failingWhenRun(judged, this.nonceName);
+      const failing = failingWhenRun(judged, this.options.nonce);
       if (failing === undefined) return this.refuseJudged(judged, name);
       this.checkPrepared();
       this.up.own(otherTextFrame(chunk, at, end, failing));

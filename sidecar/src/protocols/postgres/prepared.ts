@@ -1,4 +1,5 @@
 import type { PreparedInfo } from "@sallyport/policy";
+import { errorTable } from "../../wire/gateway-error.ts";
 import type { DescribedColumn } from "./masking/row-mask.ts";
 import type { SqlRefusal } from "./refusals.ts";
 import { serverName } from "./server-name.ts";
@@ -58,6 +59,12 @@ export class PortalEntry {
     this.number = number;
     this.segment = segment;
   }
+}
+
+/** What a statement fails with that the server has another in place of. */
+function failureOf({ rejection, verdict }: Judged): NonNullable<PreparedInfo["rejection"]> {
+  const hint = verdict.hint === undefined || verdict.hint === "" ? {} : { hint: verdict.hint };
+  return rejection ?? { sqlstate: errorTable.denied.sqlstate, message: verdict.message, ...hint };
 }
 
 /**
@@ -121,8 +128,7 @@ export class PreparedStatements {
   lookUp(name: string): PreparedInfo | undefined {
     this.lookups += 1;
     const entry = this.get(name);
-    // What stands in for another is for Bind to see, which says why it fails.
-    if (entry?.standsFor !== undefined) return undefined;
+    if (entry?.standsFor !== undefined) return { parts: [], text: "", rejection: failureOf(entry.judged) };
     return entry && { parts: entry.judged.command.parts, text: entry.judged.text };
   }
 

@@ -30,10 +30,14 @@ export function unknownStatement(name: string): SqlRefusal {
 
 /**
  * What fails in place of a definition whose names are not there. The server looks at the transaction first (25006, with the
- * command's tag in its words) and at names afterwards, so it must be the same command on a name that nobody has.
+ * command's tag in its words) and at names afterwards, so it must be the same command on a name that nobody has, nor can
+ * make: schemas that begin with `pg_` are the server's own.
  */
-export function failingUtility(text: string, name: string): string | undefined {
+export function failingUtility(text: string, nonce: string): string | undefined {
+  const schema = `"pg_${nonce}"`;
+  const name = `${schema}.x`;
   const command = text.replace(leadingSpace, "");
+  if (/^drop\s+schema\s/i.test(command)) return `DROP SCHEMA ${schema}`;
   for (const [begin, fail] of utilities) {
     const found = begin.exec(command);
     if (found !== null) return fail(name, found[1] ?? "");
@@ -46,15 +50,16 @@ export function failingUtility(text: string, name: string): string | undefined {
  * undefined where the server would find the fault in Parse. A setting without a dot in its name is one that nobody can make,
  * also not who reads the text in pg_prepared_statements.
  */
-export function failingWhenRun({ text, rejection }: Judged, name: string): string | undefined {
+export function failingWhenRun({ text, rejection }: Judged, nonce: string): string | undefined {
   if (rejection?.sqlstate === "42601" || !isLoneUtility(text)) return undefined;
-  return `SET ${name} = 1`;
+  const utility = rejection === undefined ? undefined : failingUtility(text, nonce);
+  return utility ?? `SET "${nonce}" = 1`;
 }
 
 const leadingSpace = /^(?:\s|--[^\n]*\n|\/\*[^*]*\*\/)+/;
 const utilities: readonly (readonly [RegExp, (name: string, kind: string) => string])[] = [
   [
-    /^(drop\s+(?:table|view|materialized\s+view|index|sequence|schema|type|domain|foreign\s+table))\s/i,
+    /^(drop\s+(?:table|view|materialized\s+view|index|sequence|type|domain|foreign\s+table))\s/i,
     (name, drop) => `${drop} ${name}`,
   ],
   [/^(drop\s+(?:function|procedure|routine))\s/i, (name, drop) => `${drop} ${name}()`],
@@ -64,7 +69,7 @@ const utilities: readonly (readonly [RegExp, (name: string, kind: string) => str
   ],
   [/^truncate\s/i, (name) => `TRUNCATE ${name}`],
   [/^create\s+(?:unique\s+)?index\s/i, (name) => `CREATE INDEX ON ${name} (x)`],
-  [/^create\s+(?:or\s+replace\s+)?view\s/i, (name) => `CREATE VIEW pg_temp.x AS SELECT ${name}`],
+  [/^create\s+(?:or\s+replace\s+)?view\s/i, (name) => `CREATE VIEW pg_temp.x AS TABLE ${name}`],
   [/^comment\s/i, (name) => `COMMENT ON TABLE ${name} IS NULL`],
   [/^refresh\s/i, (name) => `REFRESH MATERIALIZED VIEW ${name}`],
   [/^grant\s/i, (name) => `GRANT SELECT ON ${name} TO CURRENT_USER`],
