@@ -302,8 +302,8 @@ async function denied(): Promise<{ readonly client: pg.Client; readonly id: stri
   const client = await connect();
   await client.query("grant select on notes to public").catch(() => undefined);
   // A report of the session before may still be on its way: only the session itself says which it is.
-  const { rows } = await client.query("show application_name");
-  const id = /[0-9a-f-]{36}/.exec(rows[0].application_name)?.[0] ?? "";
+  const { rows } = await client.query("SELECT current_setting('application_name') AS name");
+  const id = /[0-9a-f-]{36}/.exec(rows[0].name)?.[0] ?? "";
   await until(() => reports.some((report) => report.id === id && report.state === "Live"));
   return { client, id };
 }

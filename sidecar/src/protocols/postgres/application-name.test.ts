@@ -1,7 +1,7 @@
 import { loadSqlParser } from "@sallyport/policy";
 import { beforeAll, describe, expect, it } from "vitest";
-import { applicationName } from "./application-name.ts";
-import { client, openSession } from "./testing.ts";
+import { ApplicationName, applicationName } from "./application-name.ts";
+import { client, openSession, server } from "./testing.ts";
 
 beforeAll(() => loadSqlParser());
 
@@ -11,6 +11,42 @@ describe("A18: application_name", () => {
     expect(applicationName("local:ann/1", undefined)).toBe("local:ann/1");
     expect(applicationName("local:ann/1", "x".repeat(100))).toBe(`local:ann/1 ${"x".repeat(51)}`);
     expect(applicationName("local:ann/1", "né\nw")).toBe("local:ann/1 n??w");
+  });
+
+  it("tells the client what it has called itself, however much of it the server has", () => {
+    const long = "a name of more than sixteen bytes";
+    const name = new ApplicationName(`local:ann/${"1".repeat(36)}`, long);
+    const shown = (own: string) => name.shown(applicationName(`local:ann/${"1".repeat(36)}`, own));
+    expect([shown(long), shown(""), shown("other")]).toEqual([long, "", "other"]);
+    name.statementFor("é".repeat(70));
+    expect([shown("é".repeat(70)), shown(long)]).toEqual(["?".repeat(63), long]);
+    expect(name.shown("somebody else's")).toBe("somebody else's");
+  });
+
+  it("says so in ParameterStatus and in the row of SHOW, in both protocols and split at any byte", async () => {
+    const session = openSession([]);
+    await session.send(client.query("SET application_name = 'report'"));
+    session.reply(server.complete("SET"), server.parameter("application_name", "local:ann/1 report"));
+    session.reply(server.ready("I"));
+    expect(session.received().map(({ body }) => body.toString())).toContain("application_name\0report\0");
+    const row = server.dataRow("local:ann/1 report");
+    for (let cut = 1; cut <= row.length; cut += 1) {
+      if (cut % 2 === 0) await session.send(client.query("show Application_Name;"));
+      else
+        await session.send(
+          ...[client.parse("", "SHOW application_name"), client.bind("", ""), client.describe("P", "")],
+          ...[client.execute(""), client.sync()],
+        );
+      if (cut % 2 === 1) session.reply(server.parseComplete(), server.bindComplete());
+      session.reply(server.rowDescription());
+      session.reply(row.subarray(0, cut));
+      session.reply(row.subarray(cut), server.complete("SHOW"), server.ready("I"));
+      const rows = session.received().filter(({ type }) => type === "D");
+      expect(rows.map(({ body }) => body.subarray(6).toString())).toEqual(["report"]);
+    }
+    await session.send(client.query("SELECT 'local:ann/1 report'"));
+    session.reply(server.rowDescription(), row, server.complete("SELECT 1"), server.ready("I"));
+    expect(session.received()[1]?.body.subarray(6).toString()).toBe("local:ann/1 report");
   });
 
   it.each([

@@ -10,7 +10,46 @@ const nameBytesMax = 63;
 /** The name for the server: the identity first, so that what is cut off is the client's part. */
 export function applicationName(prefix: string, own: string | undefined): string {
   const whole = own === undefined || own === "" ? prefix : `${prefix} ${own}`;
-  return whole.replaceAll(/[^\x20-\x7e]/g, "?").slice(0, nameBytesMax);
+  return cleaned(whole);
+}
+
+function cleaned(name: string): string {
+  return name.replaceAll(/[^\x20-\x7e]/g, "?").slice(0, nameBytesMax);
+}
+
+/** What the server is told as application_name, and what the client is told in its place: its own part. */
+export class ApplicationName {
+  private readonly prefix: string;
+  /** What the client has called itself, the newest first. */
+  private own: readonly string[];
+
+  constructor(prefix: string, own: string | undefined) {
+    this.prefix = prefix;
+    this.own = [own ?? ""];
+  }
+
+  /** The statement that makes it the client's name; the gateway's part stands in front. */
+  statementFor(own: string): string {
+    this.own = [own, ...this.own.filter((each) => each !== own)].slice(0, ownMax);
+    return setNameStatement(this.prefix, own);
+  }
+
+  /** What the client has called itself where the server has this name for it: a direct server would say so. */
+  shown(name: string): string {
+    // The server's names are shorter than the client's: the whole one is known here.
+    const own = this.own.find((each) => applicationName(this.prefix, each) === name);
+    if (own !== undefined) return cleaned(own);
+    if (name === applicationName(this.prefix, undefined)) return "";
+    return name.startsWith(`${this.prefix} `) ? name.slice(this.prefix.length + 1) : name;
+  }
+}
+
+/** Names that a client has given itself and that the server may still go back to. */
+const ownMax = 16;
+
+/** True of a text that asks for the name and nothing else. */
+export function showsApplicationName(text: string): boolean {
+  return /^\s*show\s+(?:application_name|"application_name")\s*;?\s*$/i.test(text);
 }
 
 /** What a text does to application_name: nothing, sets it to a literal, or in a way that cannot be carried over. */

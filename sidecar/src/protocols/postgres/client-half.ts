@@ -1,7 +1,6 @@
 import type { SessionLimits, Verdict } from "@sallyport/policy";
 import type { Holdable, Permit, Refusal } from "../../guard/index.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
-import { setNameStatement } from "./application-name.ts";
 import { type BindParts, type RecordedParameter, readBind, recordedParameters } from "./bind.ts";
 import {
   bindFrame,
@@ -316,6 +315,7 @@ export class ClientHalf {
       entry.effects = judged.effects;
       entry.changesNames = judged.changesNames;
       entry.mayCopy = judged.mayCopy;
+      entry.showsName = judged.showsName;
       entry.masks = judged.masks;
       entry.hidesErrors = judged.hidesErrors;
       this.begin(entry, outcome.number);
@@ -776,6 +776,7 @@ export class ClientHalf {
     owed.effects = judged.effects;
     owed.changesNames = judged.changesNames;
     owed.mayCopy = judged.mayCopy;
+    owed.showsName = judged.showsName;
     owed.masks = now.masks;
     owed.hidesErrors = now.hidesErrors;
     owed.described = portal.described;
@@ -1013,7 +1014,7 @@ export class ClientHalf {
   }
 
   private namedAs(value: string): string {
-    return setNameStatement(this.options.applicationPrefix, value);
+    return this.options.applicationName.statementFor(value);
   }
 }
 

@@ -20,7 +20,7 @@ import { Deadline } from "../../wire/deadline.ts";
 import { errorTable, GatewayError } from "../../wire/gateway-error.ts";
 import type { AdmittedSession, EndCode, Protocol, ProtocolHost, UpstreamAccount } from "../protocol.ts";
 import { acceptClient, askForToken, fatalFrame, type Greeting } from "./accept.ts";
-import { applicationName } from "./application-name.ts";
+import { ApplicationName, applicationName } from "./application-name.ts";
 import { CancelKeys } from "./cancel-keys.ts";
 import { Catalogs } from "./catalogs.ts";
 import { cancelUpstream, connectUpstream, type UpstreamSession } from "./connect-upstream.ts";
@@ -273,7 +273,12 @@ async function converse(
     portal: (name) => session.decisionOf(name),
   });
   const greeting = [authenticationFrame(0)];
-  for (const [name, value] of upstream.parameters) greeting.push(parameterStatusFrame(name, value));
+  const ownName = new ApplicationName(
+    `${admitted.identity.user}/${admitted.id}`,
+    hello.parameters.get("application_name"),
+  );
+  for (const [name, value] of upstream.parameters)
+    greeting.push(parameterStatusFrame(name, name === "application_name" ? ownName.shown(value) : value));
   greeting.push(backendKeyDataFrame(key.processId, key.key), readyFrame);
   channel.write(Buffer.concat(greeting));
 
@@ -288,7 +293,7 @@ async function converse(
       names,
       masks,
       limits: host.limits,
-      applicationPrefix: `${admitted.identity.user}/${admitted.id}`,
+      applicationName: ownName,
       processIds,
       nonce: `sallyport_refused_${randomBytes(12).toString("hex")}`,
       toClient: relay.toClient,

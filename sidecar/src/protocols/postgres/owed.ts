@@ -51,6 +51,8 @@ export class Owed {
   isHidden = false;
   /** query: true once something has come that a ReadyForQuery may follow. */
   isAnswered = false;
+  /** query, execute: whether its one row is the session's application_name. */
+  showsName = false;
   /** query, execute: whether the text may ask for COPY's own messages. */
   mayCopy = false;
   /** query, execute: the command's number in the recording; 0 where it has none. */

@@ -1,7 +1,7 @@
 import { isUtf8 } from "node:buffer";
 import type { SessionEffect } from "@sallyport/policy";
 import { GatewayError } from "../../wire/gateway-error.ts";
-import { backend, errorFrame, frame, lengthAt, readErrorFields } from "./frames.ts";
+import { backend, errorFrame, frame, lengthAt, parameterStatusFrame, readErrorFields } from "./frames.ts";
 import { HeldBytes } from "./held-bytes.ts";
 import { ByteSink } from "./masking/byte-sink.ts";
 import { CopyMask } from "./masking/copy-mask.ts";
@@ -139,6 +139,7 @@ export class ServerHalf {
     if (first !== undefined && mask !== undefined) return this.passMaskedRows(first, mask, chunk, at);
     const bound = first?.bound;
     if (bound !== undefined) return this.passBoundedRow(bound, chunk, at, firstSize);
+    if (first?.showsName) return this.passName(first, chunk, at, firstSize);
     this.isDropping = false;
     let rows = 0;
     let size = firstSize;
@@ -160,6 +161,29 @@ export class ServerHalf {
       running.rows += rows;
       running.bytes += next - at;
     }
+    return end;
+  }
+
+  /** The row of SHOW application_name, as the client has called itself; -1 where it has not come whole yet. */
+  private passName(owed: Owed, chunk: Buffer, at: number, size: number): number {
+    const end = at + size;
+    if (size > nameRowBytesMax || chunk[at] !== backend.dataRow)
+      throw new GatewayError("upstreamProtocol", { detail: "that is no name" });
+    if (end > chunk.length) {
+      this.held.hold(chunk, at, size);
+      return -1;
+    }
+    if (size < 11 || chunk.readUInt16BE(at + 5) !== 1 || chunk.readInt32BE(at + 7) !== size - 11)
+      throw malformed();
+    const own = Buffer.from(this.options.applicationName.shown(chunk.toString("utf8", at + 11, end)));
+    const head = Buffer.alloc(6);
+    head.writeUInt16BE(1);
+    head.writeInt32BE(own.length, 2);
+    const row = frame(backend.dataRow, Buffer.concat([head, own]));
+    this.down.own(row);
+    this.recordRows(row, 0, row.length);
+    owed.rows += 1;
+    owed.bytes += row.length;
     return end;
   }
 
@@ -428,7 +452,7 @@ export class ServerHalf {
         return;
       case backend.parameterStatus:
         this.parameterStatus(chunk, at, end);
-        break;
+        return;
       case backend.rowDescription:
       case backend.copyOutResponse: {
         const first = this.state.owed.first();
@@ -666,11 +690,17 @@ export class ServerHalf {
     // PostgreSQL reports `UNICODE` as it was written, and every other spelling as UTF8.
     if (name === "client_encoding" && !isUtf8Name(value)) throw parserUnsafe(name);
     if (name === "search_path") this.options.names.reportSearchPath(value);
+    if (name === "application_name")
+      this.down.own(parameterStatusFrame(name, this.options.applicationName.shown(value)));
+    else this.down.pass(chunk, at, end);
   }
 }
 
 /** A row that is masked is held as a whole. */
 const maskedBytesMax = 256 * 1024 * 1024;
+
+/** A name has 63 bytes at most. */
+const nameRowBytesMax = 512;
 
 const readyIdle = 0x49;
 const readyInTransaction = 0x54;

@@ -1,6 +1,7 @@
 import type { SessionGuard } from "../../guard/index.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import type { Limits } from "../../wire/limits.ts";
+import type { ApplicationName } from "./application-name.ts";
 import type { SessionMasks } from "./masking/session-masks.ts";
 import { type Owed, OwedQueue } from "./owed.ts";
 import { Portals, type PreparedStatements } from "./prepared.ts";
@@ -15,8 +16,7 @@ export interface PostgresSessionOptions {
   readonly limits: Limits;
   /** Random, per connection: the name that a substituted statement cannot resolve. */
   readonly nonce: string;
-  /** What stands in front of the client's part of application_name. */
-  readonly applicationPrefix: string;
+  readonly applicationName: ApplicationName;
   /** What the server and the clients call the processes of live sessions. */
   readonly processIds?: ProcessIds;
   /** While a command is held: reads the client on, within a bound, and shows what comes. */

@@ -17,7 +17,7 @@ import {
 } from "@sallyport/policy";
 import { mustBeDurable, type SessionGuard } from "../../guard/index.ts";
 import { errorTable } from "../../wire/gateway-error.ts";
-import { nameChangeOf } from "./application-name.ts";
+import { nameChangeOf, showsApplicationName } from "./application-name.ts";
 import { namesProcesses } from "./process-ids.ts";
 import { serverName } from "./server-name.ts";
 
@@ -49,6 +49,8 @@ export interface Judged {
   readonly hidesLiterals: boolean;
   /** Set where the text sets application_name: the session puts its own part in front. */
   readonly applicationName: string | undefined;
+  /** True where its one row is the session's application_name. */
+  readonly showsName: boolean;
 }
 
 /** The part of a session's names that the protocol moves: it learns what succeeded and asks for fresh facts. */
@@ -274,6 +276,7 @@ export class StatementJudge {
       mayCopy: /copy/i.test(text),
       needsDisk: mustBeDurable(command),
       namesProcesses: namesProcesses(text),
+      showsName: showsApplicationName(text),
       namesVersion: this.names.version,
       policyEpoch: this.epoch,
       readsPrepared: false,

@@ -11,6 +11,7 @@ import {
 import { SessionGuard } from "../../guard/index.ts";
 import type { CommandRecord, ResponseRecord, SessionRecording } from "../../recording/model.ts";
 import { defaultLimits, type Limits } from "../../wire/limits.ts";
+import { ApplicationName } from "./application-name.ts";
 import { backend, errorFrame, frame, frontend, lengthAt, readErrorFields } from "./frames.ts";
 import { SessionMasks } from "./masking/session-masks.ts";
 import { PreparedStatements } from "./prepared.ts";
@@ -221,7 +222,7 @@ export function openSession(
       masks,
       limits: { ...defaultLimits, ...limits },
       nonce,
-      applicationPrefix: "local:ann/1",
+      applicationName: new ApplicationName("local:ann/1", undefined),
       toClient: (bytes) => down.push(bytes),
       toUpstream: (bytes) => up.push(bytes),
       onTerminate: () => undefined,
