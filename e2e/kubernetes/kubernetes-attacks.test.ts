@@ -9,7 +9,14 @@ import {
   startKubernetesGateway,
 } from "../targets/kubernetes-gateway.ts";
 import { policyDocument } from "../targets/policies.ts";
-import { type RawRequest, rawBytes, raw as rawFrom, rawHttp2, upgradeHead } from "./raw-client.ts";
+import {
+  type RawRequest,
+  rawBytes,
+  raw as rawFrom,
+  rawHttp2,
+  rawHttp2Session,
+  upgradeHead,
+} from "./raw-client.ts";
 
 const policy = (user: string, rest: string, name: string) => policyDocument("cluster", user, rest, name);
 const policies = [
@@ -91,7 +98,7 @@ const policies = [
   ),
 ].join("");
 
-const users = ["ana", "bob", "sam", "mia", "max", "deb", "dot"];
+const users = ["ana", "bob", "sam", "mia", "max", "deb", "dot", "wes"];
 const value = "hunter2secret";
 const forms = [value, Buffer.from(value).toString("base64"), Buffer.from(value).toString("hex")];
 const secrets = "/api/v1/namespaces/default/secrets";
@@ -531,6 +538,18 @@ test("K25: a pod that reaches the node is found in twice-given members, other fo
       "application/merge-patch+json",
       "PATCH",
     ),
+    // A volume of type local is a folder of the node; a template may come as a revision of one.
+    send("/api/v1/persistentvolumes", JSON.stringify({ spec: { local: { path: "/etc" } } })),
+    send(
+      "/api/v1/persistentvolumes",
+      object("v1", "PersistentVolume", message(2, message(2, Buffer.from([0xa2, 0x01, 0])))),
+      protobuf,
+    ),
+    send(
+      "/apis/apps/v1/namespaces/default/controllerrevisions",
+      object("apps/v1", "ControllerRevision", message(2, message(1, Buffer.from("{}")))),
+      protobuf,
+    ),
   ];
   for (const [at, { status, body }] of (await Promise.all(tries)).entries()) {
     expect([at, status, reasonOf(body)]).toEqual([
@@ -659,6 +678,58 @@ test("K6: tokens, certificates and what else speaks for another are privilege, w
       body: JSON.stringify(body),
     });
     expect([path, status]).toEqual([path, 403]);
+  }
+});
+
+test("K31: a watch that policy denies, or hides more of, from now on ends, and others of the same connection go on", async () => {
+  const of = (rest: string) => policy("wes", rest, "watchers");
+  const session = rawHttp2Session(gateway, 60_000);
+  await gateway.write("watchers.yaml", of("  profile: Admin"));
+  const headers = { authorization: `Bearer ${gateway.token("wes")}`, accept: "application/json" };
+  const watch = (path: string) => {
+    const state = { text: "", isOver: false };
+    const stream = session.stream({ ...headers, ":path": `${path}?watch=1&timeoutSeconds=120` });
+    stream.setEncoding("utf8").on("data", (text: string) => {
+      state.text += text;
+    });
+    stream
+      .on("error", () => undefined)
+      .on("close", () => {
+        state.isOver = true;
+      });
+    return state;
+  };
+  try {
+    await waitFor("the policy to let in", async () =>
+      (await raw(secrets, { user: "wes" })).status === 200 ? true : undefined,
+    );
+    const [hidden, denied, kept] = [watch("/api/v1/configmaps"), watch(secrets), watch("/api/v1/namespaces")];
+    const has = (state: { text: string }) => waitFor("events", async () => state.text !== "" || undefined);
+    await Promise.all([has(hidden), has(denied), has(kept)]);
+    const over = (state: { isOver: boolean }) => waitFor("its end", async () => state.isOver || undefined);
+    await gateway.write(
+      "watchers.yaml",
+      of(`  profile: Admin
+  rules:
+  - name: no-secrets
+    match: {objects: ["*:secrets"]}
+    action: Deny`),
+    );
+    await over(denied);
+    expect([hidden.isOver, kept.isOver]).toEqual([false, false]);
+    await gateway.write(
+      "watchers.yaml",
+      of(`  profile: Admin
+  masking:
+  - {columns: ["core.configmaps.data"], with: Redact}`),
+    );
+    await over(hidden);
+    await api.kubectl("create", "namespace", "seen-by-wes");
+    await waitFor("what goes on", async () => kept.text.includes("seen-by-wes") || undefined);
+    expect(kept.isOver).toBe(false);
+  } finally {
+    session.close();
+    await gateway.write("watchers.yaml", "# nobody");
   }
 });
 

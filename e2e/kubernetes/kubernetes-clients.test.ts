@@ -74,7 +74,7 @@ const policies = [
   policy("mia", "  masking:\n  - {patterns: [email], with: Redact}"),
 ].join("");
 const leaving = policy("rex");
-const users = ["ana", "hal", "ida", "moe", "mia", "rex"];
+const users = ["ana", "hal", "ida", "moe", "mia", "rex", "pol"];
 
 let gateway: KubernetesGateway;
 let ana: Kubectl;
@@ -602,6 +602,36 @@ test("K31: whoever is idle, or no longer allowed, hears so on every stream, and 
   expect((await rex.try(undefined, "get", "pods", "-n", namespace)).stderr).toMatch(
     /no policy|denied|forbidden/i,
   );
+});
+
+test("K31: a terminal that policy denies from now on ends, and what it allows goes on", async () => {
+  const pol = await gateway.user("pol");
+  await gateway.write("narrow.yaml", policy("pol"));
+  const exec = (environment: Readonly<Record<string, string>>, ...argv: readonly string[]) =>
+    going(pol, environment, "exec", "-i", "-n", namespace, "shell", "--", ...argv);
+  await scenario.eventually("the policy to let in", async () =>
+    (await pol.try(undefined, "get", "pods", "-n", namespace)).code === 0 ? true : undefined,
+  );
+  const old = { KUBECTL_REMOTE_COMMAND_WEBSOCKETS: "false" };
+  const streams = [exec({}, "cat"), exec(old, "cat"), exec({}, "sh", "-c", "/bin/busybox cat")];
+  const ends = streams.map(async ({ child }) => (await once(child, "exit"))[0]);
+  for (const { child } of streams) child.stdin?.write("still here\n");
+  const shows = (at: number, what: RegExp) =>
+    scenario.eventually(
+      `stream ${at} to show it`,
+      async () => what.test(streams[at]?.text() ?? "") || undefined,
+    );
+  await Promise.all(streams.map((_, at) => shows(at, /still here/)));
+  const rule = `  rules:
+  - name: no-cat
+    match: {commands: [pods/exec], cel: 'command.argv[0] == "cat"'}
+    action: Deny`;
+  await gateway.write("narrow.yaml", policy("pol", rule));
+  for (const code of await Promise.all(ends.slice(0, 2))) expect(code).not.toBe(0);
+  await Promise.all([shows(0, /the access policy has changed/), shows(1, /the access policy has changed/)]);
+  streams[2]?.child.stdin?.end("and goes on\n");
+  expect(await ends[2]).toBe(0);
+  expect(streams[2]?.text()).toContain("and goes on");
 });
 
 test("K21: where nothing more can be recorded, what runs ends and nothing new begins", async () => {

@@ -76,7 +76,8 @@ export function rawHttp2Session(gateway: KubernetesGateway, silentMs = answerMs)
   session.setTimeout(silentMs, () => session.destroy(new Error("no answer")));
   const ask = (headers: Readonly<Record<string, string | readonly string[]>>, body = "") =>
     askOver(session, headers, body);
-  return { ask, close: () => session.close() };
+  const stream = (headers: Readonly<Record<string, string>>) => session.request(headers);
+  return { ask, stream, close: () => session.destroy() };
 }
 
 function askOver(

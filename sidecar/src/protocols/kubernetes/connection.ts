@@ -8,6 +8,13 @@ import type { AdmittedSession, EndCode, ProtocolHost, UpstreamAccount } from "..
 import { HoldTurns } from "./hold-turns.ts";
 import type { ApiServers } from "./upstream.ts";
 
+/** What of a session goes on: a watch, a log, a terminal, a tunnel. */
+export interface RunningRequest {
+  end(why: string): void;
+  /** Whether policy, as it is now, would have let it begin, and hide from it what it hides. */
+  mayGoOn(): boolean;
+}
+
 /** A session as requests use it. */
 export interface OpenSession {
   readonly identity: Identity;
@@ -15,8 +22,8 @@ export interface OpenSession {
   readonly admitted: AdmittedSession;
   /** What of it waits for approval. */
   readonly holds: HoldTurns;
-  /** What runs in it now: told to end, with the reason, when the session is. */
-  readonly running: Set<(why: string) => void>;
+  /** What runs in it now: told to end, with the reason, when the session is, or policy denies it from now on. */
+  readonly running: Set<RunningRequest>;
   /** Notes that the client has sent something. */
   touch(): void;
   readonly isOver: boolean;
@@ -67,7 +74,7 @@ export class ClientConnection {
     const sessions = await Promise.allSettled(this.#sessions.values());
     for (const session of sessions) {
       if (session.status === "rejected") continue;
-      for (const end of session.value.running) end("the connection is closed");
+      for (const one of session.value.running) one.end("the connection is closed");
       await session.value.admitted.close("clientClosed").catch(() => undefined);
     }
   }
@@ -104,15 +111,21 @@ export class ClientConnection {
   }
 
   #started(identity: Identity, account: UpstreamAccount, admitted: AdmittedSession): OpenSession {
-    const running = new Set<(why: string) => void>();
+    const running = new Set<RunningRequest>();
     let lastMs = performance.now();
     let isOver = false;
     let why: EndCode = "sessionRevoked";
     const tls = this.#tls;
     // An approval that was taken back, or is over, ends what it let run.
     admitted.guard.onCancelRunning = () => {
-      for (const end of running) end("what it was approved by holds no more");
+      for (const one of running) one.end("what it was approved by holds no more");
     };
+    admitted.onPolicyChange(() => {
+      // A policy that no longer lets the whole session be ends it right after this, with another reason.
+      queueMicrotask(() => {
+        for (const one of running) if (!one.mayGoOn()) one.end("the access policy has changed");
+      });
+    });
     const link = {
       // What runs is not idle; sessions of streams say themselves when something was typed.
       get lastClientMs() {
@@ -121,7 +134,7 @@ export class ClientConnection {
       stop: () => {
         if (isOver) return;
         isOver = true;
-        for (const end of running) end(errorTable[why].text);
+        for (const one of running) one.end(errorTable[why].text);
         // Streams get a moment to tell their client why; then nothing of the connection is left.
         setTimeout(() => tls.destroy(), lastWordsMs).unref();
       },

@@ -52,6 +52,15 @@ export function securityOf(body: unknown): PodSecurity {
   return found.result();
 }
 
+/** Facts of a volume that is written: one of type `local` is a path of a node, too. */
+export function securityOfVolume(body: unknown): PodSecurity {
+  const security = securityOf(body);
+  const spec = isRecord(body) && isRecord(body.spec) ? body.spec : {};
+  // In protobuf the source of a volume is a message of its own.
+  const isLocal = [spec, spec.source].some((source) => isRecord(source) && (source.local ?? null) !== null);
+  return isLocal ? { ...security, hostPath: true, hostAccess: true } : security;
+}
+
 /** Facts of one container of a pod with what the pod itself reaches; of all containers where none is named. */
 export function securityOfContainer(spec: unknown, container: string): PodSecurity {
   if (!isRecord(spec)) return opaquePod;

@@ -64,6 +64,11 @@ export async function ask(asked: Asked): Promise<Judged> {
   return { kind: "refused", refusal: outcome, id };
 }
 
+/** Whether policy as it is now still lets go on what it let begin; what it would only ask about has been asked about. */
+export function mayGoOn({ admitted: { guard } }: OpenSession, command: Command): boolean {
+  return guard.isObserving || guard.decide(command).action !== "Deny";
+}
+
 /** Waits until a person may be asked, and for the answer. */
 async function held(
   { session, command, closed, again }: Asked,

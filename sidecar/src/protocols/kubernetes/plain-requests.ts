@@ -12,11 +12,19 @@ import { sendStatus, statusOfError, statusOfRefusal } from "./answer.ts";
 import { commandOf, noFacts, type RequestFacts, unreadSecret } from "./command.ts";
 import { type ClientConnection, correlationId, type OpenSession } from "./connection.ts";
 import { addedTo, type Debugger, debuggersIn, debuggingSecurity } from "./debugging.ts";
-import { isRecord, opaquePod, plainPod, securityOf, securityOfContainer, writtenBy } from "./facts.ts";
+import {
+  isRecord,
+  opaquePod,
+  plainPod,
+  securityOf,
+  securityOfContainer,
+  securityOfVolume,
+  writtenBy,
+} from "./facts.ts";
 import { clientHeaders, upstreamHeaders } from "./headers.ts";
 import { marksOf } from "./impersonation.ts";
 import { readJsonBody } from "./json-body.ts";
-import { ask } from "./judge.ts";
+import { ask, mayGoOn } from "./judge.ts";
 import { maskingTransform } from "./masking-answer.ts";
 import { type HiddenFields, hiddenFields, maskableAccept, selectsByHidden } from "./object-mask.ts";
 import { readProtobuf } from "./protobuf.ts";
@@ -126,7 +134,7 @@ async function serve(
     guard.response(permit.number, { tag: "answered by the gateway", rows: 0, bytes: 0, ms: 0 });
     return;
   }
-  await forward(exchange, { host, servers, session, request, permit, hidden, body, notice });
+  await forward(exchange, { host, servers, session, request, command, permit, hidden, body, notice });
 }
 
 interface Forwarded {
@@ -134,6 +142,7 @@ interface Forwarded {
   readonly servers: ApiServers;
   readonly session: OpenSession;
   readonly request: ApiRequest;
+  readonly command: Command;
   readonly permit: Permit;
   readonly hidden: HiddenFields | undefined;
   readonly body: Buffer | undefined;
@@ -147,7 +156,12 @@ async function forward(exchange: HttpExchange, to: Forwarded): Promise<void> {
   const { guard } = session.admitted;
   const ended = new AbortController();
   const end = () => ended.abort();
-  session.running.add(end);
+  const masks = masksOf(session, request);
+  const running = {
+    end,
+    mayGoOn: () => mayGoOn(session, to.command) && masksOf(session, request) === masks,
+  };
+  session.running.add(running);
   exchange.closed.addEventListener("abort", end, { once: true });
   let bytes = 0;
   let tag = "failed";
@@ -180,9 +194,15 @@ async function forward(exchange: HttpExchange, to: Forwarded): Promise<void> {
       notice: to.notice,
     });
   } finally {
-    session.running.delete(end);
+    session.running.delete(running);
     guard.response(permit.number, { tag, rows: 0, bytes, ms: host.clock.monotonicMs() - begun });
   }
+}
+
+/** What is hidden from a request's answer, as a text to compare. */
+function masksOf({ admitted: { guard } }: OpenSession, request: ApiRequest): string {
+  const patterns = request.subresource === "log" ? guard.masking.patterns : [];
+  return JSON.stringify([hiddenFields(guard.masking, request), patterns]);
 }
 
 async function answerWith(
@@ -305,7 +325,8 @@ function factsOfBody(
   if (written === undefined)
     return { ...noFacts, security: opaquePod, secretType: unreadSecret, mayCreate: isApply };
   const holdsPods = !(request.group === "" && ["secrets", "configmaps", "events"].includes(request.resource));
-  const security = holdsPods ? securityOf(written) : plainPod;
+  const isVolume = request.group === "" && request.resource === "persistentvolumes";
+  const security = isVolume ? securityOfVolume(written) : holdsPods ? securityOf(written) : plainPod;
   const secretType =
     request.group === "" &&
     request.resource === "secrets" &&

@@ -54,7 +54,10 @@ const shapes: ReadonlyMap<string, Shape> = new Map<string, Shape>([
   ["apps/v1/DaemonSet", templated(2)],
   ["batch/v1/Job", { 2: ["spec", jobSpec] }],
   ["batch/v1/CronJob", { 2: ["spec", { 5: ["jobTemplate", { 2: ["spec", jobSpec] }] }] }],
-  ["v1/PersistentVolume", { 2: ["spec", { 2: ["source", { 3: ["hostPath", "any"] }] }] }],
+  [
+    "v1/PersistentVolume",
+    { 2: ["spec", { 2: ["source", { 3: ["hostPath", "any"], 20: ["local", "any"] }] }] },
+  ],
   ["v1/Secret", { 3: ["type", "text"] }],
   [
     "authorization.k8s.io/v1/SelfSubjectAccessReview",
@@ -69,6 +72,9 @@ const shapes: ReadonlyMap<string, Shape> = new Map<string, Shape>([
     },
   ],
 ]);
+
+/** Kinds that hold a pod's template in another form, which is not read here. */
+const unread = new Set(["ControllerRevision"]);
 
 const magic = Buffer.from([0x6b, 0x38, 0x73, 0x00]);
 const envelope: Shape = {
@@ -86,6 +92,7 @@ export function readProtobuf(body: Buffer): unknown {
   if (typeof apiVersion !== "string" || typeof kind !== "string") return undefined;
   // What does not say its kind is read as the kind that the path names.
   if (apiVersion === "" || kind === "") return undefined;
+  if (unread.has(kind)) return undefined;
   const shape = shapes.get(`${apiVersion}/${kind}`);
   // A kind that may hold a pod, in a version whose fields are not known here.
   if (shape === undefined)

@@ -18,7 +18,7 @@ import type { Denials } from "../denials.ts";
 import { onlyContainer, securityOfContainer } from "../facts.ts";
 import { upstreamHeaders } from "../headers.ts";
 import { marksOf } from "../impersonation.ts";
-import { ask, type Judged } from "../judge.ts";
+import { ask, type Judged, mayGoOn } from "../judge.ts";
 import { answerRequest, type Serving as PlainServing } from "../plain-requests.ts";
 import { type ApiRequest, isTrue, readRequest, targetOf } from "../request.ts";
 import { failure, type Status } from "../status.ts";
@@ -52,6 +52,8 @@ interface Attempt {
   /** The client's own protocol where it is not spoken to the server. */
   readonly translated: string | undefined;
   readonly facts: RequestFacts;
+  /** The ports that a tunnel was let forward. */
+  readonly ports: Set<number>;
   readonly closed: AbortSignal;
 }
 
@@ -141,7 +143,8 @@ async function attemptOf(
     return failure(400, "tty and stderr cannot both be true");
   const facts = await factsOf(serving, session, request);
   if (facts === undefined) return missing(request);
-  return { upgrade, serving, session, request, dialect, offered, translated, facts, closed };
+  const ports = new Set<number>();
+  return { upgrade, serving, session, request, dialect, offered, translated, facts, ports, closed };
 }
 
 function missing(request: ApiRequest): Status {
@@ -442,8 +445,13 @@ async function run(
     end(client);
     upstream.destroy();
   };
-  const onEnd = (reason: string) => cut(reason);
-  session.running.add(onEnd);
+  const patterns = () => JSON.stringify(session.admitted.guard.masking.patterns);
+  const masks = patterns();
+  const running = {
+    end: (reason: string) => cut(reason),
+    mayGoOn: () => patterns() === masks && commandsOf(attempt).every((command) => mayGoOn(session, command)),
+  };
+  session.running.add(running);
   try {
     const up = pump(client, upstream, Buffer.alloc(0), (chunk) => bridge.fromClient(chunk));
     const down = pump(upstream, client, early, (chunk) => bridge.fromUpstream(chunk)).then(() =>
@@ -456,12 +464,17 @@ async function run(
     cut(shown, error instanceof GatewayError ? 503 : 400);
     attempt.serving.host.report(error, correlationId());
   } finally {
-    session.running.delete(onEnd);
+    session.running.delete(running);
     bridge.close(why);
     flush(upstream);
     upstream.destroy();
     end(client);
   }
+}
+
+/** Everything that was judged of what runs: of a tunnel each port, too. */
+function commandsOf({ request, facts, ports }: Attempt) {
+  return [0, ...ports].map((port) => commandOf(request, port === 0 ? facts : { ...facts, port }));
 }
 
 async function bridgeFor(
@@ -541,7 +554,10 @@ async function judgePort(attempt: Attempt, port: number) {
     bytes: [Buffer.from(`portforward ${targetOf(request)} ${port}`)],
     closed,
   });
-  if (judged.kind === "permit") return { permit: judged.permit };
+  if (judged.kind === "permit") {
+    attempt.ports.add(port);
+    return { permit: judged.permit };
+  }
   return { refusal: statusOfRefusal(judged.refusal, request, judged.id).message };
 }
 
