@@ -84,6 +84,9 @@ export function schemaSql(canary: (kind: "text" | "number") => string): string {
     CREATE FUNCTION by_keeper(i int) RETURNS text LANGUAGE plpgsql STABLE AS
       $f$DECLARE s keeper; BEGIN SELECT ssn INTO s FROM public.cust WHERE id = i; RETURN 'x'; END$f$;
     CREATE TYPE keepers AS (k keeper);
+    CREATE FUNCTION lazy(i int) RETURNS text LANGUAGE plpgsql STABLE AS
+      $f$DECLARE s text; BEGIN SELECT ssn INTO s FROM cust WHERE id = i; RETURN s; END$f$;
+    CREATE FUNCTION lazy_sql(i int) RETURNS text LANGUAGE sql STABLE AS 'SELECT ssn FROM cust WHERE id = i';
     ANALYZE;`;
 }
 
@@ -381,6 +384,21 @@ export const tricks: readonly string[] = [
   "SELECT to_tsquery(ssn), jsonb_path_exists('{}', ssn::jsonpath) FROM cust",
   "SELECT * FROM cust, pg_input_error_info(ssn, 'integer')",
   "WITH RECURSIVE t(n, a, b, c) AS (SELECT 1, ''::text, ''::text, ''::text UNION ALL SELECT n + 1, (SELECT ssn FROM cust LIMIT 1), a, b FROM t WHERE n < 6) SELECT c FROM t",
+  // Plans of before, under names that mean something else by now.
+  "SELECT lazy(1); CREATE TEMP TABLE any_name (x int); CREATE TEMP TABLE cust (id int, ssn text); SELECT lazy(1)",
+  "CREATE TEMP TABLE any_name (x int); SELECT lazy(1); CREATE TEMP TABLE cust (id int, ssn text); SELECT lazy(1) || ''",
+  "CREATE TEMP TABLE any_name (x int); SELECT lazy_sql(1); CREATE TEMP TABLE cust (id int, ssn text); SELECT upper(lazy_sql(1))",
+  "CREATE TEMP TABLE any_name (x int); PREPARE s AS SELECT upper(ssn) FROM cust; CREATE TEMP TABLE cust (ssn text); EXECUTE s",
+  "CREATE SCHEMA front; SET search_path = front, public; SELECT lazy(1); CREATE TABLE front.cust (id int, ssn text); SELECT upper(lazy(1))",
+  // Views and functions that become others.
+  "ALTER VIEW v RENAME COLUMN name TO other; ALTER VIEW v RENAME COLUMN s TO name; SELECT upper(name) FROM v",
+  "ALTER TABLE v RENAME COLUMN name TO other; ALTER TABLE v RENAME COLUMN s TO name; SELECT upper(name) FROM v",
+  "CREATE OR REPLACE VIEW v AS SELECT id, name AS s, ssn AS name, email FROM cust; SELECT upper(name) FROM v",
+  "CREATE TEMP VIEW w AS SELECT id, name FROM cust; CREATE OR REPLACE TEMP VIEW w AS SELECT id, ssn AS name FROM cust; SELECT upper(name) FROM w",
+  "CREATE TEMP VIEW w AS SELECT ssn AS a, name AS b FROM cust; ALTER VIEW w RENAME a TO c; ALTER VIEW w RENAME b TO a; ALTER VIEW w RENAME c TO b; SELECT upper(b) FROM w",
+  "DROP VIEW vv; ALTER VIEW v SET SCHEMA other; SELECT upper(s) FROM other.v",
+  "ALTER FUNCTION ssn_of(int) RENAME TO harmless; SELECT harmless(1)",
+  "CREATE FUNCTION p(text, boolean, boolean, text) RETURNS xml LANGUAGE internal AS 'query_to_xml'; SELECT p('SELECT ssn FROM cust', true, true, '')",
 ];
 
 const column = fc.oneof(

@@ -494,8 +494,10 @@ describe("cases of section F", () => {
     await ask(other, "BEGIN");
     await ask(other, "DECLARE c CURSOR FOR SELECT changing() FROM generate_series(1, 3)");
     expect(await ask(other, "FETCH 1 FROM c")).toEqual(["open"]);
-    await ask(other, replaced("(SELECT ssn FROM public.cust WHERE id = 1)"));
+    expect(await ask(other, replaced("'other'"))).toEqual([]);
     expect(await ask(other, "FETCH 2 FROM c")).toEqual(["***", "***"]);
+    // And nobody to whom a column is masked makes one that gives it.
+    expect(await ask(other, replaced("(SELECT ssn FROM public.cust WHERE id = 1)"))).toEqual(["E42501"]);
     other.close();
     // Execute sends text of a BINARY cursor, as PostgreSQL does.
     expect(await run(client, execute(1, "b"), sync)).toEqual(["0"]);
@@ -523,6 +525,48 @@ describe("cases of section F", () => {
     );
     client.send(bind(0, `${long}1`, "h"), frame("C", `P${long}2\0`), bind(0, long, "m"));
     expect(await run(client, execute(1, `${long}1`), sync)).toEqual(["***-**-6789"]);
+    client.close();
+  });
+
+  test("a portal is not taken for the closed cursor whose name it has, nor a cursor for the portal", async () => {
+    const client = await as("analyst");
+    const made = [parse("SELECT upper(ssn) FROM cust WHERE id = 1"), bind(0, "p"), sync];
+    for (const close of [query("CLOSE p"), Buffer.concat([frame("C", "Pp\0"), sync])]) {
+      await ask(client, "BEGIN");
+      await ask(client, "DECLARE p CURSOR FOR SELECT 'open'");
+      expect(await run(client, close)).toEqual([]);
+      expect(await run(client, ...made)).toEqual([]);
+      expect(await ask(client, "FETCH ALL FROM p")).toEqual(["***"]);
+      await ask(client, "ROLLBACK");
+    }
+    await ask(client, "BEGIN");
+    await run(client, parse("SELECT 'open'"), bind(0, "p"), sync);
+    await ask(client, "CLOSE p");
+    expect(await ask(client, "DECLARE p CURSOR FOR SELECT upper(ssn) FROM cust WHERE id = 1")).toEqual([]);
+    expect(await run(client, execute(1, "p"), sync)).toEqual(["***"]);
+    client.close();
+  });
+
+  test("a plan of before a name was taken by another table is masked by what it reads", async () => {
+    const client = await as("writer");
+    await ask(client, "CREATE TEMP TABLE any_name (x int)");
+    const shown = [bind(0, "", "s"), execute(), sync];
+    expect(await run(client, parse("SELECT upper(ssn) FROM cust WHERE id = 1", "s"), ...shown)).toEqual([
+      "***",
+    ]);
+    await ask(client, "CREATE TEMP TABLE cust (id int, ssn text)");
+    expect(await run(client, ...shown)).toEqual(["***"]);
+    expect(await ask(client, "INSERT INTO pg_temp.cust VALUES (1, 'mine')")).toEqual([]);
+    expect(await ask(client, "SELECT upper(ssn) FROM pg_temp.cust")).toEqual(["MINE"]);
+    await ask(client, "DROP TABLE pg_temp.cust");
+    client.close();
+  });
+
+  test("COPY of a table leaves generated columns out, and shows the others", async () => {
+    const client = await as("analyst");
+    expect(await ask(client, "COPY cust TO STDOUT")).toContain(
+      '2\tbob\t***-**-4321\t***\t1970-01-01\t0\t"***"',
+    );
     client.close();
   });
 

@@ -1,5 +1,5 @@
 /** FROM: what each item makes visible, and what `*` makes of it. */
-import { type RelationInfo, relationNamed } from "../sql/names.ts";
+import { namesakes, type RelationInfo, relationNamed } from "../sql/names.ts";
 import { parseDefinition } from "../sql/parser.ts";
 import {
   listOf,
@@ -12,6 +12,7 @@ import {
   tagOf,
   textOf,
 } from "../sql/tree.ts";
+import { relationName } from "../sql/walk.ts";
 import { condition, flowOf, madeTypes } from "./expressions.ts";
 import { clean, derivedFrom, type Flow, type FlowColumn, isTainted } from "./flow.ts";
 import type { TracedRows } from "./model.ts";
@@ -76,7 +77,26 @@ export function rangeVar(trace: Trace, node: TreeNode, level: Level | undefined)
   const relation = trace.names.relation(schema, name);
   // Analysis has answered 42P01 before; a name that only exists later is nothing that is masked now.
   if (relation === undefined) return aliased(node, { alias: name, columns: [], open: everythingIn(level) });
-  return aliased(node, relationEntry(trace, relation, name));
+  const entry = relationEntry(trace, relation, name);
+  return aliased(node, schema === undefined ? withNamesakes(trace, relation, entry) : entry);
+}
+
+/**
+ * The server keeps to the relation that a name meant when a statement or a function's body was first planned, also where
+ * another of that name now stands before it on the path, and it looks again where one has gone meanwhile. So an
+ * unqualified name may be any of its namesakes along the path.
+ */
+function withNamesakes(trace: Trace, relation: RelationInfo, entry: RangeEntry): RangeEntry {
+  const flows = namesakes(trace.names, trace.names.searchPath ?? [], relation.name)
+    .filter((other) => relationName(other) !== relationName(relation))
+    .map((other) => allOf(relationEntry(trace, other, "")));
+  const hidden = derivedFrom(flows);
+  if (!isTainted(hidden)) return entry;
+  const columns = entry.columns.map((column) => ({
+    name: column.name,
+    flow: derivedFrom([column.flow, hidden]),
+  }));
+  return { alias: entry.alias, columns, open: derivedFrom([entry.open ?? clean, hidden]) };
 }
 
 /** The entry of a relation: a view shows what its definition reads. */

@@ -254,7 +254,8 @@ function lineage(sql: string): StatementLineage {
   const analysis = analyseSql(sql, names);
   if (analysis.kind === "rejected") throw new Error(`${sql}: ${analysis.message}`);
   const [statement] = parseStatements(sql);
-  return lineageOf(statement?.node ?? {}, analysis.statements[0]?.parts ?? [], names, masked);
+  const { parts = [], effects = [] } = analysis.statements[0] ?? {};
+  return lineageOf(statement?.node ?? {}, parts, names, masked, effects);
 }
 
 /** `=` the column itself, `~` computed from it, `-` clean; `?` where columns cannot be counted. */
@@ -453,6 +454,38 @@ test.each([
   ["CREATE TRIGGER t BEFORE INSERT ON ord FOR EACH ROW EXECUTE FUNCTION fp()", /^define /],
   ["CREATE FUNCTION g(a text DEFAULT fp()) RETURNS text LANGUAGE sql AS 'SELECT a'", /^define /],
   ["CLUSTER cust USING cust", /^define /],
+  // What a statement that waits may find in place of what it was judged by.
+  ["CREATE VIEW vy AS SELECT id, ssn FROM cust", /^define CREATE VIEW/],
+  [
+    "CREATE OR REPLACE VIEW cust_v AS SELECT id AS num, upper(ssn) AS hidden FROM cust",
+    /^define CREATE VIEW/,
+  ],
+  ["ALTER VIEW cust_v RENAME COLUMN hidden TO num", /^define ALTER VIEW/],
+  ["ALTER TABLE cust_v RENAME COLUMN hidden TO num", /^define ALTER TABLE/],
+  ["ALTER VIEW cust_v RENAME TO vx", /^define ALTER VIEW/],
+  ["ALTER VIEW cust_v SET SCHEMA app", /^define ALTER VIEW/],
+  ["ALTER FUNCTION fp RENAME TO pure", /^define ALTER FUNCTION/],
+  ["ALTER ROUTINE fp() SET SCHEMA app", /^define ALTER ROUTINE/],
+  [
+    "CREATE OR REPLACE FUNCTION pure() RETURNS text LANGUAGE sql AS 'SELECT ssn FROM public.cust'",
+    /^define /,
+  ],
+  ["CREATE FUNCTION g() RETURNS text BEGIN ATOMIC SELECT ssn FROM public.cust; END", /^define /],
+  [
+    "CREATE FUNCTION g() RETURNS text LANGUAGE sql SET search_path = public AS 'SELECT ssn FROM cust'",
+    /^define CREATE FUNCTION/,
+  ],
+  [
+    "CREATE FUNCTION g() RETURNS int LANGUAGE sql AS 'SELECT 1 FROM public.cust WHERE ssn = $1'",
+    /^define CREATE FUNCTION/,
+  ],
+  [
+    "CREATE PROCEDURE g() LANGUAGE sql AS 'INSERT INTO public.ord (note) SELECT ssn FROM public.cust'",
+    /^define /,
+  ],
+  ["CREATE FUNCTION g(q text) RETURNS void LANGUAGE plpgsql AS $$BEGIN EXECUTE q; END$$", /^define /],
+  ["CREATE FUNCTION g(text) RETURNS xml LANGUAGE internal AS 'query_to_xml'", /^define /],
+  ["SELECT pg_stat_get_backend_activity(1)", /^opaque /],
   // Code that runs unseen reads masked values also where the statement reads their table itself.
   ["WITH x AS (SELECT 1 FROM cust) INSERT INTO fired SELECT 1 FROM x RETURNING note", /^opaque /],
   ["SELECT o.fp FROM ord o, cust", /^opaque /],
@@ -541,7 +574,13 @@ test.each([
   "SELECT pure() FROM cust",
   "CREATE INDEX ON cust (name)",
   "ALTER TABLE cust ADD COLUMN age int",
-  "CREATE VIEW vy AS SELECT id, ssn FROM cust",
+  "CREATE VIEW vy AS SELECT id, name FROM cust",
+  "CREATE TEMP VIEW vy AS SELECT id, ssn FROM cust",
+  "CREATE FUNCTION g() RETURNS text LANGUAGE sql AS 'SELECT name FROM public.cust'",
+  "CREATE FUNCTION g() RETURNS text BEGIN ATOMIC SELECT name FROM public.cust; END",
+  "CREATE FUNCTION g() RETURNS int LANGUAGE plpgsql AS $$BEGIN DELETE FROM public.ord; RETURN 1; END$$",
+  "CREATE OR REPLACE FUNCTION pure() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+  "ALTER FUNCTION pure RENAME TO purer",
   "DROP TABLE cust",
   "TRUNCATE cust",
   "SELECT ssn::text, upper(ssn) || 'x' FROM cust",
@@ -670,4 +709,25 @@ test.each([
   ["SELECT fc()", /^opaque function fc/],
 ])("a function's body tells no more than a statement might: %s", (sql, pattern) => {
   expect(found(sql)).toContainEqual(expect.stringMatching(pattern));
+});
+
+/** The only column of the last statement's rows. */
+function lastColumn(sql: string): ReadonlySet<string> | undefined {
+  const analysis = analyseSql(sql, names, { masked });
+  if (analysis.kind === "rejected") throw new Error(analysis.message);
+  const rows = analysis.statements.at(-1)?.lineage?.rows;
+  return (rows?.columns[0]?.flow ?? rows?.open)?.sources;
+}
+
+test("an unqualified name is also what it hides, which a plan of before still reads", () => {
+  const shadow = "CREATE TEMP TABLE cust (id int, ssn text)";
+  expect(lastColumn(`${shadow}; SELECT upper(ssn) FROM cust`)).toContain("public.cust.ssn");
+  expect(lastColumn(`${shadow}; SELECT upper(ssn) FROM pg_temp.cust`)).toEqual(new Set());
+  expect(lastColumn(`${shadow}; SELECT upper(note) FROM ord`)).toEqual(new Set());
+});
+
+test("a view that is replaced is no longer what the catalog says of it", () => {
+  const sql =
+    "CREATE OR REPLACE VIEW cust_v AS SELECT id AS num, name AS hidden FROM cust; SELECT num || '' FROM cust_v";
+  expect(lastColumn(sql)).toContain("public.cust.ssn");
 });

@@ -5,8 +5,16 @@
  */
 
 import type { CommandPart } from "../model.ts";
+import type { SessionEffect } from "../sql/analysis.ts";
+import { pathOf } from "../sql/bodies.ts";
 import { builtinEffect, isReadBuiltin } from "../sql/builtin-functions.ts";
-import { type FunctionInfo, type NameResolver, relationNamed } from "../sql/names.ts";
+import {
+  type FunctionInfo,
+  type NameResolver,
+  namesakes,
+  type RelationInfo,
+  relationNamed,
+} from "../sql/names.ts";
 import { parseStatements } from "../sql/parser.ts";
 import {
   eachNode,
@@ -15,6 +23,7 @@ import {
   namesOf,
   nodeOf,
   qualifiedOf,
+  stringConstantOf,
   stringsOf,
   type TreeNode,
   tagOf,
@@ -34,16 +43,21 @@ export const anyColumn = "*";
 const nothing: TracedRows = { columns: [] };
 const queryTags = new Set(["SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"]);
 
-/** Follows one statement that analysis has accepted; `parts` are what it found. */
+/** Follows one statement that analysis has accepted; `parts` and `effects` are what it found. */
 export function lineageOf(
   statement: TreeNode,
   parts: readonly CommandPart[],
   names: NameResolver,
   masked: MaskedColumns,
+  effects: readonly SessionEffect[] = [],
 ): StatementLineage {
   if (masked.isEmpty) return { rows: nothing, findings: [], touches: false };
   const trace = new Trace({ names, masked, query: traceQuery, body: followedBody, reach: functionReach });
   const result = statementRows(trace, statement, parts);
+  for (const effect of effects) {
+    if (effect.kind === "createFunction" && tagOf(statement) === "CreateFunctionStmt")
+      createdFunction(trace, nodeOf(statement, "CreateFunctionStmt") ?? {}, effect);
+  }
   const findings = unique(trace.findings);
   const touches = findings.length > 0 || isTainted(allOf(result.rows)) || touchesMasked(trace, parts);
   const runsCode = parts.some(({ objects }) =>
@@ -108,7 +122,7 @@ function followed(trace: Trace, tag: string, node: TreeNode): Rows | undefined {
       return { rows: nothing };
     case "ViewStmt":
       // A view is followed wherever it is read; its author's conditions are the asker's own here.
-      inner(trace, node);
+      createdView(trace, nodeOf(node, "view"), inner(trace, node));
       return { rows: nothing };
     default:
       return undefined;
@@ -147,6 +161,58 @@ function inner(trace: Trace, node: TreeNode): TracedRows {
   return followed(trace, tag, query)?.rows ?? nothing;
 }
 
+/**
+ * Names are followed before a statement runs, and what they stand for may be replaced while it waits for a lock or for
+ * the statements before it. So nobody to whom something is masked says what shows it, but to the own session.
+ */
+function createdView(trace: Trace, view: TreeNode | undefined, rows: TracedRows): void {
+  const isTemporary =
+    textOf(view, "relpersistence") === "t" || /^pg_temp(_\d+)?$/.test(textOf(view, "schemaname"));
+  if (!isTemporary) trace.find("define", allOf(rows), "CREATE VIEW");
+}
+
+/** A function that would give masked values, do anything with them, or that nobody can read. */
+function createdFunction(
+  trace: Trace,
+  node: TreeNode,
+  made: Extract<SessionEffect, { kind: "createFunction" }>,
+): void {
+  const { body, language, name, securityDefiner } = made;
+  const parameters = listOf(node, "parameters").map((item) => {
+    const parameter = nodeOf(item, "FunctionParameter");
+    const isResult = /OUT$|TABLE$/.test(textOf(parameter, "mode"));
+    return { name: textOf(parameter, "name"), isResult };
+  });
+  const info: FunctionInfo = {
+    ...{ schema: made.schema ?? "", name, language, securityDefiner, parameters },
+    ...(body === undefined ? {} : { body }),
+    settings: pathSetting(node),
+  };
+  const reach = language === "sql" || language === "plpgsql" ? bodyReach(trace, info) : [exactly(anyColumn)];
+  if (reach.length === 0) return;
+  // What it says of its conditions is found where it is called; here it is enough that it shows nothing.
+  const alone = trace.apart();
+  const rows = alone.body(alone, info);
+  if (rows !== undefined && !isTainted(allOf(rows)) && alone.findings.length === 0) return;
+  trace.find(
+    "define",
+    derivedFrom(reach),
+    node.is_procedure === true ? "CREATE PROCEDURE" : "CREATE FUNCTION",
+  );
+}
+
+/** The search_path that CREATE FUNCTION sets for the body, as the catalog will have it. */
+function pathSetting(node: TreeNode): readonly string[] {
+  const settings: string[] = [];
+  for (const item of listOf(node, "options")) {
+    const set = nodeOf(nodeOf(nodeOf(item, "DefElem"), "arg"), "VariableSetStmt");
+    if (textOf(set, "name") !== "search_path") continue;
+    const schemas = listOf(set, "args").map((value) => stringConstantOf(value) ?? "");
+    settings.push(`search_path=${schemas.map((schema) => `"${schema.replaceAll('"', '""')}"`).join(", ")}`);
+  }
+  return settings;
+}
+
 /** A prepared statement is followed anew each time: names may mean something else by now. */
 function executed(trace: Trace, name: string): TracedRows {
   const prepared = trace.names.prepared(name);
@@ -178,12 +244,20 @@ function rowsOf(entry: RangeEntry): TracedRows {
 function relationRows(trace: Trace, node: TreeNode, target: TreeNode): TracedRows {
   const all = rowsOf(rangeVar(trace, target, undefined));
   const listed = stringsOf(listOf(node, "attlist"));
-  if (listed.length === 0) return all;
+  if (listed.length === 0) return withoutGenerated(trace, target, all);
   const columns = listed.map((name) => ({
     name,
     flow: all.columns.find((column) => column.name === name)?.flow ?? all.open ?? allOf(all),
   }));
   return { columns };
+}
+
+/** COPY of a table leaves generated columns out, unless they are listed. */
+function withoutGenerated(trace: Trace, target: TreeNode, rows: TracedRows): TracedRows {
+  const schema = target.schemaname === undefined ? undefined : textOf(target, "schemaname");
+  const { generated } = trace.names.relation(schema, textOf(target, "relname")) ?? {};
+  if (generated === undefined) return rows;
+  return { ...rows, columns: rows.columns.filter(({ name }) => !generated.has(name)) };
 }
 
 /** Code that runs with reading and writing a relation, whatever the statement calls by name. */
@@ -254,19 +328,44 @@ function functionReach(trace: Trace, schema: string | undefined, name: string): 
       continue;
     }
     if (info.language === "c" && readsAnything.test(info.name)) flows.push(exactly(anyColumn));
-    for (const part of trace.partsOf(info)) {
-      // What is assembled at run time may read anything; compiled code is the administrator's own.
-      if (part.enforcement === "heuristic" && info.language !== "c") flows.push(exactly(anyColumn));
-      for (const object of part.objects) {
-        if (object.kind !== "relation") continue;
-        const relation = relationNamed(trace.names, object.name);
-        if (relation === undefined) continue;
-        for (const source of trace.masked.of(relation, trace.names)?.values() ?? [])
-          flows.push(exactly(source));
+    flows.push(...bodyReach(trace, info));
+  }
+  return derivedFrom(flows);
+}
+
+/** What the body of a function may read of masked columns. */
+function bodyReach(trace: Trace, info: FunctionInfo): readonly Flow[] {
+  const flows: Flow[] = [];
+  const own = info.settings.filter((setting) => /^search_path\s*=/i.test(setting));
+  const path = own.flatMap((setting) => pathOf(setting.slice(setting.indexOf("=") + 1).trim()));
+  for (const part of trace.partsOf(info)) {
+    // What is assembled at run time may read anything; compiled code is the administrator's own.
+    if (part.enforcement === "heuristic" && info.language !== "c") flows.push(exactly(anyColumn));
+    for (const object of part.objects) {
+      if (object.kind !== "relation") continue;
+      const dot = object.name.indexOf(".");
+      // A body that was planned before keeps to what its names meant then.
+      const schemas = new Set([object.name.slice(0, dot), ...path, ...(trace.names.searchPath ?? [])]);
+      for (const relation of namesakes(trace.names, schemas, object.name.slice(dot + 1))) {
+        flows.push(...maskedBehind(trace, relation));
       }
     }
   }
-  return derivedFrom(flows);
+  return flows;
+}
+
+/** The masked columns of a relation and, of a view, of what it reads. */
+function maskedBehind(trace: Trace, relation: RelationInfo): readonly Flow[] {
+  const flows: Flow[] = [];
+  const seen = new Set<RelationInfo>([relation]);
+  for (const found of seen) {
+    for (const source of trace.masked.of(found, trace.names)?.values() ?? []) flows.push(exactly(source));
+    for (const read of found.reads) {
+      const behind = read.kind === "relation" ? relationNamed(trace.names, read.name) : undefined;
+      if (behind !== undefined) seen.add(behind);
+    }
+  }
+  return flows;
 }
 
 /** Functions of known extensions that run a text, ask another server, or show pages of tables and other people's statements. */
@@ -275,6 +374,8 @@ const readsAnything =
 
 /** Functions of pg_catalog that run a text, read a table by its name, files, or what replication decodes. */
 function builtinReach(name: string): Flow {
+  // What another session is doing at this moment, word for word.
+  if (name === "pg_stat_get_backend_activity") return exactly(anyColumn);
   if (isReadBuiltin(name) || name === "set_config") return clean;
   const effect = builtinEffect(name);
   if (effect.kind === "sequence") return clean;
@@ -326,6 +427,7 @@ function definition(trace: Trace, { tag, node, parts }: Definition): void {
   called(trace, node, where);
   for (const name of relationsOf(parts)) {
     const relation = relationNamed(trace.names, name);
+    if (relation !== undefined && moves.has(tag)) trace.find("define", shownBy(trace, relation), where);
     const columns = relation === undefined ? undefined : trace.masked.of(relation, trace.names);
     if (relation === undefined || columns === undefined) continue;
     const flow = derivedFrom([...columns.values()].map(exactly));
@@ -343,12 +445,21 @@ function definition(trace: Trace, { tag, node, parts }: Definition): void {
   }
 }
 
+/** Statements that give something another name or place: what stood for it may then stand for something else. */
+const moves = new Set(["RenameStmt", "AlterObjectSchemaStmt"]);
+
+function shownBy(trace: Trace, relation: RelationInfo): Flow {
+  const isView = relation.kind === "view" || relation.kind === "materializedView";
+  return isView ? allOf(relationEntry(trace, relation, "")) : clean;
+}
+
 /** Code that the statement names and that reads masked values, now or when somebody else writes: defaults, bounds, USING. */
 function called(trace: Trace, node: TreeNode, where: string): void {
   const names: (readonly string[])[] = [namesOf(node, "funcname")];
   const flows: Flow[] = [];
   eachNode(node, (tag, inside) => {
     if (tag === "FuncCall") names.push(namesOf(inside, "funcname"));
+    else if (tag === "ObjectWithArgs") names.push(namesOf(inside, "objname"));
     // `t.f` and `(t).f` may be f(t).
     else if (tag === "ColumnRef") names.push(namesOf(inside, "fields").slice(1).slice(-1));
     else if (tag === "A_Indirection") {

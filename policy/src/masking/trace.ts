@@ -86,6 +86,12 @@ export class Trace {
     this.body = parts.body;
   }
 
+  /** Another analysis of the same names: what it finds is its own. */
+  apart(): Trace {
+    const { names, masked, query, reach, body } = this;
+    return new Trace({ names, masked, query, reach, body });
+  }
+
   /** True where no function of that name does more than read. */
   functionOnlyReads(schema: string | undefined, name: string): boolean {
     return this.names.functions(schema, name).every((info) => this.onlyReads(info));

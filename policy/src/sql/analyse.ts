@@ -83,7 +83,8 @@ function analyseAll(
     walk.loneCall = loneCallOf(node);
     const tag = walkStatement(walk, node, text);
     const parts = walk.parts.build();
-    const lineage = masked?.isEmpty === false ? lineageOf(node, parts, overlay, masked) : undefined;
+    const lineage =
+      masked?.isEmpty === false ? lineageOf(node, parts, overlay, masked, walk.effects) : undefined;
     const copyOut = copyOutOptions(node);
     statements.push({
       text,

@@ -111,3 +111,17 @@ export function relationNamed(names: NameResolver, name: string): RelationInfo |
   const dot = name.indexOf(".");
   return dot < 0 ? undefined : names.relation(name.slice(0, dot), name.slice(dot + 1));
 }
+
+/** The relations of that name in these schemas. */
+export function namesakes(
+  names: NameResolver,
+  schemas: Iterable<string>,
+  name: string,
+): readonly RelationInfo[] {
+  const found: RelationInfo[] = [];
+  for (const schema of schemas) {
+    const relation = names.relation(schema, name);
+    if (relation !== undefined) found.push(relation);
+  }
+  return found;
+}

@@ -213,8 +213,9 @@ export class NameOverlay implements NameResolver {
     this.#hasShortLived ||= effect.onCommit === "drop";
     const existing = this.#relationIn(schema, effect.name);
     if (existing !== undefined) {
-      // IF NOT EXISTS keeps what is there; OR REPLACE makes a view read other things as well.
-      this.#relations.set(key, { ...existing, reads: [...existing.reads, ...(effect.reads ?? [])] });
+      // IF NOT EXISTS keeps what is there; OR REPLACE makes a view read other things as well, by another text.
+      const { definition: _, ...kept } = existing;
+      this.#relations.set(key, { ...kept, reads: [...existing.reads, ...(effect.reads ?? [])] });
       return;
     }
     this.#relations.set(key, {

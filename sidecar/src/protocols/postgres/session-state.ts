@@ -69,6 +69,8 @@ export class SessionState {
   /** The server now owes this. */
   push(entry: Owed): void {
     if (entry.isRunning) this.copyEndsSent = 0;
+    // A cursor can only be made where the portal of its name is gone, which SQL may have closed.
+    for (const { declares } of entry.masks ?? []) if (declares !== undefined) this.portals.delete(declares);
     this.owed.push(entry);
   }
 

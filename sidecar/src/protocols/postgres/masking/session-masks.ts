@@ -114,7 +114,10 @@ export class SessionMasks {
     if (masks.width !== undefined && masks.width !== count && masks.decision.kind === "plain") return hideAll;
     if (masks.fetches === undefined) return masks.decision;
     const cursor = this.#cursors.get(masks.fetches);
-    if (cursor === undefined) return this.#options.portal?.(masks.fetches) ?? hideAll;
+    const portal = this.#options.portal?.(masks.fetches);
+    if (cursor === undefined) return portal ?? hideAll;
+    // They share their names: one of both is closed, and nobody has said which.
+    if (portal !== undefined) return hideAll;
     // Its functions may be others by now, and run anew for each row.
     const isOld = cursor.version !== undefined && cursor.version !== this.#options.names.version;
     return isOld ? hideAll : cursor.decision;
