@@ -110,6 +110,26 @@ describe("relay", () => {
     await vi.waitFor(() => expect(received).toBe(64 * chunk.length), { timeout: 20_000 });
   });
 
+  it("passes on what came while its memory is used again, whatever the client's pace", async () => {
+    const { client, upstream } = await relayed((relay) => ({ ...passing(relay), hasPassed: () => true }));
+    const sent = Buffer.alloc(8 * 1024 * 1024);
+    for (let at = 0; at < sent.length; at += 4) sent.writeUInt32BE(at, at);
+    const received: Buffer[] = [];
+    let length = 0;
+    client.on("data", (chunk: Buffer) => {
+      received.push(chunk);
+      length += chunk.length;
+      // Stops now and then, so that writes of all kinds come up.
+      if (received.length % 16 === 0) {
+        client.pause();
+        setImmediate(() => client.resume());
+      }
+    });
+    for (let at = 0; at < sent.length; at += 1024 * 1024) upstream.write(sent.subarray(at, at + 1024 * 1024));
+    await vi.waitFor(() => expect(length).toBe(sent.length), { timeout: 20_000 });
+    expect(Buffer.concat(received).equals(sent)).toBe(true);
+  });
+
   it("ends as failed when the session throws, and wakes what it holds", async () => {
     const end = vi.fn();
     const { over, client } = await relayed(() => ({

@@ -11,6 +11,8 @@ export interface RelayedSession {
   /** A promise: give nothing more until it resolves. */
   fromClient(chunk: Buffer): Promise<void> | undefined;
   fromUpstream(chunk: Buffer): void;
+  /** True where the session keeps nothing of the chunk that came last from that side; absent: it may. */
+  hasPassed?(from: "client" | "upstream"): boolean;
   /** The connection is over; whatever waits must stop waiting. */
   end(): void;
 }
@@ -33,6 +35,8 @@ export class Relay {
   private watch: ((chunk: Buffer) => void) | undefined;
   private ahead: Buffer[] = [];
   private aheadBytes = 0;
+  /** Counts writes that may still be read from their own memory. */
+  private lasting = 0;
   private finish: ((end: RelayEnd) => void) | undefined;
   /** Bytes through the relay since it began. */
   bytesToClient = 0;
@@ -49,11 +53,14 @@ export class Relay {
   readonly toClient = (bytes: Uint8Array): void => {
     this.bytesToClient += bytes.length;
     if (!this.client.write(bytes)) this.upstream.pause();
+    if (!this.client.hasTakenAll) this.lasting += 1;
   };
 
   readonly toUpstream = (bytes: Uint8Array): void => {
     this.bytesToUpstream += bytes.length;
-    if (this.upstream.write(bytes)) return;
+    const isTaken = this.upstream.write(bytes);
+    if (!this.upstream.hasTakenAll) this.lasting += 1;
+    if (isTaken) return;
     this.isUpstreamFull = true;
     this.client.pause();
   };
@@ -100,23 +107,25 @@ export class Relay {
     this.finish?.(end);
   }
 
-  private clientData(session: RelayedSession, chunk: Buffer): void {
+  /** True where all of the chunk has left, and nothing of it is kept. */
+  private clientData(session: RelayedSession, chunk: Buffer): boolean {
+    const before = this.lasting;
     this.lastClientMs = performance.now();
     if (this.isHolding) {
       this.ahead.push(chunk);
       this.aheadBytes += chunk.length;
       if (this.aheadBytes >= aheadBytesMax) this.client.pause();
       this.watch?.(chunk);
-      return;
+      return false;
     }
     let pending: Promise<void> | undefined;
     try {
       pending = session.fromClient(chunk);
     } catch (error) {
       this.stop({ kind: "failed", error });
-      return;
+      return false;
     }
-    if (pending === undefined) return;
+    if (pending === undefined) return this.lasting === before && session.hasPassed?.("client") === true;
     this.isHolding = true;
     if (this.watch === undefined) this.client.pause();
     pending.then(
@@ -128,6 +137,7 @@ export class Relay {
       },
       (error: unknown) => this.stop({ kind: "failed", error }),
     );
+    return false;
   }
 
   /** What was read ahead, in order; a message of it may hold again. */
@@ -140,12 +150,15 @@ export class Relay {
     }
   }
 
-  private upstreamData(session: RelayedSession, chunk: Buffer): void {
+  private upstreamData(session: RelayedSession, chunk: Buffer): boolean {
+    const before = this.lasting;
     try {
       session.fromUpstream(chunk);
     } catch (error) {
       this.stop({ kind: "failed", error });
+      return false;
     }
+    return this.lasting === before && session.hasPassed?.("upstream") === true;
   }
 
   private readonly onUpstreamDrained = () => {

@@ -82,7 +82,10 @@ function listening(end: SocketEnd): Heard {
   const chunks: Buffer[] = [];
   const calls = { drained: 0, closed: 0 };
   end.listen({
-    data: (chunk) => chunks.push(chunk),
+    data: (chunk) => {
+      chunks.push(chunk);
+      return false;
+    },
     drained: () => {
       calls.drained += 1;
     },
@@ -203,6 +206,52 @@ describe.each([
       (at) => !all.subarray(at * size, (at + 1) * size).every((byte) => byte === at),
     );
     expect([changed, others.length]).toEqual([[], count]);
+  });
+
+  it("reads into memory again where its listener is through with it, and nowhere else", async () => {
+    const { near, far } = await connected();
+    const sent = numbered(4 * 1024 * 1024);
+    const kept: Buffer[] = [];
+    const received = Buffer.alloc(sent.length);
+    let length = 0;
+    endOf(near).listen({
+      data: (chunk) => {
+        received.set(chunk, length);
+        length += chunk.length;
+        if (kept.length * 2 * 1024 * 1024 < length) {
+          kept.push(chunk);
+          return false;
+        }
+        return true;
+      },
+      drained: () => undefined,
+      closed: () => undefined,
+    });
+    far.write(sent);
+    await vi.waitFor(() => expect(length).toBe(sent.length), { timeout: 20_000 });
+    expect(received.equals(sent)).toBe(true);
+    expect(kept.map((chunk) => sent.indexOf(chunk) >= 0)).toEqual(kept.map(() => true));
+  });
+
+  it("says that a write is out of its memory only where that is so", async () => {
+    const { near, far } = await connected();
+    const { end } = listening(endOf(near));
+    const received: Buffer[] = [];
+    const sent: Buffer[] = [];
+    const piece = Buffer.alloc(16 * 1024);
+    for (let at = 0; at < 512; at += 1) {
+      piece.fill(at);
+      const copy = Buffer.from(piece);
+      sent.push(copy);
+      const mine = Buffer.from(piece);
+      end.write(mine);
+      // Whoever reads it later would send this.
+      if (end.hasTakenAll) mine.fill(0xff);
+    }
+    near.end();
+    far.on("data", (chunk: Buffer) => received.push(chunk));
+    await new Promise((resolve) => far.once("end", resolve));
+    expect(Buffer.concat(received).equals(Buffer.concat(sent))).toBe(true);
   });
 
   it("gives nothing while it is paused, stops the other side, and loses nothing", async () => {

@@ -13,7 +13,8 @@ import {
 
 /** What a relay is told by one of its sockets. */
 export interface SocketListener {
-  data(chunk: Buffer): void;
+  /** True where nothing refers to the chunk any more: its memory may be read into again. */
+  data(chunk: Buffer): boolean | undefined;
   /** What was written has left. */
   drained(): void;
   /** Nothing more comes. */
@@ -24,6 +25,8 @@ export interface SocketListener {
 export interface SocketEnd {
   /** False where the other side should stop until `drained`. */
   write(bytes: Uint8Array): boolean;
+  /** False where what was written last may still be read from its own memory. */
+  readonly hasTakenAll: boolean;
   pause(): void;
   resume(): void;
   /** Starts reading; what the socket has read before comes first. */
@@ -66,7 +69,9 @@ abstract class ListeningEnd {
 }
 
 class StreamEnd extends ListeningEnd implements SocketEnd {
-  private readonly onData = (chunk: Buffer) => this.listener?.data(chunk);
+  private readonly onData = (chunk: Buffer) => void this.listener?.data(chunk);
+  /** A stream may keep what it is given. */
+  readonly hasTakenAll = false;
 
   write(bytes: Uint8Array): boolean {
     return this.socket.write(bytes);
@@ -101,6 +106,7 @@ class NativeEnd extends ListeningEnd implements SocketEnd {
   private isStreamFilled = true;
   private request: WriteRequest | undefined;
   private lastingBytes = 0;
+  hasTakenAll = false;
   private isPaused = false;
   /** Chunks that came while it was paused. */
   private readonly kept: Buffer[] = [];
@@ -109,6 +115,8 @@ class NativeEnd extends ListeningEnd implements SocketEnd {
   private isStopped = false;
   /** The end that came behind what is kept. */
   private endedBy = 0;
+  /** Memory for the next read of a stream; no other connection ever reads into it. */
+  private spare: Buffer | undefined;
   /** Node's own reader: it turns the end, and errors, into events. */
   private readonly tell: NativeHandle["onread"];
 
@@ -121,8 +129,14 @@ class NativeEnd extends ListeningEnd implements SocketEnd {
 
   write(bytes: Uint8Array): boolean {
     const { socket } = this;
+    if (!this.isPlain) {
+      // A stream that holds nothing gives a write to its handle at once, and TLS encrypts or copies it before it returns.
+      this.hasTakenAll = socket.writableLength === 0 && socket.writableCorked === 0;
+      return socket.write(bytes);
+    }
+    this.hasTakenAll = false;
     // What the stream still holds from the login goes first.
-    if (!this.isPlain || (this.isStreamFilled && this.isStillFilled())) return socket.write(bytes);
+    if (this.isStreamFilled && this.isStillFilled()) return socket.write(bytes);
     if (socket.destroyed) return true;
     const request = this.request ?? writeRequest((status) => this.written(status));
     this.request = request;
@@ -131,7 +145,10 @@ class NativeEnd extends ListeningEnd implements SocketEnd {
       socket.destroy();
       return true;
     }
-    if (!isWriteLasting()) return true;
+    if (!isWriteLasting()) {
+      this.hasTakenAll = true;
+      return true;
+    }
     this.request = undefined;
     request.buffer = bytes;
     return this.lasting(request, bytes.length);
@@ -186,7 +203,7 @@ class NativeEnd extends ListeningEnd implements SocketEnd {
     handle.useUserBuffer(shared);
     handle.onread = () => {
       const count = readBytes();
-      if (count > 0) this.take(copied(count));
+      if (count > 0) this.read(count);
       else if (count < 0) this.ended(count);
       return undefined;
     };
@@ -195,6 +212,20 @@ class NativeEnd extends ListeningEnd implements SocketEnd {
     handle.reading = true;
     handle.readStart();
     if (early !== null) process.nextTick(() => this.take(early));
+  }
+
+  /** What a stream brings is most often gone when the listener returns: the next read takes its place. */
+  private read(count: number): void {
+    if (count < bulkBytes || this.isPaused || this.kept.length > 0 || this.listener === undefined) {
+      this.spare = undefined;
+      this.take(copied(count));
+      return;
+    }
+    countBuffersWithTheHeap();
+    const memory = this.spare ?? Buffer.allocUnsafeSlow(shared.length);
+    this.spare = undefined;
+    shared.copy(memory, 0, 0, count);
+    if (this.listener.data(memory.subarray(0, count)) === true) this.spare = memory;
   }
 
   /**
@@ -235,7 +266,6 @@ const shared = Buffer.allocUnsafeSlow(64 * 1024);
 
 /** A copy of its own size: who gets it may keep it, while the next read overwrites the shared buffer. */
 function copied(count: number): Buffer {
-  if (count >= bulkBytes) countBuffersWithTheHeap();
   const chunk = Buffer.allocUnsafe(count);
   // A call out of JavaScript costs more than a short loop.
   if (count > shortBytes) shared.copy(chunk, 0, 0, count);

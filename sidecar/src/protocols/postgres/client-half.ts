@@ -59,6 +59,10 @@ export class ClientHalf {
   private streaming = 0;
   /** Whether the frame that streams is dropped: decided at its start, for half a frame would shift all behind it. */
   private isDroppingFrame = false;
+  /** Bytes of the chunk at hand that are passed on unread, and so are kept nowhere here. */
+  private passed = 0;
+  /** True where those were all of the chunk that came last. */
+  hasPassed = false;
   /** When names were last read anew for a command that was to be held. */
   private preparedMs = Number.NEGATIVE_INFINITY;
 
@@ -74,8 +78,13 @@ export class ClientHalf {
 
   /** Takes bytes of the client. A promise means that nothing more may be given until it resolves. */
   take(chunk: Buffer): Promise<void> | undefined {
+    this.passed = 0;
+    this.hasPassed = false;
     const whole = this.held.isEmpty ? chunk : this.held.add(chunk);
-    return whole === undefined ? undefined : this.read(whole, 0);
+    if (whole === undefined) return undefined;
+    const pending = this.read(whole, 0);
+    this.hasPassed = pending === undefined && whole === chunk && this.passed === chunk.length;
+    return pending;
   }
 
   private read(chunk: Buffer, start: number): Promise<void> | undefined {
@@ -86,6 +95,7 @@ export class ClientHalf {
         const taken = Math.min(this.streaming, length - at);
         if (!this.isDroppingFrame) this.up.pass(chunk, at, at + taken);
         this.streaming -= taken;
+        this.passed += taken;
         at += taken;
         continue;
       }

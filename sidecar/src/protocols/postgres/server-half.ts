@@ -40,6 +40,10 @@ export class ServerHalf {
   private readonly interjected: Buffer[] = [];
   /** The server ignores everything up to the next Sync. */
   private isServerSkipping = false;
+  /** Bytes of the chunk at hand that are passed on unread, and so are kept nowhere here. */
+  private passed = 0;
+  /** True where those were all of the chunk that came last. */
+  hasPassed = false;
   /** True once the server has ended the session with a FATAL error, which the client has seen. */
   sawFatal = false;
 
@@ -50,6 +54,8 @@ export class ServerHalf {
 
   /** Takes bytes of the server and passes on what the client may see. Throws where the server breaks the protocol. */
   take(chunk: Buffer): void {
+    this.passed = 0;
+    this.hasPassed = false;
     const whole = this.held.isEmpty ? chunk : this.held.add(chunk);
     if (whole === undefined) return;
     try {
@@ -58,6 +64,7 @@ export class ServerHalf {
       // Also where the server breaks the protocol: a message that has begun must end before an error can follow it.
       if (!this.down.isEmpty) this.down.flush(this.options.toClient);
     }
+    this.hasPassed = whole === chunk && this.passed === chunk.length;
     const { boundOver } = this;
     if (boundOver !== undefined && this.streaming === 0) {
       this.boundOver = undefined;
@@ -89,6 +96,7 @@ export class ServerHalf {
           if (this.isStreamingRows) this.recordRows(chunk, at, at + taken);
         }
         this.streaming -= taken;
+        this.passed += taken;
         if (this.streaming === 0 && this.interjected.length > 0)
           for (const bytes of this.interjected.splice(0)) this.down.own(bytes);
         at += taken;
@@ -153,6 +161,7 @@ export class ServerHalf {
     }
     const end = Math.min(next, length);
     this.streaming = next - end;
+    this.passed += end - at;
     this.isStreamingRows = true;
     this.down.pass(chunk, at, end);
     this.recordRows(chunk, at, end);

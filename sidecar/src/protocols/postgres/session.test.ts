@@ -34,6 +34,41 @@ it("passes the data of a COPY by the extended protocol as it is where nothing is
   expect(session.clientBytes()).toEqual(Buffer.concat(answer));
 });
 
+it("says that a chunk has passed where it is rows alone, and only then", async () => {
+  const session = openSession([]);
+  await session.send(client.query("SELECT 1"));
+  const passed = (...messages: readonly Buffer[]) => {
+    session.reply(...messages);
+    return session.session.hasPassed("upstream");
+  };
+  const [row, rows] = [server.dataRow("1"), Buffer.concat([server.dataRow("2"), server.dataRow("3")])];
+  expect(passed(server.rowDescription(), row)).toBe(true);
+  expect(passed(rows.subarray(0, rows.length - 1))).toBe(true);
+  expect(passed(rows.subarray(rows.length - 1), row)).toBe(true);
+  // What is held until its end comes is kept, and so is not passed.
+  expect(passed(row, row.subarray(0, 3))).toBe(false);
+  expect(passed(row.subarray(3))).toBe(false);
+  expect(passed(row, server.complete("SELECT 7"))).toBe(false);
+  expect(passed(server.ready("I"))).toBe(false);
+  expect(session.clientBytes().length).toBe(server.rowDescription().length + 7 * row.length + 14 + 6);
+});
+
+it("says that a chunk of the client has passed where it is COPY data alone, and only then", async () => {
+  const session = openSession([]);
+  const data = frame(backend.copyData, Buffer.from("1\t2\n"));
+  const passed = async (...messages: readonly Buffer[]) => {
+    await session.send(...messages);
+    return session.session.hasPassed("client");
+  };
+  expect(await passed(client.query("COPY orders FROM STDIN"))).toBe(false);
+  session.reply(frame(backend.copyInResponse, Buffer.from([0, 0, 1, 0, 0])));
+  expect(await passed(data, data.subarray(0, 7))).toBe(true);
+  expect(await passed(data.subarray(7), data)).toBe(true);
+  expect(await passed(data, data.subarray(0, 2))).toBe(false);
+  expect(await passed(data.subarray(2))).toBe(false);
+  expect(await passed(data, frame(backend.copyDone, Buffer.alloc(0)))).toBe(false);
+});
+
 describe("simple queries", () => {
   it("passes an allowed query unchanged and records it with its answer", async () => {
     const session = openSession(noDeletes);

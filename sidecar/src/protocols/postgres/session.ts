@@ -42,6 +42,11 @@ export class PostgresSession {
     this.server.take(chunk);
   }
 
+  /** True where the chunk that came last from that side was passed on unread, and nothing of it is kept. */
+  hasPassed(from: "client" | "upstream"): boolean {
+    return from === "client" ? this.client.hasPassed : this.server.hasPassed;
+  }
+
   /** True once the server has ended the session with a FATAL error, which the client has seen. */
   get sawFatal(): boolean {
     return this.server.sawFatal;
