@@ -40,6 +40,17 @@ test("a whole set that is older than what is held is stale, unless it says the s
   expect(same).toMatchObject({ kind: "applied", bundle: { revision: { policies: "20" } } });
 });
 
+test("a replica that began after a deletion knows of it by what it has heard, and one that lags does not", () => {
+  // The policy that came last, at 20, is gone since 21; whoever began afterwards has seen no change beyond 15.
+  const held: Bundle = { revision: { policies: "21" }, documents: bundleOf({ a: "1" }).documents };
+  const next = bundleOf({ a: "2" }, 15);
+  expect(applyUpdate(held, updateFrom(held, next))).toEqual({ kind: "stale" });
+  expect(applyUpdate(held, updateFrom(held, next, { policies: "20" }))).toEqual({ kind: "stale" });
+  const applied = applyUpdate(held, updateFrom(held, next, { policies: "21" }));
+  // Whoever is behind the deletion is refused after that, too.
+  expect(applied).toMatchObject({ kind: "applied", bundle: { revision: { policies: "21" } } });
+});
+
 test("revisions are numbers of any length, and a list that nobody names is older than any", () => {
   expect(isOlder({ a: "9" }, { a: "10" })).toBe(true);
   expect(isOlder({ a: "10" }, { a: "9" })).toBe(false);

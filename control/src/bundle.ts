@@ -7,11 +7,12 @@ export interface BundleDocument {
   readonly json: string;
 }
 
-/** How new each list behind a bundle was, by name: resource versions, which only grow. */
+/** A moment of each list behind a bundle, by name: resource versions, which only grow. */
 export type Revision = Readonly<Record<string, string>>;
 
 /** All that concerns one resource. */
 export interface Bundle {
+  /** The last change of each list that its maker knew, deletions included. */
   readonly revision: Revision;
   readonly documents: readonly BundleDocument[];
 }
@@ -19,6 +20,11 @@ export interface Bundle {
 /** What turns one set of documents into the next; without a base it is the whole set. */
 export interface BundleUpdate {
   readonly revision: Revision;
+  /**
+   * Up to where the sender has followed each list: beyond its last change where that was deleted before the sender
+   * began. An operator of an earlier release does not say it.
+   */
+  readonly heard?: Revision;
   /** The digest that the update builds on. */
   readonly base?: string;
   /** The digest that must come out. */
@@ -64,14 +70,14 @@ function hashOfDocument(document: BundleDocument): string {
 }
 
 /** The update from what a gateway holds; whole where it holds nothing. */
-export function updateFrom(held: Bundle | undefined, next: Bundle): BundleUpdate {
+export function updateFrom(held: Bundle | undefined, next: Bundle, heard?: Revision): BundleUpdate {
   const digest = digestOf(next.documents);
-  const { revision } = next;
-  if (held === undefined) return { revision, digest, put: next.documents, remove: [] };
+  const known = { revision: next.revision, ...(heard && { heard }) };
+  if (held === undefined) return { ...known, digest, put: next.documents, remove: [] };
   const before = new Map(held.documents.map(({ key, json }) => [key, json]));
   const after = new Set(next.documents.map(({ key }) => key));
   return {
-    revision,
+    ...known,
     base: digestOf(held.documents),
     digest,
     put: next.documents.filter(({ key, json }) => before.get(key) !== json),
@@ -96,16 +102,20 @@ export function applyUpdate(held: Bundle | undefined, update: BundleUpdate): App
   }
   for (const key of update.remove) documents.delete(key);
   for (const document of update.put) documents.set(document.key, document);
-  const bundle = { revision: update.revision, documents: [...documents.values()] };
-  const digest = digestOf(bundle.documents);
+  const next = [...documents.values()];
+  const digest = digestOf(next);
   if (digest !== update.digest) return { kind: "mismatch" };
-  if (held !== undefined) {
-    // The same content from a replica that has heard less is no step back.
-    const isSame = digestOf(held.documents) === digest;
-    if (isSame) return { kind: "applied", bundle: { ...bundle, revision: newer(held, bundle) }, digest };
-    if (isOlder(update.revision, held.revision)) return { kind: "stale" };
-  }
-  return { kind: "applied", bundle, digest };
+  if (held === undefined)
+    return { kind: "applied", bundle: { revision: update.revision, documents: next }, digest };
+  // The same content from a replica that has heard less is no step back.
+  const isSame = digestOf(held.documents) === digest;
+  if (!isSame && isOlder(update.heard ?? update.revision, held.revision)) return { kind: "stale" };
+  // What is known of the lists is not forgotten: who has heard further may know less of what was deleted.
+  return {
+    kind: "applied",
+    bundle: { revision: newer(held.revision, update.revision), documents: next },
+    digest,
+  };
 }
 
 /** True where a list is older than the one that the other revision knows. */
@@ -113,9 +123,10 @@ export function isOlder(revision: Revision, than: Revision): boolean {
   return Object.entries(than).some(([name, version]) => compare(revision[name] ?? "0", version) < 0);
 }
 
-function newer(held: Bundle, next: Bundle): Revision {
-  const merged: Record<string, string> = { ...held.revision };
-  for (const [name, version] of Object.entries(next.revision)) {
+/** The later moment of each list. */
+export function newer(one: Revision, other: Revision): Revision {
+  const merged: Record<string, string> = { ...one };
+  for (const [name, version] of Object.entries(other)) {
     if (compare(version, merged[name] ?? "0") > 0) merged[name] = version;
   }
   return merged;

@@ -10,6 +10,7 @@ export {
   digestOf,
   isOlder,
   kindOf,
+  newer,
   type Revision,
   updateFrom,
 } from "./bundle.ts";

@@ -303,6 +303,7 @@ function readUpdate(fields: Fields): BundleUpdate {
   const base = optionalText(fields, "base", 64);
   return {
     revision: textMap(fields, "revision", 16),
+    ...(fields.heard !== undefined && { heard: textMap(fields, "heard", 16) }),
     ...(base !== undefined && { base }),
     digest: text(fields, "digest", 64),
     put: list(fields, "put", controlLimits.documentsMax, readDocument),

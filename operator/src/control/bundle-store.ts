@@ -5,6 +5,7 @@ import {
   digestOf,
   encodeFrame,
   kindOf,
+  type Revision,
   updateFrom,
 } from "@sallyport/control";
 
@@ -26,10 +27,16 @@ export class BundleStore {
   readonly #debounceMs: number;
   #timer: NodeJS.Timeout | undefined;
   #isComplete = false;
+  #heard: (() => Revision) | undefined;
 
   /** A burst of changes that lasts less than `debounceMs` goes out as one. */
   constructor(debounceMs = 25) {
     this.#debounceMs = debounceMs;
+  }
+
+  /** Says up to where the lists behind the bundles have been followed at any time. */
+  hearsBy(heard: () => Revision): void {
+    this.#heard = heard;
   }
 
   /** Every list behind the bundles is complete; from here on they are handed out. */
@@ -87,16 +94,18 @@ export class BundleStore {
 
   /** The frame that turns what a gateway holds into the bundle. */
   encoded(held: Bundle | undefined, next: Bundle): EncodedUpdate {
-    const from = held === undefined ? "" : digestOf(held.documents);
+    const heard = this.#heard?.();
+    const from = `${held === undefined ? "" : digestOf(held.documents)} ${JSON.stringify(heard)}`;
     const known = this.#encoded.get(next) ?? new Map<string, EncodedUpdate>();
     this.#encoded.set(next, known);
     const found = known.get(from);
     if (found !== undefined) return found;
-    const update: BundleUpdate = updateFrom(held, next);
+    const update: BundleUpdate = updateFrom(held, next, heard);
     const frame = encodeFrame({ kind: "bundle", ...update });
     const encoded = { frame, bytes: frame.reduce((sum, part) => sum + part.length, 0) };
     // A handful of starting points covers gateways that are a change or two behind.
-    if (known.size < 8) known.set(from, encoded);
+    if (known.size >= 8) known.delete(known.keys().next().value ?? "");
+    known.set(from, encoded);
     return encoded;
   }
 

@@ -1,3 +1,4 @@
+import type { Bundle } from "@sallyport/control";
 import type { AccessPolicy } from "@sallyport/crds";
 import { beforeEach, expect, test } from "vitest";
 import { BundleStore } from "../control/index.ts";
@@ -16,13 +17,21 @@ class Filled {
     [...this.#objects.values()].filter(
       (one) => namespace === undefined || one.metadata.namespace === namespace,
     );
+  heard = "0";
   byIndex = (_: string, key: string) => this.list().filter((one) => revisionKeys(one as never).includes(key));
   onChange = (listener: (change: Change<KubeObject>) => void) => {
     this.#listeners.push(listener);
     return () => undefined;
   };
+  remove(key: string, heard: string): void {
+    const object = this.#objects.get(key) as KubeObject;
+    this.#objects.delete(key);
+    this.heard = heard;
+    for (const listener of this.#listeners) listener({ kind: "removed", object });
+  }
   put(object: object): void {
     const next = object as KubeObject;
+    this.heard = next.metadata.resourceVersion ?? "0";
     const key = `${next.metadata.namespace ?? ""}/${next.metadata.name}`;
     const before = this.#objects.get(key);
     this.#objects.set(key, next);
@@ -134,6 +143,20 @@ test("a bundle that is made later is as new as everything that was heard", async
   put("protectedResources", { ...resource("orders"), metadata: { ...meta("orders", 2) } });
   await settled();
   expect(bundles.get("shop/orders")?.revision).toMatchObject({ policies: "104", resources: "105" });
+});
+
+test("a deletion makes a bundle newer, and what was heard since goes with it", async () => {
+  put("accessPolicies", policy(1, named("orders"), accepted(1)));
+  await settled();
+  caches.accessPolicies?.remove("shop/readers", "150");
+  await settled();
+  const bundle = bundles.get("shop/orders");
+  expect(bundle?.revision).toMatchObject({ policies: "150", resources: "102" });
+  // Nothing that concerns anybody, and yet the operator knows now that nothing else has happened.
+  if (caches.namespaces) caches.namespaces.heard = "190";
+  const frame = Buffer.concat(bundles.encoded(undefined, bundle as Bundle).frame).toString();
+  expect(frame).toContain('"policies":"150"');
+  expect(frame).toContain('"namespaces":"190"');
 });
 
 test("a generation that stays in force leaves the resource it names once a new one is accepted", async () => {

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
-import type { BundleDocument, Reach, Revision } from "@sallyport/control";
+import { type BundleDocument, newer, type Reach, type Revision } from "@sallyport/control";
 import type { ProtectedResource } from "@sallyport/crds";
 import type { BundleStore } from "../control/index.ts";
 import { type Cache, controllerOf, type KubeObject, keyOf } from "../kube/index.ts";
@@ -33,11 +33,13 @@ export class Bundler {
   readonly #parts: BundlerParts;
   readonly #dirty = new Set<string>();
   readonly #revision: Record<string, string> = {};
+  readonly #lists = new Map<string, { readonly heard: string }>();
   #timer: NodeJS.Immediate | undefined;
 
   constructor(parts: BundlerParts) {
     this.#parts = parts;
     const { caches, book } = parts;
+    parts.bundles.hearsBy(() => this.#heard());
     this.#follow("resources", caches.protectedResources, (resource) => [resource]);
     const spokenOf = (policy: Policy) => {
       const resources = caches.protectedResources.list(policy.metadata.namespace);
@@ -103,9 +105,11 @@ export class Bundler {
     concerned: (object: T) => readonly ProtectedResource[],
     isSame: (object: T, before: T) => boolean = isStatusOnly,
   ): void {
+    this.#lists.set(name, cache);
     cache.onChange((change) => {
       const { object } = change;
-      const version = object.metadata.resourceVersion ?? "0";
+      // What is removed is told of as it was last; the cache has heard when it went.
+      const version = change.kind === "removed" ? cache.heard : (object.metadata.resourceVersion ?? "0");
       if (isNewer(version, this.#revision[name] ?? "0")) this.#revision[name] = version;
       // A status is in no bundle, and written several times for each change of what is.
       if (change.kind === "changed" && isSame(object, change.before)) return;
@@ -114,6 +118,12 @@ export class Bundler {
       // A change of many objects arrives one by one: one look at the end of it.
       if (this.#dirty.size > 0) this.#timer ??= setImmediate(() => this.#flush());
     });
+  }
+
+  #heard(): Revision {
+    const heard = Object.fromEntries([...this.#lists].map(([name, cache]) => [name, cache.heard]));
+    // What a write of ours was answered with may be ahead of the watch.
+    return newer(heard, this.#revision);
   }
 
   #flush(): void {

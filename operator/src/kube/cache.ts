@@ -16,6 +16,8 @@ export interface Cache<T extends KubeObject> {
   readonly isSynced: boolean;
   /** Waits for the first complete list. */
   whenSynced(signal: AbortSignal): Promise<void>;
+  /** The resource version up to which it has followed the API server; "0" before the first list. */
+  readonly heard: string;
   get(ref: ObjectRef): T | undefined;
   /** All objects, or those of one namespace. */
   list(namespace?: string): readonly T[];

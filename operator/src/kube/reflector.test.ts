@@ -192,6 +192,25 @@ test("O29 bookmarks move a watch on, and one out of order does not move it back"
   await until(() => expect(watches()).toHaveLength(2));
   expect(watches()[1]?.query.get("resourceVersion")).toBe("500");
   expect(watches()[1]?.query.get("allowWatchBookmarks")).toBe("true");
+  expect(reflector.heard).toBe("500");
+});
+
+test("what was deleted is heard of at its own version, before and after the cache began", async () => {
+  put("a");
+  put("b");
+  api.remove(`${folder}/b`);
+  const reflector = start();
+  expect(reflector.heard).toBe("0");
+  await reflector.whenSynced(stop.signal);
+  const listed = Number(reflector.heard);
+  expect(listed).toBeGreaterThan(
+    Number(reflector.get({ namespace: "demo", name: "a" })?.metadata.resourceVersion),
+  );
+  const heard: string[] = [];
+  reflector.onChange(({ kind }) => heard.push(`${kind} ${Number(reflector.heard) > listed}`));
+  await until(() => expect(api.watches).toBe(1));
+  api.remove(`${folder}/a`);
+  await until(() => expect(heard).toEqual(["removed true"]));
 });
 
 test("a listener that throws harms neither the cache nor the other listeners", async () => {

@@ -35,6 +35,7 @@ export class Reflector<T extends KubeObject> implements Cache<T> {
   #isSynced = false;
   #heardAt = Number.NEGATIVE_INFINITY;
   #version: string | undefined;
+  #heard = "0";
 
   constructor(options: ReflectorOptions<T>) {
     this.#options = options;
@@ -43,6 +44,10 @@ export class Reflector<T extends KubeObject> implements Cache<T> {
 
   get isSynced(): boolean {
     return this.#isSynced;
+  }
+
+  get heard(): string {
+    return this.#heard;
   }
 
   /** Milliseconds since the API server last said something of these objects; bookmarks come about once a minute. */
@@ -147,6 +152,7 @@ export class Reflector<T extends KubeObject> implements Cache<T> {
       signal,
     });
     metrics?.lists.inc({ kind: type.kind });
+    this.#hear(resourceVersion);
     const gone = new Set(this.#store.keys());
     for (const object of items) {
       const key = keyOf(object.metadata);
@@ -205,6 +211,11 @@ export class Reflector<T extends KubeObject> implements Cache<T> {
   /** The watch goes on from the newest version heard; one that is behind would bring old events again. */
   #advance(version: string): void {
     if (this.#version === undefined || compareVersions(version, this.#version) > 0) this.#version = version;
+    this.#hear(version);
+  }
+
+  #hear(version: string): void {
+    if (compareVersions(version, this.#heard) > 0) this.#heard = version;
   }
 
   #put(object: T): void {

@@ -20,6 +20,7 @@ const service = {
 function cacheOf<T extends KubeObject>(...objects: readonly T[]): Cache<T> {
   return {
     isSynced: true,
+    heard: "0",
     whenSynced: async () => undefined,
     get: ({ name, namespace }) =>
       objects.find(({ metadata }) => metadata.name === name && metadata.namespace === namespace),
