@@ -1,5 +1,5 @@
 /** One client connection: who speaks on it, and the session that policy lets it have. */
-import { createHash, randomBytes } from "node:crypto";
+import { createHash, createHmac, randomBytes } from "node:crypto";
 import type { TLSSocket } from "node:tls";
 import type { Identity } from "@sallyport/policy";
 import { errorTable, GatewayError } from "../../wire/gateway-error.ts";
@@ -164,6 +164,28 @@ const lastWordsMs = 2_000;
 export function correlationId(): string {
   return randomBytes(6).toString("hex");
 }
+
+/**
+ * The same of what one run of kubectl asks for twice (over WebSocket, then over SPDY), whichever process or replica each
+ * reaches: kubectl names its runs from 1.22 on. Who names two runs alike has two records under one id, no fewer.
+ */
+export function idOfRun(
+  key: Buffer,
+  { user }: Identity,
+  { headers }: HttpHead,
+  target: string,
+): string | undefined {
+  const run = headers["kubectl-session"];
+  if (typeof run !== "string" || run === "" || run.length > runLengthMax) return undefined;
+  // What masks hash with the same key, and what this does, must not say anything of each other.
+  const own = createHmac("sha256", key).update("sallyport refusal").digest();
+  return createHmac("sha256", own)
+    .update(JSON.stringify([user, target, run]))
+    .digest("hex")
+    .slice(0, 12);
+}
+
+const runLengthMax = 64;
 
 function bearerOf({ headers }: HttpHead): string | undefined {
   const match = /^Bearer +([^\s]+)$/i.exec(headers.authorization ?? "");

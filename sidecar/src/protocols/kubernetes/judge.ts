@@ -26,6 +26,8 @@ export interface Asked {
   readonly closed: AbortSignal;
   /** A denial that the same client was just given over another protocol; see `denials.ts`. */
   readonly known?: (refusal: { readonly message: string }) => string | undefined;
+  /** What a refusal is named; by chance where absent. */
+  readonly id?: string | undefined;
 }
 
 /** Judges a request and waits for whatever it must wait for. */
@@ -59,7 +61,7 @@ export async function ask(asked: Asked): Promise<Judged> {
   const isHeld = verdict.action === "RequireApproval" && !guard.isObserving;
   const outcome = isHeld ? await held(asked, holdable, verdict, request) : await request(verdict);
   if (outcome.kind === "permit") return { kind: "permit", permit: outcome };
-  const id = correlationId();
+  const id = asked.id ?? correlationId();
   guard.note("refused", { id, code: outcome.code, request: command.text.slice(0, 200) });
   return { kind: "refused", refusal: outcome, id };
 }

@@ -81,6 +81,15 @@ test.each([
   expect(readRequest("GET", target)).toHaveProperty("refused");
 });
 
+test("K30: the old paths of watches are no way to ask for anything else", () => {
+  // To the server each of these is a watch, whatever its method and its last word say.
+  for (const method of ["POST", "PUT", "PATCH", "DELETE"])
+    expect(readRequest(method, "/api/v1/watch/namespaces/a/secrets/s")).toHaveProperty("refused");
+  for (const connecting of ["exec", "attach", "portforward", "proxy"])
+    expect(readRequest("GET", `/api/v1/watch/namespaces/a/pods/p/${connecting}`)).toHaveProperty("refused");
+  expect(readRequest("HEAD", "/api/v1/watch/namespaces/a/secrets")).toMatchObject({ verb: "watch" });
+});
+
 test.each([
   [["ls", "-l"], "none", ["ls"]],
   [["sh", "-c", "echo a && cat b; ls 'c d'"], "plain", ["echo", "cat", "ls"]],

@@ -85,6 +85,8 @@ function readResource(
   let { verb } = request;
   // /api/v1/watch/… is an old way to say ?watch=1.
   const isOldWatch = parts[0] === "watch";
+  // To the server it is one whatever the method says.
+  if (isOldWatch && verb !== "get") return { refused: "a watch is asked for with GET" };
   if (isOldWatch) parts = parts.slice(1);
   if (parts[0] === "proxy") return { refused: "the old proxy paths are not served" };
   let namespace = "";
@@ -98,6 +100,7 @@ function readResource(
   if (!words.every((word) => wordForm.test(word))) return { refused: "the path names no resource" };
   if (rest.length > 0 && subresource !== "proxy") return { refused: "the path names no resource" };
   const isNamed = name !== "";
+  if (isOldWatch && connects.has(subresource)) return { refused: "the path names no resource" };
   if (connects.has(subresource)) verb = "create";
   else if (verb === "get" && (isOldWatch || (!isNamed && isTrue(request.query.get("watch"))))) verb = "watch";
   else if (verb === "get" && !isNamed) verb = "list";

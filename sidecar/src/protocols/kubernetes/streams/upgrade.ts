@@ -13,7 +13,7 @@ import type { HeaderFields, HttpExchange, HttpUpgrade } from "../../../wire/http
 import type { UpgradeAnswer } from "../../../wire/http-upstream.ts";
 import { refuseUpgrade, statusOfError, statusOfRefusal } from "../answer.ts";
 import { commandOf, noFacts, type RequestFacts } from "../command.ts";
-import { correlationId, type OpenSession } from "../connection.ts";
+import { correlationId, idOfRun, type OpenSession } from "../connection.ts";
 import type { Denials } from "../denials.ts";
 import { onlyContainer, securityOfContainer } from "../facts.ts";
 import { upstreamHeaders } from "../headers.ts";
@@ -262,6 +262,7 @@ async function judge(attempt: Attempt, notice: (line: string) => void): Promise<
     command: commandOf(request, facts),
     bytes: [Buffer.from(`${request.subresource} ${targetOf(request)}`)],
     closed,
+    id: idOfRun(serving.host.masking.key, session.identity, upgrade, targetOf(request)),
     known: ({ message }) => {
       if (dialect === "websocket") return undefined;
       known = serving.denials.take(key, upgrade.method, message);
