@@ -68,8 +68,18 @@ const complements: Readonly<Record<string, string>> = {
 };
 /** Equal sides make these true (or null, for null rows, which is no condition worth the name). */
 const reflexive = new Set(["=", "<=", ">=", "~~", "~~*"]);
+const irreflexive = new Set(["<>", "<", ">", "!~~", "!~~*"]);
+/** What these say of a row is the same for all rows that hold something. */
+const idleFunctions = new Set(["num_nulls", "num_nonnulls", "pg_typeof", "pg_column_size"]);
+/** Never below zero. */
+const naturalFunctions = new Set(
+  "length char_length character_length octet_length bit_length abs cardinality strpos position".split(" "),
+);
 /** System columns that tell nothing of a row that its writer could mean. */
 const idleColumns = new Set(["tableoid", "cmin", "cmax", "xmin", "xmax"]);
+
+/** With equal sides these are a constant; `=` stands for NULLIF too. */
+const selfCancelling = /^([-/%#=]|.*(eq|le|ge))$/;
 
 class Judge {
   readonly #walk: Walk;
@@ -113,6 +123,8 @@ class Judge {
         return this.#case(node);
       case "CurrentOfExpr":
         return "some";
+      case "FuncCall":
+        return this.#mentionsTarget(value) && !this.#cancelsOut(value) ? "some" : "unknown";
       default:
         return this.#mentionsTarget(value) ? "some" : "unknown";
     }
@@ -175,7 +187,13 @@ class Judge {
   /** `a = 1 OR a <> 1`, `a IS NULL OR a IS NOT NULL`, `a > 3 OR a < 5`, `x OR NOT x`: one pass, whatever the length. */
   #hasComplements(args: readonly TreeNode[]): boolean {
     const seen = new Set<string>();
+    const differing = new Map<string, string>();
     for (const arg of args) {
+      const { left, right } = differenceOf(arg) ?? { left: "", right: "" };
+      const other = left === "" ? undefined : differing.get(left);
+      // `a <> 1 OR a <> 2`, as `NOT (a = 1 AND a = 2)` is.
+      if (other !== undefined && this.#literal() && other !== right) return true;
+      differing.set(left, right);
       const { is, opposites } = complementKeys(arg);
       this.#looks.left -= Math.ceil((is[0]?.length ?? 0) / 200);
       if (opposites.some((opposite) => seen.has(opposite))) return this.#literal();
@@ -198,7 +216,10 @@ class Judge {
       return (nodeOf(arg, "A_Const")?.isnull === true) === isNull ? "always" : "never";
     }
     // IS NOT NULL of a column or a whole row is the classic condition that is none.
-    if (!isNull) return "unknown";
+    if (!isNull || this.#cancelsOut(arg)) return "unknown";
+    const expression = nodeOf(arg, "A_Expr");
+    const sides = [nodeOf(expression, "lexpr"), nodeOf(expression, "rexpr")];
+    if (textOf(expression, "kind") === "AEXPR_OP" && sides.some(isNullConstant)) return "unknown";
     return this.#mentionsTarget(arg) ? "some" : "unknown";
   }
 
@@ -230,7 +251,8 @@ class Judge {
       this.#walk.literalsMatter = true;
       if (kind === "AEXPR_NOT_DISTINCT") return "always";
       if (kind === "AEXPR_DISTINCT") return "never";
-      return reflexive.has(operator) ? "always" : "never";
+      if (reflexive.has(operator)) return "always";
+      return irreflexive.has(operator) ? "never" : "unknown";
     }
     const truthOfBoolean = this.#againstBoolean(operator, left, right);
     if (truthOfBoolean !== undefined) return truthOfBoolean;
@@ -240,6 +262,9 @@ class Judge {
     if (kind === "AEXPR_OP" && (isNullConstant(left) || isNullConstant(right))) return "never";
     if (this.#matchesEverything(operator, right)) return operator.startsWith("!") ? "never" : "always";
     if (this.#isSelfComparison(left, right)) return "unknown";
+    if (this.#cancelsOut(left) || this.#cancelsOut(right)) return "unknown";
+    if (this.#isBelowAll(operator, left, right) || this.#isExtreme(left, right)) return "unknown";
+    if (this.#isOwnValue(left) || this.#isOwnValue(right)) return "unknown";
     if (this.#readsWholeTarget(left) || this.#readsWholeTarget(right)) return "unknown";
     if (this.#isSelfJoin(left, right)) return "unknown";
     return comparisons.has(operator) || this.#mentionsTarget(left) || this.#mentionsTarget(right)
@@ -261,6 +286,83 @@ class Judge {
     this.#literal();
     if ((operator === "=") === boolean) return this.truth(test);
     return this.#boolean({ boolop: "NOT_EXPR", args: [test] });
+  }
+
+  /** `id - id`, `id * 0`, `id % 1`, `nullif(id, id)`: columns of which nothing is left. */
+  #cancelsOut(value: TreeNode | undefined): boolean {
+    let isIdle = false;
+    eachNode(value, (tag, node) => {
+      if (isIdle || tag === "SelectStmt" || !this.#mayLook(0.1)) return true;
+      if (tag === "A_Expr") isIdle = this.#cancel(namesOf(node, "name").at(-1) ?? "", operandsOf(node));
+      if (tag === "FuncCall") {
+        const name = namesOf(node, "funcname").at(-1) ?? "";
+        const operands = listOf(node, "args");
+        isIdle =
+          idleFunctions.has(name) || this.#isFoundAlways(name, operands) || this.#cancel(name, operands);
+      }
+      if (tag === "CaseExpr" && areLiterals(resultsOf(node)))
+        isIdle = this.#literal() && areAlike(resultsOf(node));
+      return isIdle;
+    });
+    return isIdle;
+  }
+
+  #cancel(name: string, operands: readonly (TreeNode | undefined)[]): boolean {
+    const [left, right] = operands;
+    if (left === undefined || right === undefined || operands.length !== 2) return false;
+    if (selfCancelling.test(name) && sameTree(left, right) && this.#mentionsTarget(left)) return true;
+    const [first, second] = [numberOf(left), numberOf(right)];
+    if (first !== undefined || second !== undefined) this.#literal();
+    if (name === "*" || name === "&") return first === 0 || second === 0;
+    return (name === "%" || name === "mod") && Math.abs(second ?? 0) === 1;
+  }
+
+  /** `length(a) >= 0`, `a * a >= 0`, `a >= ''`, `ctid >= '(0,0)'`: nothing lies below. */
+  #isBelowAll(operator: string, left: TreeNode | undefined, right: TreeNode | undefined): boolean {
+    const isTurned = operator === "<=" || operator === "<";
+    const [value, bound] = isTurned ? [right, left] : [left, right];
+    if (!isTurned && operator !== ">=" && operator !== ">") return false;
+    const isStrict = operator === "<" || operator === ">";
+    const isNatural = naturalFunctions.has(nameOfCall(value)) || isSquare(nodeOf(value, "A_Expr"));
+    const number = isNatural ? numberOf(bound) : undefined;
+    if (number !== undefined && this.#literal()) return isStrict ? number < 0 : number <= 0;
+    const text = textConstant(bound);
+    if (text === undefined) return false;
+    this.#literal();
+    if (nameOfColumn(value) === "ctid") return /^\(0,[01]\)$/.test(text);
+    return text === "" && !isStrict;
+  }
+
+  /** A search for the empty text, which is everywhere. */
+  #isFoundAlways(name: string, operands: readonly TreeNode[]): boolean {
+    if (name !== "position" && name !== "strpos" && name !== "starts_with") return false;
+    const texts = operands.map(textConstant);
+    return texts.some((text) => text !== undefined) && this.#literal() && texts.includes("");
+  }
+
+  /** `greatest(a, 1) >= 1`: whatever a is. */
+  #isExtreme(left: TreeNode | undefined, right: TreeNode | undefined): boolean {
+    return [
+      [left, right],
+      [right, left],
+    ].some(([side, other]) =>
+      listOf(nodeOf(side, "MinMaxExpr"), "args").some(
+        (arg) =>
+          nodeOf(arg, "A_Const") !== undefined &&
+          nodeOf(other, "A_Const") !== undefined &&
+          this.#literal() &&
+          sameTree(arg, other),
+      ),
+    );
+  }
+
+  /** `(SELECT x.id FROM t x WHERE x.id = t.id)`: the row's own value. */
+  #isOwnValue(value: TreeNode | undefined): boolean {
+    const select = nodeOf(nodeOf(nodeOf(value, "SubLink"), "subselect"), "SelectStmt");
+    if (select === undefined || select.limitCount !== undefined || !this.#isSelfExists(select)) return false;
+    return listOf(select, "targetList").every(
+      (target) => nodeOf(nodeOf(nodeOf(target, "ResTarget"), "val"), "ColumnRef") !== undefined,
+    );
   }
 
   /** Two literals: equal kinds are compared, everything else stays unknown, which is unbounded as well. */
@@ -292,6 +394,11 @@ class Judge {
     }
     const list = listOf(nodeOf(right, "List"), "items");
     const elements = list.length > 0 ? list : listOf(nodeOf(right, "A_ArrayExpr"), "elements");
+    // `(a = 1) IN (true, false)`
+    const booleans = new Set(elements.map(booleanOf));
+    if (booleans.has(true) || booleans.has(false)) this.#literal();
+    if (booleans.has(true) && booleans.has(false)) return "unknown";
+    if (this.#cancelsOut(left)) return "unknown";
     if (elements.some((item) => sameTree(item, left) || this.#isSelfComparison(left, item))) return "unknown";
     if (this.#readsWholeTarget(node)) return "unknown";
     return "some";
@@ -301,6 +408,7 @@ class Judge {
     const bounds = listOf(nodeOf(right, "List"), "items");
     if (bounds.some((bound) => sameTree(bound, left) || this.#isSelfComparison(left, bound)))
       return "unknown";
+    if (this.#cancelsOut(left) || bounds.some((bound) => this.#readsWholeTarget(bound))) return "unknown";
     return this.#mentionsTarget(left) || this.#mentionsTarget(right) ? "some" : "unknown";
   }
 
@@ -337,8 +445,7 @@ class Judge {
   }
 
   #case(node: TreeNode): Truth {
-    const results = listOf(node, "args").map((item) => nodeOf(nodeOf(item, "CaseWhen"), "result"));
-    const truths = [...results, nodeOf(node, "defresult")].map((result) => this.truth(result));
+    const truths = resultsOf(node).map((result) => this.truth(result));
     if (truths.every((truth) => truth === "always")) return "always";
     if (truths.every((truth) => truth === "some")) return "some";
     const isDecisive = listOf(node, "args").some((item) => {
@@ -419,9 +526,16 @@ class Judge {
       if (inner !== undefined && this.#isWholeTarget(inner)) return true;
     }
     if (select.limitCount !== undefined || select.havingClause !== undefined) return false;
+    const own = new Map<string, TreeNode>();
+    for (const item of listOf(nodeOf(select, "withClause"), "ctes")) {
+      const cte = nodeOf(item, "CommonTableExpr");
+      own.set(textOf(cte, "ctename"), nodeOf(nodeOf(cte, "ctequery"), "SelectStmt") ?? {});
+    }
     let isTarget = false;
     for (const item of listOf(select, "fromClause")) {
       const rangeVar = nodeOf(item, "RangeVar");
+      const nearer = own.get(textOf(rangeVar, "relname"));
+      if (nearer !== undefined && this.#isWholeTarget(nearer)) isTarget = true;
       if (rangeVar !== undefined && this.#namesTarget(rangeVar)) isTarget = true;
       if (rangeVar !== undefined && this.#isWholeWith(textOf(rangeVar, "relname"))) isTarget = true;
       const nested = nodeOf(nodeOf(nodeOf(item, "RangeSubselect"), "subquery"), "SelectStmt");
@@ -560,8 +674,10 @@ function complementKeys(item: TreeNode): {
     opposites.push(`${isNull ? "value" : "null"} ${textOfTree(nullTest.arg)}`);
   }
   const expression = nodeOf(item, "A_Expr");
-  if (expression === undefined || textOf(expression, "kind") !== "AEXPR_OP") return { is, opposites };
-  const operator = namesOf(expression, "name").at(-1) ?? "";
+  const kind = textOf(expression, "kind");
+  if (expression === undefined || !kindsCompared.has(kind)) return { is, opposites };
+  const operator = kind === "AEXPR_OP" ? (namesOf(expression, "name").at(-1) ?? "") : kindsCompared.get(kind);
+  if (operator === undefined) return { is, opposites };
   const left = textOfTree(expression.lexpr);
   const equation = `${left} ${textOfTree(expression.rexpr)}`;
   is.push(`${operator} ${equation}`);
@@ -575,12 +691,64 @@ function complementKeys(item: TreeNode): {
   return { is, opposites };
 }
 
+const kindsCompared: ReadonlyMap<string, string> = new Map([
+  ["AEXPR_OP", ""],
+  ["AEXPR_DISTINCT", "<>"],
+  ["AEXPR_NOT_DISTINCT", "="],
+]);
+
+/** `a <> 1`, as texts of its sides. */
+function differenceOf(item: TreeNode): { readonly left: string; readonly right: string } | undefined {
+  const expression = nodeOf(item, "A_Expr");
+  const isDifference =
+    (textOf(expression, "kind") === "AEXPR_OP" && namesOf(expression, "name").at(-1) === "<>") ||
+    textOf(expression, "kind") === "AEXPR_DISTINCT";
+  const right = nodeOf(expression, "rexpr");
+  if (!isDifference || nodeOf(right, "A_Const") === undefined) return undefined;
+  return { left: textOfTree(expression?.lexpr), right: textOfTree(right) };
+}
+
+function operandsOf(expression: TreeNode): readonly (TreeNode | undefined)[] {
+  return [nodeOf(expression, "lexpr"), nodeOf(expression, "rexpr")];
+}
+
+function isSquare(expression: TreeNode | undefined): boolean {
+  const [left, right] = operandsOf(expression ?? {});
+  return namesOf(expression, "name").at(-1) === "*" && left !== undefined && sameTree(left, right);
+}
+
+function nameOfCall(value: unknown): string {
+  return namesOf(nodeOf(isNode(value) ? value : undefined, "FuncCall"), "funcname").at(-1) ?? "";
+}
+
+function nameOfColumn(value: TreeNode | undefined): string {
+  return stringsOf(listOf(nodeOf(value, "ColumnRef"), "fields")).at(-1) ?? "";
+}
+
+/** A literal text, with or without a cast. */
+function textConstant(value: TreeNode | undefined): string | undefined {
+  const inner = nodeOf(nodeOf(value, "TypeCast"), "arg") ?? value;
+  const text = nodeOf(nodeOf(inner, "A_Const"), "sval");
+  return text === undefined ? undefined : textOf(text, "sval");
+}
+
+function resultsOf(node: TreeNode): readonly (TreeNode | undefined)[] {
+  const results = listOf(node, "args").map((item) => nodeOf(nodeOf(item, "CaseWhen"), "result"));
+  return [...results, nodeOf(node, "defresult")];
+}
+
+const areLiterals = (values: readonly (TreeNode | undefined)[]) =>
+  values.every((value) => nodeOf(value, "A_Const") !== undefined);
+
+const areAlike = (values: readonly (TreeNode | undefined)[]) =>
+  values.every((value) => sameTree(value, values[0]));
+
 function textOfTree(value: unknown): string {
   return JSON.stringify(value, (key, inner) => (key === "location" ? undefined : inner)) ?? "";
 }
 
 function isEquality(where: TreeNode | undefined): boolean {
-  return namesOf(nodeOf(where, "A_Expr"), "name").at(-1) === "=";
+  return ["=", "<=", ">="].includes(namesOf(nodeOf(where, "A_Expr"), "name").at(-1) ?? "");
 }
 
 /** A literal true or false, with or without a cast. */
