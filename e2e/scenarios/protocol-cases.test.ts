@@ -1288,6 +1288,18 @@ describe("C: extended protocol, pipelines, transactions", () => {
         ...[parse("", "SELECT 7"), bind(long, ""), execute(`${long}a`), sync],
       ],
       [parse("é".repeat(40), "SELECT 1"), bind("", `${"é".repeat(31)}è`), execute(), sync],
+      // An error keeps a statement that the pipeline behind it would have closed, for SQL too.
+      [
+        ...[
+          parse("one", "SELECT 7"),
+          sync,
+          parse("", "SELECT $1::int"),
+          bind("", ""),
+          frame("C", "Sone\0"),
+          sync,
+        ],
+        query("EXECUTE one"),
+      ],
       [parse("é".repeat(40), "SELECT 1"), sync, query(`EXECUTE "${"é".repeat(31)}"`)],
     ];
     for (const messages of cases) {

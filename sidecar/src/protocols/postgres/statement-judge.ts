@@ -220,7 +220,8 @@ export class StatementJudge {
     const readsPrepared = this.prepared.lookups !== lookups;
     if (analysis.kind === "rejected") {
       const command = { protocol: "postgres", text, parts: [] };
-      return this.made(text, command, rejectedVerdict(analysis), analysis, []);
+      // A name that is not there may be back once the server has answered.
+      return { ...this.made(text, command, rejectedVerdict(analysis), analysis, []), readsPrepared };
     }
     const command = commandOf(text, analysis.statements);
     const change = nameChangeOf(text, command.parts);
