@@ -8,8 +8,6 @@ declare module "libpg-query/wasm/libpg-query.js" {
     _wasm_parse_plpgsql(query: number): number;
     _wasm_scan(query: number): number;
     _wasm_free_string(pointer: number): void;
-    lengthBytesUTF8(text: string): number;
-    stringToUTF8(text: string, pointer: number, bytes: number): void;
     UTF8ToString(pointer: number): string;
     /** All of its memory; replaced when it grows. */
     readonly HEAPU8: Uint8Array;

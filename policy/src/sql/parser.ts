@@ -229,18 +229,26 @@ function callForText(instance: PgQueryModule, sql: string, call: (query: number)
 /** The text at `pointer`; Emscripten's own way looks for its end byte by byte. */
 function longText(instance: PgQueryModule, pointer: number): string {
   if (pointer === 0) return "";
-  const { buffer, byteOffset } = instance.HEAPU8;
-  const heap = Buffer.from(buffer, byteOffset);
+  const heap = heapOf(instance);
   const end = heap.indexOf(0, pointer);
   return heap.toString("utf8", pointer, end < 0 ? heap.length : end);
 }
 
+/** Emscripten's own way goes by characters: slower, and V8 would optimise it at start, which takes 5 MB. */
 function copyIn(instance: PgQueryModule, text: string): number {
-  const bytes = instance.lengthBytesUTF8(text) + 1;
-  const pointer = instance._malloc(bytes);
+  const bytes = Buffer.byteLength(text);
+  const pointer = instance._malloc(bytes + 1);
   if (pointer === 0) throw new Exited("the SQL parser has no memory left");
-  instance.stringToUTF8(text, pointer, bytes);
+  const heap = heapOf(instance);
+  heap.write(text, pointer, bytes);
+  heap[pointer + bytes] = 0;
   return pointer;
+}
+
+/** Looked up for each call: it is another one once the memory has grown. */
+function heapOf(instance: PgQueryModule): Buffer {
+  const { buffer, byteOffset } = instance.HEAPU8;
+  return Buffer.from(buffer, byteOffset);
 }
 
 /** Cuts statements out of a text by the parser's byte offsets, which are indexes where the text is all ASCII. */
