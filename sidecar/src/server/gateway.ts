@@ -40,7 +40,14 @@ import { type Peers, peersOf } from "./peers.ts";
 import { type ApprovalEvent, ResourceHost, serverContext } from "./resource-host.ts";
 import { Secrets } from "./secrets.ts";
 import { issueServingCertificate, type ServingCertificate } from "./serving-certificate.ts";
-import { folderFingerprint, type Look, lookAt, manifestsFingerprint, readSettled } from "./settled-folder.ts";
+import {
+  folderFingerprint,
+  type Look,
+  lookAt,
+  manifestsFingerprint,
+  readEarly,
+  readSettled,
+} from "./settled-folder.ts";
 import { type CancelOrder, LocalState, network, type SharedState } from "./shared-state.ts";
 import { giveBackStartupMemory, LoginGarbage } from "./startup-memory.ts";
 import { upstreamProblem } from "./upstream-problem.ts";
@@ -156,11 +163,14 @@ export class Gateway {
       part === undefined ? issueServingCertificate(state, names) : Promise.resolve(part.certificate);
     issued.catch(() => undefined);
     keepParserAsCompiled();
-    // Whoever is writing there has the time until the parser is loaded to be found out.
+    // Whoever is writing there has the time until everything else is loaded to be found out.
     const first = await lookAt(() => this.currentFingerprint());
+    const early = readEarly(() => this.readManifests());
     await loadSqlParser();
     warmSqlAnalysis();
-    const { value: loaded, fingerprint } = await this.readSettled(first);
+    await loadLikelyProtocols(early);
+    giveBackStartupMemory();
+    const { value: loaded, fingerprint } = await this.readSettled(first, early);
     this.fingerprint = fingerprint;
     const { control } = this.configuration;
     if (loaded.kind === "broken")
@@ -197,7 +207,6 @@ export class Gateway {
     this.plane?.start();
     this.loopback = this.loopbackWatch();
     this.reportMissingSecrets(loaded.set);
-    giveBackStartupMemory();
     this.metrics.manifestsAccepted.set(1);
     this.timer = setInterval(() => void this.tick(), tickMs);
     await this.peers?.listenAsConfigured(this.configuration);
@@ -608,15 +617,19 @@ export class Gateway {
     return `${own}\n${secrets}`;
   }
 
-  private readSettled(first: Look) {
-    const { control, manifests } = this.configuration;
+  private readSettled(first: Look, early?: Promise<LoadedSet>) {
     return readSettled({
       first,
       fingerprint: () => this.currentFingerprint(),
-      read: async () =>
-        control === undefined ? await loadManifestSet(manifests, this.set, this.abilities) : nothingYet,
+      read: () => this.readManifests(),
       signal: this.stopping.signal,
+      ...(early && { early }),
     });
+  }
+
+  private async readManifests(): Promise<LoadedSet> {
+    const { control, manifests } = this.configuration;
+    return control === undefined ? await loadManifestSet(manifests, this.set, this.abilities) : nothingYet;
   }
 
   private async reload(loaded: LoadedSet): Promise<void> {
@@ -655,6 +668,13 @@ const nothingYet = {
   set: manifestSetOf([], undefined).set,
   problems: [] as readonly string[],
 } as const;
+
+/** Loads what the manifests will ask for if they are what they seem now: it is our own code, and opens nothing yet. */
+async function loadLikelyProtocols(early: Promise<LoadedSet>): Promise<void> {
+  const loaded = await early.catch(() => undefined);
+  if (loaded?.kind !== "loaded") return;
+  for (const { spec } of loaded.set.resources.values()) await loadProtocol(spec.protocol);
+}
 
 /** What stands for the resource until the operator has said what it is: it serves nobody. */
 function unplaced({ resource, protocol, listenPort }: ControlConfiguration): ServedResource {

@@ -11,7 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { loadManifestSet } from "./manifest-set.ts";
-import { folderFingerprint, lookAt, manifestsFingerprint, readSettled } from "./settled-folder.ts";
+import { folderFingerprint, lookAt, manifestsFingerprint, readEarly, readSettled } from "./settled-folder.ts";
 
 let folder = "";
 beforeEach(() => {
@@ -89,6 +89,52 @@ test("nothing is read before two looks are far enough apart for a pause within o
   const { value } = await readSettled({ first: look, fingerprint: () => Promise.resolve("same"), read });
   // Timers run by a clock that is read once a turn, and may be some milliseconds early.
   expect(value - look.atMs).toBeGreaterThanOrEqual(190);
+});
+
+test("what was read early, between two looks that saw the same, is not read again", async () => {
+  const first = await lookAt(() => Promise.resolve("same"));
+  const early = readEarly(() => Promise.resolve(performance.now()));
+  const read = () => Promise.reject(new Error("it was read"));
+  const { value } = await readSettled({ first, early, fingerprint: () => Promise.resolve("same"), read });
+  const settledMs = performance.now() - first.atMs;
+  // A file system's clock may have stood still since the look; timers may be some milliseconds early.
+  expect(value - first.atMs).toBeGreaterThanOrEqual(10);
+  expect(settledMs).toBeGreaterThanOrEqual(190);
+});
+
+test("what was read early of a file that is written in place does not count", async () => {
+  const policies = join(folder, "policies.yaml");
+  for (const written of [1, 2]) {
+    writeFileSync(policies, allow + deny);
+    const steps = inPlace("policies.yaml", allow, deny);
+    const fingerprint = () => manifestsFingerprint(folder);
+    const first = await lookAt(fingerprint);
+    for (const step of steps.splice(0, written)) step();
+    const names = async () => {
+      const loaded = await loadManifestSet(folder, undefined);
+      return loaded.kind === "loaded" ? loaded.set.policies.policies.map(({ name }) => name).toSorted() : [];
+    };
+    const early = names();
+    expect(await early).not.toContain("closed");
+    const pause = async () => {
+      for (const step of steps.splice(0)) step();
+    };
+    const { value } = await readSettled({ first, early, fingerprint, read: names, pause });
+    expect(value).toEqual(["closed", "staff"]);
+  }
+});
+
+test("reading early may fail while somebody writes, and is an error where nobody does", async () => {
+  const options = {
+    first: await lookAt(() => Promise.resolve("before")),
+    early: readEarly(() => Promise.reject<string>(new Error("half a file"))),
+    read: () => Promise.resolve("all of it"),
+    pause: () => Promise.resolve(),
+  };
+  const writing = await readSettled({ ...options, fingerprint: () => Promise.resolve("after") });
+  expect(writing).toEqual({ value: "all of it", fingerprint: "after" });
+  const broken = readSettled({ ...options, fingerprint: () => Promise.resolve("before") });
+  await expect(broken).rejects.toThrow("half a file");
 });
 
 test("who never stops writing gets an error, and nothing of what is there is read", async () => {
