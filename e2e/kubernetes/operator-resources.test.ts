@@ -1,7 +1,11 @@
 /** The operator on a real API server: what it makes of resources and policies, and what it tells of them. */
 import { createPrivateKey, createPublicKey } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { parse } from "yaml";
 import type { ApiServer } from "../cluster/api-server.ts";
+import { run } from "../cluster/kubectl.ts";
 import { waitFor } from "../cluster/processes.ts";
 import {
   startApiServerWithKinds,
@@ -9,6 +13,7 @@ import {
   systemNamespace,
   type TestOperator,
 } from "../targets/operator.ts";
+import { goProgram } from "./go-program.ts";
 
 interface Condition {
   readonly type: string;
@@ -30,6 +35,7 @@ interface Observed {
   };
 }
 
+const root = join(import.meta.dirname, "../..");
 let api: ApiServer;
 let running: TestOperator;
 const namespace = "shop";
@@ -260,8 +266,7 @@ describe("bad input is a condition with a reason", () => {
       Promise.all(
         cases.map(async ([name]) => (await read("protectedresource", name)).metadata.resourceVersion),
       );
-    const retries = () => sumOf(running.registry, "workqueue_retries_total", ofResources);
-    const [before, retried] = [await versions(), await retries()];
+    const [before, retried] = [await versions(), await retriesOf(running)];
     const costs: number[] = [];
     for (let at = 0; at < 5; at += 1) {
       const [calls, looks] = [await callsOf(running), await reconcilesOf(running)];
@@ -274,7 +279,7 @@ describe("bad input is a condition with a reason", () => {
       costs.push((await callsOf(running)) - calls);
     }
     expect(costs.toSorted((a, b) => a - b)[2]).toBe(0);
-    expect([await versions(), await retries()]).toEqual([before, retried]);
+    expect([await versions(), await retriesOf(running)]).toEqual([before, retried]);
   });
 
   test("O25 an object that somebody else made is left alone", async () => {
@@ -362,6 +367,18 @@ describe("a policy", () => {
     await api.kubectl.apply([policy("early", { resources: { names: ["late"] } })]);
     await condition("accesspolicy", "early", "Ready", "SelectsNothing");
     await event("SelectsNothing");
+    // O19: whatever happens to resources, it is looked at, and told of once.
+    const version = async () => (await read("accesspolicy", "early")).metadata.resourceVersion;
+    const [before, retried] = [await version(), await retriesOf(running, "access-policy")];
+    for (let at = 0; at < 3; at += 1) {
+      const looks = await reconcilesOf(running, "access-policy");
+      await api.kubectl("label", "protectedresource", "orders", "-n", namespace, "--overwrite", `look=${at}`);
+      await waitFor(
+        "a look at policies",
+        async () => (await reconcilesOf(running, "access-policy")) > looks || undefined,
+      );
+    }
+    expect([await version(), await retriesOf(running, "access-policy")]).toEqual([before, retried]);
     await api.kubectl.apply([resource("late", { listen: { port: 6002 } })]);
     await condition("accesspolicy", "early", "Ready", "InForce");
   });
@@ -448,10 +465,76 @@ test("providers of one prefix: the elder keeps it", async () => {
 /** Writes, but for the lease's PUTs, which go on by the clock. */
 const callsOf = ({ registry }: TestOperator): Promise<number> =>
   sumOf(registry, "rest_client_requests_total", ({ method }) => method !== "PUT");
-const ofResources = ({ controller, name }: Readonly<Record<string, unknown>>) =>
-  (controller ?? name) === "protected-resource";
-const reconcilesOf = ({ registry }: TestOperator): Promise<number> =>
-  sumOf(registry, "controller_runtime_reconcile_total", ofResources);
+describe("what the documentation tells GitOps tools to ask", () => {
+  /** By the machines that Argo CD and Flux ask with; see the program's own text. */
+  let ask: (...objects: readonly object[]) => Promise<readonly string[]>;
+  beforeAll(async () => {
+    const guide = await readFile(join(root, "docs/how-to/install-kubernetes.md"), "utf8");
+    const blocks = [...guide.matchAll(/^```yaml\n(.*?)^```$/gms)].map(([, text = ""]) => parse(text));
+    const lua = blocks.map(
+      (block) => block["resource.customizations.health.sallyport.dev_ProtectedResource"],
+    );
+    const [{ current, failed }] = blocks.flatMap((block) => block.spec?.healthCheckExprs ?? []);
+    const sources = join(import.meta.dirname, "clients/gitops-health");
+    const files = ["main.go", "go.mod", "go.sum"].map((name) => join(sources, name));
+    const program = await goProgram("gitops-health", files);
+    ask = async (...objects) => {
+      const question = { lua: lua.find((text) => text !== undefined), cel: { current, failed }, objects };
+      const { code, stdout, stderr } = await run(program, [], JSON.stringify(question));
+      expect(code, stderr).toBe(0);
+      const answers = JSON.parse(stdout) as readonly {
+        readonly lua: { readonly status: string };
+        readonly cel: { readonly current: unknown; readonly failed: unknown };
+      }[];
+      return answers.map(({ lua: { status }, cel }) => {
+        // Flux, too, has no answer for an object without a status, and asks again.
+        if (typeof cel.current === "string") return `${status}, none`;
+        return `${status}, ${cel.failed === true ? "Failed" : cel.current === true ? "Current" : "InProgress"}`;
+      });
+    };
+  }, 180_000);
+
+  test("is answered as the operator means it", async () => {
+    const inForce = await read("accesspolicy", "early");
+    const stalled = await read("protectedresource", "protocol");
+    const starting = await read("protectedresource", "late");
+    expect(await ask(inForce, stalled, starting)).toEqual([
+      "Healthy, Current",
+      "Degraded, Failed",
+      "Progressing, InProgress",
+    ]);
+  });
+
+  test("is not answered by what an earlier generation was, nor before there is any", async () => {
+    const inForce = await read("accesspolicy", "early");
+    const edited = {
+      ...inForce,
+      metadata: { ...inForce.metadata, generation: inForce.metadata.generation + 1 },
+    };
+    const withoutReady = {
+      ...inForce,
+      status: {
+        ...inForce.status,
+        conditions: inForce.status?.conditions?.filter(({ type }) => type !== "Ready"),
+      },
+    };
+    const { status: _, ...fresh } = inForce;
+    expect(await ask(edited, withoutReady, fresh)).toEqual([
+      "Progressing, InProgress",
+      "Progressing, InProgress",
+      "Progressing, none",
+    ]);
+  });
+});
+
+const of =
+  (wanted: string) =>
+  ({ controller, name }: Readonly<Record<string, unknown>>) =>
+    (controller ?? name) === wanted;
+const reconcilesOf = ({ registry }: TestOperator, controller = "protected-resource"): Promise<number> =>
+  sumOf(registry, "controller_runtime_reconcile_total", of(controller));
+const retriesOf = ({ registry }: TestOperator, controller = "protected-resource"): Promise<number> =>
+  sumOf(registry, "workqueue_retries_total", of(controller));
 
 async function sumOf(
   registry: TestOperator["registry"],

@@ -43,6 +43,7 @@ test("a refusal gives the session an object, and deleting that ends the connecti
   for (const address of addresses) {
     const session = live(through("ana", address));
     expect(await session.ask("DELETE FROM orders")).toContain("42501");
+    const refused = performance.now();
     // The server is told whose connection it is: `user/session`, and then what the client calls itself.
     const [told = ""] = (await session.ask("SELECT current_setting('application_name')")).split(" ");
     const sessionId = told.slice(told.indexOf("/") + 1);
@@ -50,6 +51,9 @@ test("a refusal gives the session an object, and deleting that ends the connecti
       const { items } = await scenario.kubectl.json<{ readonly items: readonly Session[] }>("sessions");
       return items.find(({ spec }) => spec.sessionId === sessionId);
     });
+    console.log(
+      `a Session ${(performance.now() - refused).toFixed(0)} ms after the refusal, as kubectl sees it`,
+    );
     const subject = { user: "operator-shared:ana", kind: "Human" };
     expect(found).toMatchObject({ spec: { resource: "orders", subject }, status: { state: "Active" } });
     await scenario.kubectl("delete", "session", found.metadata.name);
@@ -113,6 +117,15 @@ test("a CA that does not match is a condition and an event, and the right one is
   await scenario.eventually("the event", async () => {
     const flags = ["get", "events.events.k8s.io", "-o", "jsonpath={range .items[*]}{.reason} {end}"];
     return (await scenario.kubectl(...flags)).includes("UpstreamCertificate") || undefined;
+  });
+  // No hot loop: clients that go on trying change nothing, once the first of them is told of.
+  const status = () => scenario.kubectl("get", "protectedresource/sealed", "-o", "jsonpath={.status}");
+  let told = await status();
+  await scenario.eventually("a status that stays", async () => {
+    const before = told;
+    for (let at = 0; at < 3; at += 1) expect((await ask()).code).toBe(2);
+    told = await status();
+    return told === before || undefined;
   });
   await scenario.apply(sealed("right-ca"));
   await scenario.eventually("a login", async () => (await ask()).stdout === "t\n" || undefined, {
