@@ -49,7 +49,7 @@ import {
   readSettled,
 } from "./settled-folder.ts";
 import { type CancelOrder, LocalState, network, type SharedState } from "./shared-state.ts";
-import { giveBackStartupMemory, LoginGarbage } from "./startup-memory.ts";
+import { giveBackStartupMemory, LoginGarbage, optimiseLess } from "./startup-memory.ts";
 import { upstreamProblem } from "./upstream-problem.ts";
 
 /** Where a resource can be reached. */
@@ -155,6 +155,15 @@ export class Gateway {
 
   /** Opens everything; throws with a clear message where the gateway cannot start. */
   async start(): Promise<void> {
+    const optimiseAgain = optimiseLess();
+    try {
+      await this.startUp();
+    } finally {
+      optimiseAgain();
+    }
+  }
+
+  private async startUp(): Promise<void> {
     const { state, recordings } = this.configuration;
     const names = [this.configuration.listen, ...this.configuration.tlsNames];
     // Another process makes it meanwhile; what goes wrong there is told where it is awaited.

@@ -1,3 +1,5 @@
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
 import { getHeapSpaceStatistics } from "node:v8";
 import { expect, test, vi } from "vitest";
 import { giveBackStartupMemory, LoginGarbage } from "./startup-memory.ts";
@@ -41,4 +43,28 @@ test("what many logins have left is given back once no more come, and after few 
 test("what runs in the gateway cannot collect garbage at will", () => {
   giveBackStartupMemory();
   expect(globalThis.gc).toBeUndefined();
+});
+
+test("what runs often at start is not optimised, what runs often afterwards is", () => {
+  // A process of its own: flags are the whole process's.
+  const script = `
+    const { optimiseLess } = await import(${JSON.stringify(join(import.meta.dirname, "startup-memory.ts"))});
+    const optimiseAgain = optimiseLess();
+    const makeFunction = () => new Function("a", "b", "return a.x * b.x + a.y * b.y");
+    const point = { x: 1, y: 2 };
+    const isOptimised = (f) => (%GetOptimizationStatus(f) & 16) !== 0;
+    const run = async (f) => {
+      for (let round = 0; round < 30 && !isOptimised(f); round += 1) {
+        for (let at = 0; at < 100; at += 1) f(point, point);
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+      return isOptimised(f);
+    };
+    const atStart = await run(makeFunction());
+    optimiseAgain();
+    console.log(JSON.stringify({ atStart, afterwards: await run(makeFunction()) }));`;
+  const argv = ["--allow-natives-syntax", "--input-type=module", "-e", script];
+  const { stdout, stderr } = spawnSync(process.execPath, argv, { encoding: "utf8", timeout: 50_000 });
+  expect(stderr).not.toContain("Error");
+  expect(JSON.parse(stdout)).toEqual({ atStart: false, afterwards: true });
 });
