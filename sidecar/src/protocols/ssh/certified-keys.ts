@@ -6,7 +6,7 @@
  *     H = HASH(V_C || V_S || I_C || I_S || K_S || Q_C || Q_S || K)
  */
 import { certifiedType, signatureAlgorithm } from "./certificates.ts";
-import type { LibraryKeyExchange, LibraryProtocol } from "./library.ts";
+import { type LibraryKeyExchange, type LibraryProtocol, onKeyExchange } from "./library.ts";
 
 /**
  * Makes a client whose server may show a certificate; `expectedKey` says what key must have signed, or undefined where
@@ -23,14 +23,7 @@ export function certifiedKeysOf(
     accepted = key === undefined ? undefined : { shown: Buffer.from(shown), key };
     return key !== undefined;
   });
-  let current = protocol._kex;
-  Object.defineProperty(protocol, "_kex", {
-    get: () => current,
-    set: (exchange: LibraryKeyExchange | undefined) => {
-      current = exchange;
-      if (exchange !== undefined) verifyByCertifiedKey(exchange, () => accepted?.key);
-    },
-  });
+  onKeyExchange(protocol, (exchange) => verifyByCertifiedKey(exchange, () => accepted?.key));
   return protocol;
 }
 

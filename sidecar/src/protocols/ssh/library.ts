@@ -22,7 +22,33 @@ export interface LibraryKeyExchange {
   readonly negotiated: { serverHostKey: string };
   /** What the server has shown: first hashed, then used to verify the signature. */
   _hostKey: Buffer | undefined;
+  /** The peer's offer, for the hash. */
+  _remoteKexinit: Buffer;
+  /** Secret halves of an exchange by X25519; the library keeps them until the next one. */
+  _keys?: unknown;
+  /** Our half, which the peer gets. */
   getPublicKey(): Buffer;
+  /** The peer's half as it goes into the hash. */
+  convertPublicKey(bytes: Buffer): Buffer;
+  computeSecret(theirs: Buffer): Buffer | Error;
+}
+
+/** Tells of each key exchange before anything of it is sent. */
+export function onKeyExchange(
+  protocol: LibraryProtocol,
+  begins: (exchange: LibraryKeyExchange) => void,
+): void {
+  const before = Object.getOwnPropertyDescriptor(protocol, "_kex");
+  let current = protocol._kex;
+  Object.defineProperty(protocol, "_kex", {
+    configurable: true,
+    get: () => current,
+    set: (exchange: LibraryKeyExchange | undefined) => {
+      before?.set?.(exchange);
+      current = exchange;
+      if (exchange !== undefined) begins(exchange);
+    },
+  });
 }
 
 /** ssh2's `Protocol`: one side of one connection. */
@@ -40,7 +66,9 @@ export interface LibraryProtocol {
   readonly _strictMode?: boolean;
   readonly _cipher?: Record<string, unknown>;
   readonly _decipher?: Record<string, unknown> & { readonly inSeqno: number };
+  readonly _offer: { readonly lists: { readonly kex: { array: readonly string[] } } };
   readonly _packetRW: {
+    readonly read: { read(payload: Buffer): Buffer };
     readonly write: {
       readonly allocStart: number;
       alloc(size: number): Buffer;

@@ -2,6 +2,7 @@ import { createSecretKey } from "node:crypto";
 import type { Socket } from "node:net";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import { certifiedKeysOf } from "./certified-keys.ts";
+import { hybridName, withHybridExchange } from "./hybrid-exchange.ts";
 import { type LibraryHostKey, type LibraryProtocol, Protocol, sendPacket } from "./library.ts";
 import { made, message } from "./messages.ts";
 import { sealed } from "./seal.ts";
@@ -10,6 +11,7 @@ import { sealed } from "./seal.ts";
 const ciphers = ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr", "aes128-ctr"];
 const macs = ["hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256"];
 const kex = [
+  hybridName,
   "curve25519-sha256",
   "curve25519-sha256@libssh.org",
   "ecdh-sha2-nistp256",
@@ -108,17 +110,22 @@ export class Transport {
       cs: direction,
       sc: direction,
     });
+    const known = (protocol: LibraryProtocol) => {
+      withHybridExchange(protocol, role.kind === "server");
+      return protocol;
+    };
     this.#protocol =
       role.kind === "server"
-        ? new Protocol({
-            ...common,
-            server: true,
-            hostKeys: role.hostKeys,
-            offer: offer(Object.keys(role.hostKeys)),
-          })
-        : certifiedKeysOf(
-            role.expectedKey,
-            (hostVerifier) => new Protocol({ ...common, hostVerifier, offer: offer(role.keyAlgorithms) }),
+        ? known(
+            new Protocol({
+              ...common,
+              server: true,
+              hostKeys: role.hostKeys,
+              offer: offer(Object.keys(role.hostKeys)),
+            }),
+          )
+        : certifiedKeysOf(role.expectedKey, (hostVerifier) =>
+            known(new Protocol({ ...common, hostVerifier, offer: offer(role.keyAlgorithms) })),
           );
     this.#tapInto(this.#protocol, role.kind === "server");
     socket.on("data", (chunk: Buffer) => this.#read(chunk));
@@ -220,6 +227,8 @@ export class Transport {
       // The library's own list misses a comma, so that rsa-sha2-512 is no entry of it.
       if (wantsExtInfo && protocol._kex !== undefined) protocol._kex.remoteExtInfoEnabled = false;
       keepKeys(protocol);
+      // The library would keep the secret halves until keys are exchanged anew.
+      if (protocol._kex !== undefined) protocol._kex._keys = undefined;
       completed(...all);
       this.#bytesSinceKeys = 0;
       this.#countHandshake(isServer);
