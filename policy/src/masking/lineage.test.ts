@@ -731,3 +731,16 @@ test("a view that is replaced is no longer what the catalog says of it", () => {
     "CREATE OR REPLACE VIEW cust_v AS SELECT id AS num, name AS hidden FROM cust; SELECT num || '' FROM cust_v";
   expect(lastColumn(sql)).toContain("public.cust.ssn");
 });
+
+test.each([
+  ["CREATE TABLE f (c int REFERENCES cust)", ["define"]],
+  ["CREATE TABLE f (c int, FOREIGN KEY (c) REFERENCES public.cust)", ["define"]],
+  ["ALTER TABLE ord ADD FOREIGN KEY (cust_id) REFERENCES cust", ["define"]],
+  ["ALTER TABLE ord ADD FOREIGN KEY (cust_id) REFERENCES cust (id)", ["define"]],
+  ["CREATE TABLE f (c text REFERENCES cust (name))", []],
+  ["CREATE TABLE f (c int REFERENCES ord)", []],
+])("a key that refers to a masked one tells by its errors which values there are: %s", (sql, kinds) => {
+  const analysis = analyseSql(sql, names, { masked: new MaskedColumnSet(["public.cust.id"]) });
+  if (analysis.kind === "rejected") throw new Error(analysis.message);
+  expect(analysis.statements[0]?.lineage?.findings.map(({ kind }) => kind)).toEqual(kinds);
+});

@@ -436,13 +436,28 @@ function definition(trace: Trace, { tag, node, parts }: Definition): void {
       listOf(node, "cmds").every((item) =>
         harmlessAlterations.has(textOf(nodeOf(item, "AlterTableCmd"), "subtype")),
       ) &&
-      !mentions(node, new Set([...columns.keys(), relation.name]));
+      !mentions(node, new Set([...columns.keys(), relation.name])) &&
+      !(columns.has(relation.columns[0] ?? "") && refersToKey(trace, node, relation));
     if (!isHarmless) trace.find(tag === "DoStmt" || tag === "CallStmt" ? "opaque" : "define", flow, where);
   }
   if (tag !== "DoStmt" && tag !== "CallStmt") return;
   if (parts.some((part) => part.enforcement === "heuristic")) {
     trace.find("opaque", exactly(anyColumn), where);
   }
+}
+
+/** True where a new foreign key means the relation's primary key without naming it, which its first column is then taken for. */
+function refersToKey(trace: Trace, node: TreeNode, relation: RelationInfo): boolean {
+  let isFound = false;
+  eachNode(node, (tag, inside) => {
+    if (tag !== "Constraint" || textOf(inside, "contype") !== "CONSTR_FOREIGN") return false;
+    const table = nodeOf(inside, "pktable");
+    const schema = table?.schemaname === undefined ? undefined : textOf(table, "schemaname");
+    const key = trace.names.relation(schema, textOf(table, "relname"));
+    isFound ||= listOf(inside, "pk_attrs").length === 0 && key?.name === relation.name;
+    return false;
+  });
+  return isFound;
 }
 
 /** Statements that give something another name or place: what stood for it may then stand for something else. */
