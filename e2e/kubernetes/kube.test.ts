@@ -20,7 +20,7 @@ import {
   serviceAccountConnection,
   silentLog,
 } from "@sallyport/operator/kube";
-import { addFinalizer, mergedConditions, removeFinalizer, writeStatus } from "@sallyport/operator/reconcile";
+import { mergedConditions, writeStatus } from "@sallyport/operator/reconcile";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
 import { livePid } from "../cluster/processes.ts";
@@ -170,7 +170,7 @@ describe("server-side apply", () => {
   });
 });
 
-describe("status and finalizers", () => {
+describe("status", () => {
   const spec = { from: [{ namespace: "shop" }], to: [{ serviceName: "orders" }] };
   const write = async (status: "True" | "False", object: Grant) => {
     const { generation } = object.metadata;
@@ -205,28 +205,6 @@ describe("status and finalizers", () => {
     await client.delete(grants, ref("anew"));
     await client.create(grants, { metadata: { name: "anew", namespace }, spec });
     expect(isConflict(await failureOf(write("True", old)))).toBe(true);
-  });
-
-  test("finalizers of others survive ours coming and going, and a stale view is a conflict", async () => {
-    const stale = await client.create(grants, { metadata: { name: "finalizer", namespace }, spec });
-    const finalizer = "sallyport.dev/test";
-    const change = { client, type: grants, finalizer, fieldManager: "m" };
-    const current = () => client.get(grants, ref("finalizer"));
-    await client.patch(grants, ref("finalizer"), {
-      kind: "merge",
-      merge: { metadata: { finalizers: ["example.com/other"] } },
-    });
-    expect(isConflict(await failureOf(addFinalizer({ ...change, object: stale })))).toBe(true);
-    const withOurs = await addFinalizer({ ...change, object: await current() });
-    expect(withOurs.metadata.finalizers).toEqual(["example.com/other", finalizer]);
-    await client.patch(grants, ref("finalizer"), {
-      kind: "merge",
-      merge: { metadata: { finalizers: [finalizer] } },
-    });
-    expect(isConflict(await failureOf(removeFinalizer({ ...change, object: withOurs })))).toBe(true);
-    await client.delete(grants, ref("finalizer"));
-    expect(await removeFinalizer({ ...change, object: await current() })).toBe(true);
-    expect(await client.find(grants, ref("finalizer"))).toBeUndefined();
   });
 });
 

@@ -1,6 +1,5 @@
-/** The loop that every kind's controller runs in, and what each needs: status, conditions, finalizers. Kinds unknown. */
+/** The loop that every kind's controller runs in, and what each needs: status and conditions. Kinds unknown. */
 export { Controller, type ControllerOptions, ownerKey } from "./controller.ts";
-export { addFinalizer, type FinalizerChange, removeFinalizer } from "./finalizer.ts";
 export {
   type ReconcileContext,
   type ReconcileResult,

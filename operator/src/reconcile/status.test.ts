@@ -1,12 +1,10 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { type Condition, isConflict, kubeClient, resourceType, type UntypedObject } from "../kube/index.ts";
+import { type Condition, kubeClient, resourceType, type UntypedObject } from "../kube/index.ts";
 import { type FakeApi, startFakeApi } from "../kube/testing.ts";
-import { addFinalizer, removeFinalizer } from "./finalizer.ts";
 import { isTrue, mergedConditions, progressConditions, writeStatus } from "./status.ts";
 
 const type = resourceType("sallyport.dev/v1alpha1", "ProtectedResource", "protectedresources");
 const path = "/apis/sallyport.dev/v1alpha1/namespaces/demo/protectedresources/shop";
-const finalizer = "sallyport.dev/gateways";
 
 let api: FakeApi;
 beforeEach(async () => {
@@ -16,12 +14,8 @@ afterEach(() => api.close());
 
 const client = () => kubeClient({ connection: api.connection });
 const read = () => client().get(type, { namespace: "demo", name: "shop" });
-const made = (more: object = {}, finalizers?: readonly string[]) =>
-  api.put(path, {
-    metadata: { name: "shop", namespace: "demo", ...(finalizers === undefined ? {} : { finalizers }) },
-    ...more,
-  }) as UntypedObject;
-const finalizers = () => api.get(path)?.metadata.finalizers;
+const made = (more: object = {}) =>
+  api.put(path, { metadata: { name: "shop", namespace: "demo" }, ...more }) as UntypedObject;
 
 const early = new Date("2026-01-01T00:00:00.123Z");
 const late = new Date("2026-01-02T00:00:00.456Z");
@@ -105,49 +99,4 @@ test("a new generation is reason enough to write", async () => {
   const write = { client: client(), type, object, fieldManager: "m" };
   expect(await writeStatus({ ...write, status: { observedGeneration: 1 } })).toBeUndefined();
   expect(await writeStatus({ ...write, status: { observedGeneration: 2 } })).toBeDefined();
-});
-
-test("a finalizer is added to none and to others, once", async () => {
-  await addFinalizer({ client: client(), type, object: made(), finalizer, fieldManager: "m" });
-  expect(finalizers()).toEqual([finalizer]);
-  await addFinalizer({ client: client(), type, object: await read(), finalizer, fieldManager: "m" });
-  expect(finalizers()).toEqual([finalizer]);
-  const object = made({}, ["other.dev/x"]);
-  await addFinalizer({ client: client(), type, object, finalizer, fieldManager: "m" });
-  expect(finalizers()).toEqual(["other.dev/x", finalizer]);
-});
-
-test("a finalizer that somebody added meanwhile is never lost", async () => {
-  const stale = made();
-  made({}, ["other.dev/x"]);
-  const adding = addFinalizer({ client: client(), type, object: stale, finalizer, fieldManager: "m" });
-  expect(isConflict(await adding.catch((error: unknown) => error))).toBe(true);
-  expect(finalizers()).toEqual(["other.dev/x"]);
-});
-
-test("removing takes ours and nothing else, and fails where the list has moved", async () => {
-  const object = made({}, ["other.dev/x", finalizer, "other.dev/y"]);
-  const remove = (at: UntypedObject) =>
-    removeFinalizer({ client: client(), type, object: at, finalizer, fieldManager: "m" });
-  made({}, [finalizer, "other.dev/y"]);
-  expect(isConflict(await remove(object).catch((error: unknown) => error))).toBe(true);
-  expect(finalizers()).toEqual([finalizer, "other.dev/y"]);
-  expect(await remove(await read())).toBe(true);
-  expect(finalizers()).toEqual(["other.dev/y"]);
-  expect(await remove(await read())).toBe(false);
-});
-
-test("a finalizer of an object that is gone counts as removed", async () => {
-  const object = made({}, [finalizer]);
-  api.remove(path);
-  expect(await removeFinalizer({ client: client(), type, object, finalizer, fieldManager: "m" })).toBe(true);
-});
-
-test("an object that was made anew under the same name is left alone", async () => {
-  const object = made({}, [finalizer]);
-  api.remove(path);
-  made({}, [finalizer]);
-  const removing = removeFinalizer({ client: client(), type, object, finalizer, fieldManager: "m" });
-  expect(isConflict(await removing.catch((error: unknown) => error))).toBe(true);
-  expect(finalizers()).toEqual([finalizer]);
 });
