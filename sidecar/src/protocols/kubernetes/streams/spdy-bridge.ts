@@ -83,7 +83,13 @@ export class SpdyBridge implements StreamBridge {
   readonly #refused = new Set<number>();
   readonly #halves = new Map<number, number>();
   readonly #errors = new Map<number, Buffer[]>();
-  #isCut = false;
+  /** Streams that the client waits to be answered about, by the server. */
+  readonly #unanswered = new Set<number>();
+  /** How many it has opened so far, those that are over included. */
+  #openedCount = 0;
+  /** What the client's error stream is told at the end, once there is one; set by the cut. */
+  #lastWords: string | undefined;
+  #isTold = false;
 
   /** `isJsonStatus`: the error stream holds a Status, as from v4.channel.k8s.io on; before it is a text. */
   constructor(toClient: Send, isJsonStatus: boolean) {
@@ -139,21 +145,46 @@ export class SpdyBridge implements StreamBridge {
 
   /** Output that may be shown now. */
   show(type: string, bytes: Buffer): void {
-    if (this.#isCut) return;
+    if (this.#lastWords !== undefined) return;
     const id = this.#idOf(type);
     if (id !== undefined) this.#toClient(dataFrame(id, bytes, false));
   }
 
   cut(status: Status): void {
-    if (this.#isCut) return;
+    if (this.#lastWords !== undefined) return;
     void this.upstreamEnded();
-    this.#isCut = true;
-    const text = this.#isJsonStatus ? JSON.stringify(status) : status.message;
-    for (const [id, type] of this.#types) {
-      const bytes = type === "error" ? Buffer.from(text) : Buffer.alloc(0);
-      this.#toClient(dataFrame(id, bytes, true));
-    }
+    this.#lastWords = this.#isJsonStatus ? JSON.stringify(status) : status.message;
+    for (const [id, type] of this.#types) this.#tellLast(id, type);
+    if (this.#awaited <= this.#openedCount) this.#farewell();
+  }
+
+  /**
+   * A client opens its streams one after the other, and waits half a minute for the answer about each: one that is cut
+   * before it has opened `count` is answered until then. Resolves once it has heard everything.
+   */
+  async cutAfter(count: number, status: Status): Promise<void> {
+    this.#awaited = count;
+    const told = new Promise<void>((resolve) => {
+      this.#onTold = resolve;
+    });
+    this.cut(status);
+    if (!this.#isTold) await told;
+  }
+
+  #awaited = 0;
+  #onTold: () => void = () => undefined;
+
+  /** Ends a stream of the client's: the error stream says why. */
+  #tellLast(id: number, type: string): void {
+    if (this.#unanswered.delete(id)) this.#toClient(controlFrame(frameTypes.synReply, 0, this.#replyTo(id)));
+    this.#toClient(dataFrame(id, Buffer.from(type === "error" ? (this.#lastWords ?? "") : ""), true));
+  }
+
+  #farewell(): void {
+    if (this.#isTold) return;
+    this.#isTold = true;
     this.#toClient(controlFrame(frameTypes.goAway, 0, Buffer.alloc(8)));
+    this.#onTold();
   }
 
   close(why?: string): void {
@@ -186,6 +217,7 @@ export class SpdyBridge implements StreamBridge {
   async #clientHeaders(frame: ControlFrame, at: number): Promise<void> {
     if (frame.body.length < at) throw new FrameError("a frame is too short");
     const plain = await this.#up.inflate.read(frame.body.subarray(at));
+    if (this.#lastWords !== undefined) return this.#openedLate(frame, plain);
     if (this.#upstream !== undefined) return this.#opened(frame, at, plain);
     this.#hold({ kind: "opened", frame, at, plain }, plain.length);
     if (frame.type !== frameTypes.synStream) return;
@@ -195,10 +227,24 @@ export class SpdyBridge implements StreamBridge {
     if (!commandStreams.has(type) || this.#idOf(type) !== undefined)
       throw new FrameError("a stream that a command does not have");
     this.#types.set(id, type);
+    this.#openedCount += 1;
     this.#answered.add(id);
     this.#toClient(controlFrame(frameTypes.synReply, 0, this.#replyTo(id)));
     this.#showNotices();
     this.#onOpened();
+  }
+
+  /** What is opened behind the cut is answered, and ended. */
+  #openedLate(frame: ControlFrame, plain: Buffer): void {
+    if (frame.type !== frameTypes.synStream || this.#isTold) return;
+    const id = frame.body.readUInt32BE(0) & 0x7fff_ffff;
+    const type = readHeaders(plain).get("streamtype") ?? "";
+    if (this.#types.has(id)) throw new FrameError("a stream is opened twice");
+    this.#types.set(id, type);
+    this.#openedCount += 1;
+    this.#unanswered.add(id);
+    this.#tellLast(id, type);
+    if (this.#awaited <= this.#openedCount) this.#farewell();
   }
 
   async #opened(frame: ControlFrame, at: number, plain: Buffer): Promise<void> {
@@ -217,7 +263,16 @@ export class SpdyBridge implements StreamBridge {
         this.#refuse(id, type, refusal);
         return;
       }
+      // Cut while it was asked about.
+      if (this.#lastWords !== undefined) {
+        this.#openedLate(frame, plain);
+        return;
+      }
       this.#types.set(id, type);
+      if (isNew) {
+        this.#openedCount += 1;
+        this.#unanswered.add(id);
+      }
       if ((frame.flags & finFlag) !== 0) this.#half(id);
     } else if (this.#refused.has(id)) return;
     const body = Buffer.concat([frame.body.subarray(0, at), this.#up.store.write(plain)]);
@@ -252,6 +307,7 @@ export class SpdyBridge implements StreamBridge {
   }
 
   #clientData({ stream, bytes, isFin }: DataSlice): Promise<void> | undefined {
+    if (this.#lastWords !== undefined) return undefined;
     if (this.#refused.has(stream)) {
       if (isFin) this.#refused.delete(stream);
       return undefined;
@@ -275,7 +331,7 @@ export class SpdyBridge implements StreamBridge {
   }
 
   #serverControl(frame: ControlFrame): Promise<void> | undefined {
-    if (this.#isCut) return undefined;
+    if (this.#lastWords !== undefined) return undefined;
     const at = headersAt(frame.type);
     if (at !== undefined) return this.#serverHeaders(frame, at);
     if (frame.type === frameTypes.rstStream && frame.body.length >= 4) {
@@ -291,16 +347,18 @@ export class SpdyBridge implements StreamBridge {
   async #serverHeaders(frame: ControlFrame, at: number): Promise<void> {
     if (frame.body.length < at) throw new FrameError("a frame is too short");
     const plain = await this.#down.inflate.read(frame.body.subarray(at));
+    if (this.#lastWords !== undefined) return;
+    const id = frame.body.readUInt32BE(0) & 0x7fff_ffff;
     // What the client was told before is not told again.
-    if (frame.type === frameTypes.synReply && this.#answered.delete(frame.body.readUInt32BE(0) & 0x7fff_ffff))
-      return;
+    if (frame.type === frameTypes.synReply && this.#answered.delete(id)) return;
+    this.#unanswered.delete(id);
     const body = Buffer.concat([frame.body.subarray(0, at), this.#down.store.write(plain)]);
     this.#toClient(controlFrame(frame.type, frame.flags, body));
   }
 
   #serverData({ stream, bytes, isFin }: DataSlice): Promise<void> | undefined {
     const type = this.#types.get(stream);
-    if (this.#isCut || type === undefined) return undefined;
+    if (this.#lastWords !== undefined || type === undefined) return undefined;
     if (type === "error") return this.#errorData(stream, bytes, isFin);
     const read = bytes.length === 0 ? undefined : this.#upstream?.reader.fromServer(type, stream, bytes);
     if (read === undefined) {

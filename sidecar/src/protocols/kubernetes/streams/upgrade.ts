@@ -64,6 +64,8 @@ const tunnelProtocol = "SPDY/3.1+portforward.k8s.io";
 const streamProtocols = [...channelProtocols, "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
 const answerBytesMax = 1024 * 1024;
 const lingerMs = 5_000;
+/** Shorter than what a session that ends leaves its streams. */
+const lastWordsMs = 1_500;
 
 /** Serves one upgrade from its request to its end; never throws. */
 export async function answerUpgrade(upgrade: HttpUpgrade, serving: Serving): Promise<void> {
@@ -195,9 +197,9 @@ function namesPorts({ query, subresource }: ApiRequest): boolean {
 async function serve(attempt: Attempt, switched: () => void): Promise<void> {
   const { session, request, upgrade } = attempt;
   const { guard } = session.admitted;
-  const isCommand = request.subresource === "exec" || request.subresource === "attach";
   const needsApproval = guard.decide(commandOf(request, attempt.facts)).action === "RequireApproval";
-  const early = needsApproval && !guard.isObserving && isCommand ? acceptEarly(attempt, switched) : undefined;
+  const early =
+    needsApproval && !guard.isObserving && isCommand(request) ? acceptEarly(attempt, switched) : undefined;
   const judged = await judge(attempt, (line) => early?.bridge.notice(line, noticeStream(request)));
   await early?.stop();
   if (judged.kind === "refused") {
@@ -319,9 +321,13 @@ function acceptEarly(attempt: Attempt, switched: () => void): Early {
   };
 }
 
-/** How many SPDY streams a client opens for a command. */
+/** How many SPDY streams a client opens for a command; with a terminal one is for its size. */
 function streamsOf({ query }: ApiRequest): number {
-  return 1 + ["stdin", "stdout", "stderr"].filter((name) => isTrue(query.get(name))).length;
+  return 1 + ["stdin", "stdout", "stderr", "tty"].filter((name) => isTrue(query.get(name))).length;
+}
+
+function isCommand({ subresource }: ApiRequest): boolean {
+  return subresource === "exec" || subresource === "attach";
 }
 
 /** What the client's form of the channels is. */
@@ -440,11 +446,17 @@ async function run(
   const client = attempt.upgrade.socket;
   const bridge = await bridgeFor(attempt, { upstream, response, permit, opened });
   let why: string | undefined;
+  let told: Promise<unknown> | undefined;
   const cut = (reason: string, code = 403) => {
     why ??= reason;
-    bridge.cut(failure(code, reason));
-    end(client);
+    const status = failure(code, reason);
+    if (told !== undefined) return;
+    if (bridge instanceof SpdyBridge && isCommand(attempt.request))
+      told = Promise.race([bridge.cutAfter(streamsOf(attempt.request), status), delay(lastWordsMs)]);
+    else bridge.cut(status);
+    told ??= Promise.resolve();
     upstream.destroy();
+    void told.then(() => end(client));
   };
   const patterns = () => JSON.stringify(session.admitted.guard.masking.patterns);
   const masks = patterns();
@@ -459,6 +471,8 @@ async function run(
       bridge.upstreamEnded(),
     );
     await Promise.race([up, down]);
+    // A client that is still opening its streams would wait for the answers about them.
+    if (told !== undefined) await Promise.race([up, told]);
     if (!upstream.destroyed && !client.destroyed) await Promise.race([down, delay(lingerMs)]);
   } catch (error) {
     const shown = error instanceof GatewayError ? error.message : "the stream could not be read";
