@@ -77,6 +77,10 @@ CREATE TABLE public.parted (a int, b text) PARTITION BY RANGE (a);
 CREATE TABLE parts.low PARTITION OF public.parted FOR VALUES FROM (0) TO (10) PARTITION BY RANGE (a);
 CREATE TABLE parts.lowest PARTITION OF parts.low FOR VALUES FROM (0) TO (5);
 CREATE TRIGGER t BEFORE INSERT ON parts.lowest FOR EACH ROW EXECUTE FUNCTION public.wipe();
+CREATE TABLE hr.whole (a int, b text) PARTITION BY LIST (a);
+CREATE TABLE public.piece PARTITION OF hr.whole FOR VALUES IN (1) PARTITION BY LIST (b);
+CREATE TABLE public.crumb PARTITION OF public.piece DEFAULT;
+INSERT INTO hr.whole VALUES (1, 'part ${secret}');
 CREATE FUNCTION public.sneaky_when(int) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN DELETE FROM public.audit; RETURN true; END';
 CREATE FUNCTION public.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
 CREATE TABLE public.when_user (a int);
@@ -402,6 +406,28 @@ const attacks: Record<string, readonly [Who, ...string[]][]> = {
       "ROLLBACK",
     ],
     ["admin", "DO $$ BEGIN ALTER SCHEMA hr RENAME TO hr2; END $$; SELECT * FROM hr2.salaries"],
+  ],
+  "D10: rows of a closed table are closed under the names of its partitions and children": [
+    ["reader", "SELECT b FROM public.piece"],
+    ["reader", "SELECT b FROM crumb"],
+    ["reader", "SELECT b FROM ONLY crumb"],
+    ["reader", "SELECT count(*) FROM notes, LATERAL (TABLE crumb) x"],
+    ["writer", "INSERT INTO crumb VALUES (1, 'x')"],
+    ["writer", "UPDATE crumb SET b = b WHERE b = 'x' RETURNING *"],
+    ["writer", "DELETE FROM piece WHERE b = 'x'"],
+    ["writer", "COPY piece FROM STDIN"],
+    ["writer", "MERGE INTO crumb c USING notes n ON c.b = n.note WHEN MATCHED THEN DELETE"],
+    [
+      "admin",
+      "BEGIN",
+      "CREATE TABLE public.heir () INHERITS (public.audit)",
+      "INSERT INTO public.heir VALUES (77, 'x')",
+      "COMMIT",
+    ],
+    [
+      "admin",
+      "BEGIN; CREATE TABLE public.heir () INHERITS (public.audit); INSERT INTO public.heir VALUES (77, 'x')",
+    ],
   ],
   "D12: writes that begin as reads": [
     ["reader", "WITH x AS (DELETE FROM audit RETURNING *) SELECT count(*) FROM x"],

@@ -93,7 +93,13 @@ export function createRelation(word: string, kind: MadeKind, field = "relation")
     // Bounds of a partition are computed when it is made.
     walkRunning(walk, node.partbound, scopeBelow(undefined, word));
     const hasCode = bindsCode(walk, word, rest) || inheritsCode(walk, rest);
-    makeRelation(walk, { word, rangeVar, kind, columns, onCommit: node, hasCode });
+    // Its rows are those of what it inherits from.
+    const parents = listOf(node, "inhRelations").flatMap((item) => {
+      const found = findRelation(walk, nodeOf(item, "RangeVar") ?? {});
+      return found === undefined ? [] : [{ ...walk.relationObject(found), direct: false }];
+    });
+    const reads = parents.length === 0 ? {} : { reads: parents };
+    makeRelation(walk, { word, rangeVar, kind, columns, onCommit: node, hasCode, ...reads });
     return word;
   };
 }
