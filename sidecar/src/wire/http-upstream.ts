@@ -47,6 +47,12 @@ export class HttpUpstream {
     return new Promise((resolve, reject) => {
       const sent = this.#begin(options);
       sent.once("response", resolve);
+      // Without this, whoever waits for the answer would wait for ever.
+      sent.once("upgrade", (_response, socket) => {
+        socket.destroy();
+        const detail = "the server switched protocols, and nobody had asked it to";
+        reject(new GatewayError("upstreamProtocol", { detail }));
+      });
       sent.once("error", (error: NodeJS.ErrnoException) => {
         const { body } = options;
         // The server may close an idle connection while a request is on its way; a read may be sent again.
