@@ -995,6 +995,28 @@ describe("C: extended protocol, pipelines, transactions", () => {
       expect(brief(seen)).not.toContain("D");
       expect(await server.query("SELECT n FROM scratch WHERE n = 8")).toEqual([]);
     });
+
+    it("C18: what must wait for the server ends the session too in the middle of a copy, and holds no lock", async () => {
+      const disturbances: readonly Uint8Array[][] = [
+        [query("EXECUTE nobody")],
+        [query("EXECUTE known"), frame("c")],
+        [query("SELECT * FROM no_such_table"), frame("c")],
+        [parse("", "EXECUTE nobody"), sync],
+        [bind("", "known"), execute(), sync],
+      ];
+      for (const [index, disturbance] of disturbances.entries()) {
+        const client = await loggedIn();
+        client.send(parse("known", "SELECT 7"), query("COPY scratch FROM STDIN; SET search_path = public"));
+        client.send(frame("d", "8\teight\n"), ...disturbance);
+        const seen = await client.untilClosed();
+        expect(seen.at(-1)?.fields, String(index)).toMatchObject({ S: "FATAL", C: "08P01" });
+        expect(brief(seen), String(index)).not.toContain("D");
+      }
+      await expect
+        .poll(() => backends("query LIKE 'COPY scratch FROM STDIN; SET%'"), { timeout: 20_000 })
+        .toEqual([]);
+      expect(await server.query("SELECT n FROM scratch WHERE n = 8")).toEqual([]);
+    });
   });
 
   it("C20: nothing leads into CopyBoth", async () => {

@@ -161,9 +161,9 @@ export class SessionState {
     for (const wake of boundWaiters) wake();
   }
 
-  /** Waits until the server owes nothing, or the session ends. */
+  /** Waits until the server owes nothing, or waits itself for COPY data, or the session ends. */
   async settled(): Promise<void> {
-    while (this.mustSettle && !this.isEnded) {
+    while (this.mustSettle && !this.isCopyingIn && !this.isEnded) {
       await new Promise<void>((resolve) => this.waiters.push(resolve));
     }
   }
@@ -175,7 +175,8 @@ export class SessionState {
       this.roomWaiters = [];
       for (const wake of roomWaiters) wake();
     }
-    if (this.waiters.length === 0 || (this.mustSettle && !this.isEnded)) return;
+    if (this.waiters.length === 0) return;
+    if (this.mustSettle && !this.isCopyingIn && !this.isEnded) return;
     const { waiters } = this;
     this.waiters = [];
     for (const wake of waiters) wake();

@@ -1,5 +1,5 @@
 import { sqlParserReady } from "@sallyport/policy";
-import { errorTable } from "../../wire/gateway-error.ts";
+import { errorTable, GatewayError } from "../../wire/gateway-error.ts";
 import type { PostgresSessionOptions, SessionState } from "./session-state.ts";
 import type { Judged } from "./statement-judge.ts";
 
@@ -40,9 +40,12 @@ export class TimelyJudge {
   }
 
   /** Waits until the server has answered everything. */
-  settled(): Promise<void> {
+  async settled(): Promise<void> {
     this.flush();
-    return this.state.settled();
+    await this.state.settled();
+    // It waits for COPY data, and ends the session over anything else.
+    if (this.state.isCopyingIn && this.state.mustSettle)
+      throw new GatewayError("protocolViolation", { detail: "unexpected message during COPY" });
   }
 
   private async waitFor(text: string): Promise<Judged> {
@@ -59,6 +62,8 @@ export class TimelyJudge {
       await names.refresh(true);
       return await this.whenFresh(text);
     } catch (error) {
+      // What is refused leaves as a message that may not be there either: the server says so.
+      if (error instanceof GatewayError && this.state.isCopyingIn) return judge.unavailable(text);
       // Without a catalog nothing can be judged: the statement is refused, the session goes on.
       guard.note("catalogUnavailable", { cause: error instanceof Error ? error.message : "unknown" });
       return judge.unavailable(text);
