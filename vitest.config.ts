@@ -21,6 +21,7 @@ export default defineConfig({
         test: {
           name: "scenarios",
           include: ["e2e/{scenarios,cluster,image}/**/*.test.ts", "*.test.ts", ...alone],
+          globalSetup: "e2e/targets/bundled.ts",
           // No promise to anybody: every wait in a scenario has a bound of its own.
           testTimeout: 90_000,
           // They start processes on a machine that others use too. .ci/run names each that needed it.

@@ -38,7 +38,7 @@ export interface GatewayPlace {
   /** What the manifests say under spec.listen.port. */
   readonly port: number;
   readonly args?: readonly string[];
-  /** What Node runs as the command line; its sources where absent. */
+  /** What Node runs as the command line; `sallyportCommand` where absent. */
   readonly program?: readonly string[];
   /** Run in front of the gateway's own command; it must exec it. */
   readonly wrapper?: readonly string[];
@@ -46,7 +46,7 @@ export interface GatewayPlace {
   readonly readyMs?: number;
 }
 
-/** Starts `sallyport gateway` from the sources and waits until it is ready. */
+/** Starts `sallyport gateway` and waits until it is ready. */
 export async function spawnGateway(place: GatewayPlace): Promise<GatewayProcess> {
   const adminPort = await freePort();
   const args = [
@@ -95,12 +95,14 @@ export async function spawnGateway(place: GatewayPlace): Promise<GatewayProcess>
   };
 }
 
-/** What runs the command line from its sources; to be followed by its arguments. */
-export const sallyportCommand: readonly string[] = [
-  "--import",
-  import.meta.resolve("tsx"),
-  join(import.meta.dirname, "../../cli/src/main.ts"),
-];
+/**
+ * What runs the command line; to be followed by its arguments. From its sources, or the bundle of `bundled.ts` where
+ * that was made.
+ */
+export const sallyportCommand: readonly string[] =
+  process.env.SALLYPORT_PROGRAM === undefined
+    ? ["--import", import.meta.resolve("tsx"), join(import.meta.dirname, "../../cli/src/main.ts")]
+    : [process.env.SALLYPORT_PROGRAM];
 
 /** Writes a file beside its folder and moves it there: nobody ever reads half of it. */
 export async function writeInOneStep(path: string, text: string): Promise<void> {
@@ -121,7 +123,7 @@ export interface GatewayOptions {
   /** The account upstream; the superuser where absent. */
   readonly account?: { readonly username: string; readonly password: string };
   readonly args?: readonly string[];
-  /** What Node runs as the command line; its sources where absent. */
+  /** What Node runs as the command line; `sallyportCommand` where absent. */
   readonly program?: readonly string[];
   /** Run in front of the gateway's own command; it must exec it. */
   readonly wrapper?: readonly string[];
