@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { policyDocument } from "../targets/policies.ts";
 import { type Shop, startShop } from "../targets/shop.ts";
-import { bind, execute, frame, parse, query, type WireClient } from "../targets/wire-client.ts";
+import { bind, execute, frame, parse, password, query, startup, WireClient } from "../targets/wire-client.ts";
 
 let shop: Shop;
 
@@ -35,6 +35,29 @@ describe("application_name", () => {
     const { rows } = await client.query("SELECT current_setting('application_name') AS name");
     expect(rows[0].name).toMatch(/^local:ann\/[0-9a-f-]{36} another$/);
     await client.end();
+  });
+
+  it.each([
+    ["sixty-five letters", "x".repeat(65)],
+    ["thirty-two of two bytes", `x${"é".repeat(32)}`],
+    ["sixty-three", "x".repeat(63)],
+  ])("of %s gets the notice at login that the server gives", async (_, name) => {
+    const { server, gateway } = shop;
+    const noticesOf = async (client: WireClient, user: string, secret: string) => {
+      client.send(startup({ user, database: "shop", application_name: name }));
+      await client.until("R");
+      client.send(password(secret));
+      const messages = await client.until("Z");
+      return messages.filter(({ type }) => type === "N").map(({ fields }) => [fields.V, fields.C, fields.M]);
+    };
+    const direct = await WireClient.connect(server.port);
+    await direct.startTls(server.caPem);
+    const expected = await noticesOf(direct, "direct", "direct");
+    expect(expected).toHaveLength(name.length === 63 ? 0 : 1);
+    const through = await shop.secured();
+    expect(await noticesOf(through, gateway.user, await gateway.token({ user: "ann" }))).toEqual(expected);
+    direct.close();
+    through.close();
   });
 
   it("is reported by ParameterStatus as the client has set it, also where a rollback takes it back", async () => {

@@ -44,6 +44,16 @@ export class ApplicationName {
   }
 }
 
+/** What the server says at login of a name that it cuts; the one that it gets here is never too long. */
+export function tooLongNotice(own: string | undefined): string | undefined {
+  const bytes = Buffer.from(own ?? "");
+  if (bytes.length <= nameBytesMax) return undefined;
+  let end = nameBytesMax;
+  // Never within a character.
+  while (((bytes[end] ?? 0) & 0xc0) === 0x80) end -= 1;
+  return `identifier "${own}" will be truncated to "${bytes.toString("utf8", 0, end)}"`;
+}
+
 /** Names that a client has given itself and that the server may still go back to. */
 const ownMax = 16;
 

@@ -20,7 +20,7 @@ import { Deadline } from "../../wire/deadline.ts";
 import { errorTable, GatewayError } from "../../wire/gateway-error.ts";
 import type { AdmittedSession, EndCode, Protocol, ProtocolHost, UpstreamAccount } from "../protocol.ts";
 import { acceptClient, askForToken, fatalFrame, type Greeting } from "./accept.ts";
-import { ApplicationName, applicationName } from "./application-name.ts";
+import { ApplicationName, applicationName, tooLongNotice } from "./application-name.ts";
 import { CancelKeys } from "./cancel-keys.ts";
 import { Catalogs } from "./catalogs.ts";
 import { cancelUpstream, connectUpstream, type UpstreamSession } from "./connect-upstream.ts";
@@ -277,6 +277,9 @@ async function converse(
     `${admitted.identity.user}/${admitted.id}`,
     hello.parameters.get("application_name"),
   );
+  const notice = tooLongNotice(hello.parameters.get("application_name"));
+  if (notice !== undefined)
+    greeting.push(errorFrame({ severity: "NOTICE", sqlstate: "42622", message: notice }));
   for (const [name, value] of upstream.parameters)
     greeting.push(parameterStatusFrame(name, name === "application_name" ? ownName.shown(value) : value));
   greeting.push(backendKeyDataFrame(key.processId, key.key), readyFrame);
