@@ -1,4 +1,5 @@
 import { isUtf8 } from "node:buffer";
+import { zeroAt } from "./frames.ts";
 import { malformed, notUtf8 } from "./malformed.ts";
 import type { RepeatedText } from "./repeated-text.ts";
 
@@ -26,8 +27,8 @@ export type RecordedParameter = string | null | { readonly binary: string };
 
 /** Reads the body of a Bind that lies between `from` and `end`; throws where it is malformed. */
 export function readBind(chunk: Buffer, from: number, end: number, names: RepeatedText): BindParts {
-  const portalEnd = chunk.indexOf(0, from);
-  const statementEnd = portalEnd < 0 ? -1 : chunk.indexOf(0, portalEnd + 1);
+  const portalEnd = zeroAt(chunk, from);
+  const statementEnd = portalEnd < 0 ? -1 : zeroAt(chunk, portalEnd + 1);
   if (statementEnd < 0 || statementEnd >= end) throw malformed("string");
   const portal = portalEnd === from ? "" : chunk.toString("utf8", from, portalEnd);
   const statement = statementEnd === portalEnd + 1 ? "" : names.read(chunk, portalEnd + 1, statementEnd);

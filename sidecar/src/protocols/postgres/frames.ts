@@ -75,6 +75,16 @@ export function readText(chunk: Buffer, from: number, end: number): string {
   return body.toString("utf8");
 }
 
+/** Where the first NUL byte from there on stands; -1 where there is none. */
+export function zeroAt(chunk: Buffer, from: number): number {
+  // Names are short: most often the loop ends before a call out of JavaScript would have begun.
+  const near = Math.min(chunk.length, from + nearBytes);
+  for (let at = from; at < near; at += 1) if (chunk[at] === 0) return at;
+  return chunk.indexOf(0, Math.max(from, near));
+}
+
+const nearBytes = 64;
+
 /** True where there are only ASCII characters, and no NUL among them. */
 function isPlain(chunk: Buffer, from: number, end: number): boolean {
   for (let at = from; at < end; at += 1) {
