@@ -385,6 +385,13 @@ describe.runIf(found.kind === "ready")("at the door", () => {
       expect(await withKey(file())).toMatchObject({ code: 0, stdout: "in\n" });
     });
 
+    test("S19 the stanza of `sallyport login` leads to the gateway, by AES-GCM", async () => {
+      const done = await gateway.run("ssh", ["-v", "-F", join(folder, "config"), "web", "echo in"]);
+      expect(done).toMatchObject({ code: 0, stdout: "in\n" });
+      for (const way of ["server->client", "client->server"])
+        expect(done.stderr).toContain(`kex: ${way} cipher: aes128-gcm@openssh.com`);
+    });
+
     test("S18 somebody else's key with my certificate, and mine with somebody else's, let nobody in", async () => {
       const other = join(gateway.home, "login-bob");
       expect(await login(other, "bob")).toMatchObject({ code: 0 });
