@@ -495,7 +495,7 @@ test("K2, K18, K26: client-go discovers, informs, applies, leads, runs commands 
 const scripts = scenario.full ? ["clients/client.py"] : [];
 
 test.each(scripts)(
-  "K2: a client of another language, %s, reads, watches, runs commands and is refused in its own words",
+  "K2: a client of another language, %s, reads, watches, patches, runs commands, forwards a port and is refused in its own words",
   async (script) => {
     const home = join(
       process.env.SALLYPORT_CACHE || join(homedir(), ".cache/sallyport"),
@@ -508,6 +508,8 @@ test.each(scripts)(
         code: 0,
       });
     }
+    const serve = ["/bin/busybox", "httpd", "-p", "7979", "-h", "/tmp"];
+    expect(await scenario.exec("shell", ...serve)).toMatchObject({ code: 0 });
     const { code, stdout, stderr } = await run(python, [
       join(import.meta.dirname, script),
       ana.kubeconfig,
@@ -521,6 +523,8 @@ test.each(scripts)(
       err: "err\n",
       code: 7,
       log: true,
+      patched: { a: "1", b: "2" },
+      forwarded: "HTTP",
       refused: expect.stringContaining("accounts are not read here"),
     });
   },

@@ -4,7 +4,7 @@ import sys
 
 from kubernetes import client, config, watch
 from kubernetes.client.rest import ApiException
-from kubernetes.stream import stream
+from kubernetes.stream import portforward, stream
 
 config.load_kube_config(config_file=sys.argv[1])
 namespace = sys.argv[2]
@@ -27,6 +27,16 @@ running.write_stdin("out\n")
 running.run_forever(timeout=20)
 found |= {"out": running.read_stdout(), "err": running.read_stderr(), "code": running.returncode}
 found["log"] = "started" in api.read_namespaced_pod_log("shell", namespace, container="main")
+api.create_namespaced_config_map(namespace, {"metadata": {"name": "python"}, "data": {"a": "1"}})
+found["patched"] = api.patch_namespaced_config_map("python", namespace, {"data": {"b": "2"}}).data
+tunnel = portforward(api.connect_get_namespaced_pod_portforward, "shell", namespace, ports="7979").socket(7979)
+tunnel.settimeout(20)
+tunnel.sendall(b"GET /nothing HTTP/1.0\r\n\r\n")
+answer = b""
+while piece := tunnel.recv(4096):
+    answer += piece
+found["forwarded"] = answer[:4].decode()
+tunnel.close()
 try:
     run("cat", "/etc/passwd")
 except ApiException as error:
