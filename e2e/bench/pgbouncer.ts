@@ -5,6 +5,7 @@ import { chmod, chown, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { atExit } from "../targets/at-exit.ts";
 import { createAuthority } from "../targets/certificates.ts";
 import { freePort } from "../targets/postgres.ts";
 
@@ -91,15 +92,14 @@ log_disconnections = 0
     detached: true,
     ...account,
   });
-  const atExit = () => child.kill("SIGKILL");
-  process.once("exit", atExit);
+  const forgetExit = atExit(() => child.kill("SIGKILL"));
   let log = "";
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
     log = (log + text).slice(-100_000);
   });
   const stop = async () => {
     await end(child);
-    process.off("exit", atExit);
+    forgetExit();
     await rm(home, { recursive: true, force: true });
   };
   try {

@@ -7,6 +7,7 @@ import { get } from "node:http";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import pg from "pg";
+import { atExit } from "./at-exit.ts";
 import { freePort, type PostgresServer } from "./postgres.ts";
 import { LocalIssuer } from "./tokens.ts";
 
@@ -69,9 +70,10 @@ export async function spawnGateway(place: GatewayPlace): Promise<GatewayProcess>
   };
   child.stdout.setEncoding("utf8").on("data", collect);
   child.stderr.setEncoding("utf8").on("data", collect);
-  const atExit = () => child.kill("SIGKILL");
-  process.once("exit", atExit);
-  child.once("exit", () => process.off("exit", atExit));
+  child.once(
+    "exit",
+    atExit(() => child.kill("SIGKILL")),
+  );
   const adminUrl = `http://127.0.0.1:${adminPort}`;
   try {
     await becomesReady(child, `${adminUrl}/readyz`, place.readyMs ?? 80_000);
@@ -147,8 +149,7 @@ export interface Gateway extends GatewayProcess {
 /** Starts a gateway in front of a server. */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const home = await mkdtemp(join(tmpdir(), "sallyport-gateway-"));
-  const atExit = () => rmSync(home, { recursive: true, force: true });
-  process.once("exit", atExit);
+  const forgetExit = atExit(() => rmSync(home, { recursive: true, force: true }));
   const configDir = join(home, "config");
   const issuer = new LocalIssuer("sallyport-test", "sallyport:default/shop");
   const port = await freePort();
@@ -188,7 +189,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     write: (name, text) => writeInOneStep(join(configDir, name), text),
     stop: async () => {
       const code = await gateway.stop();
-      process.off("exit", atExit);
+      forgetExit();
       await rm(home, { recursive: true, force: true });
       return code;
     },

@@ -4,6 +4,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createKubectl, type Kubectl } from "../cluster/kubectl.ts";
+import { atExit } from "./at-exit.ts";
 import type { GatewayProcess } from "./gateway.ts";
 import { spawnGateway, writeInOneStep } from "./gateway.ts";
 import { freePort } from "./postgres.ts";
@@ -75,8 +76,7 @@ export async function startKubernetesGateway(
   },
 ): Promise<KubernetesGateway> {
   const home = await mkdtemp(join(tmpdir(), "sallyport-kubernetes-"));
-  const atExit = () => rmSync(home, { recursive: true, force: true });
-  process.once("exit", atExit);
+  const forgetExit = atExit(() => rmSync(home, { recursive: true, force: true }));
   const { kubectl } = cluster;
   await kubectl.apply([
     { apiVersion: "v1", kind: "Namespace", metadata: { name: "sallyport-gateway" } },
@@ -158,7 +158,7 @@ export async function startKubernetesGateway(
     write: (name, text) => writeInOneStep(join(configDir, name), text),
     stop: async () => {
       const code = await gateway.stop();
-      process.off("exit", atExit);
+      forgetExit();
       await rm(home, { recursive: true, force: true });
       return code;
     },

@@ -12,6 +12,7 @@ import { tmpdir } from "node:os";
 import { dirname, join, parse } from "node:path";
 import { promisify } from "node:util";
 import pg from "pg";
+import { atExit } from "./at-exit.ts";
 import { type Authority, createAuthority, type IssuedCertificate } from "./certificates.ts";
 import { freePort } from "./free-port.ts";
 
@@ -144,7 +145,7 @@ class Server implements PostgresServer {
   readonly #parts: ServerParts;
   #process: ChildProcess | undefined;
   #log = "";
-  readonly #atExit = () => this.#leaveNothing();
+  readonly #forgetExit: () => void;
 
   constructor(parts: ServerParts) {
     this.#parts = parts;
@@ -154,7 +155,7 @@ class Server implements PostgresServer {
     this.database = parts.options.database ?? "postgres";
     this.password = readFileSync(join(parts.dataDir, "superuser-password"), "utf8").trim();
     this.caPem = parts.authority?.caPem ?? "";
-    process.once("exit", this.#atExit);
+    this.#forgetExit = atExit(() => this.#leaveNothing());
   }
 
   get connectionString(): string {
@@ -222,7 +223,7 @@ class Server implements PostgresServer {
 
   async stop(): Promise<void> {
     await this.#end("SIGINT");
-    process.off("exit", this.#atExit);
+    this.#forgetExit();
     await rm(this.#parts.home, { recursive: true, force: true, maxRetries: 5 });
   }
 
