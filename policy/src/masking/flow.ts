@@ -62,3 +62,9 @@ export function either(left: Flow, right: Flow): Flow {
   const isExact = left.isExact && right.isExact && joined.sources.size === 1;
   return made(joined.sources, isExact, joined.tellsByNull === true);
 }
+
+/** A value that is the same column's of one relation or of another: exact where it is in each. */
+export function anyOf(flows: readonly Flow[]): Flow {
+  const { sources, tellsByNull } = derivedFrom(flows);
+  return made(sources, sources.size > 0 && flows.every((flow) => flow.isExact), tellsByNull === true);
+}

@@ -14,7 +14,7 @@ import {
 } from "../sql/tree.ts";
 import { relationName } from "../sql/walk.ts";
 import { condition, flowOf, madeTypes } from "./expressions.ts";
-import { clean, derivedFrom, type Flow, type FlowColumn, isTainted } from "./flow.ts";
+import { anyOf, clean, derivedFrom, type Flow, type FlowColumn, isTainted } from "./flow.ts";
 import type { TracedRows } from "./model.ts";
 import {
   allOf,
@@ -87,16 +87,24 @@ export function rangeVar(trace: Trace, node: TreeNode, level: Level | undefined)
  * unqualified name may be any of its namesakes along the path.
  */
 function withNamesakes(trace: Trace, relation: RelationInfo, entry: RangeEntry): RangeEntry {
-  const flows = namesakes(trace.names, trace.names.searchPath ?? [], relation.name)
+  const others = namesakes(trace.names, trace.names.searchPath ?? [], relation.name)
     .filter((other) => relationName(other) !== relationName(relation))
-    .map((other) => allOf(relationEntry(trace, other, "")));
-  const hidden = derivedFrom(flows);
-  if (!isTainted(hidden)) return entry;
-  const columns = entry.columns.map((column) => ({
-    name: column.name,
-    flow: derivedFrom([column.flow, hidden]),
-  }));
-  return { alias: entry.alias, columns, open: derivedFrom([entry.open ?? clean, hidden]) };
+    .map((other) => relationEntry(trace, other, ""))
+    .filter((other) => isTainted(allOf(other)));
+  if (others.length === 0) return entry;
+  // A name in the statement was looked up among theirs, and `*` gave them in their order.
+  const columns = entry.columns.map(({ name, flow }, index) => {
+    const alike = others.flatMap((other) => [
+      ...other.columns.filter((column, at) => column.name === name || at === index).map((each) => each.flow),
+    ]);
+    return { name, flow: anyOf([flow, ...alike]) };
+  });
+  const own = new Set(entry.columns.map((column) => column.name));
+  const beyond = others.map(({ columns: theirs, open }) =>
+    allOf({ columns: theirs.filter(({ name }) => !own.has(name)), ...(open === undefined ? {} : { open }) }),
+  );
+  const open = derivedFrom([entry.open ?? clean, ...beyond]);
+  return entry.open === undefined && !isTainted(open) ? { ...entry, columns } : { ...entry, columns, open };
 }
 
 /** The entry of a relation: a view shows what its definition reads. */

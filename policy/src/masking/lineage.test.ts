@@ -571,6 +571,8 @@ test.each([
   "INSERT INTO cust (id, name) VALUES (1, 'n')",
   "DELETE FROM cust WHERE id = 1",
   "SELECT num, hidden FROM cust_v",
+  "SELECT id, ssn FROM cust_old",
+  "COPY cust_old (ssn, id) TO STDOUT",
   "SELECT pure() FROM cust",
   "CREATE INDEX ON cust (name)",
   "ALTER TABLE cust ADD COLUMN age int",
@@ -716,7 +718,7 @@ function lastColumn(sql: string): ReadonlySet<string> | undefined {
   const analysis = analyseSql(sql, names, { masked });
   if (analysis.kind === "rejected") throw new Error(analysis.message);
   const rows = analysis.statements.at(-1)?.lineage?.rows;
-  return (rows?.columns[0]?.flow ?? rows?.open)?.sources;
+  return (rows?.open ?? rows?.columns[0]?.flow)?.sources;
 }
 
 test("an unqualified name is also what it hides, which a plan of before still reads", () => {
@@ -724,6 +726,18 @@ test("an unqualified name is also what it hides, which a plan of before still re
   expect(lastColumn(`${shadow}; SELECT upper(ssn) FROM cust`)).toContain("public.cust.ssn");
   expect(lastColumn(`${shadow}; SELECT upper(ssn) FROM pg_temp.cust`)).toEqual(new Set());
   expect(lastColumn(`${shadow}; SELECT upper(note) FROM ord`)).toEqual(new Set());
+  // What has neither the name nor the place of a masked column is what it seems, and what is not there may be anything.
+  expect(lastColumn(`${shadow}; SELECT id + 1 FROM cust`)).toEqual(new Set());
+  expect(lastColumn("CREATE TEMP TABLE cust (id int, a text, b text); SELECT upper(b) FROM cust")).toContain(
+    "public.cust.ssn",
+  );
+  for (const sql of [
+    "SELECT upper(ssn) FROM cust",
+    "SELECT * FROM cust",
+    "SELECT upper(c.ssn) FROM cust c",
+  ]) {
+    expect(lastColumn(`CREATE TEMP TABLE cust (id int); ${sql}`)).toContain("public.cust.ssn");
+  }
 });
 
 test("a view that is replaced is no longer what the catalog says of it", () => {
