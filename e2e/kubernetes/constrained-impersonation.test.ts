@@ -20,12 +20,12 @@ let api: ApiServer;
 let gateway: KubernetesGateway;
 
 /** The chart's role for gateways, with these values. */
-async function chartRole(values: Readonly<Record<string, unknown>>): Promise<object> {
+async function chartRole(values: Readonly<Record<string, unknown>>, version = "1.36.0"): Promise<object> {
   const path = join(api.folder, "values.json");
   const impersonation = { users: ["local:ana"], groups: ["local:devs"], uids: true, ...values };
   await writeFile(path, JSON.stringify({ kubernetes: { namespaces: ["access"], impersonation } }));
   const { code, stdout, stderr } = await run(join(api.bin, "helm"), [
-    ...["template", "sallyport", chart, "--values", path, "--kube-version", "1.36.0"],
+    ...["template", "sallyport", chart, "--values", path, "--kube-version", version],
     ...["--show-only", "templates/impersonation.yaml"],
   ]);
   if (code !== 0) throw new Error(stderr);
@@ -156,5 +156,6 @@ test("rules that would not bind, and servers too old, are refused by the chart",
   await expect(
     chartRole({ rules: [{ apiGroups: [""], resources: ["pods"], verbs: ["get"] }] }),
   ).rejects.toThrow("constrained: true alone");
+  await expect(chartRole({ constrained: true }, "1.35.9")).rejects.toThrow("from Kubernetes 1.36 on");
   await expect(chartRole({ constrained: true, rules: [{ verbs: ["*"] }] })).rejects.toThrow("pattern");
 });
