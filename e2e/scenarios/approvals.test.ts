@@ -281,6 +281,7 @@ describe("a held command", () => {
     expect(await count("note")).toBe(0);
     for (const name of names) await decide(lea, name, "Denied");
     expect(await Promise.all(held)).toEqual(names.map(() => expect.objectContaining({ code: "42501" })));
+    await Promise.all(sessions.map(({ client }) => client.end()));
   });
 
   test("is denied with the approver's comment, and the session goes on (G3)", async () => {
@@ -466,6 +467,8 @@ describe("a held command", () => {
     const rows = await server.query("SELECT n FROM note");
     expect(rows.map(({ n }) => Number(n)).every((n) => n % 2 === 0)).toBe(true);
     expect(rows).toHaveLength(25);
+    // The server has a hundred places for all tests of this file.
+    await Promise.all(sessions.map(({ client }) => client.end()));
   });
 });
 
