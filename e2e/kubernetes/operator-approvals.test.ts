@@ -22,6 +22,7 @@ const { namespace, kubectl, eventually } = scenario;
 const issuer = new LocalIssuer("operator-approvals", `sallyport:${namespace}/orders`);
 const service = `orders-gateway.${namespace}.svc`;
 const manyHolds = scenario.full ? 200 : 40;
+const decisionsTimed = scenario.full ? 60 : 10;
 
 interface Approval {
   readonly metadata: { readonly name: string; readonly labels: Readonly<Record<string, string>> };
@@ -236,6 +237,27 @@ test("of two approvers who disagree at once either counts, and the statement goe
     expect((await psql(`SELECT count(*) FROM orders WHERE n = ${-n}`)).stdout).toBe(hasRun ? "1\n" : "0\n");
   }
 });
+
+test("a decision lets its statement run, and how long that took is told", async () => {
+  const times: { readonly asked: number; readonly answered: number; readonly ran: number }[] = [];
+  for (let at = 1; at <= decisionsTimed; at += 1) {
+    const sql = `INSERT INTO orders VALUES (-${at}) RETURNING 'at ' || extract(epoch FROM clock_timestamp())`;
+    const answer = psql(sql);
+    const { name } = (await requestFor(sql)).metadata;
+    const asked = Date.now();
+    expect(await approve("bob", name)).toMatchObject(done);
+    const answered = Date.now();
+    const ran = Number(/^at ([0-9.]+)$/m.exec((await answer).stdout)?.[1]) * 1_000;
+    expect(ran).toBeGreaterThan(asked);
+    times.push({ asked, answered, ran });
+  }
+  // kubectl takes a while to start, and the statement may run before it has ended: the truth lies between.
+  const p95 = (since: "asked" | "answered") => {
+    const sorted = times.map((one) => one.ran - one[since]).toSorted((a, b) => a - b);
+    return sorted[Math.ceil(sorted.length * 0.95) - 1]?.toFixed(0);
+  };
+  console.log(`decision to run, p95 of ${times.length}: ${p95("answered")} to ${p95("asked")} ms`);
+}, 300_000);
 
 test(`of ${manyHolds} holds at once on both gateways each gets its own outcome, once`, async () => {
   const script =
