@@ -32,4 +32,5 @@ export async function issueServingCertificate(
   }
 }
 
-const issueMs = 10_000;
+/** A tenth of a second of work; on a machine that starts everything at once it has to wait its turn. */
+const issueMs = 60_000;

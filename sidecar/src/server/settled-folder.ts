@@ -55,7 +55,7 @@ export async function readSettled<T>(options: {
   const pause = options.pause ?? ((ms: number) => setTimeout(ms, undefined, signal && { signal }));
   let last = first;
   for (let looks = 0; looks < looksMax; looks += 1) {
-    await pause(Math.ceil(last.atMs + settledMs - performance.now()));
+    await pause(Math.max(0, Math.ceil(last.atMs + settledMs - performance.now())));
     const isEarly = looks === 0 && early !== undefined;
     // What fails where somebody is writing is read again below.
     if (isEarly) await early.catch(() => undefined);
