@@ -4,6 +4,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { transform } from "esbuild";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { testdata } from "../testing.ts";
 import { writeBundle } from "./bundle.ts";
@@ -39,6 +40,15 @@ test("the bundle is kept in memory at one byte a character", async () => {
   expect(names).toContain("sallyport.mjs");
   const texts = await Promise.all(names.map((name) => readFile(join(folder, name), "latin1")));
   expect(texts.filter((text) => /[\u0080-\uffff]/.test(text))).toEqual([]);
+});
+
+test("every part can be loaded: nothing in it is declared twice", async () => {
+  const names = (await readdir(folder, { recursive: true })).filter((name) => name.endsWith(".mjs"));
+  expect(names).toContain("sallyport.mjs");
+  for (const name of names) {
+    const text = await readFile(join(folder, name), "utf8");
+    await expect(transform(text, { format: "esm", logLevel: "silent" }), name).resolves.toBeDefined();
+  }
 });
 
 test("a part of an earlier build does not stay", async () => {

@@ -73,7 +73,7 @@ const leanBuiltins: Plugin = {
 
 /** CommonJS packages inside an ES module expect these names. */
 const commonJsNames = `
-import { createRequire } from "node:module";
-const require = createRequire(import.meta.url);
+import { createRequire as requireFor } from "node:module";
+const require = requireFor(import.meta.url);
 const __filename = import.meta.filename;
 const __dirname = import.meta.dirname;`;
