@@ -161,9 +161,19 @@ export class SessionState {
     for (const wake of boundWaiters) wake();
   }
 
+  /** True while the server waits for COPY data and nothing has been sent behind the command that asked for it. */
+  get isStuckInCopy(): boolean {
+    if (!this.isCopyingIn) return false;
+    for (let index = 1; ; index += 1) {
+      const entry = this.owed.at(index);
+      if (entry === undefined) return true;
+      if (entry.kind !== "sync" || !entry.maybe) return false;
+    }
+  }
+
   /** Waits until the server owes nothing, or waits itself for COPY data, or the session ends. */
   async settled(): Promise<void> {
-    while (this.mustSettle && !this.isCopyingIn && !this.isEnded) {
+    while (this.mustSettle && !this.isStuckInCopy && !this.isEnded) {
       await new Promise<void>((resolve) => this.waiters.push(resolve));
     }
   }
@@ -176,7 +186,7 @@ export class SessionState {
       for (const wake of roomWaiters) wake();
     }
     if (this.waiters.length === 0) return;
-    if (this.mustSettle && !this.isCopyingIn && !this.isEnded) return;
+    if (this.mustSettle && !this.isStuckInCopy && !this.isEnded) return;
     const { waiters } = this;
     this.waiters = [];
     for (const wake of waiters) wake();

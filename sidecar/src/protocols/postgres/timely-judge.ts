@@ -44,7 +44,7 @@ export class TimelyJudge {
     this.flush();
     await this.state.settled();
     // It waits for COPY data, and ends the session over anything else.
-    if (this.state.isCopyingIn && this.state.mustSettle)
+    if (this.state.isStuckInCopy)
       throw new GatewayError("protocolViolation", { detail: "unexpected message during COPY" });
   }
 
@@ -63,7 +63,7 @@ export class TimelyJudge {
       return await this.whenFresh(text);
     } catch (error) {
       // What is refused leaves as a message that may not be there either: the server says so.
-      if (error instanceof GatewayError && this.state.isCopyingIn) return judge.unavailable(text);
+      if (error instanceof GatewayError && this.state.isStuckInCopy) return judge.unavailable(text);
       // Without a catalog nothing can be judged: the statement is refused, the session goes on.
       guard.note("catalogUnavailable", { cause: error instanceof Error ? error.message : "unknown" });
       return judge.unavailable(text);
