@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { policyDocument } from "../targets/policies.ts";
 import { type Shop, startShop } from "../targets/shop.ts";
-import { bind, execute, frame, parse, password, query, startup, WireClient } from "../targets/wire-client.ts";
+import { password, query, startup, WireClient } from "../targets/wire-client.ts";
 
 let shop: Shop;
 
@@ -74,77 +74,4 @@ describe("application_name", () => {
     expect(await reported("RESET application_name")).toEqual(["application_name\0\0"]);
     client.close();
   });
-});
-
-describe("C18: Sync and Flush among COPY data", () => {
-  const extended = (sql: string) => [parse("", sql), bind("", ""), execute()];
-  const pieces: Readonly<Record<string, Buffer>> = {
-    g: frame("d", "7\n"),
-    b: frame("d", "x\n"),
-    S: frame("S"),
-    H: frame("H"),
-    c: frame("c"),
-    f: frame("f", "enough\0"),
-  };
-  /** What may stand between a COPY and the next statement: data that is good or bad, Sync, Flush, and the end or none. */
-  const words = (depth: number): readonly string[] =>
-    depth === 0
-      ? [""]
-      : ["", ...words(depth - 1).flatMap((rest) => ["g", "b", "S"].map((one) => one + rest))];
-
-  async function answers(
-    client: WireClient,
-    target: string,
-    middle: string,
-    atOnce: boolean,
-  ): Promise<string> {
-    const told: string[] = [];
-    const read = async (type: string, last = () => true) => {
-      for (;;) {
-        const messages = await client.until(type);
-        told.push(...messages.map((message) => message.type + message.body.toString("latin1")));
-        if (messages.at(-1)?.type !== type || last()) return;
-      }
-    };
-    const start = extended(`COPY ${target} FROM STDIN`);
-    const rest = [
-      ...[...middle].map((letter) => pieces[letter] ?? Buffer.alloc(0)),
-      ...[...extended("SELECT 'first'"), frame("S"), ...extended("SELECT 'second'"), frame("S")],
-    ];
-    if (!atOnce) {
-      client.send(...start);
-      await read("G");
-    }
-    client.send(...(atOnce ? start : []), ...rest);
-    await read("Z", () => told.some((each) => each.startsWith("D") && each.endsWith("second")));
-    return told.join("|");
-  }
-
-  it.each([
-    ["all at once", true],
-    ["once the server takes data", false],
-  ])(
-    "are answered as by the server alone in every order, sent %s",
-    async (_, atOnce) => {
-      const direct = await shop.logInDirect();
-      const through = await shop.logIn({ user: "ann" });
-      let told = 0;
-      for (const target of ["loose", "item", "seen"]) {
-        for (const middle of words(2)) {
-          for (const end of ["c", "f", "cS", "fS", "HcH", ""]) {
-            // Anything else in the middle of a COPY that goes on ends the session.
-            if (end === "" && target !== "seen" && !middle.includes("b")) continue;
-            const sequence = `${target} ${middle}${end}`;
-            const expected = await answers(direct, target, middle + end, atOnce);
-            expect(await answers(through, target, middle + end, atOnce), sequence).toBe(expected);
-            told += 1;
-          }
-        }
-      }
-      expect(told).toBeGreaterThan(180);
-      direct.close();
-      through.close();
-    },
-    90_000,
-  );
 });

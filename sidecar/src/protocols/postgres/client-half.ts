@@ -265,17 +265,10 @@ export class ClientHalf {
     const { state } = this;
     state.isSkipping = false;
     this.up.pass(chunk, at, end);
-    const isMaybe = state.isCopyingIn && state.mayIgnoreSync;
-    const twins = state.doubtfulSyncs();
-    for (let index = 0; index <= twins; index += 1) {
-      const entry = new Owed("sync", state.segment);
-      entry.maybe = isMaybe;
-      entry.copyEnds = state.copyEndsSent;
-      entry.isHidden = index > 0;
-      // Where the server may have ignored Syncs before this one, it answers this one so often that its answers are told from theirs.
-      if (entry.isHidden) this.up.own(syncFrame);
-      state.push(entry);
-    }
+    const entry = new Owed("sync", state.segment);
+    entry.maybe = state.isCopyingIn;
+    entry.copyEnds = state.copyEndsSent;
+    state.push(entry);
     state.segment += 1;
   }
 

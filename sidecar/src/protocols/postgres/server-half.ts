@@ -44,8 +44,6 @@ export class ServerHalf {
   private passed = 0;
   /** True where those were all of the chunk that came last. */
   hasPassed = false;
-  /** Syncs that a COPY may have ignored, and the server's answers that are theirs or those of the Sync behind them. */
-  private doubt: { readonly syncs: number; readonly statuses: number[] } | undefined = undefined;
   /** True once the server has ended the session with a FATAL error, which the client has seen. */
   sawFatal = false;
 
@@ -111,8 +109,6 @@ export class ServerHalf {
       const type = chunk[at] ?? 0;
       const size = lengthAt(chunk, at) + 1;
       if (size < 5) throw invalidLength();
-      if (this.doubt !== undefined && !isAsynchronous(type) && type !== backend.readyForQuery)
-        this.settleDoubt();
       if (type === backend.dataRow || type === backend.copyData) {
         const next = this.passRows(chunk, at, size);
         if (next < 0) return;
@@ -437,16 +433,13 @@ export class ServerHalf {
     }
   }
 
-  /** Whether a doubtful Sync was answered or the one that ends a row of them will show by what comes next. */
-  private doubtNextSyncs(): void {
+  private hasSyncBehindOthers(): boolean {
     const { owed } = this.state;
+    if (owed.first()?.kind === "sync") return false;
     for (let index = 0; ; index += 1) {
       const entry = owed.at(index);
-      if (entry?.kind !== "sync") return;
-      if (!entry.maybe) {
-        entry.maybe = true;
-        return;
-      }
+      if (entry === undefined) return false;
+      if (entry.kind === "sync") return true;
     }
   }
 
@@ -461,7 +454,7 @@ export class ServerHalf {
         break;
       case backend.readyForQuery:
         if (end - at !== 6) throw malformed();
-        if (!this.readyForQuery(chunk[at + 5] ?? 0)) return;
+        this.readyForQuery(chunk[at + 5] ?? 0);
         break;
       case backend.errorResponse:
         this.errorResponse(chunk, at, end);
@@ -593,53 +586,7 @@ export class ServerHalf {
     this.options.guard.response(entry.number, { rows, bytes, ms, tag, sqlstate });
   }
 
-  /** False where the client is not to see it, or not yet. */
-  private readyForQuery(status: number): boolean {
-    if (this.isServerSkipping) this.doubt ??= this.doubtAtHead();
-    const { doubt } = this;
-    if (doubt === undefined) return this.answersSync(status);
-    doubt.statuses.push(status);
-    if (doubt.statuses.length > doubt.syncs) this.settleDoubt();
-    return false;
-  }
-
-  /**
-   * After an error in COPY data the Syncs at the head may have been ignored, and what stands behind them skipped up to the next one: that
-   * one is answered once more than there are doubtful ones (see `doubtfulSyncs`), so the number of answers in a row tells.
-   */
-  private doubtAtHead(): { readonly syncs: number; readonly statuses: number[] } | undefined {
-    const { owed } = this.state;
-    let syncs = 0;
-    while (owed.at(syncs)?.kind === "sync" && owed.at(syncs)?.maybe) syncs += 1;
-    let next = syncs;
-    while (owed.at(next) !== undefined && owed.at(next)?.kind !== "sync") next += 1;
-    if (syncs === 0 || next === syncs || owed.at(next) === undefined) return undefined;
-    for (let twin = next + 1; twin <= next + syncs; twin += 1)
-      if (owed.at(twin)?.isHidden !== true)
-        throw new GatewayError("protocolViolation", {
-          detail: "a Sync during COPY with more pipelined behind it",
-        });
-    return { syncs, statuses: [] };
-  }
-
-  private settleDoubt(): void {
-    const { doubt, state } = this;
-    if (doubt === undefined) return;
-    this.doubt = undefined;
-    const isSkipped = doubt.statuses.length > doubt.syncs;
-    for (
-      let ignored = isSkipped ? doubt.syncs : doubt.syncs - doubt.statuses.length;
-      ignored > 0;
-      ignored -= 1
-    )
-      state.owed.shift();
-    if (isSkipped) this.skipToSync(undefined);
-    for (const status of doubt.statuses)
-      if (this.answersSync(status)) this.down.own(readyForQueryFrame(status));
-  }
-
-  /** Answers the Sync or Query at the head; false where the client has not sent it. */
-  private answersSync(status: number): boolean {
+  private readyForQuery(status: number): void {
     const { state } = this;
     state.isCopyingIn = false;
     state.copiesBegun = 0;
@@ -650,8 +597,15 @@ export class ServerHalf {
     if (status !== readyIdle && status !== readyInTransaction && status !== readyFailed) throw malformed();
     this.announced = "nothing";
     const isDoubtful = first.kind === "sync" && first.maybe;
+    // Had the server ignored the doubtful Sync, it would have skipped what stands up to the next one: nobody can tell.
+    if (this.isServerSkipping && isDoubtful && this.hasSyncBehindOthers())
+      throw new GatewayError("protocolViolation", {
+        detail: "a Sync during COPY with more pipelined behind it",
+      });
     this.isServerSkipping = false;
-    if (isDoubtful) this.doubtNextSyncs();
+    const next = state.owed.first();
+    // Whether this answers the doubtful Sync or the one behind it will show by what comes next.
+    if (isDoubtful && next?.kind === "sync") next.maybe = true;
     if (first.kind === "query") this.report(first);
     if (status === readyIdle) {
       state.portals.endUpTo(first.segment);
@@ -661,7 +615,6 @@ export class ServerHalf {
     this.state.transaction = letter;
     this.options.names.ready(letter, this.failedSinceReady);
     this.failedSinceReady = false;
-    return !first.isHidden;
   }
 
   private errorResponse(chunk: Buffer, at: number, end: number): void {
@@ -691,7 +644,7 @@ export class ServerHalf {
   }
 
   /** The server ignores everything up to the next Sync: take back what it will not do. */
-  private skipToSync(sqlstate: string | undefined): void {
+  private skipToSync(sqlstate: string): void {
     const { state } = this;
     this.isServerSkipping = true;
     state.copiesBegun = 0;
@@ -704,21 +657,20 @@ export class ServerHalf {
     if (state.owed.length === 0 && skipped.length > 0) state.isSkipping = true;
     for (let index = skipped.length - 1; index >= 0; index -= 1) {
       const entry = skipped[index];
-      if (entry !== undefined) this.takeBack(entry, index === 0 ? sqlstate : undefined);
+      if (entry !== undefined) this.takeBack(entry, index === 0, sqlstate);
     }
   }
 
-  /** `sqlstate` is that of the message that has failed; none where the server has skipped it. */
-  private takeBack(owed: Owed, sqlstate: string | undefined): void {
+  private takeBack(owed: Owed, hasFailed: boolean, sqlstate: string): void {
     if (owed.bound !== undefined) {
       owed.bound.hasFailed = true;
       this.endBound(owed.bound);
     }
     const { statements, portals } = this.state;
     const { kind, entry, portal } = owed;
-    if (entry !== undefined) statements.revert(entry, sqlstate !== undefined && kind === "parse");
+    if (entry !== undefined) statements.revert(entry, hasFailed && kind === "parse");
     if (portal !== undefined && portals.get(portal.name) === portal) portals.delete(portal.name);
-    if (kind === "execute" && sqlstate !== undefined) {
+    if (kind === "execute" && hasFailed) {
       owed.sqlstate = sqlstate;
       this.report(owed);
     }
@@ -774,19 +726,6 @@ function isBare(type: number): boolean {
     type === backend.emptyQueryResponse ||
     type === backend.copyDone
   );
-}
-
-/** Messages that answer nothing. */
-function isAsynchronous(type: number): boolean {
-  return (
-    type === backend.noticeResponse ||
-    type === backend.parameterStatus ||
-    type === backend.notificationResponse
-  );
-}
-
-function readyForQueryFrame(status: number): Buffer {
-  return frame(backend.readyForQuery, Buffer.from([status]));
 }
 
 /** Messages that must be read whole before anything of them is passed on. */

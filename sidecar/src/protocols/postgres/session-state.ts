@@ -43,8 +43,6 @@ export class SessionState {
   isCopyingIn = false;
   /** CopyDone and CopyFail that the client has sent since its last Query or Execute. */
   copyEndsSent = 0;
-  /** False where nothing is owed that could leave it open which Syncs the server has ignored. */
-  private mayBeDoubtful = false;
   /** CopyInResponses of the command at the head of the queue. */
   copiesBegun = 0;
   isEnded = false;
@@ -71,42 +69,9 @@ export class SessionState {
   /** The server now owes this. */
   push(entry: Owed): void {
     if (entry.isRunning) this.copyEndsSent = 0;
-    if (entry.mayCopy || entry.maybe) this.mayBeDoubtful = true;
     // A cursor can only be made where the portal of its name is gone, which SQL may have closed.
     for (const { declares } of entry.masks ?? []) if (declares !== undefined) this.portals.delete(declares);
     this.owed.push(entry);
-  }
-
-  /** True where a Sync that comes now may be one that a COPY ignores: what is no Sync would have ended the COPY. */
-  get mayIgnoreSync(): boolean {
-    const last = this.owed.at(this.owed.length - 1);
-    return last !== undefined && (last.kind === "sync" ? last.maybe : last.mayCopy);
-  }
-
-  /**
-   * How many Syncs since the last one that counts for certain may have been ignored, by a COPY that has failed or will, and have
-   * other messages behind them: had they been, the server would skip these, up to the Sync that comes now.
-   */
-  doubtfulSyncs(): number {
-    if (!this.mayBeDoubtful) return 0;
-    this.mayBeDoubtful = false;
-    let isCopying = false;
-    let syncs = 0;
-    let hasOthersBehind = false;
-    for (let index = 0; ; index += 1) {
-      const entry = this.owed.at(index);
-      if (entry === undefined) return hasOthersBehind ? syncs : 0;
-      if (entry.kind !== "sync") {
-        hasOthersBehind ||= syncs > 0;
-        if (entry.isRunning) isCopying = entry.kind === "execute" && entry.mayCopy;
-      } else {
-        const isDoubtful = entry.maybe || (isCopying && entry.copyEnds === 0);
-        if (hasOthersBehind || !isDoubtful) syncs = 0;
-        hasOthersBehind = false;
-        if (isDoubtful) syncs += 1;
-      }
-      this.mayBeDoubtful ||= isCopying || syncs > 0;
-    }
   }
 
   /** True where so much is owed that the client must not be read until the server has answered some of it. */

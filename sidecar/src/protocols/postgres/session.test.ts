@@ -355,45 +355,16 @@ describe("copy", () => {
     expect(session.session.isIdle).toBe(true);
   });
 
-  it.each([
-    [
-      "answered",
-      "EZCZZ",
-      ["I"],
-      [server.complete("CREATE TABLE"), server.ready("I"), server.ready("I"), server.ready("I")],
-    ],
-    ["ignored, and the Query behind it skipped", "EZ", ["I", "I"], []],
-  ] as const)(
-    "C18: a Sync inside a failed COPY has been %s, as the server's next answer tells",
-    async (_, seen, ready, more) => {
-      const session = openSession([]);
-      await session.send(
-        ...[
-          client.parse("", "COPY orders FROM STDIN"),
-          client.bind("", ""),
-          client.execute(""),
-          client.sync(),
-        ],
-        ...[client.copyDone(), client.query("CREATE TEMP TABLE customers (id int)"), client.sync()],
-      );
-      expect(session.upstream()).toBe("PBEScQSS");
-      session.reply(server.parseComplete(), server.bindComplete(), server.copyIn());
-      session.received();
-      session.reply(server.error("22P04", "COPY file signature not recognized"));
-      for (const status of ready) session.reply(server.ready(status));
-      for (const message of more) session.reply(message);
-      expect(
-        session
-          .received()
-          .map(({ type }) => type)
-          .join(""),
-      ).toBe(seen);
-      expect(session.session.isIdle).toBe(true);
-      await session.send(client.query("SELECT 1"));
-      session.reply(server.complete("SELECT 1"), server.ready("I"));
-      expect(session.received().map(({ type }) => type)).toEqual(["C", "Z"]);
-    },
-  );
+  it("C18: ends the session where a Sync inside a failed COPY makes it unknowable what the server skipped", async () => {
+    const session = openSession([]);
+    await session.send(
+      ...[client.parse("", "COPY orders FROM STDIN"), client.bind("", ""), client.execute(""), client.sync()],
+      ...[client.copyDone(), client.query("CREATE TEMP TABLE customers (id int)"), client.sync()],
+    );
+    session.reply(server.parseComplete(), server.bindComplete(), server.copyIn());
+    session.reply(server.error("22P04", "COPY file signature not recognized"));
+    expect(() => session.reply(server.ready("I"))).toThrow("Sync during COPY");
+  });
 
   it("C18: takes the end of a COPY that came before the server asked for data", async () => {
     const session = openSession([]);
