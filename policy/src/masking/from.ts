@@ -94,10 +94,10 @@ function withNamesakes(trace: Trace, relation: RelationInfo, entry: RangeEntry):
   if (others.length === 0) return entry;
   // A name in the statement was looked up among theirs, and `*` gave them in their order.
   const columns = entry.columns.map(({ name, flow }, index) => {
-    const alike = others.flatMap((other) => [
-      ...other.columns.filter((column, at) => column.name === name || at === index).map((each) => each.flow),
-    ]);
-    return { name, flow: anyOf([flow, ...alike]) };
+    const alike = others.flatMap((other) =>
+      other.columns.filter((column, at) => column.name === name || at === index),
+    );
+    return { name, flow: anyOf([flow, ...alike.map((column) => column.flow)]) };
   });
   const own = new Set(entry.columns.map((column) => column.name));
   const beyond = others.map(({ columns: theirs, open }) =>

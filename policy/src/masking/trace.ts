@@ -3,7 +3,7 @@
 import type { CommandPart } from "../model.ts";
 import { isReadBuiltin } from "../sql/builtin-functions.ts";
 import { functionParts } from "../sql/function-parts.ts";
-import { type FunctionInfo, type NameResolver, type RelationInfo, relationNamed } from "../sql/names.ts";
+import { ancestorsOf, type FunctionInfo, type NameResolver, type RelationInfo } from "../sql/names.ts";
 import { NameOverlay } from "../sql/overlay.ts";
 import { tooComplex } from "../sql/parser.ts";
 import type { TreeNode } from "../sql/tree.ts";
@@ -290,11 +290,7 @@ export class Trace {
     this.followed.add(relationName(relation));
     // Reading a table reads its partitions, and its rows are those of what it is a part of; their columns are the same ones.
     for (const child of relation.children) this.followed.add(child);
-    const above = new Set(relation.parents);
-    for (const name of above) {
-      this.followed.add(name);
-      for (const parent of relationNamed(this.names, name)?.parents ?? []) above.add(parent);
-    }
+    for (const name of ancestorsOf(this.names, relation)) this.followed.add(name);
     return relation.columns.map((name) => {
       const source = masked?.get(name);
       return { name, flow: source === undefined ? clean : exactly(source) };

@@ -218,8 +218,8 @@ class Judge {
     // IS NOT NULL of a column or a whole row is the classic condition that is none.
     if (!isNull || this.#cancelsOut(arg)) return "unknown";
     const expression = nodeOf(arg, "A_Expr");
-    const sides = [nodeOf(expression, "lexpr"), nodeOf(expression, "rexpr")];
-    if (textOf(expression, "kind") === "AEXPR_OP" && sides.some(isNullConstant)) return "unknown";
+    if (textOf(expression, "kind") === "AEXPR_OP" && operandsOf(expression).some(isNullConstant))
+      return "unknown";
     return this.#mentionsTarget(arg) ? "some" : "unknown";
   }
 
@@ -708,17 +708,17 @@ function differenceOf(item: TreeNode): { readonly left: string; readonly right: 
   return { left: textOfTree(expression?.lexpr), right: textOfTree(right) };
 }
 
-function operandsOf(expression: TreeNode): readonly (TreeNode | undefined)[] {
+function operandsOf(expression: TreeNode | undefined): readonly (TreeNode | undefined)[] {
   return [nodeOf(expression, "lexpr"), nodeOf(expression, "rexpr")];
 }
 
 function isSquare(expression: TreeNode | undefined): boolean {
-  const [left, right] = operandsOf(expression ?? {});
+  const [left, right] = operandsOf(expression);
   return namesOf(expression, "name").at(-1) === "*" && left !== undefined && sameTree(left, right);
 }
 
-function nameOfCall(value: unknown): string {
-  return namesOf(nodeOf(isNode(value) ? value : undefined, "FuncCall"), "funcname").at(-1) ?? "";
+function nameOfCall(value: TreeNode | undefined): string {
+  return namesOf(nodeOf(value, "FuncCall"), "funcname").at(-1) ?? "";
 }
 
 function nameOfColumn(value: TreeNode | undefined): string {

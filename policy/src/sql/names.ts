@@ -112,6 +112,13 @@ export function relationNamed(names: NameResolver, name: string): RelationInfo |
   return dot < 0 ? undefined : names.relation(name.slice(0, dot), name.slice(dot + 1));
 }
 
+/** The names of what the relation inherits from or is a partition of, and of theirs: its rows are theirs, too. */
+export function ancestorsOf(names: NameResolver, relation: RelationInfo): ReadonlySet<string> {
+  const found = new Set(relation.parents);
+  for (const name of found) for (const parent of relationNamed(names, name)?.parents ?? []) found.add(parent);
+  return found;
+}
+
 /** The relations of that name in these schemas. */
 export function namesakes(
   names: NameResolver,

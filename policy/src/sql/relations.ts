@@ -1,6 +1,6 @@
 /** Relations: found by name, read with all that a view reads, written with all that a write sets off. */
 import type { ObjectRef } from "../model.ts";
-import { type FunctionInfo, type RelationInfo, relationNamed } from "./names.ts";
+import { ancestorsOf, type FunctionInfo, type RelationInfo, relationNamed } from "./names.ts";
 import { parseDefinition } from "./parser.ts";
 import { Rejected, settingPinned } from "./rejection.ts";
 import { nodeOf, type TreeNode, tagOf, textOf } from "./tree.ts";
@@ -88,7 +88,7 @@ export function readRelation(walk: Walk, relation: RelationInfo, word: string, o
     return;
   }
   const indirect: ObjectRef[] = onlyItself ? [] : relation.children.map((name) => indirectRelation(name));
-  indirect.push(...ancestorsOf(walk, relation));
+  indirect.push(...ancestors(walk, relation));
   if (!isSystem(relation)) {
     indirect.push(...relation.reads.map((read) => ({ ...read, direct: false })));
     for (const guarded of indirect) {
@@ -116,7 +116,7 @@ export function writeRelation(
   const isPassedOn = relation.kind === "view" && triggers.length === 0;
   const behind = [
     ...relation.children.map((name) => indirectRelation(name)),
-    ...ancestorsOf(walk, relation),
+    ...ancestors(walk, relation),
     // A table renamed in this transaction reads as its old name, so that rules about that one hold.
     ...(isPassedOn || relation.kind === "table" || relation.kind === "partitionedTable"
       ? relation.reads.filter((read) => read.kind === "relation")
@@ -222,18 +222,9 @@ function isGuardedName(name: string): boolean {
   return name.startsWith("pg_catalog.") && guardedCatalogs.has(name.slice("pg_catalog.".length));
 }
 
-/** What the relation inherits from or is a partition of, and theirs: its rows are theirs, so what is denied of these holds. */
-function ancestorsOf(walk: Walk, relation: RelationInfo): readonly ObjectRef[] {
-  if (relation.parents === undefined) return [];
-  const found = new Set<string>();
-  const pending = [...relation.parents];
-  for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
-    if (found.has(name)) continue;
-    found.add(name);
-    const dot = name.indexOf(".");
-    pending.push(...(walk.names.relation(name.slice(0, dot), name.slice(dot + 1))?.parents ?? []));
-  }
-  return [...found].map((name) => indirectRelation(name));
+/** What is denied of them holds for their parts. */
+function ancestors(walk: Walk, relation: RelationInfo): readonly ObjectRef[] {
+  return [...ancestorsOf(walk.names, relation)].map(indirectRelation);
 }
 
 function indirectRelation(name: string): ObjectRef {
