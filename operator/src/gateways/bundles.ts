@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from "node:util";
 import { type BundleDocument, newer, type Reach, type Revision } from "@sallyport/control";
 import type { ProtectedResource } from "@sallyport/crds";
 import type { BundleStore } from "../control/index.ts";
-import { type Cache, controllerOf, type KubeObject, keyOf } from "../kube/index.ts";
+import { type Cache, compareVersions, controllerOf, type KubeObject, keyOf } from "../kube/index.ts";
 import { listenPort } from "../placement/index.ts";
 import {
   isStatusOnly,
@@ -110,7 +110,7 @@ export class Bundler {
       const { object } = change;
       // What is removed is told of as it was last; the cache has heard when it went.
       const version = change.kind === "removed" ? cache.heard : (object.metadata.resourceVersion ?? "0");
-      if (isNewer(version, this.#revision[name] ?? "0")) this.#revision[name] = version;
+      if (compareVersions(version, this.#revision[name] ?? "0") > 0) this.#revision[name] = version;
       // A status is in no bundle, and written several times for each change of what is.
       if (change.kind === "changed" && isSame(object, change.before)) return;
       const touched = change.kind === "changed" ? [object, change.before] : [object];
@@ -218,9 +218,4 @@ function documentOf(
 
 function sorted(labels: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
   return Object.fromEntries(Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1)));
-}
-
-/** Resource versions are decimal numbers of any length. */
-function isNewer(version: string, than: string): boolean {
-  return version.length === than.length ? version > than : version.length > than.length;
 }

@@ -40,6 +40,7 @@ export { type KubeMetrics, kubeMetrics } from "./metrics.ts";
 export {
   type ApplyObject,
   type Condition,
+  compareVersions,
   controllerOf,
   controllerReference,
   type KubeObject,

@@ -112,3 +112,9 @@ export function controllerReference(owner: KubeObject): OwnerReference {
 export function controllerOf({ metadata }: KubeObject): OwnerReference | undefined {
   return metadata.ownerReferences?.find(({ controller }) => controller === true);
 }
+
+/** Below, at or above zero. Versions of one kind are decimal numbers that grow (comparable by definition since Kubernetes 1.35). */
+export function compareVersions(a: string, b: string): number {
+  if (a.length !== b.length) return a.length - b.length;
+  return a < b ? -1 : a > b ? 1 : 0;
+}

@@ -5,7 +5,7 @@ import type { KubeClient, Selection, WatchEvent } from "./client.ts";
 import { isExpired, KubeError } from "./error.ts";
 import type { Log } from "./log.ts";
 import type { KubeMetrics } from "./metrics.ts";
-import { type KubeObject, keyOf, type ObjectRef, type ResourceType } from "./objects.ts";
+import { compareVersions, type KubeObject, keyOf, type ObjectRef, type ResourceType } from "./objects.ts";
 import { Store } from "./store.ts";
 
 /** What a reflector needs; the selection keeps the cache to the objects that are ours. */
@@ -251,9 +251,3 @@ function withoutManagedFields<T extends KubeObject>(object: T): T {
 
 const isNewer = (a: KubeObject, b: KubeObject): boolean =>
   compareVersions(a.metadata.resourceVersion ?? "", b.metadata.resourceVersion ?? "") > 0;
-
-/** Versions of one kind are decimal numbers that grow (comparable by definition since Kubernetes 1.35). */
-function compareVersions(a: string, b: string): number {
-  if (a.length !== b.length) return a.length - b.length;
-  return a < b ? -1 : a > b ? 1 : 0;
-}
