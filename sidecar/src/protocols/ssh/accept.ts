@@ -11,9 +11,9 @@ import {
   signatureAlgorithm,
 } from "./certificates.ts";
 import { DeviceLogins } from "./device-logins.ts";
-import { isSignedBy, type PublicKey, type SigningKey } from "./keys.ts";
+import { clientSignatureAlgorithms, isSignedBy, type PublicKey, type SigningKey } from "./keys.ts";
 import { encoded, type Field, MalformedMessage, made, message, Reader } from "./messages.ts";
-import { signatureAlgorithms, type Transport } from "./transport.ts";
+import type { Transport } from "./transport.ts";
 
 /** A client whose identity is proven, and what it wants to reach as whom. */
 export interface AcceptedClient {
@@ -295,8 +295,4 @@ class Login {
   }
 }
 
-const usable: ReadonlySet<string> = new Set([
-  ...signatureAlgorithms,
-  "sk-ssh-ed25519@openssh.com",
-  "sk-ecdsa-sha2-nistp256@openssh.com",
-]);
+const usable: ReadonlySet<string> = new Set(clientSignatureAlgorithms);

@@ -7,7 +7,7 @@
 import { GatewayError } from "../../wire/gateway-error.ts";
 import { certifiedType, isWithin, readHostCertificate } from "./certificates.ts";
 import { globMatcher } from "./glob.ts";
-import { algorithmsOf, type PublicKey, publicKeyOf } from "./keys.ts";
+import { algorithmsOf, type PublicKey, publicKeyOf, signatureAlgorithms } from "./keys.ts";
 import { MalformedMessage, Reader } from "./messages.ts";
 
 /** A key by which a host is known. */
@@ -58,14 +58,7 @@ export function hostKeyAlgorithms(keys: readonly PinnedKey[]): readonly string[]
   return [...(keys.some(({ means }) => means === "authority") ? certified : []), ...new Set(plain)];
 }
 
-const certified = [
-  "ssh-ed25519",
-  "ecdsa-sha2-nistp256",
-  "ecdsa-sha2-nistp384",
-  "ecdsa-sha2-nistp521",
-  "rsa-sha2-512",
-  "rsa-sha2-256",
-].map((algorithm) => `${algorithm}-cert-v01@openssh.com`);
+const certified = signatureAlgorithms.map((algorithm) => `${algorithm}-cert-v01@openssh.com`);
 
 /** Judges the key or certificate that a host shows; that it can sign by it is proven elsewhere. */
 export function judgeHostKey(shown: Buffer, expected: ExpectedHost): ShownKey {

@@ -99,6 +99,23 @@ export function isSignedBy(key: PublicKey, algorithm: string, data: Buffer, sign
   }
 }
 
+/** Signatures that are verified, from clients and for hosts. `ssh-rsa` (SHA-1) and DSA are not here. */
+export const signatureAlgorithms = [
+  "ssh-ed25519",
+  "ecdsa-sha2-nistp256",
+  "ecdsa-sha2-nistp384",
+  "ecdsa-sha2-nistp521",
+  "rsa-sha2-512",
+  "rsa-sha2-256",
+] as const;
+
+/** What clients may sign by: also keys that live in security devices. */
+export const clientSignatureAlgorithms: readonly string[] = [
+  ...signatureAlgorithms,
+  "sk-ssh-ed25519@openssh.com",
+  "sk-ecdsa-sha2-nistp256@openssh.com",
+];
+
 /** The signature algorithms that a key may be used with. */
 export function algorithmsOf(type: string): readonly string[] {
   return type === "ssh-rsa" ? ["rsa-sha2-512", "rsa-sha2-256"] : [type];

@@ -3,6 +3,7 @@ import type { Socket } from "node:net";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import { certifiedKeysOf } from "./certified-keys.ts";
 import { hybridName, withHybridExchange } from "./hybrid-exchange.ts";
+import { clientSignatureAlgorithms } from "./keys.ts";
 import { type LibraryHostKey, type LibraryProtocol, Protocol, sendPacket } from "./library.ts";
 import { made, message } from "./messages.ts";
 import { sealed } from "./seal.ts";
@@ -21,16 +22,6 @@ const kex = [
   "diffie-hellman-group14-sha256",
 ];
 const direction = { cipher: ciphers, mac: macs, compress: ["none"], lang: [] };
-
-/** Signatures that are verified, from clients and for hosts. `ssh-rsa` (SHA-1) and DSA are not here. */
-export const signatureAlgorithms = [
-  "ssh-ed25519",
-  "ecdsa-sha2-nistp256",
-  "ecdsa-sha2-nistp384",
-  "ecdsa-sha2-nistp521",
-  "rsa-sha2-512",
-  "rsa-sha2-256",
-] as const;
 
 /** Bytes after which keys are exchanged anew (RFC 4253, section 9). */
 const rekeyBytes = 1024 ** 3;
@@ -232,7 +223,8 @@ export class Transport {
       completed(...all);
       this.#bytesSinceKeys = 0;
       this.#countHandshake(isServer);
-      if (wantsExtInfo) this.send(made(message.extInfo, 1, "server-sig-algs", serverSignatureAlgorithms));
+      if (wantsExtInfo)
+        this.send(made(message.extInfo, 1, "server-sig-algs", clientSignatureAlgorithms.join(",")));
       if (this.#isReady) return;
       this.#isReady = true;
       this.receiver.ready?.();
@@ -295,13 +287,6 @@ function keepKeys({ _cipher, _decipher }: LibraryProtocol): void {
     }
   }
 }
-
-/** Certificates of the same keys, and keys that live in security devices. */
-const serverSignatureAlgorithms = [
-  ...signatureAlgorithms,
-  "sk-ssh-ed25519@openssh.com",
-  "sk-ecdsa-sha2-nistp256@openssh.com",
-].join(",");
 
 /** A failure of the peer's making, for reports. */
 export function violation(cause: unknown): GatewayError {
