@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { pipeline, type Readable, type Writable } from "node:stream";
-import type { Command } from "@sallyport/policy";
+import type { Command, SessionMasking } from "@sallyport/policy";
 import type { Permit } from "../../guard/index.ts";
 import { OutputPatterns } from "../../terminal/index.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
@@ -156,10 +156,11 @@ async function forward(exchange: HttpExchange, to: Forwarded): Promise<void> {
   const { guard } = session.admitted;
   const ended = new AbortController();
   const end = () => ended.abort();
-  const masks = masksOf(session, request);
+  const { masking } = guard;
   const running = {
     end,
-    mayGoOn: () => mayGoOn(session, to.command) && masksOf(session, request) === masks,
+    mayGoOn: () =>
+      mayGoOn(session, to.command) && hiddenBy(guard.masking, request) === hiddenBy(masking, request),
   };
   session.running.add(running);
   exchange.closed.addEventListener("abort", end, { once: true });
@@ -200,9 +201,9 @@ async function forward(exchange: HttpExchange, to: Forwarded): Promise<void> {
 }
 
 /** What is hidden from a request's answer, as a text to compare. */
-function masksOf({ admitted: { guard } }: OpenSession, request: ApiRequest): string {
-  const patterns = request.subresource === "log" ? guard.masking.patterns : [];
-  return JSON.stringify([hiddenFields(guard.masking, request), patterns]);
+function hiddenBy(masking: SessionMasking, request: ApiRequest): string {
+  const patterns = request.subresource === "log" ? masking.patterns : [];
+  return JSON.stringify([hiddenFields(masking, request), patterns]);
 }
 
 async function answerWith(

@@ -90,6 +90,9 @@ export class SpdyBridge implements StreamBridge {
   /** What the client's error stream is told at the end, once there is one; set by the cut. */
   #lastWords: string | undefined;
   #isTold = false;
+  /** How many streams the client opens before it hears them. */
+  #awaited = 0;
+  #onTold: () => void = () => undefined;
 
   /** `isJsonStatus`: the error stream holds a Status, as from v4.channel.k8s.io on; before it is a text. */
   constructor(toClient: Send, isJsonStatus: boolean) {
@@ -170,9 +173,6 @@ export class SpdyBridge implements StreamBridge {
     this.cut(status);
     if (!this.#isTold) await told;
   }
-
-  #awaited = 0;
-  #onTold: () => void = () => undefined;
 
   /** Ends a stream of the client's: the error stream says why. */
   #tellLast(id: number, type: string): void {
