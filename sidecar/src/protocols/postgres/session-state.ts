@@ -70,7 +70,8 @@ export class SessionState {
   push(entry: Owed): void {
     if (entry.isRunning) this.copyEndsSent = 0;
     // A cursor can only be made where the portal of its name is gone, which SQL may have closed.
-    for (const { declares } of entry.masks ?? []) if (declares !== undefined) this.portals.delete(declares);
+    if (entry.masks !== undefined)
+      for (const { declares } of entry.masks) if (declares !== undefined) this.portals.delete(declares);
     this.owed.push(entry);
   }
 
@@ -136,9 +137,13 @@ export class SessionState {
     }
   }
 
+  private get mustWait(): boolean {
+    return this.mustSettle && !this.isStuckInCopy && !this.isEnded;
+  }
+
   /** Waits until the server owes nothing, or waits itself for COPY data, or the session ends. */
   async settled(): Promise<void> {
-    while (this.mustSettle && !this.isStuckInCopy && !this.isEnded) {
+    while (this.mustWait) {
       await new Promise<void>((resolve) => this.waiters.push(resolve));
     }
   }
@@ -150,8 +155,7 @@ export class SessionState {
       this.roomWaiters = [];
       for (const wake of roomWaiters) wake();
     }
-    if (this.waiters.length === 0) return;
-    if (this.mustSettle && !this.isStuckInCopy && !this.isEnded) return;
+    if (this.waiters.length === 0 || this.mustWait) return;
     const { waiters } = this;
     this.waiters = [];
     for (const wake of waiters) wake();
