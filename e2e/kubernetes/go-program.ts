@@ -6,6 +6,13 @@ import { homedir, tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { run } from "../cluster/kubectl.ts";
 
+/** The program that a folder holds the module of, by the folder's name. */
+export const goModule = (folder: string): Promise<string> =>
+  goProgram(
+    basename(folder),
+    ["main.go", "go.mod", "go.sum"].map((name) => join(folder, name)),
+  );
+
 /** The program `name` that these files make (go.mod and go.sum among them); built where it is not there yet. */
 export async function goProgram(name: string, files: readonly string[]): Promise<string> {
   const hash = createHash("sha256");

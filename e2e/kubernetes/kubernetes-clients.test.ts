@@ -13,10 +13,10 @@ import { postgresImageName } from "../image/postgres/image.ts";
 import { sallyportCommand } from "../targets/gateway.ts";
 import type { KubernetesGateway } from "../targets/kubernetes-gateway.ts";
 import { policyDocument } from "../targets/policies.ts";
-import { goProgram } from "./go-program.ts";
+import { goModule } from "./go-program.ts";
 import { oldAges, oldKubectl } from "./old-kubectl.ts";
 import { openScenario } from "./scenario.ts";
-import { decideHeld, going, recordedLines, shellPod, startShellGateway } from "./shell-pod.ts";
+import { decideHeld, going, heldExec, recordedLines, shellPod, startShellGateway } from "./shell-pod.ts";
 import { NotSwitched, openWebSocket } from "./websocket-client.ts";
 
 const scenario = openScenario("kubernetes-clients");
@@ -60,15 +60,7 @@ const policies = [
     action: Deny
     message: that container is not looked into`,
   ),
-  policy(
-    "hal",
-    `  rules:
-  - name: exec
-    match: {commands: [pods/exec]}
-    action: RequireApproval
-    message: somebody else must agree
-    approval: {required: 1, timeout: 60s}`,
-  ),
+  policy("hal", heldExec),
   policy("ida", "  limits: {idle: 4s}"),
   policy("moe", '  masking:\n  - {columns: ["core.secrets.data"], with: Redact}'),
   policy("mia", "  masking:\n  - {patterns: [email], with: Redact}"),
@@ -464,9 +456,7 @@ test("Helm installs, upgrades and lists; where releases are masked it cannot sav
 
 /** Where the cluster's own programs are built already, this takes some seconds. */
 test("K2, K18, K26: client-go discovers, informs, applies, leads, runs commands and forwards ports", async () => {
-  const sources = join(import.meta.dirname, "clients/client-go");
-  const files = ["main.go", "go.mod", "go.sum"].map((name) => join(sources, name));
-  const program = await goProgram("client-go", files);
+  const program = await goModule(join(import.meta.dirname, "clients/client-go"));
   expect(await scenario.exec("shell", "/bin/busybox", "httpd", "-p", "7878", "-h", "/tmp")).toMatchObject({
     code: 0,
   });

@@ -11,7 +11,7 @@ import { run } from "../cluster/kubectl.ts";
 import type { KubernetesGateway } from "../targets/kubernetes-gateway.ts";
 import { policyDocument } from "../targets/policies.ts";
 import { openScenario } from "./scenario.ts";
-import { decideHeld, going, recordedLines, shellPod, startShellGateway } from "./shell-pod.ts";
+import { decideHeld, going, heldExec, recordedLines, shellPod, startShellGateway } from "./shell-pod.ts";
 
 const scenario = openScenario("kubernetes-gateway");
 const { namespace } = scenario;
@@ -37,17 +37,7 @@ const policies = [
     "admins",
   ),
   policy("pia", "  profile: Admin", "plain"),
-  policy(
-    "hal",
-    `  profile: Admin
-  rules:
-  - name: exec
-    match: {commands: [pods/exec]}
-    action: RequireApproval
-    message: somebody else must agree
-    approval: {required: 1, timeout: 60s}`,
-    "held",
-  ),
+  policy("hal", `  profile: Admin\n${heldExec}`, "held"),
   policy(
     "mia",
     `  profile: Admin

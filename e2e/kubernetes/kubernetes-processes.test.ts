@@ -10,22 +10,11 @@ import {
 } from "../targets/kubernetes-gateway.ts";
 import { policyDocument } from "../targets/policies.ts";
 import { rawBytes, upgradeHead } from "./raw-client.ts";
-import { decideHeld, going, recordedLines } from "./shell-pod.ts";
+import { decideHeld, going, heldExec, recordedLines } from "./shell-pod.ts";
 
 const policies = [
   policyDocument("cluster", "bob", "  profile: ReadOnly", "readers"),
-  policyDocument(
-    "cluster",
-    "hal",
-    `  profile: Admin
-  rules:
-  - name: exec
-    match: {commands: [pods/exec]}
-    action: RequireApproval
-    message: somebody else must agree
-    approval: {required: 1, timeout: 60s}`,
-    "held",
-  ),
+  policyDocument("cluster", "hal", `  profile: Admin\n${heldExec}`, "held"),
 ].join("");
 
 let api: ApiServer;

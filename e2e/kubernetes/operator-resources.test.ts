@@ -13,7 +13,7 @@ import {
   systemNamespace,
   type TestOperator,
 } from "../targets/operator.ts";
-import { goProgram } from "./go-program.ts";
+import { goModule } from "./go-program.ts";
 
 interface Condition {
   readonly type: string;
@@ -475,9 +475,7 @@ describe("what the documentation tells GitOps tools to ask", () => {
       (block) => block["resource.customizations.health.sallyport.dev_ProtectedResource"],
     );
     const [{ current, failed }] = blocks.flatMap((block) => block.spec?.healthCheckExprs ?? []);
-    const sources = join(import.meta.dirname, "clients/gitops-health");
-    const files = ["main.go", "go.mod", "go.sum"].map((name) => join(sources, name));
-    const program = await goProgram("gitops-health", files);
+    const program = await goModule(join(import.meta.dirname, "clients/gitops-health"));
     ask = async (...objects) => {
       const question = { lua: lua.find((text) => text !== undefined), cel: { current, failed }, objects };
       const { code, stdout, stderr } = await run(program, [], JSON.stringify(question));

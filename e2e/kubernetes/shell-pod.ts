@@ -13,6 +13,14 @@ import {
 import { restrictedContainer, restrictedPod } from "./objects.ts";
 import type { KubernetesObject, Scenario } from "./scenario.ts";
 
+/** The rules of a policy under which another person must approve commands in pods. */
+export const heldExec = `  rules:
+  - name: exec
+    match: {commands: [pods/exec]}
+    action: RequireApproval
+    message: somebody else must agree
+    approval: {required: 1, timeout: 60s}`;
+
 /** A pod that answers `got …` to each line that it is given, with a tar for kubectl cp. */
 export function shellPod(name = "shell"): KubernetesObject {
   return {
