@@ -22,6 +22,7 @@ const yes = { approver: "bob", decision: "Approved" as const };
 /** A desk over a store of Approvals, with what its gateway was told. */
 function desk() {
   const stored = new Map<string, Approval>();
+  const writes = { wait: Promise.resolve() };
   let listen: (change: Change<Approval>) => void = () => undefined;
   const caches = {
     approvals: {
@@ -42,6 +43,7 @@ function desk() {
   };
   const client = {
     create: async (_: unknown, object: Approval) => {
+      await writes.wait;
       const there = stored.get(object.metadata.name);
       // It changes in this very moment, which is what somebody who means it would see to.
       if (there !== undefined) put({ ...there });
@@ -68,7 +70,7 @@ function desk() {
     signal: new AbortController().signal,
     clock: () => new Date(),
   });
-  return { desk: made, put, stored };
+  return { desk: made, put, stored, writes };
 }
 
 function gateway(uid = "pod-1") {
@@ -106,6 +108,20 @@ test("its gateway learns who approved it", async () => {
   const { put, told, object } = await held();
   put({ ...object, spec: { ...object.spec, decisions: [yes] }, status: { phase: "Approved" } });
   expect(told).toEqual([{ kind: "approved", by: ["bob"] }]);
+});
+
+test("whoever gives up before the request is written leaves no open one behind", async () => {
+  const { desk: busy, stored, writes } = desk();
+  const { stream } = gateway();
+  const { promise, resolve } = Promise.withResolvers<void>();
+  writes.wait = promise;
+  busy.asked("shop/orders", ask, stream);
+  busy.ended("shop/orders", ask.id, "Cancelled");
+  await settle();
+  expect(stored.size).toBe(0);
+  resolve();
+  await settle();
+  expect(stored.get(ask.id)?.status?.phase).toBe("Cancelled");
 });
 
 test("a status that somebody wrote over no decisions approves nothing", async () => {

@@ -29,6 +29,8 @@ export class ApprovalDesk {
   readonly #parts: ApprovalDeskParts;
   /** Who holds which command, by `namespace/name` of its request. */
   readonly #asking = new Map<string, Asking>();
+  /** What is being written: its end waits for that, or it would find nothing to close. */
+  readonly #opening = new Map<string, Promise<void>>();
 
   constructor(parts: ApprovalDeskParts) {
     this.#parts = parts;
@@ -40,13 +42,19 @@ export class ApprovalDesk {
 
   /** Takes an ask of a gateway of this resource. */
   asked(resource: string, ask: ApprovalAsk, stream: Told): void {
-    this.#open(resource, ask, stream).catch((error: unknown) => {
-      const { log, signal } = this.#parts;
-      if (signal.aborted) return;
-      log.warn({ resource, approval: ask.id, err: error }, "an approval could not be asked for");
-      const message = "the request could not be written";
-      stream.tell({ kind: "decision", id: ask.id, decision: { kind: "unavailable", message } });
-    });
+    const key = `${refOf(resource).namespace ?? ""}/${ask.id}`;
+    const opening = this.#open(resource, ask, stream)
+      .catch((error: unknown) => {
+        const { log, signal } = this.#parts;
+        if (signal.aborted) return;
+        log.warn({ resource, approval: ask.id, err: error }, "an approval could not be asked for");
+        const message = "the request could not be written";
+        stream.tell({ kind: "decision", id: ask.id, decision: { kind: "unavailable", message } });
+      })
+      .finally(() => {
+        if (this.#opening.get(key) === opening) this.#opening.delete(key);
+      });
+    this.#opening.set(key, opening);
   }
 
   /**
@@ -78,8 +86,13 @@ export class ApprovalDesk {
   /** The command is not held any longer, or has run. */
   ended(resource: string, id: string, phase: "Cancelled" | "Used"): void {
     const { namespace = "", name } = refOf(resource);
-    this.#asking.delete(`${namespace}/${id}`);
-    this.#close({ namespace, name: id }, name, phase).catch((error: unknown) => {
+    const key = `${namespace}/${id}`;
+    const close = async () => {
+      await this.#opening.get(key);
+      this.#asking.delete(key);
+      await this.#close({ namespace, name: id }, name, phase);
+    };
+    close().catch((error: unknown) => {
       const { log, signal } = this.#parts;
       if (!signal.aborted) log.info({ approval: id, phase, err: error }, "an approval is closed already");
     });
@@ -139,7 +152,10 @@ export class ApprovalDesk {
     try {
       await client.create(kinds.approval, object, { fieldManager: "sallyport-approval", signal });
     } catch (error) {
-      if (!(error instanceof KubeError) || error.reason !== "AlreadyExists") throw error;
+      if (!(error instanceof KubeError) || error.reason !== "AlreadyExists") {
+        this.#asking.delete(keyOf(object));
+        throw error;
+      }
       const there = await client.get(kinds.approval, { namespace, name: ask.id }, { signal });
       if (this.#isAsked(there)) this.#tellOutcome(there);
       else {
