@@ -129,6 +129,8 @@ export interface ProtocolHost {
   shared<T>(key: string, make: () => T): T;
   /** A login that failed, or another failure of one connection: counted and logged without secrets. */
   report(error: unknown, id: string): void;
+  /** Tells whoever runs the gateway of a problem that is no connection's; bounded by the caller, without users' texts. */
+  warn(problem: string, facts: Readonly<Record<string, string | number>>): void;
 }
 
 /** What is tried of a server that shares the gateway's loopback with other containers. */

@@ -367,6 +367,7 @@ export class Gateway {
         this.metrics.lockOuts.inc({ resource, by });
         this.log.warn({ resource, by }, "logins are locked out");
       },
+      onProblem: (resource, problem, facts) => this.log.warn({ ...facts, resource }, problem),
     });
     const onConnection = (socket: Socket) =>
       this.accept(socket, host, (each, hasLoggedIn) => protocol.serve(each, host, hasLoggedIn));

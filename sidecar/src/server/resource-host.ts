@@ -56,6 +56,11 @@ export interface HostServices {
   readonly onLogin: (resource: string, error: unknown, id: string) => void;
   readonly onSession: (resource: string, change: 1 | -1, reason: string) => void;
   readonly onLockOut: (resource: string, by: "user" | "address") => void;
+  readonly onProblem: (
+    resource: string,
+    problem: string,
+    facts: Readonly<Record<string, string | number>>,
+  ) => void;
   /** Where policy comes from elsewhere: whether there is none, or none that is new enough, to let anybody in. */
   readonly isPolicyUnavailable?: () => boolean;
   /** Another resource that this process serves, by its key. */
@@ -382,6 +387,10 @@ export class ResourceHost implements ProtocolHost {
 
   report(error: unknown, id: string): void {
     this.services.onLogin(this.key, error, id);
+  }
+
+  warn(problem: string, facts: Readonly<Record<string, string | number>>): void {
+    this.services.onProblem(this.key, problem, facts);
   }
 
   private open(

@@ -16,6 +16,9 @@ export interface OpenCatalog {
 export class Catalogs {
   private readonly host: ProtocolHost;
   private readonly live = new Map<string, { readonly catalog: LiveCatalog; readonly side: SideDialer }>();
+  /** Readings that failed and were not told of yet, of all databases: who logs in chooses their names. */
+  private failures = 0;
+  private toldAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(host: ProtocolHost) {
     this.host = host;
@@ -29,7 +32,9 @@ export class Catalogs {
       const side = new SideDialer(this.host, database, account);
       const { catalogAgeMs } = this.host.limits;
       const monotonicMs = () => this.host.clock.monotonicMs();
-      found = { catalog: new LiveCatalog({ query: side.query, ageMs: catalogAgeMs, monotonicMs }), side };
+      const onFailure = (error: Error) => this.tell(database, account, error);
+      const options = { query: side.query, ageMs: catalogAgeMs, monotonicMs, onFailure };
+      found = { catalog: new LiveCatalog(options), side };
       this.live.set(key, found);
     }
     const { catalog, side } = found;
@@ -47,6 +52,8 @@ export class Catalogs {
       await catalog.refresh(false);
     } catch (error) {
       release();
+      // Of a database that is not there nothing stays.
+      if (side.users === 0) this.live.delete(key);
       throw error;
     }
     const names = (statements: PreparedStatements, upstream: UpstreamSession | undefined) =>
@@ -59,7 +66,25 @@ export class Catalogs {
       });
     return { names, release };
   }
+
+  /** Statements are refused meanwhile, with 57P03: whoever runs the gateway should know why, and not once a second. */
+  private tell(database: string, account: UpstreamAccount, error: Error): void {
+    this.failures += 1;
+    const now = this.host.clock.monotonicMs();
+    if (now - this.toldAtMs < tellEveryMs) return;
+    const cause = (error.cause instanceof Error ? error.cause.message : error.message).slice(0, 300);
+    this.host.warn("the catalog could not be read", {
+      database: database.slice(0, 63),
+      account: account.name,
+      failures: this.failures,
+      cause,
+    });
+    this.failures = 0;
+    this.toldAtMs = now;
+  }
 }
+
+const tellEveryMs = 60_000;
 
 /** Holds the side connection of one database and dials it again when it is lost. */
 class SideDialer {

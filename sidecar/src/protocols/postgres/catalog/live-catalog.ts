@@ -15,6 +15,8 @@ export interface LiveCatalogOptions {
   /** An answer older than this is not fresh. */
   readonly ageMs: number;
   readonly monotonicMs: () => number;
+  /** Hears of each reading that fails or takes too long, also of those that nobody waits for. */
+  readonly onFailure?: (error: Error) => void;
 }
 
 /** A number that no other version in this process has. */
@@ -171,6 +173,7 @@ export class LiveCatalog {
         this.running = undefined;
         this.failureCount += 1;
         this.failure = error instanceof Error ? error : new Error("the catalog could not be read");
+        this.options.onFailure?.(this.failure);
         throw this.failure;
       },
     );
