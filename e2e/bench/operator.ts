@@ -15,6 +15,7 @@ import {
   resourceType,
 } from "@sallyport/operator/kube";
 import type { ApiServer } from "../cluster/api-server.ts";
+import type { Kubectl } from "../cluster/kubectl.ts";
 import { waitFor } from "../cluster/processes.ts";
 import { createAuthority } from "../targets/certificates.ts";
 import { startApiServerWithKinds, systemNamespace, testImage } from "../targets/operator.ts";
@@ -77,7 +78,7 @@ export async function operatorAtSize(count: number): Promise<Row[]> {
     const seconds = (performance.now() - begun) / 1000;
     const cpuSeconds = (await processorMicroseconds(operator.pid)) / 1e6 - cpuBefore;
     const spent = await counted(operator.admin);
-    const calls = await callsInQuiet(operator.admin, client, count);
+    const quiet = await callsInQuiet(operator.admin, client, api.kubectl, count);
     const webhook = await webhookMs(client, operator);
     const megabytes = (await residentKilobytes(operator.pid)) / 1024;
     over.abort();
@@ -112,9 +113,9 @@ export async function operatorAtSize(count: number): Promise<Row[]> {
       {
         work: "operator: calls of a look that changes nothing",
         against: "none",
-        ratio: calls === 0 ? 1 : 0,
+        ratio: quiet.calls === 0 ? 1 : 0,
         atLeast: 1,
-        detail: `${calls.toFixed(2)} calls a look beyond the lease's; ${size}`,
+        detail: `${(quiet.calls / quiet.looks).toFixed(2)} calls a look beyond the lease's; ${size}${quiet.told}`,
       },
       {
         work: "webhook through the API server, p99",
@@ -333,7 +334,12 @@ async function counted(admin: string): Promise<{ readonly calls: number; readonl
 }
 
 /** What one look costs where nothing is to be done: resources are touched, and the calls beyond those at rest counted. */
-async function callsInQuiet(admin: string, client: KubeClient, count: number): Promise<number> {
+async function callsInQuiet(
+  admin: string,
+  client: KubeClient,
+  kubectl: Kubectl,
+  count: number,
+): Promise<{ readonly calls: number; readonly looks: number; readonly told: string }> {
   const calls = async () => (await counted(admin)).calls;
   const reconciles = async () => (await counted(admin)).looks;
   // First it comes to rest: two readings that differ by the lease's calls alone.
@@ -354,6 +360,7 @@ async function callsInQuiet(admin: string, client: KubeClient, count: number): P
   const atRest = (await calls()) - before;
   const touched = Math.min(count, 100);
   const [callsBefore, looksBefore] = [await calls(), await reconciles()];
+  const servedBefore = await served(kubectl);
   for (let at = 0; at < touched; at += 1) {
     await client.patch(
       resources,
@@ -364,7 +371,27 @@ async function callsInQuiet(admin: string, client: KubeClient, count: number): P
   await pause(quietMs);
   const looks = (await reconciles()) - looksBefore;
   if (looks < touched) throw new Error(`only ${looks} looks at ${touched} changed resources`);
-  return Math.max(0, (await calls()) - callsBefore - atRest - leaseSlack) / looks;
+  const beyond = Math.max(0, (await calls()) - callsBefore - atRest - leaseSlack);
+  const told = [...(await served(kubectl))]
+    .map(([what, times]) => [what, times - (servedBefore.get(what) ?? 0)] as const)
+    .filter(([, times]) => times > leaseSlack)
+    .map(([what, times]) => `${times} ${what}`);
+  return { calls: beyond, looks, told: beyond === 0 ? "" : `; served: ${told.join(", ")}` };
+}
+
+/** What the API server has served so far, to anybody, by verb and kind. */
+async function served(kubectl: Kubectl): Promise<ReadonlyMap<string, number>> {
+  const found = new Map<string, number>();
+  for (const line of (await kubectl("get", "--raw", "/metrics")).split("\n")) {
+    const [, labels = "", times] = /^apiserver_request_total\{(.*)\} (\d+)$/.exec(line) ?? [];
+    if (times === undefined) continue;
+    const of = (name: string) => new RegExp(`\\b${name}="([^"]*)"`).exec(labels)?.[1] ?? "";
+    const what = [of("verb"), of("resource"), of("subresource"), of("code")]
+      .filter((part) => part !== "")
+      .join(" ");
+    found.set(what, (found.get(what) ?? 0) + Number(times));
+  }
+  return found;
 }
 
 /** The two times differ by what patching took: one renewal of the lease more, and the webhook's bundle. */

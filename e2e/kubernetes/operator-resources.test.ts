@@ -465,6 +465,33 @@ test("providers of one prefix: the elder keeps it", async () => {
 /** Writes, but for the lease's PUTs, which go on by the clock. */
 const callsOf = ({ registry }: TestOperator): Promise<number> =>
   sumOf(registry, "rest_client_requests_total", ({ method }) => method !== "PUT");
+test("the gateways' secret is made again once a pod waits for it", async () => {
+  const made = ["get", "secret", "orders-gateway-key", "-n", namespace, "-o", "jsonpath={.metadata.uid}"];
+  const before = await api.kubectl(...made);
+  await api.kubectl("delete", "secret", "orders-gateway-key", "-n", namespace);
+  await api.kubectl.apply([
+    {
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata: { name: "starting", namespace, labels: { "sallyport.dev/gateway": "orders" } },
+      spec: {
+        serviceAccountName: "orders-gateway",
+        containers: [{ name: "sallyport-gateway", image: "gateway" }],
+      },
+    },
+  ]);
+  const after = await waitFor(
+    "the secret",
+    async () => {
+      const { code, stdout } = await api.kubectl.try(undefined, ...made);
+      return code === 0 ? stdout : undefined;
+    },
+    { ms: 60_000 },
+  );
+  expect(after).not.toBe(before);
+  await api.kubectl("delete", "pod", "starting", "-n", namespace, "--force", "--grace-period=0");
+});
+
 describe("what the documentation tells GitOps tools to ask", () => {
   /** By the machines that Argo CD and Flux ask with; see the program's own text. */
   let ask: (...objects: readonly object[]) => Promise<readonly string[]>;

@@ -107,6 +107,17 @@ test("O37 one object that has too much to say is held back, others are not", asy
   expect(created()).toHaveLength(4);
 });
 
+test("what many objects have to say at once is told without a pause, and then nothing more is", async () => {
+  const { recorder, end } = start({ flushMs: 600_000 });
+  for (let at = 0; at < 1_500; at += 1) {
+    const metadata = { name: `shop-${at}`, namespace: "demo", uid: `u${at}` };
+    recorder.record(note({ regarding: { kind: "ProtectedResource", metadata } }));
+  }
+  await until(() => expect(created()).toHaveLength(1_500));
+  await end();
+  expect(api.requests).toHaveLength(1_500);
+});
+
 test("failures are outlived, and what is waiting at the end is still written", async () => {
   api.fault = ({ path }) => (path.includes("/gone/") ? { kind: "status", status: 403 } : undefined);
   const { recorder, end } = start();

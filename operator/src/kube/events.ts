@@ -50,7 +50,7 @@ interface KubeEvent extends KubeObject {
 
 const events = resourceType<KubeEvent>("events.k8s.io/v1", "Event", "events");
 
-const WAITING_MAX = 1000;
+/** As many may wait as are remembered: what found no place would come in bursts, with each count of the series. */
 const SERIES_MAX = 4096;
 const OBJECTS_MAX = 4096;
 const REFILL_MS = 30_000;
@@ -102,7 +102,7 @@ class Recorder implements EventRecorder {
     const series: Series = {
       namespace: metadata.namespace ?? "default",
       name: `${metadata.name.slice(0, 200)}.${randomUUID().replaceAll("-", "").slice(0, 16)}`,
-      note,
+      note: remembered(note),
       firstAt: now,
       lastAt: now,
       count: 1,
@@ -146,7 +146,7 @@ class Recorder implements EventRecorder {
   }
 
   #enqueue(series: Series): void {
-    if (this.#waiting.size >= WAITING_MAX) return;
+    if (this.#waiting.size >= SERIES_MAX) return;
     this.#waiting.add(series);
     this.#wake();
   }
@@ -223,6 +223,29 @@ class Recorder implements EventRecorder {
     keepNewest(this.#allowances, OBJECTS_MAX);
     return tokens >= 1;
   }
+}
+
+/** Without the objects' contents, which the caches have in newer versions. */
+function remembered({ regarding, related, ...note }: EventNote): EventNote {
+  return {
+    ...note,
+    regarding: nameOnly(regarding),
+    ...(related !== undefined && { related: nameOnly(related) }),
+  };
+}
+
+function nameOnly({ apiVersion, kind, metadata }: KubeObject): KubeObject {
+  const { name, namespace, uid, resourceVersion } = metadata;
+  return {
+    ...(apiVersion !== undefined && { apiVersion }),
+    ...(kind !== undefined && { kind }),
+    metadata: {
+      name,
+      ...(namespace !== undefined && { namespace }),
+      ...(uid !== undefined && { uid }),
+      ...(resourceVersion !== undefined && { resourceVersion }),
+    },
+  };
 }
 
 function referenceTo({ apiVersion, kind, metadata }: KubeObject): object {

@@ -38,7 +38,7 @@ import {
   serverPods,
   type WrittenFacts,
 } from "./decide.ts";
-import { GatewayKeys, keyCheckMs } from "./gateway-key.ts";
+import { GatewayKeys } from "./gateway-key.ts";
 import { mayReach } from "./tenancy.ts";
 
 /** What the controller is made of. */
@@ -60,6 +60,8 @@ export interface ResourceControllerParts {
 const fieldManager = "sallyport-protected-resource";
 /** While gateways start, nothing may tell that they have: pods of a Deployment are watched, their absence is not. */
 const lookAgainMs = 30_000;
+/** What a probe found grows old without an event. */
+const settledLookMs = 600_000;
 
 /** Makes the controller's reconciler. */
 export function resourceReconciler(
@@ -158,10 +160,10 @@ async function act(
 ): Promise<ReconcileResult> {
   if (decision === undefined) return { kind: "done" };
   const { client, events } = parts;
-  const { resource, apply, remove, evict } = decision;
+  const { resource, apply, remove, evict, isPodWaiting } = decision;
   const { signal } = context;
   try {
-    await keys.ensure(resource, signal);
+    await keys.ensure(resource, isPodWaiting, signal);
     for (const object of apply)
       await client.apply(typeOf(object), object, { fieldManager, force: true, signal });
     for (const { kind, metadata } of remove) {
@@ -187,7 +189,7 @@ async function act(
   }
   await report(parts, decision, context);
   const isReady = decision.conditions.some(({ type, status }) => type === "Ready" && status === "True");
-  return { kind: "requeue", afterMs: isReady ? keyCheckMs : lookAgainMs };
+  return { kind: "requeue", afterMs: isReady && !isPodWaiting ? settledLookMs : lookAgainMs };
 }
 
 /** The key of the cache's index of pods. */

@@ -65,6 +65,8 @@ export interface ResourceDecision {
   readonly remove: readonly UntypedObject[];
   /** At most one at a time, and only where the resource asks for it. */
   readonly evict?: Pod;
+  /** Whether a gateway's pod has not begun to run: it may wait for something that is to be made. */
+  readonly isPodWaiting: boolean;
   readonly conditions: readonly WantedCondition[];
   readonly status: Omit<ProtectedResourceStatus, "conditions">;
 }
@@ -106,6 +108,7 @@ export function decideResource(facts: ResourceFacts): ResourceDecision {
     apply,
     remove,
     ...(evict !== undefined && { evict }),
+    isPodWaiting: [...pods.current, ...pods.outdated].some(({ status }) => status?.phase === "Pending"),
     conditions: [
       ...conditionsOf({
         resource,
