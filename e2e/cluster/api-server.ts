@@ -41,6 +41,8 @@ export interface ApiServer {
   readonly kubectl: Kubectl;
   readonly url: string;
   readonly caPem: string;
+  /** Where its etcd is: for what no request to the server itself can bring about. */
+  readonly etcdUrl: string;
   readonly folder: string;
   /** Folder of the built programs: kubectl, helm, … */
   readonly bin: string;
@@ -141,7 +143,7 @@ export async function startControlPlane(setup: {
   }
   let users = 0;
   return {
-    ...{ kubeconfig, kubectl, url, caPem: authority.caPem, folder, bin, authority, port },
+    ...{ kubeconfig, kubectl, url, caPem: authority.caPem, etcdUrl, folder, bin, authority, port },
     user: async (name, groups = []) => {
       users += 1;
       return createKubectl(

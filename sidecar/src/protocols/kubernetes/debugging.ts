@@ -1,5 +1,5 @@
 /** Debugging containers: which of them a request adds to a pod, and what they reach there. */
-import { isRecord, type PodSecurity, securityOfContainer } from "./facts.ts";
+import { isRecord, type PodSecurity, reachingAlso, securityOfContainer } from "./facts.ts";
 
 /** A debugging container that a body speaks of. */
 export interface Debugger {
@@ -41,18 +41,7 @@ export function addedTo(spec: unknown, debuggers: readonly Debugger[]): readonly
 
 /** What a debugging container reaches: what it asks for itself, what the pod reaches, and whom it looks into. */
 export function debuggingSecurity(own: PodSecurity, spec: unknown, target: string): PodSecurity {
-  const pod = securityOfContainer(spec, target === "" ? noContainer : target);
-  return {
-    privileged: own.privileged || pod.privileged,
-    hostNetwork: own.hostNetwork || pod.hostNetwork,
-    hostPID: own.hostPID || pod.hostPID,
-    hostIPC: own.hostIPC || pod.hostIPC,
-    hostPath: own.hostPath || pod.hostPath,
-    hostAccess: own.hostAccess || pod.hostAccess,
-    opaque: own.opaque || pod.opaque,
-    capabilities: [...new Set([...own.capabilities, ...pod.capabilities])],
-    images: own.images,
-  };
+  return reachingAlso(own, securityOfContainer(spec, target === "" ? noContainer : target));
 }
 
 /** No container has this name: only what the pod itself reaches counts. */

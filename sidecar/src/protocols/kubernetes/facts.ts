@@ -73,6 +73,21 @@ export function securityOfContainer(spec: unknown, container: string): PodSecuri
   return securityOf({ ...pod, containers: chosen });
 }
 
+/** What is written, where what is there already reaches out of the pod, too; its images are those that are written. */
+export function reachingAlso(own: PodSecurity, other: PodSecurity): PodSecurity {
+  return {
+    privileged: own.privileged || other.privileged,
+    hostNetwork: own.hostNetwork || other.hostNetwork,
+    hostPID: own.hostPID || other.hostPID,
+    hostIPC: own.hostIPC || other.hostIPC,
+    hostPath: own.hostPath || other.hostPath,
+    hostAccess: own.hostAccess || other.hostAccess,
+    opaque: own.opaque || other.opaque,
+    capabilities: [...new Set([...own.capabilities, ...other.capabilities])],
+    images: own.images,
+  };
+}
+
 /** The container that a server chooses where a request names none: the only one; "" where there are more. */
 export function onlyContainer(spec: unknown): string {
   const list = isRecord(spec) && Array.isArray(spec.containers) ? spec.containers : [];

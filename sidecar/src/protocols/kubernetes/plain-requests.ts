@@ -15,7 +15,9 @@ import { addedTo, type Debugger, debuggersIn, debuggingSecurity } from "./debugg
 import {
   isRecord,
   opaquePod,
+  type PodSecurity,
   plainPod,
+  reachingAlso,
   securityOf,
   securityOfContainer,
   securityOfVolume,
@@ -32,6 +34,7 @@ import { type ApiRequest, readRequest, resourceName, targetOf } from "./request.
 import { failure } from "./status.ts";
 import { StreamMask } from "./stream-mask.ts";
 import { type ApiServers, readAll } from "./upstream.ts";
+import { memberAt, patchedPodSpec } from "./workloads.ts";
 
 /** The API server itself takes no more than 3 MiB. */
 const bodyBytesMax = 4 * 1024 * 1024;
@@ -94,7 +97,11 @@ async function serve(
   const own = isWrite ? factsOfBody(request, exchange, body ?? Buffer.alloc(0), written) : noFacts;
   const isDebug = isWrite && request.subresource === "ephemeralcontainers";
   const debug = isDebug ? debuggersIn(written) : [];
-  const lookUp = () => factsOfPod(servers, session, request, own, debug ?? []);
+  const patched = isWrite ? patchedPodSpec(request, bodyOf(exchange, body ?? Buffer.alloc(0))) : undefined;
+  const lookUp = () =>
+    patched === undefined
+      ? factsOfPod(servers, session, request, own, debug ?? [])
+      : factsOfPatched({ host, servers }, session, request, own.security, patched);
   const { targets, ...found } = await lookUp();
   const facts = { ...own, ...found, dryRun: dryRunIn(request, body) };
   const command = commandOf(request, facts);
@@ -302,11 +309,15 @@ function writtenValue(type: string, body: Buffer): unknown {
   return jsonTypes.test(type) ? readJsonBody(body) : undefined;
 }
 
+/** What a body says; undefined where it cannot be read. */
+function bodyOf({ headers }: HttpExchange, body: Buffer): unknown {
+  return headers["content-encoding"] === undefined ? writtenValue(typeOf(headers), body) : undefined;
+}
+
 /** What a body writes; undefined where it cannot be read. */
-function writtenOf({ headers }: HttpExchange, body: Buffer): unknown {
-  const type = typeOf(headers);
-  const value = headers["content-encoding"] === undefined ? writtenValue(type, body) : undefined;
-  return type === "application/json-patch+json" ? writtenBy(value) : value;
+function writtenOf(exchange: HttpExchange, body: Buffer): unknown {
+  const value = bodyOf(exchange, body);
+  return typeOf(exchange.headers) === "application/json-patch+json" ? writtenBy(value) : value;
 }
 
 function typeOf(headers: HttpExchange["headers"]): string {
@@ -372,6 +383,23 @@ async function factsOfPod(
     target,
     targets: targets.size,
   };
+}
+
+/** What is patched reaches what the patch writes, and what it did before: of an image alone nobody sees where it will run. */
+async function factsOfPatched(
+  { host, servers }: Pick<Serving, "host" | "servers">,
+  { account, identity, admitted }: OpenSession,
+  request: ApiRequest,
+  own: PodSecurity,
+  podSpec: readonly string[],
+): Promise<Partial<RequestFacts> & { readonly targets?: number }> {
+  if (own.opaque) return {};
+  const headers = upstreamHeaders({}, account, identity, marksOf(host, identity, admitted.id));
+  const found = await servers.object(account, request.rawPath, headers);
+  if (found.kind === "missing") return {};
+  const spec = found.kind === "found" ? memberAt(found.value, podSpec) : undefined;
+  // Who may write what they may not read is not told of what it is, nor trusted to leave it so.
+  return { security: reachingAlso(own, spec === undefined ? opaquePod : securityOf(spec)) };
 }
 
 /** A server that gets options in the body of a deletion reads none in its query. */

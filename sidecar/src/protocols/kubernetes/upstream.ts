@@ -4,6 +4,7 @@ import type { IncomingMessage } from "node:http";
 import type { Readable } from "node:stream";
 import type { Identity } from "@sallyport/policy";
 import { GatewayError } from "../../wire/gateway-error.ts";
+import type { HeaderFields } from "../../wire/http-server.ts";
 import { HttpUpstream } from "../../wire/http-upstream.ts";
 import type { ProtocolHost, UpstreamAccount } from "../protocol.ts";
 import { isRecord } from "./facts.ts";
@@ -16,6 +17,11 @@ const upstreamsMax = 16;
 export type PodLookup =
   | { readonly kind: "found"; readonly labels: Readonly<Record<string, string>>; readonly spec: unknown }
   | { readonly kind: "missing"; readonly body: Buffer };
+
+/** What the API server shows of an object to whoever asks for it; `hidden` where they may not read it. */
+export type ObjectLookup =
+  | { readonly kind: "found"; readonly value: unknown }
+  | { readonly kind: "missing" | "hidden" };
 
 /** All connections of a resource to its API server. */
 export class ApiServers {
@@ -51,21 +57,36 @@ export class ApiServers {
   /** Looks a pod up with the gateway's own rights: what it is decides what may be done with it. */
   async pod(account: UpstreamAccount, namespace: string, name: string): Promise<PodLookup> {
     const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(name)}`;
-    const headers = {
-      accept: "application/json",
-      ...(account.password === undefined ? {} : { authorization: `Bearer ${account.password.trim()}` }),
-    };
-    const signal = AbortSignal.timeout(lookupMs);
-    const response = await this.of(account).request({ method: "GET", path, headers, signal });
-    const body = await readAll(response, lookupBytesMax);
-    if (response.statusCode === 404) return { kind: "missing", body: body ?? Buffer.alloc(0) };
-    const pod: unknown = response.statusCode === 200 && body !== undefined ? parsed(body) : undefined;
-    if (!isRecord(pod) || !isRecord(pod.metadata)) {
-      const cause = new Error(`the pod could not be looked up: status ${response.statusCode}`);
-      throw new GatewayError("catalogUnavailable", { detail: "the pod could not be looked up", cause });
-    }
+    const headers =
+      account.password === undefined ? {} : { authorization: `Bearer ${account.password.trim()}` };
+    const { status, body } = await this.#lookUp(account, path, headers);
+    if (status === 404) return { kind: "missing", body: body ?? Buffer.alloc(0) };
+    const pod: unknown = status === 200 && body !== undefined ? parsed(body) : undefined;
+    if (!isRecord(pod) || !isRecord(pod.metadata)) throw notLookedUp("the pod", status);
     return { kind: "found", labels: textMembers(pod.metadata.labels), spec: pod.spec };
   }
+
+  /** Looks an object up with these headers, which say in whose name: a right that they lack is not the gateway's to lend. */
+  async object(account: UpstreamAccount, path: string, headers: HeaderFields): Promise<ObjectLookup> {
+    const { status, body } = await this.#lookUp(account, path, headers);
+    if (status === 404) return { kind: "missing" };
+    if (status === 401 || status === 403) return { kind: "hidden" };
+    const value: unknown = status === 200 && body !== undefined ? parsed(body) : undefined;
+    if (!isRecord(value)) throw notLookedUp("what is changed", status);
+    return { kind: "found", value };
+  }
+
+  async #lookUp(account: UpstreamAccount, path: string, given: HeaderFields) {
+    const headers = { ...given, accept: "application/json" };
+    const signal = AbortSignal.timeout(lookupMs);
+    const response = await this.of(account).request({ method: "GET", path, headers, signal });
+    return { status: response.statusCode ?? 0, body: await readAll(response, lookupBytesMax) };
+  }
+}
+
+function notLookedUp(what: string, status: number): GatewayError {
+  const cause = new Error(`${what} could not be looked up: status ${status}`);
+  return new GatewayError("catalogUnavailable", { detail: `${what} could not be looked up`, cause });
 }
 
 /** Reads a stream whole; undefined where it is longer than `max`. */
