@@ -1,8 +1,8 @@
-/** Masks a stream of output as it passes: a line is held until it ends, and at most 20 ms. */
+/** Masks a stream of output as it passes: a line is held until it ends, and at most 20 ms, passing on included. */
 import { OutputMask, type OutputPatterns } from "../../terminal/index.ts";
 
-/** Longest time that bytes are held back. */
-export const holdBackMs = 20;
+/** Longest time that bytes are held back; with the timer and the way to the client they are 20 ms late at most. */
+export const holdBackMs = 18;
 
 /** Masks one stream; `emit` gets what may be shown, in order. */
 export class StreamMask {
