@@ -33,6 +33,8 @@ CREATE TABLE shop.base (id int); CREATE TABLE shop.derived () INHERITS (shop.bas
 CREATE RULE swap AS ON INSERT TO shop.base DO INSTEAD DELETE FROM shop.notes;
 CREATE DOMAIN shop.positive AS int CHECK (shop.plus(VALUE) > 1);
 CREATE TABLE shop.counted (n shop.positive[], m int CHECK (shop.plain(m) > 0));
+CREATE DOMAIN shop.several AS shop.positive[] CHECK (shop.plain(cardinality(VALUE)) > 0);
+CREATE TABLE shop.heaps (n shop.several);
 CREATE INDEX counted_plus ON shop.counted (shop.plain(m));
 CREATE FUNCTION shop.same(a text, b text) RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT a = b';
 CREATE OPERATOR shop.=== (LEFTARG = text, RIGHTARG = text, FUNCTION = shop.same);
@@ -124,6 +126,8 @@ test("partitions, children, rules and functions of expressions are known", () =>
   expect(catalog.snapshot.relation("shop", "base")!.children).toEqual(["shop.derived"]);
   expect(catalog.snapshot.relation("shop", "base")!.hasRules).toBe(true);
   expect(names("counted")).toEqual(["plain", "plus"]);
+  // A domain over an array has checks of its own, beside those of its elements.
+  expect(names("heaps")).toEqual(["plain", "plus"]);
   expect(names("guarded")).toEqual(["same"]);
   expect(catalog.snapshot.relation("shop", "counter")!.kind).toBe("sequence");
   expect(catalog.snapshot.relation("shop", "counted_plus")!.kind).toBe("index");
@@ -140,6 +144,7 @@ test("functions, operators and types tell the code behind them", () => {
     snapshot.type(schema, name)?.functions.map((found) => found.name);
   expect(behind("shop", "positive")).toEqual(["plus"]);
   expect(behind("shop", "pair")).toEqual(["plus"]);
+  expect(behind("shop", "several")?.toSorted()).toEqual(["plain", "plus"]);
   expect(behind("pg_catalog", "text")).toEqual(["pair_text"]);
   expect(behind("pg_catalog", "int4")).toEqual([]);
   expect(snapshot.functions("pg_catalog", "pg_read_file")).toMatchObject([{ language: "internal" }]);

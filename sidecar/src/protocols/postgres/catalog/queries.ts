@@ -69,6 +69,10 @@ const oid = (column: string) => `${column}::pg_catalog.int8`;
 const isOwnSchema = (column: string) => `${column} NOT IN ${temporarySchemas}`;
 const referred = `CASE d.refclassid WHEN 'pg_catalog.pg_class'::pg_catalog.regclass THEN 'relation'
   WHEN 'pg_catalog.pg_proc'::pg_catalog.regclass THEN 'function' ELSE 'operator' END, ${oid("d.refobjid")}`;
+// A domain over an array has the array's category, but a name and checks of its own.
+const isArray = (row: string) => `(${row}.typcategory = 'A' AND ${row}.typtype <> 'd')`;
+const elementOrItself = (row: string) =>
+  oid(`CASE WHEN ${isArray(row)} THEN ${row}.typelem ELSE ${row}.oid END`);
 const codeClasses = `('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass)`;
 
 /** What an expression of `catalog` calls, charged to the relation or type that the expression belongs to. */
@@ -224,13 +228,16 @@ const parts: readonly string[] = [
   part(
     "type",
     `${oid("t.oid")}, ${oid("t.typnamespace")}, t.typname, ${oid("t.typbasetype")},
-      (SELECT pg_catalog.json_agg(DISTINCT ${oid("CASE WHEN m.typcategory = 'A' THEN m.typelem ELSE m.oid END")})
+      (SELECT pg_catalog.json_agg(DISTINCT ${elementOrItself("m")})
         FROM (SELECT a.atttypid AS oid FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.typrelid AND a.attnum > 0
-            UNION ALL SELECT g.rngsubtype FROM pg_catalog.pg_range g WHERE t.oid IN (g.rngtypid, g.rngmultitypid)) u
+            UNION ALL SELECT g.rngsubtype FROM pg_catalog.pg_range g WHERE t.oid IN (g.rngtypid, g.rngmultitypid)
+            UNION ALL SELECT t.typbasetype WHERE t.typtype = 'd') u
           JOIN pg_catalog.pg_type m ON m.oid = u.oid
-        WHERE m.oid >= ${firstUserOid})`,
+        WHERE m.oid >= ${firstUserOid}), ${oid("t.typarray")},
+      (SELECT pg_catalog.json_agg(${oid("a.atttypid")} ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = t.typrelid AND t.typrelid <> 0 AND a.attnum > 0 AND NOT a.attisdropped)`,
     `FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
-      WHERE (c.oid IS NULL OR c.relkind = 'c') AND t.typcategory <> 'A' AND ${isOwnSchema("t.typnamespace")}
+      WHERE (c.oid IS NULL OR c.relkind = 'c') AND NOT ${isArray("t")} AND ${isOwnSchema("t.typnamespace")}
         AND (t.oid >= ${firstUserOid} OR t.typnamespace <> 'pg_catalog'::pg_catalog.regnamespace
           OR EXISTS (SELECT FROM pg_catalog.pg_cast k WHERE k.casttarget = t.oid AND k.castfunc >= ${firstUserOid}))`,
   ),
@@ -248,7 +255,7 @@ const parts: readonly string[] = [
       WHEN p.prosqlbody IS NOT NULL THEN CASE WHEN ${isPrintable("pg_proc", "p.oid")}
         THEN pg_catalog.pg_get_function_sqlbody(p.oid) END
       ELSE p.prosrc END, p.prosqlbody IS NOT NULL, p.prosecdef, p.proconfig,
-      (SELECT pg_catalog.json_agg(DISTINCT ${oid("CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE t.oid END")})
+      (SELECT pg_catalog.json_agg(DISTINCT ${elementOrItself("t")})
         FROM pg_catalog.pg_type t WHERE t.oid >= ${firstUserOid}
           AND (t.oid = p.prorettype OR t.oid = ANY (COALESCE(p.proallargtypes, p.proargtypes::pg_catalog.oid[])))),
       COALESCE(p.proargnames, '{}'), COALESCE(p.proargmodes, '{}'),
@@ -306,7 +313,7 @@ const relations = (where: string) =>
       )}
         THEN pg_catalog.pg_get_viewdef(c.oid) END,
       EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN'),
-      (SELECT pg_catalog.json_agg(DISTINCT ${oid("CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE t.oid END")})
+      (SELECT pg_catalog.json_agg(DISTINCT ${elementOrItself("t")})
         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.atttypid >= ${firstUserOid} AND t.oid >= ${firstUserOid}),
       CASE WHEN c.relkind IN ('r', 'p', 'v', 'm', 'f') THEN ${columnsOf("pg_catalog.json_agg(a.attnum ORDER BY a.attnum)")} END,
@@ -412,7 +419,7 @@ ${[...momentParts(ofColumns), relations(mayHaveChanged(ruled)), ...parts].join("
 export function typeNamesQuery(oids: readonly number[]): string {
   return `SELECT ${oid("t.oid")} AS oid, n.nspname AS schema, e.typname AS name
     FROM pg_catalog.pg_type t JOIN pg_catalog.pg_type e
-      ON e.oid = CASE WHEN t.typcategory = 'A' AND t.typelem <> 0 THEN t.typelem ELSE t.oid END
+      ON e.oid = CASE WHEN ${isArray("t")} AND t.typelem <> 0 THEN t.typelem ELSE t.oid END
     JOIN pg_catalog.pg_namespace n ON n.oid = e.typnamespace
     WHERE t.oid = ANY ('{${oids.join(",")}}'::pg_catalog.oid[])`;
 }
