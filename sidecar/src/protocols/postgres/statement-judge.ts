@@ -18,6 +18,7 @@ import {
 import { mustBeDurable, type SessionGuard } from "../../guard/index.ts";
 import { errorTable } from "../../wire/gateway-error.ts";
 import { nameChangeOf, showsApplicationName } from "./application-name.ts";
+import type { TypeShape } from "./masking/type-shape.ts";
 import { namesProcesses } from "./process-ids.ts";
 import { serverName } from "./server-name.ts";
 
@@ -73,6 +74,8 @@ export interface LiveNames extends NameResolver {
   typeNames?(oids: readonly number[]): Promise<readonly (readonly [schema: string, name: string])[]>;
   /** The type's oid of a column given as `schema.table.column`. */
   columnType?(source: string): number | undefined;
+  /** What a committed type of users' own making consists of; undefined: nobody knows. */
+  typeShape?(oid: number): TypeShape | undefined;
 }
 
 /** A column by its relation; without a name, the whole row or a column that is gone. */

@@ -9,6 +9,7 @@ import {
   withUnknownBody,
   withUnknownCode,
 } from "@sallyport/policy";
+import type { TypeShape } from "../masking/type-shape.ts";
 import type { ColumnOrigin, LiveNames } from "../statement-judge.ts";
 import { type LiveCatalog, nextVersion } from "./live-catalog.ts";
 import { Overlay } from "./overlay.ts";
@@ -120,6 +121,10 @@ export class SessionNames implements LiveNames {
 
   columnType(source: string): number | undefined {
     return this.catalog.snapshot.columnType(source);
+  }
+
+  typeShape(oid: number): TypeShape | undefined {
+    return this.catalog.snapshot.typeShape(oid);
   }
 
   relation(schema: string | undefined, name: string): RelationInfo | undefined {

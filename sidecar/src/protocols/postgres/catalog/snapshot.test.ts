@@ -136,3 +136,48 @@ test("a function runs what the types of its parameters and its result run", () =
 test("the relations of a schema are found for statements that take it whole", () => {
   expect(buildSnapshot(shopRows).relationsIn("shop")).toEqual(["users", "v"]);
 });
+
+test("a type's shape is told beneath domains, of arrays, and of composites up to a depth and a number of fields", () => {
+  const wide = Array.from({ length: 1500 }, () => 25);
+  const rows = [
+    ...shopRows,
+    catalogRow("type", 410, 2, "labels", 1009, null, 411, null),
+    catalogRow("type", 412, 2, "of_even", 401, null, 413, null),
+    catalogRow("type", 414, 2, "pair", 0, [401, 402], 415, [25, 412, 410, 411, 999]),
+    catalogRow("type", 416, 2, "of_pair", 414, null, 0, null),
+    catalogRow("type", 417, 2, "outer", 0, null, 0, [416, 415]),
+    catalogRow("type", 420, 2, "wide", 0, null, 0, wide),
+    catalogRow("type", 421, 2, "wider", 0, null, 0, [420, 420]),
+    catalogRow("type", 430, 2, "self", 0, null, 0, [430]),
+    catalogRow("relation", 600, 2, "t", "r", ["a", "b"], null, false, null, [1, 2], [416, 413]),
+  ];
+  const snapshot = buildSnapshot(rows);
+  const pair = {
+    kind: "composite",
+    fields: [
+      { declared: 25, oid: 25 },
+      { declared: 412, oid: 23 },
+      { declared: 410, oid: 1009 },
+      { declared: 411, oid: 411, shape: { kind: "array", element: 410 } },
+      { declared: 999, oid: 999 },
+    ],
+  };
+  expect(snapshot.typeShape(414)).toEqual(pair);
+  expect(snapshot.typeShape(413)).toEqual({ kind: "array", element: 412 });
+  expect(snapshot.typeShape(417)).toEqual({
+    kind: "composite",
+    fields: [
+      { declared: 416, oid: 414, shape: pair },
+      { declared: 415, oid: 415, shape: { kind: "array", element: 414 } },
+    ],
+  });
+  expect([snapshot.columnType("shop.t.a"), snapshot.columnType("shop.t.b")]).toEqual([414, 413]);
+  for (const unknown of [25, 401, 410, 999]) expect(snapshot.typeShape(unknown)).toBeUndefined();
+  // One of the two has its fields, the other is of a type that nobody knows.
+  const wider = snapshot.typeShape(421);
+  expect(wider?.kind === "composite" && wider.fields.map(({ shape }) => shape !== undefined)).toEqual([
+    true,
+    false,
+  ]);
+  expect(JSON.stringify(snapshot.typeShape(430)).match(/composite/g)?.length).toBe(8);
+});

@@ -7,6 +7,7 @@ import {
   type RelationKind,
   type TypeInfo,
 } from "@sallyport/policy";
+import type { FieldType, TypeShape } from "../masking/type-shape.ts";
 import type { ColumnOrigin } from "../statement-judge.ts";
 import type { EarlierReading } from "./queries.ts";
 
@@ -16,6 +17,8 @@ export interface CatalogSnapshot {
   column(table: number, attribute: number): ColumnOrigin | undefined;
   /** The type's oid of a column given as `schema.table.column`; a domain's is that of what it is made of. */
   columnType(source: string): number | undefined;
+  /** What a type of users' own making consists of; undefined: nobody knows. */
+  typeShape(oid: number): TypeShape | undefined;
   /** False where a definition could not be printed because a transaction had locked what it names. */
   readonly isComplete: boolean;
   /** Schemas by name; the accounts that may look into one, or `everyone`. */
@@ -104,7 +107,15 @@ interface TypeRow {
   readonly schema: number;
   readonly name: string;
   readonly parts: readonly number[];
+  readonly made: MadeType;
 }
+
+/** Of a domain what it is made of, of a composite its fields, of an array its elements, by their oids. */
+type MadeType =
+  | { readonly kind: "domain"; readonly base: number }
+  | { readonly kind: "composite"; readonly fields: readonly number[] }
+  | { readonly kind: "array"; readonly element: number }
+  | { readonly kind: "other" };
 
 /** What the server itself brings. */
 interface Builtins {
@@ -142,6 +153,7 @@ class Builder {
   private readonly typeBuiltins = new Map<number, readonly FunctionInfo[]>();
   private readonly defaultBuiltins = new Map<number, readonly FunctionInfo[]>();
   private readonly types = new Map<number, TypeRow>();
+  private readonly arrays = new Map<number, MadeType>();
   private readonly functionRows: {
     oid: number;
     schema: number;
@@ -241,7 +253,9 @@ class Builder {
           schema: numberOf(b),
           name: textOf(c),
           parts: [numberOf(d), ...numbersOf(e)].filter((oid) => oid !== 0),
+          made: madeOf(numberOf(d), numbersOf(g)),
         });
+        if (typeof f === "number" && f !== 0) this.arrays.set(f, { kind: "array", element: numberOf(a) });
         return;
       case "function": {
         const body = typeof e === "string" ? (f === true ? statementsOf(e) : e) : undefined;
@@ -358,6 +372,7 @@ class Builder {
       functions,
       operators,
       types,
+      madeTypes: new Map([...this.arrays, ...[...this.types].map(([oid, { made }]) => [oid, made] as const)]),
       builtinRelations: this.builtinRelations,
       builtinFunctions: this.builtinFunctions ?? new Set(),
       builtinTypes: this.builtinTypes,
@@ -472,6 +487,11 @@ class Builder {
   }
 }
 
+function madeOf(base: number, fields: readonly number[]): MadeType {
+  if (base !== 0) return { kind: "domain", base };
+  return fields.length === 0 ? { kind: "other" } : { kind: "composite", fields };
+}
+
 /** Modes are i, o, b, v and t; without any, all are i. */
 function parametersOf(
   names: readonly string[],
@@ -494,6 +514,7 @@ interface SnapshotParts {
   readonly functions: ReadonlyMap<string, readonly FunctionInfo[]>;
   readonly operators: ReadonlyMap<string, readonly FunctionInfo[]>;
   readonly types: ReadonlyMap<string, TypeInfo>;
+  readonly madeTypes: ReadonlyMap<number, MadeType>;
   readonly builtinRelations: ReadonlyMap<string, BuiltinRelation>;
   readonly builtinFunctions: ReadonlySet<string>;
   readonly builtinTypes: ReadonlySet<string>;
@@ -504,6 +525,7 @@ class Snapshot implements CatalogSnapshot {
   readonly schemas: CatalogSnapshot["schemas"];
   private readonly parts: SnapshotParts;
   private typesBySource: ReadonlyMap<string, number> | undefined;
+  private readonly shapes = new Map<number, TypeShape | undefined>();
 
   constructor(parts: SnapshotParts) {
     this.isComplete = parts.isComplete;
@@ -536,7 +558,43 @@ class Snapshot implements CatalogSnapshot {
         ),
       ),
     );
-    return this.typesBySource.get(source);
+    const type = this.typesBySource.get(source);
+    return type === undefined ? undefined : this.beneathDomains(type);
+  }
+
+  typeShape(oid: number): TypeShape | undefined {
+    const known = this.shapes.get(oid);
+    if (known !== undefined || this.shapes.has(oid)) return known;
+    const shape = this.shapeWithin(oid, { fields: shapeFieldsMax, depth: shapeDepthMax });
+    this.shapes.set(oid, shape);
+    return shape;
+  }
+
+  /** Undefined also for a type with more fields, those of its fields included, than are left. */
+  private shapeWithin(oid: number, left: { fields: number; readonly depth: number }): TypeShape | undefined {
+    const made = this.parts.madeTypes.get(oid);
+    if (made?.kind === "array") return made;
+    if (made?.kind !== "composite" || left.depth === 0) return undefined;
+    left.fields -= made.fields.length;
+    if (left.fields < 0) return undefined;
+    const inner = { fields: left.fields, depth: left.depth - 1 };
+    const fields = made.fields.map((declared): FieldType => {
+      const type = this.beneathDomains(declared);
+      const shape = this.shapeWithin(type, inner);
+      return { declared, oid: type, ...(shape === undefined ? {} : { shape }) };
+    });
+    left.fields = inner.fields;
+    return { kind: "composite", fields };
+  }
+
+  private beneathDomains(oid: number): number {
+    let type = oid;
+    for (let depth = 0; depth < domainDepthMax; depth += 1) {
+      const made = this.parts.madeTypes.get(type);
+      if (made?.kind !== "domain") break;
+      type = made.base;
+    }
+    return type;
   }
 
   relationsIn(schema: string): readonly string[] {
@@ -569,6 +627,10 @@ class Snapshot implements CatalogSnapshot {
 }
 
 const none: readonly never[] = Object.freeze([]);
+/** A field that lies deeper, or beyond so many, is of a type that nobody knows, and so NULL. */
+const shapeDepthMax = 8;
+const shapeFieldsMax = 2000;
+const domainDepthMax = 32;
 const rowKinds: ReadonlySet<RelationKind> = new Set([
   "table",
   "partitionedTable",

@@ -6,6 +6,7 @@
 import { GatewayError } from "../../../wire/gateway-error.ts";
 import type { ByteSink } from "./byte-sink.ts";
 import type { PatternMask } from "./pattern-mask.ts";
+import type { TypeShape } from "./type-shape.ts";
 import { type ColumnType, type MaskMethod, type ValueMask, valueMask } from "./value-mask.ts";
 
 /** How COPY writes rows: the options of the statement, with the server's defaults. */
@@ -24,6 +25,7 @@ export interface CopyFormat {
 export interface CopyColumn {
   /** The type's oid where the catalog told it; undefined: no value but NULL is sure to be of it. */
   readonly oid: number | undefined;
+  readonly shape?: TypeShape | undefined;
   readonly mask: MaskMethod | undefined;
 }
 
@@ -198,7 +200,7 @@ class CopyRows {
     this.#format = format;
     this.#columns = columns;
     const wire = format.kind === "binary" ? 1 : 0;
-    this.#types = columns.map(({ oid }) => ({ oid: oid ?? 0, format: wire }));
+    this.#types = columns.map(({ oid, shape }) => ({ oid: oid ?? 0, format: wire, shape }));
     this.#masks = columns.map(({ mask }, index) => {
       const type = this.#types[index];
       return mask === undefined || type === undefined ? undefined : valueMask(mask, type, key);

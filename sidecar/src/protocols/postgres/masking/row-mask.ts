@@ -7,6 +7,7 @@ import { type MaskDecision, ofWhole, type SessionMasking, type ValueMaskChoice }
 import { GatewayError } from "../../../wire/gateway-error.ts";
 import { ByteSink } from "./byte-sink.ts";
 import type { PatternMask } from "./pattern-mask.ts";
+import { shapeShown, type TypeShape } from "./type-shape.ts";
 import { type ColumnType, type ValueMask, valueMask } from "./value-mask.ts";
 
 /** Names the masked column that (table oid, attribute number) stands for; undefined where it is none. */
@@ -23,6 +24,8 @@ export interface MaskingContext {
   readonly masking: SessionMasking;
   readonly patterns: PatternMask;
   readonly originOf: OriginOf;
+  /** What a type of users' own making consists of; absent, or undefined for a type: nobody knows. */
+  readonly shapeOf?: (type: number) => TypeShape | undefined;
   readonly key: Buffer;
 }
 
@@ -87,7 +90,9 @@ export class RowMask {
     this.choices = columns.map((column, index) => choiceFor(column, index, { columns, decision, context }));
     this.#masks = columns.map((column, index) => {
       const choice = this.choices[index];
-      return choice === undefined ? undefined : valueMask(choice, column, context.key);
+      if (choice === undefined) return undefined;
+      const shape = shapeShown(context.shapeOf?.(column.oid), choice);
+      return valueMask(choice, { ...column, shape }, context.key);
     });
     this.#constants = this.#masks.map((mask) =>
       mask?.constant === undefined ? undefined : withLength(mask.constant),

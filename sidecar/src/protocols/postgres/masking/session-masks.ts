@@ -12,6 +12,7 @@ import type { LiveNames, StatementMasks } from "../statement-judge.ts";
 import { CopyMask } from "./copy-mask.ts";
 import { PatternMask } from "./pattern-mask.ts";
 import { type DescribedColumn, type MaskingContext, RowMask } from "./row-mask.ts";
+import { shapeShown } from "./type-shape.ts";
 
 /** What masks of all sessions of a resource share. */
 export interface MaskingServices {
@@ -25,7 +26,8 @@ export interface MaskingServices {
 export interface SessionMasksOptions extends MaskingServices {
   /** What policy hides now. */
   readonly masking: () => SessionMasking;
-  readonly names: Pick<LiveNames, "columnAt" | "columnType"> & Parameters<SessionMasking["columns"]["of"]>[1];
+  readonly names: Pick<LiveNames, "columnAt" | "columnType" | "typeShape"> &
+    Parameters<SessionMasking["columns"]["of"]>[1];
   /** The decision of a portal that Bind has made; undefined: there is none of that name. */
   readonly portal?: (name: string) => MaskDecision | undefined;
 }
@@ -87,7 +89,9 @@ export class SessionMasks {
     }
     const columns = Array.from({ length: count }, (_, index) => {
       const choice = choiceAt(decision, index, count);
-      return { oid: this.#typeOf(choice), mask: choice };
+      const oid = this.#typeOf(choice);
+      const shape = oid === undefined ? undefined : this.#options.names.typeShape?.(oid);
+      return { oid, mask: choice, shape: choice === undefined ? undefined : shapeShown(shape, choice) };
     });
     const format = { ...options, forceQuote: options.forcesQuotes ? ("all" as const) : [] };
     return new CopyMask(format, columns, { patterns: context.patterns, key: context.key });
@@ -144,6 +148,7 @@ export class SessionMasks {
       masking,
       patterns: new PatternMask(rules, this.#valueKey, this.#options.onPattern),
       originOf: (table, attribute) => this.#originOf(masking, table, attribute),
+      shapeOf: (type) => this.#options.names.typeShape?.(type),
       key: this.#valueKey,
     };
     return this.#context;

@@ -3,7 +3,9 @@
  * What no valid value can be made for becomes NULL, which every type has.
  */
 import { createHmac } from "node:crypto";
+import { compositeMask } from "./composite-mask.ts";
 import { type JsonMask, maskedJson } from "./json-paths.ts";
+import type { TypeShape } from "./type-shape.ts";
 
 /** How a policy hides a value. */
 export interface MaskMethod {
@@ -20,6 +22,8 @@ export interface ColumnType {
   readonly oid: number;
   /** 0 text, 1 binary. */
   readonly format: number;
+  /** Of a type of users' own making, what masked values of it may show. */
+  readonly shape?: TypeShape | undefined;
 }
 
 /** Masks one value that is not NULL; null makes it NULL. */
@@ -42,6 +46,7 @@ export function valueMask(method: MaskMethod, type: ColumnType, key: Buffer): Va
     return jsonMask(method.paths, { prefix: type.format === 1 ? prefix : noBytes, key });
   }
   if (method.with === "Null") return toNull;
+  if (type.shape !== undefined) return shapedMask(method, { ...type, shape: type.shape }, key);
   const codec = codecs.get(type.oid);
   if (codec === undefined) return toNull;
   const encode = (text: string | undefined): Buffer | null => {
@@ -63,6 +68,20 @@ export function valueMask(method: MaskMethod, type: ColumnType, key: Buffer): Va
     return always(encode(method.format));
   }
   return always(encode(codec.redacted));
+}
+
+/** An array is empty; of a composite each field is masked as a column of its type would be. */
+function shapedMask(
+  { paths: _, ...method }: MaskMethod,
+  { shape, format }: ColumnType & { readonly shape: TypeShape },
+  key: Buffer,
+): ValueMask {
+  if (shape.kind === "array")
+    return always(format === 1 ? emptyArray(shape.element) : Buffer.from(emptyArrayText));
+  const masks = shape.fields.map((field) =>
+    valueMask(method, { oid: field.oid, format, shape: field.shape }, key),
+  );
+  return compositeMask(shape.fields, masks, format);
 }
 
 /** The same value hashes alike in text and in binary: hashes go over the text form where both are known. */
@@ -450,10 +469,14 @@ const arrays: readonly (readonly [array: number, element: number])[] = [
   [3807, 3802],
   [1041, 869],
 ];
-for (const [array, element] of arrays) {
+const emptyArrayText = "{}";
+for (const [array, element] of arrays) codecs.set(array, constantCodec(emptyArrayText, emptyArray(element)));
+
+/** No dimensions, no NULLs, the element's type. */
+function emptyArray(element: number): Buffer {
   const empty = Buffer.alloc(12);
   empty.writeUInt32BE(element, 8);
-  codecs.set(array, constantCodec("{}", empty));
+  return empty;
 }
 
 /** A Partial format cut into literal text and what is kept of the value. */
