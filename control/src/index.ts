@@ -19,6 +19,8 @@ export { encodeFrame, type Frame, FrameError, FrameReader } from "./frames.ts";
 export {
   type ApprovalAsk,
   type ApprovedWindow,
+  type BrokenGlass,
+  type BrokenRule,
   type CertificatePurpose,
   controlLimits,
   type GatewayMessage,

@@ -79,3 +79,25 @@ test("a further recorder takes its share from the others and moves nothing betwe
   expect(moved).toBeLessThan(150);
   expect(recorderFor("shop", [])).toBeUndefined();
 });
+
+test("a report of what went past approval is read as agreed, or refused; without one it is what it always was", () => {
+  const session = {
+    ...{ id: "1", cause: "held", state: "Live", user: "u", subjectKind: "Human", protocol: "ssh" },
+    ...{ account: "", database: "", clientAddress: "", startedAt: 0, commands: 1, refused: 0 },
+  };
+  const read = (brokeGlass?: unknown) =>
+    parseGatewayMessage({ kind: "sessions", sessions: [{ ...session, brokeGlass }] });
+  const rule = { policy: "prod", rule: "fixes", count: 1, reason: "" };
+  expect(read()).toEqual({ kind: "sessions", sessions: [session] });
+  expect(read({ count: 1, rules: [rule] })).toMatchObject({
+    sessions: [{ brokeGlass: { count: 1, rules: [rule] } }],
+  });
+  for (const wrong of [
+    { count: 1, rules: 1 },
+    { count: -1, rules: [] },
+    { count: 1, rules: Array(9).fill(rule) },
+    { count: 1, rules: [{ ...rule, reason: "x".repeat(201) }] },
+    { count: 1, rules: [{ ...rule, count: "1" }] },
+  ])
+    expect(() => read(wrong)).toThrow("not as agreed");
+});

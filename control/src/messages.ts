@@ -17,6 +17,23 @@ import {
 /** Why a gateway wants a session to have an object of its own. */
 export type SessionCause = "age" | "held" | "denied";
 
+/** What one rule would have held, and a member of its break-glass group ran without approval. */
+export interface BrokenRule {
+  /** `cluster/` stands before a ClusterAccessPolicy's name. */
+  readonly policy: string;
+  readonly rule: string;
+  readonly count: number;
+  /** Why, the last time, in the words of whoever did it. */
+  readonly reason: string;
+}
+
+/** How often a session went past approval by break-glass. */
+export interface BrokenGlass {
+  readonly count: number;
+  /** By rule, the one of the last time first; of many only the newest. */
+  readonly rules: readonly BrokenRule[];
+}
+
 /** A session as a gateway reports it: older than 10 s, or held, or with something denied. */
 export interface SessionReport {
   readonly id: string;
@@ -39,6 +56,7 @@ export interface SessionReport {
   readonly finalHash?: string;
   /** Whether the operator has said that the session has an object; absent from gateways that cannot be told. */
   readonly noted?: boolean;
+  readonly brokeGlass?: BrokenGlass;
 }
 
 /** Something a person should mend; a gateway sends the whole list whenever it changes. */
@@ -171,6 +189,10 @@ export const controlLimits = {
   bundleBytesMax: 32 * 1024 * 1024,
   documentsMax: 20_000,
   sessionsMax: 100,
+  /** Rules by whose break-glass one session went past approval. */
+  brokenRulesMax: 8,
+  /** Characters of the reason for that. */
+  breakGlassReasonMax: 200,
   problemsMax: 100,
   windowsMax: 1_000,
 } as const;
@@ -343,6 +365,24 @@ function readSession(entry: unknown): SessionReport {
     ...(recorder !== undefined && { recorder }),
     ...(finalHash !== undefined && { finalHash }),
     ...(fields.noted !== undefined && { noted: truth(fields, "noted") }),
+    ...(fields.brokeGlass !== undefined && { brokeGlass: readBrokenGlass(fields.brokeGlass) }),
+  };
+}
+
+function readBrokenGlass(entry: unknown): BrokenGlass {
+  const fields = fieldsOf(entry);
+  const { brokenRulesMax, breakGlassReasonMax } = controlLimits;
+  return {
+    count: whole(fields, "count"),
+    rules: list(fields, "rules", brokenRulesMax, (each) => {
+      const rule = fieldsOf(each);
+      return {
+        policy: text(rule, "policy", 300),
+        rule: text(rule, "rule", 256),
+        count: whole(rule, "count"),
+        reason: text(rule, "reason", breakGlassReasonMax),
+      };
+    }),
   };
 }
 

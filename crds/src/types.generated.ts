@@ -953,6 +953,8 @@ export interface SessionCounts {
   readonly refused?: number;
   /** Commands that were held for approval. */
   readonly held?: number;
+  /** Commands that went past approval by break-glass. */
+  readonly brokeGlass?: number;
   /** Rows of which something was masked. */
   readonly maskedRows?: number;
 }

@@ -150,6 +150,28 @@ test("O69 each alert leads to a chapter that says what to do", async () => {
   }
 });
 
+test("the alert on break-glass looks at the gateways' own counter, and gateways are asked for it", async () => {
+  const rendered = await helm(
+    "template",
+    "sallyport",
+    chart,
+    ...values,
+    ...["--set", "metrics.alerts.enabled=true,metrics.serviceMonitor.enabled=true"],
+  );
+  const [, alert = ""] =
+    /- alert: SallyportBreakGlass\n([\s\S]*?)(?=\n +- alert|\n---|$)/.exec(rendered) ?? [];
+  expect(alert).toContain("sum by (resource) (increase(sallyport_break_glass_total[15m])) > 0");
+  expect(alert).toContain("severity: warning");
+  const [monitor = ""] = /kind: PodMonitor\n[\s\S]*?(?=\n---)/.exec(rendered) ?? [];
+  // By the label and the port that the operator gives every gateway, beside a server or before it.
+  const container = join(chart, "../../operator/src/placement/testdata/shared.yaml");
+  const placed = await readFile(container, "utf8");
+  for (const name of ["sallyport.dev/gateway", "gw-admin"]) {
+    expect(placed).toContain(name);
+    expect(monitor).toContain(name);
+  }
+});
+
 test("metrics are open to whom the values name", async () => {
   const peers = "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.team=monitoring";
   const rendered = await helm("template", "sallyport", chart, ...values, "--set", peers);

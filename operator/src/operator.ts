@@ -138,6 +138,7 @@ export class Operator {
     this.#sessions = new SessionWriter({
       client,
       caches,
+      events,
       log,
       signal: this.#over.signal,
       clock: () => new Date(),

@@ -35,6 +35,7 @@ export interface MaskLift {
   /** As masks name it: `cluster/` stands before a ClusterAccessPolicy's name. */
   readonly policy: string;
   readonly by: "approval" | "breakGlass";
+  readonly rule: string;
   /** The rule whose approval or break-glass it is. */
   readonly ruleText: string;
 }
@@ -146,7 +147,7 @@ class GatheredPolicy implements SessionPolicy {
       const policy = policyName(terms);
       // A window of one policy opens nothing that another one hides.
       const by = liftable.has(policy) ? this.satisfies(terms, facts, "Window") : undefined;
-      return by === undefined ? [] : [{ policy, by, ruleText: terms.ruleText }];
+      return by === undefined ? [] : [{ policy, by, rule: terms.rule, ruleText: terms.ruleText }];
     });
   }
 

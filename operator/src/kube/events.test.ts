@@ -67,6 +67,27 @@ test("an event says what happened to what, and who saw it", async () => {
   await end();
 });
 
+test("what happened several times before it was told is a series from the start", async () => {
+  const { recorder, end } = start();
+  recorder.record(note({ times: 3 }));
+  await until(() => expect(created()).toHaveLength(1));
+  expect(created()[0]).toMatchObject({ series: { count: 3 } });
+  recorder.record(note({ times: 4 }));
+  await end();
+  expect(created()).toHaveLength(1);
+  expect(patched().at(-1)).toMatchObject({ series: { count: 7 } });
+});
+
+test("a note is cut to the bytes that the API server takes, and not within a character", async () => {
+  const { recorder, end } = start();
+  recorder.record(note({ note: `x${"😀".repeat(300)}` }));
+  await until(() => expect(created()).toHaveLength(1));
+  await end();
+  const [told] = created() as readonly { readonly note: string }[];
+  expect(Buffer.byteLength(told?.note ?? "")).toBeLessThanOrEqual(1_024);
+  expect(told?.note).toMatch(/^x(😀){255}…$/u);
+});
+
 test("O37 repeats become the series of the first event, however many there are", async () => {
   const { recorder, end } = start();
   recorder.record(note());
@@ -147,5 +168,5 @@ test("a long note is cut to what the API server takes, and a cluster-wide object
   recorder.record(note({ regarding, note: "x".repeat(5000) }));
   await end();
   expect(created()[0]).toMatchObject({ metadata: { namespace: "default" } });
-  expect((created()[0] as { note: string }).note).toHaveLength(1024);
+  expect(Buffer.byteLength((created()[0] as { note: string }).note)).toBe(1024);
 });

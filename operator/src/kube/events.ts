@@ -18,6 +18,8 @@ export interface EventNote {
   /** A sentence for the user; never a secret. */
   readonly note: string;
   readonly related?: KubeObject;
+  /** How often it happened since it was last told: once. */
+  readonly times?: number;
 }
 
 /** Writes events in the background; never throws, never waits, and drops what exceeds its bounds. */
@@ -54,7 +56,8 @@ const events = resourceType<KubeEvent>("events.k8s.io/v1", "Event", "events");
 const SERIES_MAX = 4096;
 const OBJECTS_MAX = 4096;
 const REFILL_MS = 30_000;
-const NOTE_LENGTH_MAX = 1024;
+/** The API server counts bytes, and refuses an event with more of them. */
+const NOTE_BYTES_MAX = 1024;
 /** What is still to be written when the process ends gets so long. */
 const LAST_WRITES_MS = 2000;
 
@@ -88,13 +91,15 @@ class Recorder implements EventRecorder {
 
   record(note: EventNote): void {
     const key = seriesKey(note);
+    const { times = 1 } = note;
     const now = new Date();
     const known = this.#series.get(key);
     if (known !== undefined && now.getTime() - known.lastAt.getTime() < (this.#options.seriesMs ?? 360_000)) {
-      known.count += 1;
-      known.lastAt = now;
       // The first repeat shows at once that it repeats; more of them only count.
-      if (known.count === 2 && known.written === 1) this.#enqueue(known);
+      const isFirstRepeat = known.count === 1 && known.written === 1;
+      known.count += times;
+      known.lastAt = now;
+      if (isFirstRepeat) this.#enqueue(known);
       return;
     }
     if (!this.#mayRecord(note)) return;
@@ -105,7 +110,7 @@ class Recorder implements EventRecorder {
       note: remembered(note),
       firstAt: now,
       lastAt: now,
-      count: 1,
+      count: times,
       written: 0,
     };
     this.#series.delete(key);
@@ -202,7 +207,7 @@ class Recorder implements EventRecorder {
       action: action.slice(0, 128),
       reason: reason.slice(0, 128),
       type,
-      note: note.note.length > NOTE_LENGTH_MAX ? `${note.note.slice(0, NOTE_LENGTH_MAX - 1)}…` : note.note,
+      note: shortened(note.note),
       regarding: referenceTo(regarding),
       ...(related === undefined ? {} : { related: referenceTo(related) }),
       ...(series === undefined ? {} : { series }),
@@ -223,6 +228,19 @@ class Recorder implements EventRecorder {
     keepNewest(this.#allowances, OBJECTS_MAX);
     return tokens >= 1;
   }
+}
+
+function shortened(text: string): string {
+  if (Buffer.byteLength(text) <= NOTE_BYTES_MAX) return text;
+  const mark = "…";
+  let bytes = Buffer.byteLength(mark);
+  let kept = "";
+  for (const character of text) {
+    bytes += Buffer.byteLength(character);
+    if (bytes > NOTE_BYTES_MAX) break;
+    kept += character;
+  }
+  return kept + mark;
 }
 
 /** Without the objects' contents, which the caches have in newer versions. */

@@ -119,7 +119,7 @@ test("only what is marked liftable is lifted", () => {
       ],
     },
   ];
-  const lifts: readonly MaskLift[] = [{ policy: "p0", by: "approval", ruleText: "rule" }];
+  const lifts: readonly MaskLift[] = [{ policy: "p0", by: "approval", rule: "see", ruleText: "rule" }];
   expect(methods(decide(maskingOf(specs), "SELECT ssn, email FROM cust"))).toBe("Redact Redact");
   expect(methods(decide(maskingOf(specs, lifts), "SELECT ssn, email FROM cust"))).toBe("Redact .");
 });

@@ -6,6 +6,7 @@ export { type Holdable, type HoldNotice, requesterOf } from "./hold.ts";
 export type { Permit } from "./permit.ts";
 export { type Refusal, refusal } from "./refusal.ts";
 export {
+  type BreakGlassUse,
   mustBeDurable,
   type ReachedLimit,
   type SessionApprovals,

@@ -2,7 +2,7 @@ import type { ApprovalTerms, Identity, SessionPolicy, Verdict } from "@sallyport
 import { expect, test, vi } from "vitest";
 import type { ApprovalListener, CancelReason, HoldOutcome, HoldRequest } from "../approval/index.ts";
 import type { CommandRecord, SessionRecording } from "../recording/model.ts";
-import type { Holdable } from "./hold.ts";
+import type { Holdable, HoldNotice } from "./hold.ts";
 import { SessionGuard } from "./session-guard.ts";
 
 /** A journal that says so many times that it is full, although its room was waited for. */
@@ -74,6 +74,9 @@ function holding() {
   let count = 0;
   const waits: (() => void)[] = [];
   let isFull = false;
+  let nowMs = 0;
+  const notices: HoldNotice[] = [];
+  const events: unknown[][] = [];
   const recording: SessionRecording = {
     ...crowded(0),
     command: () => (isFull ? -1 : ++count),
@@ -87,7 +90,7 @@ function holding() {
     durability: "Accepted",
     recordsRows: false,
     enforcement: "Enforce",
-    now: () => 0,
+    now: () => nowMs,
     onDecision: () => {},
     approvals: {
       service: {
@@ -110,7 +113,7 @@ function holding() {
       sessionId: "s",
       holdInTransactionMs: 1_000,
       noticeMs: 5_000,
-      onEvent: () => {},
+      onEvent: (...event) => void events.push(event),
     },
   });
   const holdable = (text: string, rejudge = async () => allow): Holdable => ({
@@ -119,7 +122,7 @@ function holding() {
     isPointless: false,
     bytes: [Buffer.from(text)],
     explained: "",
-    tell: () => {},
+    tell: (notice) => void notices.push(notice),
     begun: () => {},
     rejudge,
   });
@@ -133,7 +136,24 @@ function holding() {
   };
   const opened = (at: number) =>
     vi.waitFor(() => expect(asked.length).toBeGreaterThan(at), { timeout: 20_000 });
-  return { guard, asked, settle, answered, listeners, holdable, request, full, opened };
+  const pass = (ms: number) => {
+    nowMs += ms;
+    for (const listener of listeners) listener.tick(nowMs);
+  };
+  return {
+    guard,
+    asked,
+    settle,
+    answered,
+    listeners,
+    notices,
+    events,
+    holdable,
+    request,
+    full,
+    opened,
+    pass,
+  };
 }
 
 test("channels that ask side by side do not take one another's request", async () => {
@@ -235,3 +255,39 @@ test.each([
   }
   expect(await answer).toMatchObject({ kind: "refusal", hint: howToAsk });
 });
+
+test("a held command's client is told at once and every few seconds who is asked, how, and what time is left", async () => {
+  const { settle, notices, request, opened, pass } = holding();
+  const held = request("rm a");
+  await opened(0);
+  const told = (left: string) => ({
+    message: "held for approval a0: asks",
+    detail: `Asked by p/r (1). Time left: ${left}.`,
+    hint: "An approver runs: ask",
+  });
+  expect(notices).toEqual([told("1m0s")]);
+  // Twice a second is looked whether it is time.
+  for (let halves = 0; halves < 9; halves++) pass(500);
+  expect(notices).toHaveLength(1);
+  pass(500);
+  expect(notices).toEqual([told("1m0s"), told("55s")]);
+  for (let halves = 0; halves < 20; halves++) pass(500);
+  expect(notices.slice(2)).toEqual([told("50s"), told("45s")]);
+  settle[0]?.({ kind: "approved", by: ["bob"] });
+  await held;
+  for (let halves = 0; halves < 40; halves++) pass(500);
+  expect(notices).toHaveLength(4);
+});
+
+test.each(["AccessPolicy", "ClusterAccessPolicy"] as const)(
+  "what goes past approval is told with the rule of the %s and the reason",
+  async (kind) => {
+    const { guard, events } = holding();
+    guard.giveReason(" incident 7 ");
+    const satisfied = [{ terms: { ...terms, kind }, by: "breakGlass" }];
+    const verdict = { action: "Allow", satisfied } as unknown as Verdict;
+    await guard.request({ at: 0, text: "rm a", verdict } as CommandRecord, false);
+    const policy = kind === "AccessPolicy" ? "p" : "cluster/p";
+    expect(events).toEqual([["breakGlass", { policy, rule: "r", reason: "incident 7" }]]);
+  },
+);

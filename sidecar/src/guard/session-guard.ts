@@ -3,6 +3,7 @@ import {
   type Command,
   type Identity,
   type MaskLift,
+  policyName,
   type SessionLimits,
   SessionMasking,
   type SessionPolicy,
@@ -59,8 +60,16 @@ export interface SessionApprovals {
   readonly sessionId: string;
   readonly holdInTransactionMs: number;
   readonly noticeMs: number;
-  /** A hold has begun or ended, how, or somebody has gone past approval with a reason. */
-  readonly onEvent: (event: "asked" | "breakGlass" | HoldEnd) => void;
+  /** A hold has begun or ended, how, or somebody has gone past approval with a reason: then by which rule. */
+  readonly onEvent: (event: "asked" | "breakGlass" | HoldEnd, use?: BreakGlassUse) => void;
+}
+
+/** One use of break-glass. */
+export interface BreakGlassUse {
+  /** `cluster/` stands before a ClusterAccessPolicy's name. */
+  readonly policy: string;
+  readonly rule: string;
+  readonly reason: string;
 }
 
 /** How a hold ended, for the metrics. */
@@ -223,10 +232,10 @@ export class SessionGuard {
       : [];
     const keyOf = (all: readonly MaskLift[]) => all.map((lift) => `${lift.by} ${lift.ruleText}`).join("\n");
     if (keyOf(lifts) === keyOf(this.lifts)) return;
-    for (const { policy, by, ruleText } of lifts) {
+    for (const { policy, by, rule, ruleText } of lifts) {
       if (this.lifts.some((known) => known.by === by && known.ruleText === ruleText)) continue;
       this.note("masksLifted", { policy, by, approval: windows?.get(ruleText) ?? "", reason });
-      if (by === "breakGlass") approvals.onEvent("breakGlass");
+      if (by === "breakGlass") approvals.onEvent("breakGlass", { policy, rule, reason });
     }
     if (lifts.length === 0) this.note("masksHold", {});
     this.lifts = lifts;
@@ -366,7 +375,7 @@ export class SessionGuard {
       const { policy, rule, ruleText } = terms;
       if (by === "breakGlass") {
         this.note("breakGlass", { policy, rule, reason: this.reason });
-        approvals?.onEvent("breakGlass");
+        approvals?.onEvent("breakGlass", { policy: policyName(terms), rule, reason: this.reason });
         continue;
       }
       const approval = windows.get(ruleText);

@@ -57,7 +57,7 @@ export class ControlPlane {
   readonly #noted = new WeakSet<LiveSession>();
   #connectedAt: number | undefined;
   /** When each session was last reported. */
-  readonly #reported = new WeakMap<LiveSession, { readonly at: number; readonly refused: number }>();
+  readonly #reported = new WeakMap<LiveSession, Reported>();
 
   constructor(options: ControlPlaneOptions) {
     this.#options = options;
@@ -164,10 +164,12 @@ export class ControlPlane {
     const last = this.#reported.get(session);
     const now = performance.now();
     const { refused } = session.counts;
+    const rules = session.brokeGlass?.rules.length ?? 0;
     const hasMissed = last !== undefined && last.at < (this.#connectedAt ?? 0);
-    const isNews = last === undefined || hasMissed || (last.refused === 0 && refused > 0);
+    const isNews =
+      last === undefined || hasMissed || (last.refused === 0 && refused > 0) || rules > last.rules;
     if (!isNews && now - last.at < refreshMs) return;
-    this.#reported.set(session, { at: now, refused });
+    this.#reported.set(session, { at: now, refused, rules });
     this.#client.report({
       ...describe(session, cause, this.#client.recorder, this.#options.configuration.protocol),
       state: "Live",
@@ -233,10 +235,19 @@ export class ControlPlane {
   }
 }
 
+interface Reported {
+  readonly at: number;
+  readonly refused: number;
+  /** By how many rules' break-glass it had gone past approval. */
+  readonly rules: number;
+}
+
 const forEverMs = 100 * 365 * 86_400_000;
 
 function causeOf(session: LiveSession): SessionReport["cause"] | undefined {
   if (session.counts.refused > 0) return "denied";
+  // What would have been held, and was let through: that, too, is told at once.
+  if (session.brokeGlass !== undefined) return "held";
   return session.ageMs >= dueMs ? "age" : undefined;
 }
 
@@ -246,7 +257,7 @@ function describe(
   recorder: string | undefined,
   protocol: string,
 ): Omit<SessionReport, "state"> {
-  const { id, identity, facts, counts, ageMs } = session;
+  const { id, identity, facts, counts, ageMs, brokeGlass } = session;
   return {
     id,
     cause,
@@ -259,6 +270,7 @@ function describe(
     startedAt: Math.round(Date.now() - ageMs),
     commands: counts.commands,
     refused: counts.refused,
+    ...(brokeGlass !== undefined && { brokeGlass }),
     ...(recorder !== undefined && { recorder }),
   };
 }

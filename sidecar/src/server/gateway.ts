@@ -329,6 +329,8 @@ export class Gateway {
     const { recorder, authenticator } = this;
     if (recorder === undefined || authenticator === undefined) throw new Error("the gateway has not started");
     const decisions = this.metrics.decisionsOf(name);
+    // A counter that begins at one has not increased, as Prometheus sees it.
+    this.metrics.breakGlass.inc({ resource: name }, 0);
     const host = new ResourceHost(name, served, set, {
       authenticator,
       recorder,

@@ -1,8 +1,10 @@
+import type { BrokenGlass } from "@sallyport/control";
 import type { Identity, SessionFacts, SessionPolicy } from "@sallyport/policy";
 import type { SessionGuard } from "../guard/index.ts";
 import type { AdmittedSession, EndCode, SessionLink } from "../protocols/protocol.ts";
 import type { SessionRecording } from "../recording/model.ts";
 import { GatewayError } from "../wire/gateway-error.ts";
+import type { BreakGlassTally } from "./break-glass-tally.ts";
 
 export interface LiveSessionOptions {
   readonly id: string;
@@ -16,6 +18,8 @@ export interface LiveSessionOptions {
   readonly onClosed: (reason: string) => void;
   /** What was decided in it so far; kept up to date by whoever opened it. */
   readonly counts: SessionTally;
+  /** How often it went past approval; kept up to date likewise. */
+  readonly breakGlass?: BreakGlassTally;
   /** Its recording is closed, or could not be. */
   readonly onRecorded: (reason: string) => void;
 }
@@ -60,6 +64,11 @@ export class LiveSession implements AdmittedSession {
 
   get counts(): SessionTally {
     return this.options.counts;
+  }
+
+  /** How often it went past approval; undefined while it never has. */
+  get brokeGlass(): BrokenGlass | undefined {
+    return this.options.breakGlass?.report;
   }
 
   /** Milliseconds since it began. */

@@ -8,7 +8,12 @@ import {
   type Verdict,
 } from "@sallyport/policy";
 import type { ApprovalService } from "../approval/index.ts";
-import { type ReachedLimit, type SessionApprovals, SessionGuard } from "../guard/index.ts";
+import {
+  type BreakGlassUse,
+  type ReachedLimit,
+  type SessionApprovals,
+  SessionGuard,
+} from "../guard/index.ts";
 import { beginDeviceLogin, deviceLoginOf } from "../identity/device-code.ts";
 import type { Authenticator, Credential } from "../identity/model.ts";
 import type {
@@ -25,6 +30,7 @@ import { GatewayError } from "../wire/gateway-error.ts";
 import type { Limits } from "../wire/limits.ts";
 import { noReach } from "../wire/reach.ts";
 import type { Identified } from "./approval-server.ts";
+import { BreakGlassTally } from "./break-glass-tally.ts";
 import { LiveSession } from "./live-session.ts";
 import type { ManifestSet, ServedResource } from "./manifest-set.ts";
 import { type Secrets, serverOf } from "./secrets.ts";
@@ -418,6 +424,7 @@ export class ResourceHost implements ProtocolHost {
       mode: spec.recording.mode,
     });
     const counts = { commands: 0, refused: 0 };
+    const breakGlass = new BreakGlassTally();
     const guard = new SessionGuard({
       policy,
       recording,
@@ -427,7 +434,7 @@ export class ResourceHost implements ProtocolHost {
       recordsRows: spec.recording.content.includes("responses"),
       recordsInput: spec.recording.content.includes("input"),
       now: () => this.clock.nowMs(),
-      ...this.approvalsOf(identity, id),
+      ...this.approvalsOf(identity, id, (use) => breakGlass.take(use)),
       onLimit: (limit) => this.services.onLimit(this.key, limit),
       onDecision: (verdict) => {
         counts.commands += 1;
@@ -445,6 +452,7 @@ export class ResourceHost implements ProtocolHost {
       policy,
       nowMs: () => this.clock.nowMs(),
       counts,
+      breakGlass,
       onRecorded: (reason) => this.services.onRecorded?.(session, reason),
       onClosed: (reason) => {
         this.sessions.delete(session);
@@ -457,7 +465,11 @@ export class ResourceHost implements ProtocolHost {
     return session;
   }
 
-  private approvalsOf(identity: Identity, sessionId: string): { readonly approvals?: SessionApprovals } {
+  private approvalsOf(
+    identity: Identity,
+    sessionId: string,
+    onBreakGlass: (use: BreakGlassUse) => void,
+  ): { readonly approvals?: SessionApprovals } {
     const { approvals: service, limits, onApproval } = this.services;
     if (service === undefined) return {};
     return {
@@ -468,7 +480,10 @@ export class ResourceHost implements ProtocolHost {
         sessionId,
         holdInTransactionMs: limits.holdInTransactionMs,
         noticeMs: limits.holdNoticeMs,
-        onEvent: (event) => onApproval?.(this.key, event),
+        onEvent: (event, use) => {
+          if (use !== undefined) onBreakGlass(use);
+          onApproval?.(this.key, event);
+        },
       },
     };
   }
