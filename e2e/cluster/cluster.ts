@@ -51,22 +51,28 @@ async function givenCluster(kubeconfig: string): Promise<Cluster> {
 async function startKind(): Promise<Cluster> {
   const folder = await mkdtemp(join(tmpdir(), "sallyport-kind-"));
   const kubeconfig = join(folder, "admin.kubeconfig");
+  const close = async () => {
+    await must("kind", ["delete", "cluster", "--name", kindName]);
+    await rm(folder, { recursive: true, force: true });
+  };
   await writeFile(kubeconfig, "");
   const config = join(import.meta.dirname, "../../kind-config.yaml");
   const flags = ["--name", kindName, "--kubeconfig", kubeconfig];
-  await must("kind", ["create", "cluster", ...flags, "--config", config, "--wait", "120s"]);
-  const access = accessCluster("kubectl", kubeconfig, folder);
-  return {
-    ...access,
-    // kindnet, which kind brings, enforces NetworkPolicy from version 0.24 on.
-    ...{ kind: "kind", folder, enforcesNetworkPolicy: true },
-    issuer: await issuerOf(access.kubectl),
-    loadImage: (archive) => must("kind", ["load", "image-archive", archive, "--name", kindName]),
-    close: async () => {
-      await must("kind", ["delete", "cluster", "--name", kindName]);
-      await rm(folder, { recursive: true, force: true });
-    },
-  };
+  try {
+    await must("kind", ["create", "cluster", ...flags, "--config", config, "--wait", "120s"]);
+    const access = accessCluster("kubectl", kubeconfig, folder);
+    return {
+      ...access,
+      // kindnet, which kind brings, enforces NetworkPolicy from version 0.24 on.
+      ...{ kind: "kind", folder, close, enforcesNetworkPolicy: true },
+      issuer: await issuerOf(access.kubectl),
+      loadImage: (archive) => must("kind", ["load", "image-archive", archive, "--name", kindName]),
+    };
+  } catch (error) {
+    // What went wrong first says more than what goes wrong because of it.
+    await close().catch(() => undefined);
+    throw error;
+  }
 }
 
 async function issuerOf(kubectl: Kubectl): Promise<string> {

@@ -1,0 +1,99 @@
+/** Which way a cluster is had, tried with programs that write down what they are asked: neither kind nor Docker needs to be there. */
+import { existsSync } from "node:fs";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { startCluster } from "./cluster.ts";
+import { run } from "./kubectl.ts";
+
+/** Where the programs are, and nothing else. */
+let bin = "";
+const root = join(import.meta.dirname, "../..");
+const issuer = "https://kubernetes.default.svc.cluster.local";
+
+beforeEach(async () => {
+  bin = await mkdtemp(join(tmpdir(), "sallyport-fakes-"));
+  vi.stubEnv("PATH", bin);
+  vi.stubEnv("KUBECONFIG", undefined);
+  vi.stubEnv("SALLYPORT_LOAD_IMAGE", undefined);
+  vi.stubEnv("SALLYPORT_CACHE", join(bin, "cache"));
+  vi.spyOn(console, "error").mockImplementation(() => {});
+});
+afterEach(async () => {
+  vi.unstubAllEnvs();
+  vi.restoreAllMocks();
+  await rm(bin, { recursive: true });
+});
+
+/** A program that writes down its arguments, and does what the script says. */
+const program = (name: string, script = "") =>
+  writeFile(join(bin, name), `#!/bin/sh\necho "${name} $*" >> ${bin}/asked\n${script}\n`, { mode: 0o755 });
+const asked = async () =>
+  (await readFile(join(bin, "asked"), "utf8").catch(() => "")).trim().split("\n").filter(Boolean);
+const kubectl = () => program("kubectl", `echo '{"issuer": "${issuer}/fake"}'`);
+
+test("where Docker runs and kind is there, kind makes the cluster, gets its images, and takes it down", async () => {
+  await program("docker", "echo 29.0");
+  await program("kind");
+  await kubectl();
+  const cluster = await startCluster();
+  expect(cluster).toMatchObject({ kind: "kind", enforcesNetworkPolicy: true, issuer: `${issuer}/fake` });
+  expect(cluster.kubeconfig).toBe(join(cluster.folder, "admin.kubeconfig"));
+  await cluster.loadImage("/images/gateway.tar");
+  await cluster.close();
+  expect((await asked()).filter((line) => line.startsWith("kind "))).toEqual([
+    `kind create cluster --name sallyport-e2e --kubeconfig ${cluster.kubeconfig} ` +
+      `--config ${join(root, "e2e/cluster/../../kind-config.yaml")} --wait 120s`,
+    "kind load image-archive /images/gateway.tar --name sallyport-e2e",
+    "kind delete cluster --name sallyport-e2e",
+  ]);
+  expect(existsSync(cluster.folder)).toBe(false);
+});
+
+test("a cluster that kind could not finish is taken down again, and its words are handed on", async () => {
+  await program("docker", "echo 29.0");
+  await program("kind", '[ "$1" = create ] && { echo "no space left" >&2; exit 1; }; exit 0');
+  await expect(startCluster()).rejects.toThrow("no space left");
+  expect((await asked()).at(-1)).toBe("kind delete cluster --name sallyport-e2e");
+});
+
+test("a KUBECONFIG goes before everything else; its images come by the command that its owner names", async () => {
+  await program("docker", "echo 29.0");
+  await program("kind");
+  await kubectl();
+  vi.stubEnv("KUBECONFIG", "/home/ana/config");
+  const cluster = await startCluster();
+  expect(cluster).toMatchObject({
+    kind: "given",
+    kubeconfig: "/home/ana/config",
+    enforcesNetworkPolicy: false,
+  });
+  await expect(cluster.loadImage("/images/gateway.tar")).rejects.toThrow("SALLYPORT_LOAD_IMAGE");
+  await program("load");
+  vi.stubEnv("SALLYPORT_LOAD_IMAGE", join(bin, "load"));
+  await (await startCluster()).loadImage("/images/gateway.tar");
+  await cluster.close();
+  const all = await asked();
+  expect(all).toContain("load /images/gateway.tar");
+  expect(all.filter((line) => /^(docker|kind) /.test(line))).toEqual([]);
+});
+
+test.each([
+  ["nothing is there", async () => {}],
+  ["kind has no Docker", () => program("kind")],
+  ["Docker does not answer", () => Promise.all([program("kind"), program("docker", "exit 1")])],
+  ["Docker has no kind", () => program("docker", "echo 29.0")],
+])("where %s, nor a go command, it fails and says what would do", async (_, prepare) => {
+  await prepare();
+  await expect(startCluster()).rejects.toThrow(
+    /set KUBECONFIG, or start Docker with kind installed, or .*install Go/,
+  );
+  expect((await asked()).filter((line) => line.startsWith("kind "))).toEqual([]);
+});
+
+test("`make e2e` ends with 1 and the same words", async () => {
+  const { code, stderr, stdout } = await run(process.execPath, [join(root, "e2e/main.ts")]);
+  expect([code, stderr]).toEqual([1, expect.stringContaining("no cluster can be had here: set KUBECONFIG")]);
+  expect(stdout).not.toContain("passed");
+});
