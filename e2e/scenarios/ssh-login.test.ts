@@ -421,7 +421,23 @@ describe.runIf(found.kind === "ready")("at the door", () => {
       const key = join(gateway.home, "forged");
       await keygen("-q", "-t", "ed25519", "-N", "", "-f", key);
       await keygen("-q", "-s", own, "-I", "local:alice", "-n", "default/web,app,root", `${key}.pub`);
-      expect((await withKey(key)).code).toBe(255);
+      const refused = await withKey(key);
+      expect(refused.code).toBe(255);
+      expect(refused.stderr).toContain("a certificate is refused: it is another authority's certificate");
+      expect(refused.stderr).toContain("sallyport login");
+      // Told alike for what does not exist, and once however many there are.
+      const [type = "", base64 = ""] = (await readFile(`${key}-cert.pub`, "utf8")).split(" ");
+      const blob = Buffer.from(base64, "base64");
+      for (const user of ["app%web", "app%nothing"]) {
+        const one = await door();
+        const offer = made(message.userauthRequest, user, "ssh-connection", "publickey", false, type, blob);
+        const answers: number[] = [];
+        for (let time = 0; time < 3; time += 1) one.transport.send(offer);
+        while (answers.length < 4) answers.push((await one.next()).byte());
+        const { userauthBanner: banner, userauthFailure: failure } = message;
+        expect(answers, user).toEqual([banner, failure, failure, failure]);
+        one.transport.destroy();
+      }
     });
 
     test("S20 the key that clients meet is the one that the gateway announces", async () => {

@@ -395,6 +395,8 @@ describe.runIf(found.kind === "ready")("OpenSSH through the gateway", () => {
         "app%other",
         "app%default/other",
         "app%web%web",
+        "app%%%web",
+        "%%web",
         "root%web",
         "app+web",
         "app:web",
@@ -406,7 +408,7 @@ describe.runIf(found.kind === "ready")("OpenSSH through the gateway", () => {
         expect(refused.code, user).toBe(255);
         expect(refused.stdout, user).toBe("");
       }
-      for (const user of ["app", "app%default/web", "alice%web", "local:alice"]) {
+      for (const user of ["app", "app%default/web", "app%%web", "alice%web", "local:alice"]) {
         const done = await gateway.run("ssh", [...gateway.options, "-l", user, "127.0.0.1", "echo in"]);
         expect(done.stdout, user).toBe("in\n");
       }

@@ -30,7 +30,7 @@ export interface SshGateway extends GatewayProcess {
   readonly issuer: LocalIssuer;
   /** Options of ssh, scp and sftp that lead to the gateway. */
   readonly options: readonly string[];
-  /** `account%resource@127.0.0.1`. */
+  /** `account%resource@127.0.0.1`, with the `%` doubled as OpenSSH 10 wants it. */
   readonly destination: string;
   /** Runs `ssh <options> <flags> destination <command>`. */
   ssh(flags: readonly string[], command: readonly string[], options?: RunOptions): Promise<ClientRun>;
@@ -107,7 +107,7 @@ export async function startSshGateway(request: {
     ...["-o", "StrictHostKeyChecking=yes", "-o", "NumberOfPasswordPrompts=1"],
     ...["-o", "PreferredAuthentications=password", "-o", "IdentityAgent=none", "-o", "IdentityFile=none"],
   ];
-  const destination = "app%web@127.0.0.1";
+  const destination = "app%%web@127.0.0.1";
   const start = (program: string, args: readonly string[], { user, token, environment }: RunOptions = {}) =>
     spawn(program, args, {
       env: {

@@ -107,7 +107,8 @@ function stanzaFor(
     `Host ${resource.name}`,
     `  HostName ${ssh.host}`,
     `  Port ${ssh.port}`,
-    `  User ${account}%${resource.namespace}/${resource.name}`,
+    // Doubled, because OpenSSH 10 expands tokens here. Older ones do not, and the gateway takes both.
+    `  User ${account}%%${resource.namespace}/${resource.name}`,
     `  IdentityFile ${quoted(files.keyFile)}`,
     `  CertificateFile ${quoted(`${files.keyFile}-cert.pub`)}`,
     "  IdentitiesOnly yes",

@@ -91,14 +91,17 @@ export function acceptClient(options: AcceptOptions): Promise<AcceptedClient> {
   });
 }
 
-/** What a user name says: `account%resource`, or the account alone where the port names the resource. */
+/**
+ * What a user name says: `account%resource`, or the account alone where the port names the resource. `%%` is `%`:
+ * OpenSSH 10 takes a single one for the beginning of a token, where older ones send two as they are.
+ */
 export function namedBy(
   user: string,
   host: ProtocolHost,
 ): { readonly account: string; readonly host: ProtocolHost } | undefined {
   const at = user.lastIndexOf("%");
   if (at < 0) return accountName.test(user) ? { account: user, host } : undefined;
-  const account = user.slice(0, at);
+  const account = user.slice(0, user[at - 1] === "%" ? at - 1 : at);
   const resource = user.slice(at + 1);
   if (!accountName.test(account) || !resourceName.test(resource)) return undefined;
   const found = host.sibling(resource);
@@ -112,6 +115,7 @@ const resourceName = /^[a-z0-9](?:[a-z0-9.-]{0,251})(?:\/[a-z0-9][a-z0-9.-]{0,25
 class Login {
   readonly #options: AcceptOptions;
   #attempts = 0;
+  #isToldOfCertificate = false;
   #isServiceAccepted = false;
   /** Who is asked for a token now. */
   #asked: string | undefined;
@@ -245,20 +249,18 @@ class Login {
     const blob = reader.string();
     const named = namedBy(user, host);
     const plain = signatureAlgorithm(algorithm);
-    if (named === undefined || certifiedType(algorithm) === undefined || !usable.has(plain))
-      return this.#failed();
-    // A certificate is not good for another one: whoever has the key must show a token again.
-    if (named.account === certifyAccount) return this.#failed();
+    if (certifiedType(algorithm) === undefined || !usable.has(plain)) return this.#failed();
     let certificate: Certificate;
     try {
       certificate = readCertificate(blob, authority);
     } catch (error) {
-      if (error instanceof MalformedMessage || error instanceof Error) return this.#failed();
-      throw error;
+      return this.#refusedCertificate(error);
     }
-    const { namespace, name } = named.host.resource;
+    // A certificate is not good for another one: whoever has the key must show a token again.
+    if (named?.account === certifyAccount) return this.#failed();
     const identity = certifiedIdentity(certificate);
-    if (identity === undefined || !isInForce(certificate, `${namespace}/${name}`, named.host.clock.nowMs())) {
+    // What does not exist is answered like what the certificate is not meant for.
+    if (named === undefined || identity === undefined || !isMeantFor(certificate, named.host)) {
       return this.#refused(
         "the certificate has expired or is meant for another resource; run `sallyport login`",
       );
@@ -280,6 +282,14 @@ class Login {
     return { ...named, identity };
   }
 
+  /** Said once: an agent may hold certificates for many places, which ssh offers one after the other. */
+  #refusedCertificate(error: unknown): undefined {
+    if (this.#isToldOfCertificate) return this.#failed();
+    this.#isToldOfCertificate = true;
+    const why = error instanceof MalformedMessage ? error.message : "it cannot be read";
+    return this.#refused(`a certificate is refused: ${why}; \`sallyport login\` gets one of this gateway`);
+  }
+
   #refused(reason: string): undefined {
     this.#send(message.userauthBanner, `sallyport: ${reason}\r\n`, "");
     return this.#failed();
@@ -293,6 +303,10 @@ class Login {
   #send(type: number, ...fields: readonly Field[]): void {
     this.#options.transport.send(made(type, ...fields));
   }
+}
+
+function isMeantFor(certificate: Certificate, { resource, clock }: ProtocolHost): boolean {
+  return isInForce(certificate, `${resource.namespace}/${resource.name}`, clock.nowMs());
 }
 
 const usable: ReadonlySet<string> = new Set(clientSignatureAlgorithms);

@@ -20,9 +20,15 @@ import {
   isLoopbackName,
   mayLeadSomewhere,
 } from "./forwarding.ts";
-import { globMatcher } from "./glob.ts";
 import { encoded, MalformedMessage, made, message, NotText, Reader } from "./messages.ts";
 import { packetBytesMax, windowBytes } from "./pipe.ts";
+import {
+  type GlobalRequest,
+  originOf,
+  portForward,
+  type RemoteForward,
+  socketForward,
+} from "./remote-forward.ts";
 import { SftpGate } from "./sftp-gate.ts";
 import { mayBeSet, terminalOf } from "./terminal-request.ts";
 import type { Transport } from "./transport.ts";
@@ -79,8 +85,8 @@ export class SshSession {
   #globalCount = 0;
   #globalTurn: Promise<void> = Promise.resolve();
   #awaited: ((answer: Reader | undefined) => void) | undefined;
-  /** Where the host listens for the client, and what let it. */
-  readonly #listeners = new Map<string, Permitted>();
+  /** Where the host listens for the client, by what its channels will say. */
+  readonly #listeners = new Map<string, Listening>();
   #mayOpenSessions = true;
   #next = 0;
   #holding: Promise<unknown> = Promise.resolve();
@@ -141,8 +147,8 @@ export class SshSession {
     for (const [type, permitted] of this.#permittedTypes) {
       if (this.#isDenied(permitted)) this.#permittedTypes.delete(type);
     }
-    for (const [listener, permitted] of this.#listeners) {
-      if (this.#isDenied(permitted)) this.#stopListening(listener);
+    for (const [key, { permitted }] of this.#listeners) {
+      if (this.#isDenied(permitted)) this.#stopListening(key);
     }
     for (const channel of this.#channels.values()) {
       const { running, permitted } = channel;
@@ -173,9 +179,9 @@ export class SshSession {
       this.#endChannel(channel, taken);
       isFound = true;
     }
-    for (const [listener, permitted] of this.#listeners) {
+    for (const [key, { permitted }] of this.#listeners) {
       if (permitted.number !== number) continue;
-      this.#stopListening(listener);
+      this.#stopListening(key);
       isFound = true;
     }
     for (const [type, permitted] of this.#permittedTypes) {
@@ -204,11 +210,11 @@ export class SshSession {
     toUpstream?.message(this.#toUpstream(channel, message.channelClose));
   }
 
-  #stopListening(listener: string): void {
-    this.#listeners.delete(listener);
-    const at = listener.lastIndexOf(":");
-    const [address, port] = [listener.slice(0, at), Number(listener.slice(at + 1))];
-    this.#inTurn(async () => void (await this.#askUpstream("cancel-tcpip-forward", address, port)));
+  #stopListening(key: string): void {
+    const listening = this.#listeners.get(key);
+    this.#listeners.delete(key);
+    if (listening === undefined) return;
+    this.#inTurn(async () => void (await this.#askUpstream(listening.end)));
   }
 
   #masks(): Running["masks"] {
@@ -766,8 +772,9 @@ export class SshSession {
     const packetMax = Math.min(reader.uint32(), packetBytesMax);
     const extra = reader.rest;
     const isFit = packetMax > 0 && this.#places() < channelsMax;
+    const origin = originOf(type, new Reader(extra));
     const cause = () =>
-      type === "forwarded-tcpip" ? this.#listener(new Reader(extra)) : this.#permittedTypes.get(type);
+      origin === undefined ? this.#permittedTypes.get(type) : this.#listeners.get(origin)?.permitted;
     if (!isFit || cause() === undefined) {
       this.#guard.note("openRefused", { type: type.slice(0, 64) });
       this.#upstream.send(
@@ -804,11 +811,6 @@ export class SshSession {
     this.#client.send(made(message.channelOpen, type, number, windowBytes, packetBytesMax, { raw: extra }));
   }
 
-  #listener(reader: Reader): Permitted | undefined {
-    const address = reader.text();
-    return this.#listeners.get(`${address}:${reader.uint32()}`);
-  }
-
   // ------------------------------------------------------------ global requests
 
   #globalFromClient(reader: Reader): undefined {
@@ -819,13 +821,22 @@ export class SshSession {
       if (wantsReply) this.#answerGlobal(true);
       return;
     }
-    if (name !== "tcpip-forward" && name !== "cancel-tcpip-forward") {
-      if (wantsReply) this.#answerGlobal(false);
-      return;
+    const offered = this.#options.forwarding.remote;
+    const isCancel = name.startsWith("cancel-");
+    switch (name) {
+      case "tcpip-forward":
+      case "cancel-tcpip-forward": {
+        const forward = portForward(reader.text(), reader.uint32(), offered);
+        return this.#inTurn(() => this.#forwardRemote(forward, isCancel, wantsReply));
+      }
+      case "streamlocal-forward@openssh.com":
+      case "cancel-streamlocal-forward@openssh.com": {
+        const forward = socketForward(reader.text(), offered);
+        return this.#inTurn(() => this.#forwardRemote(forward, isCancel, wantsReply));
+      }
+      default:
+        if (wantsReply) this.#answerGlobal(false);
     }
-    const address = reader.text();
-    const port = reader.uint32();
-    this.#inTurn(() => this.#forwardRemote(name, address, port, wantsReply));
   }
 
   /** One after the other: answers carry no number. */
@@ -838,38 +849,41 @@ export class SshSession {
     });
   }
 
-  async #forwardRemote(name: string, address: string, port: number, wantsReply: boolean): Promise<void> {
+  async #forwardRemote(forward: RemoteForward, isCancel: boolean, wantsReply: boolean): Promise<void> {
     const reply = (payload: Buffer) => {
       if (wantsReply) this.#client.send(payload);
     };
-    const listener = `${address === "" ? "*" : address}:${port}`;
-    const isOffered = this.#options.forwarding.remote.some((pattern) => globMatcher(pattern)(listener));
-    const asked = command(`forward.remote ${listener}`, "session", ["forward.remote"], [thing(listener)]);
-    const isCancel = name === "cancel-tcpip-forward";
-    const known = this.#listeners.get(`${address}:${port}`);
+    const { object } = forward;
+    const asked = command(`forward.remote ${object.name}`, "session", ["forward.remote"], [object]);
     const answered =
-      isCancel || !isOffered || this.#listeners.size >= listenersMax
+      isCancel || !forward.isOffered || this.#listeners.size >= listenersMax
         ? undefined
         : await this.#judge(asked, Buffer.from(asked.text), undefined);
     const permitted: Permitted | undefined =
       answered?.kind === "permit" ? { number: answered.number, command: asked } : undefined;
-    if ((isCancel ? known : permitted) === undefined) {
-      this.#guard.note("forwardingRefused", { host: address.slice(0, 255), port });
+    if ((isCancel ? this.#listeners.get(forward.key()) : permitted) === undefined) {
+      this.#guard.note("forwardingRefused", forward.noted);
       return reply(made(message.requestFailure));
     }
-    const answer = await this.#askUpstream(name, address, port);
+    const answer = await this.#askUpstream(isCancel ? forward.end() : forward.begin);
     if (answer === undefined) return reply(made(message.requestFailure));
-    const bound = port === 0 && answer.rest.length >= 4 ? new Reader(answer.rest).uint32() : port;
-    if (permitted === undefined) this.#listeners.delete(`${address}:${port}`);
-    else this.#listeners.set(`${address}:${bound}`, permitted);
-    reply(made(message.requestSuccess, { raw: answer.rest }));
+    const { rest } = answer;
+    const bound = rest.length >= 4 ? answer.uint32() : undefined;
+    if (permitted === undefined) this.#listeners.delete(forward.key());
+    else this.#listeners.set(forward.key(bound), { permitted, end: forward.end(bound) });
+    // Policy may have changed while the host was asked.
+    if (permitted !== undefined && this.#isDenied(permitted)) {
+      this.#stopListening(forward.key(bound));
+      return reply(made(message.requestFailure));
+    }
+    reply(made(message.requestSuccess, { raw: rest }));
   }
 
   /** A global request to the host; only ever one at a time. */
-  async #askUpstream(name: string, address: string, port: number): Promise<Reader | undefined> {
+  async #askUpstream({ name, fields }: GlobalRequest): Promise<Reader | undefined> {
     const answer = await new Promise<Reader | undefined>((resolve) => {
       this.#awaited = resolve;
-      this.#upstream.send(made(message.globalRequest, name, true, address, port));
+      this.#upstream.send(made(message.globalRequest, name, true, ...fields));
     });
     this.#awaited = undefined;
     return answer;
@@ -1096,6 +1110,12 @@ export class SshSession {
   #toUpstream({ toUpstream }: SessionChannel, type: number): Buffer {
     return made(type, toUpstream?.remote ?? 0);
   }
+}
+
+/** A place at which the host listens for the client. */
+interface Listening {
+  readonly permitted: Permitted;
+  readonly end: GlobalRequest;
 }
 
 /** How a request of the client goes on. */
