@@ -1,7 +1,11 @@
-import { expect, test } from "vitest";
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { expect, test, vi } from "vitest";
 import { defaultLimits } from "../../wire/limits.ts";
 import type { ProtocolHost, UpstreamAccount } from "../protocol.ts";
 import { Catalogs } from "./catalogs.ts";
+import { backend, frame } from "./frames.ts";
+import { server as said } from "./testing.ts";
 
 const account: UpstreamAccount = { name: "main", username: "gateway", password: "opensesame" };
 
@@ -19,7 +23,7 @@ function awayHost() {
     warn: (problem: string, facts: Readonly<Record<string, string | number>>) =>
       void told.push({ problem, facts }),
   } as unknown as ProtocolHost;
-  return { catalogs: new Catalogs(host), told, now };
+  return { catalogs: new Catalogs(host), host, told, now };
 }
 
 test("a catalog that cannot be read is told of: where, as whom, how often, and why", async () => {
@@ -43,3 +47,61 @@ test("once a minute at most, however many databases somebody names, and none is 
   expect(told).toHaveLength(2);
   expect(told[1]?.facts).toMatchObject({ failures: 50, database: "x".repeat(63) });
 });
+
+test("a reading that ends with its last session is neither tried on a new connection nor told of", async () => {
+  const links: Socket[] = [];
+  const server = { hasStalled: false, isOpen: false, dials: 0 };
+  const listener = createServer((link) => {
+    links.push(link);
+    link.on("error", () => undefined);
+    link.once("data", () => {
+      link.write(Buffer.concat([loggedIn, said.parameter("search_path", "public"), said.ready("I")]));
+      link.on("data", (query: Buffer) => {
+        if (server.isOpen) server.hasStalled = true;
+        else
+          link.write(Buffer.concat([answerTo(query.toString()), said.complete("SELECT"), said.ready("I")]));
+      });
+    });
+  });
+  await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
+  const { port } = listener.address() as AddressInfo;
+  const { told, host } = awayHost();
+  const near = {
+    ...host,
+    limits: { ...defaultLimits, catalogAgeMs: 50 },
+    clock: { monotonicMs: () => performance.now(), nowMs: () => 0 },
+    target: () => {
+      server.dials += 1;
+      return { host: "127.0.0.1", port, tls: { mode: "disable" } };
+    },
+  } as unknown as ProtocolHost;
+  try {
+    const { release } = await new Catalogs(near).open("shop", account);
+    server.isOpen = true;
+    await vi.waitFor(() => expect(server.hasStalled).toBe(true));
+    const closed = once(links[0] as Socket, "close");
+    release();
+    await closed;
+    // A second attempt begins in the turn in which the first ends, and this takes several.
+    const later = connect(port, "127.0.0.1");
+    await once(later, "connect");
+    later.destroy();
+    expect(server.dials).toBe(1);
+    expect(told).toEqual([]);
+  } finally {
+    listener.close();
+    for (const link of links) link.destroy();
+  }
+});
+
+const loggedIn = frame(backend.authentication, Buffer.alloc(4));
+
+/** One row for the fingerprint, none for everything else. */
+function answerTo(query: string): Buffer {
+  if (!query.includes("AS fingerprint")) return Buffer.alloc(0);
+  const column = frame(
+    backend.rowDescription,
+    Buffer.concat([Buffer.from([0, 1]), Buffer.from("fingerprint\0"), Buffer.alloc(18)]),
+  );
+  return Buffer.concat([column, said.dataRow("as ever")]);
+}

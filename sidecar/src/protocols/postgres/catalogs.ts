@@ -1,3 +1,4 @@
+import { GatewayError } from "../../wire/gateway-error.ts";
 import type { ProtocolHost, UpstreamAccount } from "../protocol.ts";
 import { LiveCatalog, SessionNames } from "./catalog/index.ts";
 import { connectUpstream, type UpstreamSession } from "./connect-upstream.ts";
@@ -32,7 +33,10 @@ export class Catalogs {
       const side = new SideDialer(this.host, database, account);
       const { catalogAgeMs } = this.host.limits;
       const monotonicMs = () => this.host.clock.monotonicMs();
-      const onFailure = (error: Error) => this.tell(database, account, error);
+      // What ends because nobody needs it any more has not failed.
+      const onFailure = (error: Error) => {
+        if (side.users > 0) this.tell(database, account, error);
+      };
       const options = { query: side.query, ageMs: catalogAgeMs, monotonicMs, onFailure };
       found = { catalog: new LiveCatalog(options), side };
       this.live.set(key, found);
@@ -113,6 +117,8 @@ class SideDialer {
   };
 
   private async attempt(sql: string): Promise<readonly SideRow[]> {
+    // A reading that the last session's end has cut short would leave a connection that nobody closes.
+    if (this.users === 0) throw new GatewayError("upstreamUnreachable");
     this.connection ??= this.open();
     const { connection } = this;
     try {
