@@ -9,13 +9,17 @@ export function schemaSql(canary: (kind: "text" | "number") => string): string {
   return `
     CREATE TYPE place AS (street text, city text);
     CREATE DOMAIN secret AS text CHECK (length(VALUE) > 3);
+    CREATE DOMAIN labels AS text[];
+    CREATE TYPE mood AS ENUM ('good', 'bad');
+    CREATE TYPE person AS (called secret, "n o" bigint, at place, known labels, doc jsonb, how mood);
     CREATE TABLE cust (id int PRIMARY KEY, name text, ssn text, email text, big bigint, tags text[], doc jsonb,
-      home place, dom secret, raw bytea, loud text GENERATED ALWAYS AS (upper(email)) STORED);
-    INSERT INTO cust (id, name, ssn, email, big, tags, doc, home, dom, raw) VALUES ${rows(
+      home place, dom secret, raw bytea, boss person, places place[], doms secret[], labelled labels, loud text GENERATED ALWAYS AS (upper(email)) STORED);
+    INSERT INTO cust (id, name, ssn, email, big, tags, doc, home, dom, raw, boss, places, doms, labelled) VALUES ${rows(
       6,
       (n) => `(${n}, 'name ${n}', ${q()}, ${q()}, ${canary("number")}, ARRAY[${q()}, ${q()}],
         jsonb_build_object('k', ${q()}, 'list', jsonb_build_array(${q()})), ROW(${q()}, ${q()}), ${q()},
-        ${q()}::bytea)`,
+        ${q()}::bytea, ROW('a "b"' || ${q()}, ${canary("number")}, ROW('(,\\' || ${q()}, NULL), ARRAY[${q()}],
+          jsonb_build_object('k', ${q()}), 'bad'), ARRAY[ROW(${q()}, ${q()})::place], ARRAY[${q()}], ARRAY[${q()}])`,
     )};
     CREATE UNIQUE INDEX one_email ON cust (email);
     ALTER TABLE cust ADD CONSTRAINT long_ssn CHECK (length(ssn) > 3);
@@ -92,7 +96,9 @@ export function schemaSql(canary: (kind: "text" | "number") => string): string {
 
 /** The columns that hold canaries. */
 export const maskedColumns = [
-  ..."ssn email big tags doc home dom raw".split(" ").map((name) => `public.cust.${name}`),
+  ..."ssn email big tags doc home dom raw boss places doms labelled"
+    .split(" ")
+    .map((name) => `public.cust.${name}`),
   "public.base.code",
   "public.part.code",
   "public.mv.ssn",
@@ -109,6 +115,22 @@ export const tricks: readonly string[] = [
   "SELECT (c).ssn FROM cust c",
   "SELECT (c.home).street FROM cust c",
   "SELECT (c.home).* FROM cust c",
+  "SELECT home, boss, places, doms, labelled FROM cust",
+  "SELECT (boss).called, (boss).at, ((boss).at).street, (boss).known, (boss).doc FROM cust",
+  "SELECT (boss).*, (boss).at FROM cust",
+  "SELECT boss::text, home::text::place, (boss).at::text FROM cust",
+  "SELECT COALESCE(boss, boss), ARRAY[home], ROW(home, boss) FROM cust",
+  "SELECT x.* FROM cust, unnest(places) x",
+  "SELECT places[1], (places[1]).city, doms[1], labelled[1:1] FROM cust",
+  "SELECT b.called FROM (SELECT (boss).* FROM cust) b",
+  "SELECT to_jsonb(boss), jsonb_populate_record(NULL::place, to_jsonb(home)) FROM cust",
+  "SELECT home = ROW('a', 'b')::place, home IS NULL, (home).city IS NULL FROM cust",
+  "UPDATE cust SET home.city = (home).street WHERE id = 1 RETURNING home",
+  "UPDATE cust SET name = 'x' WHERE id = 1 RETURNING boss, places, old.home, new.boss",
+  "ALTER TYPE place RENAME ATTRIBUTE street TO road; SELECT home, (home).road FROM cust",
+  "ALTER TYPE place ADD ATTRIBUTE more text; SELECT home, boss FROM cust",
+  "ALTER TYPE place DROP ATTRIBUTE street; SELECT home, boss FROM cust",
+  "CREATE TYPE place2 AS (street text, city text); SELECT home::text::place2 FROM cust",
   "SELECT (SELECT c).* FROM cust c",
   "SELECT row_to_json(c) FROM cust c",
   "SELECT to_jsonb(c) ->> 'ssn' FROM cust c",
@@ -406,7 +428,9 @@ const column = fc.oneof(
   {
     weight: 1,
     arbitrary: fc.constantFrom(
-      ..."big tags doc home dom raw loud s t e code item total cust c v x".split(" "),
+      ..."big tags doc home dom raw boss places doms labelled loud s t e code item total cust c v x".split(
+        " ",
+      ),
     ),
   },
 );
@@ -462,6 +486,9 @@ const wrappers: readonly ((x: string, y: string) => string)[] = [
   (x) => `replace(${x}, 'a', 'b')`,
   (x) => `(${x}) ->> 'k'`,
   (x) => `(${x})[1]`,
+  (x) => `(${x}).street`,
+  (x) => `((${x}).at).city`,
+  (x) => `(${x})::text::place`,
   (x) => `jsonb_path_query_first(to_jsonb(${x}), '$')`,
   (x) => `1 / length(${x})`,
   (x) => `overlay(${x} placing 'zz' from 2)`,
