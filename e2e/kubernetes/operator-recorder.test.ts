@@ -1,7 +1,7 @@
 /** Recordings are kept away from gateways: without a recorder nothing runs, and who may read them RBAC decides. */
 import { afterAll, expect, test } from "vitest";
 import { type RecorderApi, recorderApi } from "./forwarded.ts";
-import { accessPolicy, condition, gatewayAddresses, systemNamespace } from "./installed.ts";
+import { accessPolicy, condition, gatewayAddresses, install, systemNamespace } from "./installed.ts";
 import { openOrders } from "./orders.ts";
 
 const { scenario, psql, readers, resource, through, live } = openOrders("operator-recorder", {
@@ -44,14 +44,47 @@ test("while the recorder is away commands are refused with 57P03, and sessions g
       expect([code, stdout]).toEqual([2, ""]);
       expect(stderr).toContain(unrecorded);
     }
+    await condition(scenario, "protectedresource/orders", "RecordingReady", "False", "RecorderUnavailable");
   } finally {
     await system("scale", "statefulset/sallyport-recorder", "--replicas=1");
     await system("rollout", "status", "statefulset/sallyport-recorder", "--timeout=120s");
   }
   const runsAgain = async () => (await session.ask("SELECT 'back'")) === "back" || undefined;
   await scenario.eventually("statements to run again", runsAgain, { ms: 60_000 });
+  await bothLetIn();
+  await session.close();
+});
+
+test("a quota that is used up refuses commands and is told in the status; with more of it they run again", async () => {
+  try {
+    await install(scenario.cluster, "--set", "recorder.quotaBytes=1");
+    for (const address of await both()) {
+      await scenario.eventually(
+        "a refusal",
+        async () => {
+          const { code, stdout, stderr } = await psql("SELECT 'beyond the quota'", at(address));
+          expect(stdout).toBe("");
+          return (code !== 0 && stderr.includes(unrecorded)) || undefined;
+        },
+        { ms: 60_000 },
+      );
+    }
+    await condition(scenario, "protectedresource/orders", "RecordingReady", "False", "RecorderFull");
+    const messages = await scenario.kubectl(
+      ...["get", "protectedresource/orders", "-o"],
+      'jsonpath={.status.conditions[?(@.type=="RecordingReady")].message}',
+    );
+    expect(messages).toContain("quota");
+  } finally {
+    await install(scenario.cluster);
+  }
+  await bothLetIn();
+  await condition(scenario, "protectedresource/orders", "RecordingReady", "True", "Recording");
+}, 240_000);
+
+async function bothLetIn(): Promise<void> {
   await scenario.eventually(
-    "both gateways to let in again",
+    "both gateways to let in",
     async () => {
       const addresses = await both();
       const all = await Promise.all(addresses.map((each) => psql("SELECT item FROM orders", at(each))));
@@ -59,8 +92,7 @@ test("while the recorder is away commands are refused with 57P03, and sessions g
     },
     { ms: 60_000 },
   );
-  await session.close();
-});
+}
 
 interface Listed {
   readonly sessionId: string;

@@ -95,6 +95,7 @@ interface RemoteFile {
 }
 
 const tickMs = 100;
+const refusalMs = 60_000;
 /** No more is handed to the socket at once: the rest waits where its size is known. */
 const inFlightBytesMax = 1024 * 1024;
 
@@ -114,6 +115,8 @@ export class RecorderLink {
   #connection: FramedConnection | undefined;
   #downSince = performance.now();
   #cause: Error | undefined;
+  /** The recorder has no room: what it said last, until it takes something or nobody has tried for a while. */
+  #refused: { readonly message: string; readonly atMs: number } | undefined;
   readonly #dueFiles = new Set<RemoteFile>();
   #isPumping = false;
   #isStopped = false;
@@ -151,6 +154,12 @@ export class RecorderLink {
     if (this.#connection !== undefined) return undefined;
     const isGrace = this.#cause !== undefined && performance.now() - this.#downSince < this.#limits.graceMs;
     return isGrace ? undefined : unreachable(this.#cause);
+  }
+
+  /** Why the recorder is there and takes nothing: its volume is full, or the namespace's quota is used up. */
+  get refusal(): string | undefined {
+    const isOfLate = this.#refused !== undefined && performance.now() - this.#refused.atMs < refusalMs;
+    return isOfLate ? this.#refused?.message : undefined;
   }
 
   /** True where even what may be kept for later cannot be: the recorder is away too long, or too much waits. */
@@ -334,6 +343,7 @@ export class RecorderLink {
       case "stored":
         file.stored = Math.max(file.stored, Math.min(answer.bytes, file.end));
         file.failure = undefined;
+        this.#refused = undefined;
         file.retry.reset();
         break;
       case "synced":
@@ -382,6 +392,7 @@ export class RecorderLink {
     file.isOpen = false;
     const mayPass = code === "full" || code === "failed";
     this.#options.log.warn({ path: file.path, code, cause: message }, "the recorder refuses a journal");
+    if (code === "full") this.#refused = { message, atMs: performance.now() };
     if (!mayPass) {
       this.#lose(file, error);
       return;

@@ -206,14 +206,16 @@ test("the spool is bounded: what does not fit is not taken", async () => {
 test("a full volume refuses commands and takes them again when there is room", async () => {
   const place = await makeVolume();
   const { volume, port } = await start(place);
-  const { recorder } = await linked(() => port);
+  const { recorder, link } = await linked(() => port);
   const session = recorder.open(opening("s-1", { mode: "Required" }));
   session.command(allowedCommand("select 1"));
   await session.stored("Durable");
+  expect(link.refusal).toBeUndefined();
   place.storage.only = "sessions/";
   place.storage.bytesLeft = 10;
   session.command(allowedCommand("select 2"));
   await expect(session.stored("Durable")).rejects.toThrow();
+  expect(link.refusal).toContain("volume is full");
   place.storage.bytesLeft = Number.POSITIVE_INFINITY;
   await until(() =>
     session.stored("Durable").then(
@@ -221,6 +223,7 @@ test("a full volume refuses commands and takes them again when there is room", a
       () => false,
     ),
   );
+  expect(link.refusal).toBeUndefined();
   await session.close("client left");
   await until(() => volume.find("shop", "s-1")?.state === "closed");
   const text = await textOf(volume, "s-1");
@@ -236,6 +239,7 @@ test("a namespace that has used up its quota is refused, another one is not", as
   const session = shop.recorder.open(opening("s-1", { mode: "Required" }));
   session.command(allowedCommand("x".repeat(5_000)));
   await expect(session.stored("Accepted")).rejects.toThrow("quota");
+  expect([shop.link.refusal, other.link.refusal]).toEqual([expect.stringContaining("quota"), undefined]);
   const neighbour = other.recorder.open(opening("s-2", { mode: "Required", namespace: "other" }));
   neighbour.command(allowedCommand("select 1"));
   await neighbour.stored("Durable");

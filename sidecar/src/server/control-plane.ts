@@ -138,7 +138,10 @@ export class ControlPlane {
     else this.#connectedAt ??= performance.now();
     for (const session of this.#options.sessions()) this.#reportLive(session);
     const failure = this.#link?.failure;
-    const unrecorded = failure && { reason: "RecorderUnavailable", message: failure.message };
+    const refusal = this.#link?.refusal;
+    const unrecorded =
+      (failure && { reason: "RecorderUnavailable", message: failure.message }) ??
+      (refusal === undefined ? undefined : { reason: "RecorderFull", message: refusal });
     const all = [...this.#problems, this.#loginProblem, this.#loopbackProblem, unrecorded];
     this.#client.setProblems(all.filter((problem) => problem !== undefined));
     if (!this.#isAsking && this.#client.isConnected) void this.#renewServing();
