@@ -2,6 +2,7 @@ import type { SessionLimits, Verdict } from "@sallyport/policy";
 import type { Holdable, Permit, Refusal } from "../../guard/index.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import { type BindParts, type RecordedParameter, readBind, recordedParameters } from "./bind.ts";
+import { fieldsInAscii, isReadAsAscii, notAscii } from "./client-encodings.ts";
 import {
   bindFrame,
   closeStatementFrame,
@@ -205,6 +206,10 @@ export class ClientHalf {
       return undefined;
     }
     if (this.state.isSkipping) return undefined;
+    if (this.options.judge.isOutsideUtf8 && !isReadAsAscii(type, chunk, at, end)) {
+      this.refuseMalformed(type, notAscii);
+      return undefined;
+    }
     try {
       return this.command(type, chunk, at, end);
     } catch (error) {
@@ -607,6 +612,11 @@ export class ClientHalf {
       this.bindUnknown(message, end);
       return undefined;
     }
+    // Its text would be sent now, in the encoding of then.
+    if (entry.standsFor !== undefined && this.options.judge.isOutsideUtf8) {
+      this.refuseExtended(notAscii);
+      return undefined;
+    }
     const { typesText: reading } = entry;
     if (reading !== undefined)
       return this.whereTypesMayBeRead(reading, undefined, () => this.bindJudged(entry, message, end));
@@ -648,7 +658,8 @@ export class ClientHalf {
     const other = judged.namesProcesses ? this.options.processIds?.inBind(message, end) : undefined;
     if (other !== undefined)
       return this.insteadOf(other, message.chunk, end, (...place) => this.bind(...place));
-    const values = recordedParameters(message, this.options.limits.recordedParameterBytesMax);
+    const { limits: bounds, judge } = this.options;
+    const values = recordedParameters(message, bounds.recordedParameterBytesMax, judge.isOutsideUtf8);
     if (this.mustPrepareHold(judged)) return this.prepareHold(() => this.bindTo(message, end));
     const { chunk, at } = message;
     const held = this.mayHold(judged)
@@ -898,25 +909,32 @@ export class ClientHalf {
       isPointless: state.transaction === "E",
       bytes,
       explained: this.explained(judged),
-      tell: (notice) => state.say(errorFrame({ severity: "NOTICE", sqlstate: "00000", ...notice })),
-      begun: () => this.watchClient(rest),
-      rejudge: async (approved) => {
-        if (!(await options.names.readAnew()))
-          return { ...judged.verdict, action: "Deny", message: "the catalog cannot be read" };
-        const again = options.judge.judge(judged.text);
-        if (again.verdict.action === "Deny") return again.verdict;
-        const verdict = options.guard.decide(again.command, undefined, approved);
-        if (!meansTheSame(again, judged))
-          return {
-            ...verdict,
-            action: "Deny",
-            message: "what its names mean has changed since it was asked",
-          };
-        held.judged = { ...again, verdict };
-        return verdict;
+      tell: (notice) => {
+        const fields = { severity: "NOTICE", sqlstate: "00000", ...notice } as const;
+        state.say(errorFrame(options.judge.isOutsideUtf8 ? fieldsInAscii(fields) : fields));
       },
+      begun: () => this.watchClient(rest),
+      rejudge: async (approved) =>
+        (await options.names.readAnew(() => rejudged(approved))) ?? {
+          ...judged.verdict,
+          action: "Deny",
+          message: "the catalog cannot be read",
+        },
     };
     const held: Held = { holdable, judged };
+    const rejudged = (approved: ReadonlySet<string>): Verdict => {
+      const again = options.judge.judge(judged.text);
+      if (again.verdict.action === "Deny") return again.verdict;
+      const verdict = options.guard.decide(again.command, undefined, approved);
+      if (!meansTheSame(again, judged))
+        return {
+          ...verdict,
+          action: "Deny",
+          message: "what its names mean has changed since it was asked",
+        };
+      held.judged = { ...again, verdict };
+      return verdict;
+    };
     return held;
   }
 

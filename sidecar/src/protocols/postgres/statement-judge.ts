@@ -18,6 +18,7 @@ import {
 import { mustBeDurable, type SessionGuard } from "../../guard/index.ts";
 import { errorTable } from "../../wire/gateway-error.ts";
 import { nameChangeOf, showsApplicationName } from "./application-name.ts";
+import { encodingNamed, encodingSetBy, masksNeedUtf8 } from "./client-encodings.ts";
 import type { TypeShape } from "./masking/type-shape.ts";
 import { namesProcesses } from "./process-ids.ts";
 import { serverName } from "./server-name.ts";
@@ -60,8 +61,8 @@ export interface LiveNames extends NameResolver {
   readonly isPrivate: boolean;
   /** Reads the catalog again; resolves at once where it is new enough and `force` is not set. */
   refresh(force: boolean): Promise<void>;
-  /** Reads now, and says whether the names are those of that reading. */
-  readAnew(): Promise<boolean>;
+  /** Reads now, and does something at once with the names of that reading; undefined where it cannot be had. */
+  readAnew<T>(then: () => T): Promise<T | undefined>;
   /** Applies what a statement that succeeded changed. */
   apply(effect: SessionEffect): void;
   /** The server is ready: `I` idle, `T` in a transaction, `E` in a failed one; `failed` if an error came since. */
@@ -126,6 +127,10 @@ export interface StatementJudgeOptions {
   readonly sharedCache: DecisionCache;
   /** The session's prepared statements, to see whether an analysis asked for one. */
   readonly prepared: { readonly lookups: number };
+  /** What the resource lets client_encoding be beside UTF8. */
+  readonly encodings?: ReadonlySet<string> | undefined;
+  /** True where the session begins with one of these. */
+  readonly isOutsideUtf8?: boolean;
 }
 
 /** Turns SQL text into a judged command, from the cache where every fact behind the verdict is the same. */
@@ -138,6 +143,8 @@ export class StatementJudge {
   private ownCache: DecisionCache | undefined;
   private epoch = 0;
   private masking: SessionMasking;
+  private readonly encodings: ReadonlySet<string> | undefined;
+  private hasLeftUtf8: boolean;
 
   constructor(options: StatementJudgeOptions) {
     this.guard = options.guard;
@@ -146,6 +153,18 @@ export class StatementJudge {
     this.prepared = options.prepared;
     this.shared = options.sharedCache;
     this.masking = options.guard.masking;
+    this.encodings = options.encodings;
+    this.hasLeftUtf8 = options.isOutsideUtf8 ?? false;
+  }
+
+  /** True where client_encoding is or may have been another than UTF8: from then on, whatever it is set to later. */
+  get isOutsideUtf8(): boolean {
+    return this.hasLeftUtf8;
+  }
+
+  /** True where the session may report this client_encoding. */
+  mayBe(encoding: string): boolean {
+    return this.hasLeftUtf8 && this.encodings?.has(encoding) === true;
   }
 
   /** A new policy is in force: nothing judged before counts. */
@@ -168,6 +187,7 @@ export class StatementJudge {
   /** The same command under the policy in force now, where that has changed since. */
   reconsidered(judged: Judged): Judged {
     if (judged.policyEpoch === this.epoch) return judged;
+    if (this.isUnmaskable) return this.rejected(judged.text, masksNeedUtf8);
     // Other masks: what the rows show must be followed again.
     if (!this.masking.isEmpty) return this.judgeAnew(judged.text, this.cache(), undefined);
     const verdict = this.guard.decide(judged.command);
@@ -175,6 +195,8 @@ export class StatementJudge {
   }
 
   judge(text: string): Judged {
+    const special = this.encodings === undefined ? undefined : this.judgeEncoding(text, this.encodings);
+    if (special !== undefined) return special;
     const cache = this.cache();
     const exact = cache.get(text);
     if (exact !== undefined && exact.namesVersion === this.names.version) return this.stamped(exact, text);
@@ -190,9 +212,33 @@ export class StatementJudge {
   unavailable(text: string): Judged {
     const { sqlstate, text: message } = errorTable.catalogUnavailable;
     const hint = "Try again; the gateway reads the catalog over a connection of its own.";
-    const rejection = { kind: "rejected", sqlstate, message, hint } as const;
+    return this.rejected(text, { kind: "rejected", sqlstate, message, hint });
+  }
+
+  private rejected(text: string, rejection: SqlRejection): Judged {
     const command = { protocol: "postgres", text, parts: [] };
     return this.made(text, command, rejectedVerdict(rejection), rejection, []);
+  }
+
+  /** Masks that a later policy has brought: rows and errors are no UTF-8 here, and what cannot be read cannot be masked. */
+  private get isUnmaskable(): boolean {
+    return this.hasLeftUtf8 && !this.masking.isEmpty;
+  }
+
+  /** A change to an encoding that the resource allows, and whatever masks cannot reach; undefined: any other text. */
+  private judgeEncoding(text: string, encodings: ReadonlySet<string>): Judged | undefined {
+    if (this.isUnmaskable) return this.rejected(text, masksNeedUtf8);
+    const name = encodingSetBy(text);
+    if (name === undefined || encodingNamed(name, encodings) === undefined) return undefined;
+    if (!this.masking.isEmpty) return this.rejected(text, masksNeedUtf8);
+    // Analysis knows one value alone that client_encoding may have; what the text touches is the same.
+    const analysis = this.analyser.analyse("SET client_encoding TO 'UTF8'", this.names);
+    if (analysis.kind === "rejected") return this.rejected(text, analysis);
+    const command = commandOf(text, analysis.statements);
+    // Also where it is refused or fails: what the server makes of it is not waited for.
+    this.hasLeftUtf8 = true;
+    const effects = analysis.statements.map((statement) => statement.effects);
+    return this.made(text, command, this.guard.decide(command), undefined, effects);
   }
 
   /** A command that has no SQL text of its own: a portal of a cursor, a function call. */
@@ -202,6 +248,7 @@ export class StatementJudge {
 
   /** An Execute of a portal that SQL made: its rows are hidden as those of the cursor are. */
   judgeFetch(portal: string, command: Command): Judged {
+    if (this.isUnmaskable) return this.rejected(command.text, masksNeedUtf8);
     const judged = this.judgeCommand(command);
     if (this.masking.isEmpty) return judged;
     return { ...judged, masks: [{ decision: plain, fetches: serverName(portal) }], hidesErrors: true };

@@ -135,7 +135,7 @@ export interface TestSession {
   readonly session: PostgresSession;
   readonly recording: RememberedRecording;
   /** Puts other rules in force, as a reload does. */
-  adopt(rules: readonly PolicyRule[]): void;
+  adopt(rules: readonly PolicyRule[], more?: object): void;
   /** Gives bytes of the client and waits until the session takes more. */
   send(...messages: readonly Buffer[]): Promise<void>;
   reply(...messages: readonly Buffer[]): void;
@@ -150,12 +150,13 @@ export interface TestSession {
 const identity = { provider: "test", user: "test:ann", groups: [], kind: "Human", claims: {} } as const;
 const facts = { namespace: "default", name: "shop", labels: {}, namespaceLabels: {}, protocol: "postgres" };
 
-function policyOf(rules: readonly PolicyRule[]): SessionPolicy {
+function policyOf(rules: readonly PolicyRule[], more: object = {}): SessionPolicy {
   const spec = {
     resources: { names: ["shop"] },
     subjects: [{ user: "test:ann" }],
     profile: "Admin",
     rules,
+    ...more,
   };
   const documents = [{ kind: "AccessPolicy", namespace: "default", name: "p", generation: 1, spec }] as const;
   const resources = [{ ...facts, spec: { protocol: "postgres" } }];
@@ -170,6 +171,7 @@ export function openSession(
   rules: readonly PolicyRule[],
   limits: Partial<Limits> = {},
   isFresh = () => true,
+  encodings?: ReadonlySet<string>,
 ): TestSession {
   const policy = policyOf(rules);
   const recording = new RememberedRecording();
@@ -192,7 +194,7 @@ export function openSession(
     isPrivate: false,
     prepared: (name) => statements.lookUp(name),
     refresh: () => Promise.resolve(),
-    readAnew: async () => true,
+    readAnew: async (then) => then(),
     apply: () => undefined,
     ready: () => undefined,
     reportSearchPath: () => undefined,
@@ -203,6 +205,7 @@ export function openSession(
     analyser: { analyse: analyseSql, shapeOf },
     sharedCache: new DecisionCache(),
     prepared: statements,
+    encodings,
   });
   const masks = new SessionMasks({
     key: Buffer.alloc(32),
@@ -234,8 +237,8 @@ export function openSession(
   const self: TestSession = {
     session: made,
     recording,
-    adopt: (changed) => {
-      guard.adopt(policyOf(changed));
+    adopt: (changed, more) => {
+      guard.adopt(policyOf(changed, more));
       judge.policyChanged(new DecisionCache());
     },
     send: async (...messages) => {

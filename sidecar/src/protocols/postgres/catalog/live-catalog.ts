@@ -69,6 +69,11 @@ export class LiveCatalog {
     return made;
   }
 
+  /** Whether the snapshot is that of a reading, and nothing has been invalidated since it started. */
+  get isRead(): boolean {
+    return this.readAtMs !== undefined;
+  }
+
   get isFresh(): boolean {
     return this.readAtMs !== undefined && this.options.monotonicMs() - this.readAtMs <= this.options.ageMs;
   }
@@ -115,7 +120,7 @@ export class LiveCatalog {
         () => true,
         () => false,
       );
-      if (isRead && this.readAtMs !== undefined) return true;
+      if (isRead && this.isRead) return true;
     }
     return false;
   }

@@ -132,6 +132,19 @@ test("committed changes of the catalog are read before anything else is judged",
   expect(names.relation(undefined, "late")?.schema).toBe("public");
 });
 
+test("who waited for a reading judges by it, though it took longer than it stays fresh", async () => {
+  const { server, names } = await session();
+  Object.defineProperty(server, "gate", {
+    get: () => {
+      server.nowMs += 1_500;
+    },
+  });
+  expect(await names.readAnew(() => names.isFresh)).toBe(true);
+  expect(names.isFresh).toBe(false);
+  server.failure = new Error("gone");
+  expect(await names.readAnew(() => "judged")).toBeUndefined();
+});
+
 test("in a transaction the session sees its own changes, and the catalog is read at its end", async () => {
   const { names } = await session();
   names.apply(action("begin"));

@@ -46,6 +46,7 @@ export class SessionNames implements LiveNames {
   );
   private readonly path: PathTracker;
   private catalogHasChanged = false;
+  private isJustRead = false;
   /** Code that this transaction has hung on relations or names, and that no catalog shows before its end. */
   private code: Extract<SessionEffect, { kind: "catalogChanged" }>["code"];
   /** Temporary relations are in nobody's catalog but the session's own: what hangs on them is never seen. */
@@ -71,7 +72,8 @@ export class SessionNames implements LiveNames {
   }
 
   get isFresh(): boolean {
-    return this.catalog.isFresh && !this.overlay.isOverflown;
+    const isFresh = this.isJustRead ? this.catalog.isRead : this.catalog.isFresh;
+    return isFresh && !this.overlay.isOverflown;
   }
 
   get isPrivate(): boolean {
@@ -102,9 +104,15 @@ export class SessionNames implements LiveNames {
     return this.catalog.refresh(force);
   }
 
-  /** Reads now, and says whether the names are those of that reading. */
-  async readAnew(): Promise<boolean> {
-    return (await this.catalog.readAnew()) && !this.overlay.isOverflown;
+  async readAnew<T>(then: () => T): Promise<T | undefined> {
+    if (!(await this.catalog.readAnew())) return undefined;
+    // On a busy server the reading may have taken longer than it stays fresh for others.
+    this.isJustRead = true;
+    try {
+      return this.isFresh ? then() : undefined;
+    } finally {
+      this.isJustRead = false;
+    }
   }
 
   relationsIn(schema: string): readonly string[] {
