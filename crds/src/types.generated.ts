@@ -729,6 +729,12 @@ export interface ProtocolOptions {
   readonly login?: "Password" | "OAuthBearer";
   /** postgres: the scope that OAUTHBEARER clients are told to ask for; openid where absent. */
   readonly oauthScope?: string;
+  /**
+   * postgres: what client_encoding may be beside UTF8. A session that has used one of them may send
+   * statements and names in ASCII alone from then on, and is refused where something is masked for its
+   * user.
+   */
+  readonly clientEncodings?: readonly ("SQL_ASCII" | "EUC_JP" | "EUC_CN" | "EUC_KR" | "EUC_TW" | "EUC_JIS_2004" | "LATIN1" | "LATIN2" | "LATIN3" | "LATIN4" | "LATIN5" | "LATIN6" | "LATIN7" | "LATIN8" | "LATIN9" | "LATIN10" | "ISO_8859_5" | "ISO_8859_6" | "ISO_8859_7" | "ISO_8859_8" | "KOI8R" | "KOI8U" | "WIN866" | "WIN874" | "WIN1250" | "WIN1251" | "WIN1252" | "WIN1253" | "WIN1254" | "WIN1255" | "WIN1256" | "WIN1257" | "WIN1258")[];
   /** postgres: the databases that clients may reach; empty means all that the account may connect to. */
   readonly databases?: readonly string[];
   readonly [key: string]: unknown;

@@ -1,4 +1,4 @@
-import { isUtf8 } from "node:buffer";
+import { isAscii, isUtf8 } from "node:buffer";
 import { zeroAt } from "./frames.ts";
 import { malformed, notUtf8 } from "./malformed.ts";
 import type { RepeatedText } from "./repeated-text.ts";
@@ -67,8 +67,15 @@ function checkUtf8(name: Buffer): void {
   if (!isUtf8(name)) throw notUtf8(name);
 }
 
-/** The parameters for policy and recording, cut where together they pass `bytesMax`. */
-export function recordedParameters(bind: BindParts, bytesMax: number): readonly RecordedParameter[] {
+/**
+ * The parameters for policy and recording, cut where together they pass `bytesMax`. Texts of an encoding that is not surely
+ * UTF-8 are kept as bytes, where they are more than ASCII.
+ */
+export function recordedParameters(
+  bind: BindParts,
+  bytesMax: number,
+  isOutsideUtf8 = false,
+): readonly RecordedParameter[] {
   const { chunk } = bind;
   const values: RecordedParameter[] = [];
   let at = bind.valuesAt;
@@ -82,7 +89,8 @@ export function recordedParameters(bind: BindParts, bytesMax: number): readonly 
     }
     const kept = Math.min(length, room);
     room -= kept;
-    const isBinary = formatOf(bind, index) === 1;
+    const isBinary =
+      formatOf(bind, index) === 1 || (isOutsideUtf8 && !isAscii(chunk.subarray(at, at + kept)));
     if (isBinary) values.push({ binary: chunk.toString("base64", at, at + kept) });
     else
       values.push(

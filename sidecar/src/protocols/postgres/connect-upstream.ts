@@ -4,6 +4,7 @@ import { certificateOf, dial, readByte, secure, type UpstreamTarget } from "../.
 import { GatewayError } from "../../wire/gateway-error.ts";
 import { defaultLimits, type Limits } from "../../wire/limits.ts";
 import type { UpstreamAccount } from "../protocol.ts";
+import { inAscii } from "./client-encodings.ts";
 import { backend, lengthAt, queryFrame } from "./frames.ts";
 import { sslRequest, startupMessage, UpstreamLogin, type UpstreamLoginStep } from "./upstream-login.ts";
 
@@ -13,6 +14,8 @@ export interface ConnectOptions {
   readonly database: string;
   readonly settings: ReadonlyMap<string, string>;
   readonly applicationName: string;
+  /** UTF8 where absent; of another one, nothing that the server says at login may be more than ASCII. */
+  readonly encoding?: string | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -62,7 +65,7 @@ async function login(socket: Socket, options: ConnectOptions): Promise<UpstreamS
   const parameters: [string, string][] = [
     ["user", account.username],
     ["database", options.database],
-    ["client_encoding", "UTF8"],
+    ["client_encoding", options.encoding ?? "UTF8"],
     ["application_name", options.applicationName],
     ...options.settings,
     ...(account.role === undefined ? [] : [["role", account.role] satisfies [string, string]]),
@@ -87,8 +90,9 @@ async function login(socket: Socket, options: ConnectOptions): Promise<UpstreamS
       else if (step.kind === "failed") throw loginFailure(step, options.settings);
       else {
         const { session } = step;
-        refuseUnsafe(session.parameters);
+        refuseUnsafe(session.parameters, options.encoding ?? "UTF8");
         const searchPath = session.parameters.get("search_path") ?? (await shownSearchPath(socket, reader));
+        if (options.encoding !== undefined) refuseUnreadable([...session.parameters.values(), searchPath]);
         return {
           socket,
           target: options.target,
@@ -119,17 +123,26 @@ async function shownSearchPath(socket: Socket, reader: MessageReader): Promise<s
 }
 
 /** Settings under which what we parse is not what the server parses. */
-function refuseUnsafe(parameters: ReadonlyMap<string, string>): void {
+function refuseUnsafe(parameters: ReadonlyMap<string, string>, asked: string): void {
   const conforming = parameters.get("standard_conforming_strings");
   const encoding = parameters.get("client_encoding");
-  if ((conforming !== undefined && conforming !== "on") || (encoding !== undefined && encoding !== "UTF8")) {
+  if ((conforming !== undefined && conforming !== "on") || (encoding !== undefined && encoding !== asked)) {
     throw new GatewayError("unsupported", {
-      detail: "the server's standard_conforming_strings must be on and client_encoding UTF8",
+      detail: "the server's standard_conforming_strings must be on and client_encoding what was asked for",
     });
   }
   if (parameters.get("server_encoding") === "SQL_ASCII") {
     throw new GatewayError("unsupported", { detail: "databases with the encoding SQL_ASCII are not served" });
   }
+}
+
+/** In another encoding the bytes of a name are another name. */
+function refuseUnreadable(values: readonly string[]): void {
+  for (const value of values)
+    if (inAscii(value) !== value)
+      throw new GatewayError("unsupported", {
+        detail: "client_encoding must be UTF8 here, as a setting of the server is more than ASCII",
+      });
 }
 
 function loginFailure(

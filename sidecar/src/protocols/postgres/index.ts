@@ -23,6 +23,7 @@ import { acceptClient, askForToken, fatalFrame, type Greeting } from "./accept.t
 import { ApplicationName, applicationName, tooLongNotice } from "./application-name.ts";
 import { CancelKeys } from "./cancel-keys.ts";
 import { Catalogs } from "./catalogs.ts";
+import { allowedEncodings, encodingNamed, inAscii } from "./client-encodings.ts";
 import { cancelUpstream, connectUpstream, type UpstreamSession } from "./connect-upstream.ts";
 import {
   authenticationFrame,
@@ -112,17 +113,19 @@ async function serveClient(
     const catalogs = host.shared("catalogs", () => new Catalogs(host));
     const catalog = await catalogs.open(database, account);
     try {
+      const { settings, encoding } = await allowedSettings(
+        host,
+        session,
+        hello,
+        account,
+        catalog.names(new PreparedStatements(), undefined),
+      );
       const upstream = await connectUpstream({
         target,
         account,
         database,
-        settings: await allowedSettings(
-          host,
-          session,
-          hello,
-          account,
-          catalog.names(new PreparedStatements(), undefined),
-        ),
+        settings,
+        encoding,
         applicationName: applicationName(
           `${identity.user}/${session.id}`,
           hello.parameters.get("application_name"),
@@ -130,7 +133,13 @@ async function serveClient(
         signal: dialling.signal,
       }).finally(() => dialling.met());
       try {
-        closing = await converse(channel, host, hello, session, upstream, account, keys, catalog.names);
+        const namesOf = catalog.names;
+        closing = await converse(channel, host, hello, session, upstream, {
+          account,
+          keys,
+          namesOf,
+          encoding,
+        });
       } finally {
         upstream.socket.destroy();
       }
@@ -203,34 +212,49 @@ async function allowedSettings(
   hello: Greeting,
   account: UpstreamAccount,
   names: LiveNames,
-): Promise<ReadonlyMap<string, string>> {
+): Promise<{ readonly settings: ReadonlyMap<string, string>; readonly encoding: string | undefined }> {
   const settings = new Map<string, string>();
+  const encodings = allowedEncodings(host.options.clientEncodings);
   const judge = new StatementJudge({
     guard: session.guard,
     names,
     analyser: analyserFor(account),
     sharedCache: new DecisionCache(),
     prepared: new PreparedStatements(),
+    encodings,
   });
+  const namesEncoding = [...hello.parameters.keys()].some((name) => name.toLowerCase() === "client_encoding");
+  let hasEncoding = false;
+  let encoding: string | undefined;
   for (const { name, value } of startupSettings(hello.parameters)) {
     const folded = name.toLowerCase();
     if (folded === "application_name" || folded === loginSetting) continue;
     if (folded === "client_encoding") {
-      if (!isUtf8Name(value))
+      // As in the server, a parameter of its own counts instead of what `options` say; it comes first.
+      if (namesEncoding && hasEncoding) continue;
+      hasEncoding = true;
+      encoding = isUtf8Name(value) ? undefined : encodingNamed(value, encodings);
+      if (isUtf8Name(value)) continue;
+      if (encoding === undefined)
         throw new GatewayError("unsupported", { detail: "client_encoding must be UTF8" });
-      continue;
     }
-    const judged = judge.judge(`SET ${quoteSetting(name)} TO '${value.replaceAll("'", "''")}'`);
+    const isEncoding = folded === "client_encoding";
+    const judged = judge.judge(
+      isEncoding
+        ? `SET client_encoding TO '${encoding}'`
+        : `SET ${quoteSetting(name)} TO '${value.replaceAll("'", "''")}'`,
+    );
     const record = { text: judged.text, verdict: judged.verdict, at: host.clock.nowMs() };
     const answer = await session.guard.request(record, judged.needsDisk);
-    if (answer.kind === "permit") settings.set(name, value);
-    else
+    if (answer.kind === "permit") {
+      if (!isEncoding) settings.set(name, value);
+    } else
       throw new GatewayError("denied", {
         detail: answer.message,
         ...(answer.hint ? { hint: answer.hint } : {}),
       });
   }
-  return settings;
+  return { settings, encoding };
 }
 
 const quoteSetting = (name: string) =>
@@ -239,15 +263,22 @@ const quoteSetting = (name: string) =>
     .map((part) => `"${part.toLowerCase()}"`)
     .join(".");
 
+/** What a session is served with beside its two ends. */
+interface Conversation {
+  readonly account: UpstreamAccount;
+  readonly keys: CancelKeys;
+  readonly namesOf: (statements: PreparedStatements, upstream: UpstreamSession) => LiveNames;
+  /** client_encoding at login, where it is not UTF8. */
+  readonly encoding: string | undefined;
+}
+
 async function converse(
   channel: SocketChannel,
   host: ProtocolHost,
   hello: Greeting,
   admitted: AdmittedSession,
   upstream: UpstreamSession,
-  account: UpstreamAccount,
-  keys: CancelKeys,
-  namesOf: (statements: PreparedStatements, upstream: UpstreamSession) => LiveNames,
+  { account, keys, namesOf, encoding }: Conversation,
 ): Promise<string> {
   // What is held is nothing that the server knows of: it ends here.
   const key = keys.issue(hello.minor === 2 ? 32 : 4, () =>
@@ -264,6 +295,8 @@ async function converse(
     analyser: analyserFor(account),
     sharedCache: decisionsOf(admitted, account),
     prepared: statements,
+    encodings: allowedEncodings(host.options.clientEncodings),
+    isOutsideUtf8: encoding !== undefined,
   });
   admitted.onPolicyChange(() => judge.policyChanged(decisionsOf(admitted, account)));
   const masks = new SessionMasks({
@@ -279,7 +312,13 @@ async function converse(
   );
   const notice = tooLongNotice(hello.parameters.get("application_name"));
   if (notice !== undefined)
-    greeting.push(errorFrame({ severity: "NOTICE", sqlstate: "42622", message: notice }));
+    greeting.push(
+      errorFrame({
+        severity: "NOTICE",
+        sqlstate: "42622",
+        message: encoding === undefined ? notice : inAscii(notice),
+      }),
+    );
   for (const [name, value] of upstream.parameters)
     greeting.push(parameterStatusFrame(name, name === "application_name" ? ownName.shown(value) : value));
   greeting.push(backendKeyDataFrame(key.processId, key.key), readyFrame);

@@ -1,7 +1,16 @@
-import { isUtf8 } from "node:buffer";
+import { isAscii, isUtf8 } from "node:buffer";
 import type { SessionEffect } from "@sallyport/policy";
 import { GatewayError } from "../../wire/gateway-error.ts";
-import { backend, errorFrame, frame, lengthAt, parameterStatusFrame, readErrorFields } from "./frames.ts";
+import { fieldsInAscii } from "./client-encodings.ts";
+import {
+  backend,
+  type ErrorFields,
+  errorFrame,
+  frame,
+  lengthAt,
+  parameterStatusFrame,
+  readErrorFields,
+} from "./frames.ts";
 import { HeldBytes } from "./held-bytes.ts";
 import { ByteSink } from "./masking/byte-sink.ts";
 import { CopyMask } from "./masking/copy-mask.ts";
@@ -479,6 +488,7 @@ export class ServerHalf {
         if (type === backend.notificationResponse) {
           this.ownNotification(chunk, at, end);
           if (this.options.masks.hasPatterns) {
+            if (this.options.judge.isOutsideUtf8) throw unreadable();
             this.down.own(this.searchedNotification(chunk, at, end));
             return;
           }
@@ -633,14 +643,18 @@ export class ServerHalf {
     const refusal = first?.refusal;
     const isOurs = refusal !== undefined && (fields.get("M") ?? "").includes(this.options.nonce);
     const exceeded = first?.bound?.exceeded === undefined ? undefined : first.bound.refusal;
-    if (isOurs) this.down.own(errorFrame({ severity: "ERROR", ...refusal }));
-    else if (exceeded !== undefined) this.down.own(errorFrame({ severity: "ERROR", ...exceeded }));
+    if (isOurs) this.down.own(this.ownError({ severity: "ERROR", ...refusal }));
+    else if (exceeded !== undefined) this.down.own(this.ownError({ severity: "ERROR", ...exceeded }));
     else if (this.hidesErrors()) this.down.own(scrubbed(chunk.subarray(at, end)));
     else this.down.pass(chunk, at, end);
     if (first?.kind === "query") {
       first.sqlstate = sqlstate;
       first.isAnswered = true;
     } else this.skipToSync(sqlstate);
+  }
+
+  private ownError(fields: ErrorFields): Buffer {
+    return errorFrame(this.options.judge.isOutsideUtf8 ? fieldsInAscii(fields) : fields);
   }
 
   /** The server ignores everything up to the next Sync: take back what it will not do. */
@@ -685,6 +699,9 @@ export class ServerHalf {
   }
 
   private parameterStatus(chunk: Buffer, at: number, end: number): void {
+    const { judge } = this.options;
+    // A schema's name in bytes of another encoding would be another schema's here.
+    if (judge.isOutsideUtf8 && !isAscii(chunk.subarray(at + 5, end))) throw unreadable();
     const nameEnd = chunk.indexOf(0, at + 5);
     if (
       nameEnd + 1 >= end ||
@@ -697,7 +714,7 @@ export class ServerHalf {
     // What we parse must be what the server parses: these two decide where a literal ends.
     if (name === "standard_conforming_strings" && value !== "on") throw parserUnsafe(name);
     // PostgreSQL reports `UNICODE` as it was written, and every other spelling as UTF8.
-    if (name === "client_encoding" && !isUtf8Name(value)) throw parserUnsafe(name);
+    if (name === "client_encoding" && !isUtf8Name(value) && !judge.mayBe(value)) throw parserUnsafe(name);
     if (name === "search_path") this.options.names.reportSearchPath(value);
     if (name === "application_name")
       this.down.own(parameterStatusFrame(name, this.options.applicationName.shown(value)));
@@ -751,6 +768,12 @@ function malformed(): GatewayError {
 function unexpected(type: number): GatewayError {
   const letter = type > 0x20 && type < 0x7f ? String.fromCharCode(type) : String(type);
   return new GatewayError("upstreamProtocol", { detail: `unexpected message ${letter} of the server` });
+}
+
+function unreadable(): GatewayError {
+  return new GatewayError("unsupported", {
+    detail: "the server said something that is no ASCII, and client_encoding was not always UTF8",
+  });
 }
 
 function parserUnsafe(name: string): GatewayError {
