@@ -110,7 +110,7 @@ const refused: Readonly<Record<string, readonly [body: string, finding: RegExp]>
   ],
   keeps_it: [
     "DECLARE s public.keeper; BEGIN SELECT ssn INTO s FROM public.cust; RETURN 'x'; END",
-    /^store function keeps_it/,
+    /^opaque function keeps_it/,
   ],
   of_type: [
     "DECLARE s public.cust.ssn%TYPE; BEGIN SELECT ssn INTO s FROM public.cust; RETURN 'x'; END",

@@ -130,6 +130,27 @@ describe("bodies", () => {
     expect(isHeuristic(parts)).toBe(false);
   });
 
+  test.each([
+    ["a variable's domain", "DECLARE s public.checked; BEGIN s := '1'; END", "write"],
+    ["an array of it, with a default", "DECLARE s checked[] := '{}'; BEGIN NULL; END", "write"],
+    [
+      "one of an inner block, a constant",
+      `BEGIN DECLARE s CONSTANT "checked" NOT NULL := '1'; BEGIN NULL; END; END`,
+      "write",
+    ],
+    ["a type that is not there", "DECLARE s nosuch; BEGIN NULL; END", "execute"],
+    [
+      "built-in types",
+      "DECLARE a numeric(10, 2); b timestamp(3) with time zone; c record; d refcursor; e int array[3]; BEGIN NULL; END",
+      "read",
+    ],
+  ])("what checks a value runs with the body: %s", (_name, text, operation) => {
+    const functions = [testFunction("public.wipes", "sql", "DELETE FROM orders")];
+    const types = [{ schema: "public", name: "checked", functions }];
+    const parts = partsOf("SELECT f()", { ...body("plpgsql", text), types });
+    expect(operations(parts)).toEqual(new Set(["read", operation]));
+  });
+
   test("of several overloads the strictest counts", () => {
     const names = {
       functions: [

@@ -199,6 +199,7 @@ function walkPlpgsql(walk: Walk, value: unknown, word: string): void {
       plpgsqlExpression(walk, inner);
       continue;
     }
+    if (key === "PLpgSQL_var" || key === "PLpgSQL_rec") declaredType(walk, inner, word);
     if (key === "PLpgSQL_stmt_commit" || key === "PLpgSQL_stmt_rollback") {
       walk.add("session", key.endsWith("commit") ? "COMMIT" : "ROLLBACK", []);
     }
@@ -206,6 +207,20 @@ function walkPlpgsql(walk: Walk, value: unknown, word: string): void {
     if (dynamic !== undefined) dynamicSql(walk, dynamic, word);
     walkPlpgsql(walk, inner, word);
   }
+}
+
+/**
+ * Values that a variable gets pass the checks of the domain that it is declared with. Variables on no line are the
+ * compiler's own and parameters, whose types the catalog tells; what `%TYPE` and `%ROWTYPE` stand for is not followed.
+ */
+function declaredType(walk: Walk, variable: TreeNode, word: string): void {
+  const type = textOf(nodeOf(nodeOf(variable, "datatype"), "PLpgSQL_type"), "typname");
+  if (variable.lineno === undefined || type === "" || /%(ROW)?TYPE$/i.test(type)) return;
+  const [statement, ...others] = parseDefinition(`SELECT NULL::${type}`);
+  const [target, ...more] = listOf(nodeOf(statement?.node, "SelectStmt"), "targetList");
+  const value = nodeOf(nodeOf(target, "ResTarget"), "val");
+  if (others.length > 0 || more.length > 0 || tagOf(value) !== "TypeCast") throw unreadable();
+  walk.walkers.expression(walk, value, scopeBelow(undefined, word));
 }
 
 /** parseMode 0: a statement; 2: an expression; 3 to 5: an assignment to a target of 1 to 3 names. */
