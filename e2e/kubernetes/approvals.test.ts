@@ -4,13 +4,14 @@
  */
 import { execFile, spawn } from "node:child_process";
 import { promisify } from "node:util";
+import type { Session } from "@sallyport/crds";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Kubectl } from "../cluster/kubectl.ts";
 import { waitFor } from "../cluster/processes.ts";
 import { ApprovalCluster, approvalNamespace, approvalPolicy, asking } from "../targets/approval-cluster.ts";
 import { sallyportCommand } from "../targets/gateway.ts";
 
-const tables = ["orders", "windowed", "shared", "edited", "secrets"];
+const tables = ["orders", "windowed", "shared", "edited", "secrets", "glass"];
 const windowed = { required: 2, timeout: "10m", grant: "Window", window: "1h" };
 const clusterRole = { apiVersion: "rbac.authorization.k8s.io/v1", kind: "ClusterRole" };
 /** Approves under the policy `floor` alone. */
@@ -50,6 +51,27 @@ const requesters = [
 const prodApprovers = JSON.parse(
   JSON.stringify(floorApprovers).replaceAll("floor", "prod").replaceAll("okta:security", "okta:prod"),
 );
+/** May write to Approvals by name, and approve under `prod` by the group alone. */
+const temporaryApprovers = [
+  {
+    apiVersion: "rbac.authorization.k8s.io/v1",
+    kind: "RoleBinding",
+    metadata: { name: "patchers", namespace: approvalNamespace },
+    roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "floor-approvers" },
+    subjects: ["nora", "omar"].map((user) => ({
+      apiGroup: "rbac.authorization.k8s.io",
+      kind: "User",
+      name: `${user}@example.com`,
+    })),
+  },
+  {
+    apiVersion: "rbac.authorization.k8s.io/v1",
+    kind: "RoleBinding",
+    metadata: { name: "temporary", namespace: approvalNamespace },
+    roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "prod-approvers" },
+    subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "Group", name: "okta:temporary" }],
+  },
+];
 const editedPolicy = (required: number, more: object = {}) =>
   approvalPolicy(
     "edited",
@@ -71,6 +93,7 @@ beforeAll(async () => {
         asking("window", ["read", "write"], ["public.windowed"], windowed),
         asking("short", ["privilege"], ["public.windowed"], { ...windowed, required: 1, window: "2s" }),
         asking("both", ["write"], ["public.shared"], { required: 1, timeout: "10m" }),
+        asking("glass", ["write"], ["public.glass"], { required: 1, breakGlass: { group: "local:dev" } }),
       ]),
       approvalPolicy("floor", [
         asking("both", ["write"], ["public.shared"], { required: 1, timeout: "10m" }),
@@ -78,6 +101,7 @@ beforeAll(async () => {
       editedPolicy(1),
       ...floorApprovers,
       ...prodApprovers,
+      ...temporaryApprovers,
       ...requesters,
     ],
   });
@@ -422,8 +446,15 @@ test("the command line asks, lists, approves, denies, waits and takes back as ku
   const denied = await sallyport(users.bob, "deny", next, ...there, "--reason", "ask tomorrow");
   expect(denied, denied.stderr).toMatchObject({ code: 0 });
   expect(await second).toMatchObject({ code: "42501", message: expect.stringContaining("ask tomorrow") });
-  const wish = ["request", `${approvalNamespace}/orders`, "--rule", "prod/window", "--duration", "5m"];
-  const asked = await sallyport(users.dana, ...wish, "--reason", "release");
+  // A denial says how the window is asked for, word for word.
+  const late = await cluster.connect("dana");
+  const third = held(late.client.query("INSERT INTO windowed VALUES (7)"));
+  const last = await cluster.heldName(late);
+  await cluster.validated(last);
+  await cluster.decide(users.bob, last, { approver: "bob@example.com", decision: "Denied" });
+  const { hint = "" } = (await third) as { readonly hint?: string };
+  const [, wish = ""] = /^Ask for it first: sallyport (request \S+ --rule \S+)$/.exec(hint) ?? [];
+  const asked = await sallyport(users.dana, ...wish.split(" "), "--duration", "5m", "--reason", "release");
   expect(asked, asked.stderr).toMatchObject({ code: 0 });
   const access = asked.stdout.trim();
   await cluster.validated(access);
@@ -438,6 +469,144 @@ test("the command line asks, lists, approves, denies, waits and takes back as ku
   });
   await cluster.phase(access, "Revoked");
 }, 240_000);
+
+test("kubectl shows who asks, for what and how far it is, tells of each change under -w, and waits for the condition", async () => {
+  const there = ["-n", approvalNamespace];
+  const one = await cluster.connect();
+  const sql = "INSERT INTO edited VALUES (11)";
+  const inserted = held(one.client.query(sql));
+  const name = await cluster.heldName(one);
+  await cluster.validated(name);
+  const table = async (...flags: readonly string[]) => {
+    const lines = (await users.bob(...there, "get", "approval", name, ...flags)).trimEnd().split("\n");
+    return lines.map((line) => line.split(/ {2,}/));
+  };
+  const columns = ["NAME", "REQUESTER", "RESOURCE", "TYPE", "PHASE", "APPROVALS", "RULE", "AGE"];
+  const cells = [name, "alice@example.com", "orders", "Statement", "Pending", "0/1", "edits"];
+  expect(await table()).toEqual([columns, [...cells, expect.stringMatching(/^\d+[sm]/)]]);
+  const expires = expect.stringMatching(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/);
+  expect(await table("-o", "wide")).toEqual([
+    [...columns, "EXPIRES", "COMMAND"],
+    [...cells, expect.stringMatching(/^\d+[sm]/), expires, sql],
+  ]);
+  const argv = ["--kubeconfig", users.bob.kubeconfig, ...there, "get", "approvals", "-w"];
+  const watch = spawn(users.bob.program, argv);
+  try {
+    let printed = "";
+    watch.stdout.setEncoding("utf8").on("data", (text: string) => {
+      printed += text;
+    });
+    const row = (phase: string, progress: string) =>
+      waitFor(`a line that says ${phase}`, async () => {
+        const told = [name, "alice@example.com", "orders", "Statement", phase, progress, "edits"];
+        return printed.replaceAll(/ {2,}/g, " ").includes(`${told.join(" ")} `) || undefined;
+      });
+    await row("Pending", "0/1");
+    const flags = ["--for=condition=Approved", "--timeout=60s"];
+    const waited = users.bob.try(undefined, ...there, "wait", `approval/${name}`, ...flags);
+    expect(await cluster.approve(users.bob, name, "bob@example.com")).toMatchObject({ code: 0 });
+    const { code, stdout } = await waited;
+    expect([code, stdout.trim()]).toEqual([0, `approval.sallyport.dev/${name} condition met`]);
+    expect(await inserted).toMatchObject({ rowCount: 1 });
+    await row("Used", "1/1");
+  } finally {
+    watch.kill();
+  }
+}, 60_000);
+
+test("G5 whose right to approve is taken away in mid-hold, by group or by binding, decides no more; what is decided stays", async () => {
+  const one = await cluster.connect();
+  const altered = held(one.client.query("ALTER TABLE orders ADD COLUMN removed text"));
+  const name = await cluster.heldName(one);
+  await cluster.validated(name);
+  const [nora, norasLater, omar] = [
+    await cluster.person("nora@example.com", ["okta:temporary"]),
+    await cluster.person("nora@example.com", ["okta:guests"]),
+    await cluster.person("omar@example.com", ["okta:temporary"]),
+  ];
+  const refusal = (who: string) => `${who} needs the verb approve on accesspolicies.sallyport.dev/prod`;
+  const left = await cluster.approve(norasLater, name, "nora@example.com");
+  expect(left.stderr).toContain(refusal("nora@example.com"));
+  expect(await cluster.decide(nora, name, prodDecision("nora"))).toMatchObject({ code: 0 });
+  const progress = async () => (await cluster.approval(name)).status?.progress;
+  await waitFor("one of two", async () => (await progress()) === "1/2" || undefined);
+  await cluster.api.kubectl("-n", approvalNamespace, "delete", "rolebinding", "temporary");
+  await waitFor("the right to be gone", async () => {
+    const asked = ["auth", "can-i", "approve", "accesspolicies.sallyport.dev/prod"];
+    const { stdout } = await omar.try(undefined, "-n", approvalNamespace, ...asked);
+    return stdout.trim() === "no" || undefined;
+  });
+  const refused = await cluster.decide(omar, name, prodDecision("omar"));
+  expect(refused.stderr).toContain(refusal("omar@example.com"));
+  expect(await progress()).toBe("1/2");
+  expect(await cluster.hasColumn("removed")).toBe(false);
+  expect(await cluster.approve(users.bob, name, "bob@example.com")).toMatchObject({ code: 0 });
+  expect(await altered).toMatchObject({ command: "ALTER" });
+}, 60_000);
+const prodDecision = (who: string) => ({ approver: `${who}@example.com`, decision: "Approved" });
+
+test("break-glass is a warning on the resource: who, by which rule, in which session and why, counted, and never what ran", async () => {
+  interface Told {
+    readonly note: string;
+    readonly series?: { readonly count: number };
+    readonly [field: string]: unknown;
+  }
+  const told = async () => {
+    const asked = ["events.events.k8s.io", "-n", approvalNamespace, "--field-selector", "reason=BreakGlass"];
+    return (await cluster.api.kubectl.json<{ readonly items: readonly Told[] }>(...asked)).items;
+  };
+  const toldOf = (user: string) =>
+    waitFor(`the event about ${user}`, async () =>
+      (await told()).find(({ note }) => note.startsWith(`local:${user} `)),
+    );
+  const sessionOf = ({ note }: Told) => /session-[0-9a-f-]+/.exec(note)?.[0] ?? "";
+  const observed = (session: string) =>
+    cluster.api.kubectl.json<Session>("session", session, "-n", approvalNamespace);
+  const passes = async (user: string, reason: string) => {
+    const one = await cluster.connect(user);
+    await one.client.query(`SET sallyport.reason = '${reason}'`);
+    await one.client.query("INSERT INTO glass VALUES (4711)");
+    return one.client;
+  };
+  const client = await passes("erin", "incident\u001b[2J7");
+  const first = await toldOf("erin");
+  expect(first).toMatchObject({
+    ...{ type: "Warning", reason: "BreakGlass", action: "PassApproval" },
+    regarding: { kind: "ProtectedResource", namespace: approvalNamespace, name: "orders" },
+    reportingController: "sallyport.dev/operator",
+  });
+  expect(first.note).toMatch(
+    /^local:erin went past the approval that prod\/glass asks for, by break-glass, in session-[0-9a-f-]{36}: incident \[2J7$/,
+  );
+  for (const n of [4712, 4713]) await client.query(`INSERT INTO glass VALUES (${n})`);
+  await client.end();
+  await waitFor("all three", async () => (await toldOf("erin")).series?.count === 3 || undefined);
+  await waitFor("the session's count", async () => {
+    const { status } = await observed(sessionOf(first));
+    return (status?.state === "Ended" && status.counts?.brokeGlass === 3) || undefined;
+  });
+  // An operator that is started again hears of the live session again, and tells nothing twice.
+  const live = await passes("frank", "incident 8");
+  const session = sessionOf(await toldOf("frank"));
+  const before = await waitFor("the session", async () => (await observed(session)).status?.observedAt);
+  const [operator] = cluster.operators;
+  if (operator !== undefined) await cluster.stopOperator(operator);
+  await cluster.startOperator(operator);
+  await waitFor("the session to be heard of again", async () => {
+    return (await observed(session)).status?.observedAt !== before || undefined;
+  });
+  const later = await passes("gina", "incident 9");
+  // Events are written in turn: one about the live session would be there before this one.
+  await toldOf("gina");
+  const all = await told();
+  expect(all.map(({ note }) => note.split(" ")[0]).sort()).toEqual([
+    "local:erin",
+    "local:frank",
+    "local:gina",
+  ]);
+  expect(JSON.stringify(all)).not.toMatch(/471\d|INSERT/);
+  await Promise.all([live.end(), later.end()]);
+}, 120_000);
 
 /** Does something while a policy of admission is not bound, and binds it again whatever became of it. */
 async function withoutBinding(name: string, work: () => Promise<void>): Promise<void> {

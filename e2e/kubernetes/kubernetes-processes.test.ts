@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
 import { waitFor } from "../cluster/processes.ts";
+import { heldNoticesIn } from "../targets/held-notices.ts";
 import {
   clusterAdmins,
   type KubernetesGateway,
@@ -78,11 +79,18 @@ test("K3: real kubectl is told one id, and every record of its run has it", asyn
   }
 });
 
-test("K4: what is held is asked about once, and its refusal is not tried again over SPDY", async () => {
+test("K4: what is held is told again every few seconds, asked about once, and its refusal is not tried again over SPDY", async () => {
   const hal = await gateway.user("hal");
   const { child, text } = going(hal, {}, "exec", "p", "--", "id");
   const ended = once(child, "exit");
-  await waitFor("the notice", async () => text().includes("held for approval") || undefined);
+  const [first, second] = await waitFor("two notices", async () => {
+    const told = heldNoticesIn(text());
+    return told.length > 1 ? told : undefined;
+  });
+  const { name = "" } = first ?? {};
+  expect(first).toMatchObject({ asked: "somebody else must agree", how: `sallyport approve ${name}` });
+  expect(second).toEqual({ ...first, secondsLeft: expect.any(Number) });
+  expect(second?.secondsLeft).toBeLessThan(first?.secondsLeft ?? 0);
   await decideHeld(gateway, text(), "deny", "--reason", "not today");
   expect((await ended)[0]).not.toBe(0);
   expect(text()).toContain("not today");

@@ -10,6 +10,7 @@ import { promisify } from "node:util";
 import pg from "pg";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { type Gateway, sallyportCommand, startGateway } from "../targets/gateway.ts";
+import { heldNoticesIn } from "../targets/held-notices.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { until } from "../targets/until.ts";
 import { frame, query, WireClient } from "../targets/wire-client.ts";
@@ -247,6 +248,32 @@ describe("a held command", () => {
     expect((await server.query(columns))[0]?.n).toBe(1);
     await decide(lea, next, "Approved");
     expect(await again).toMatchObject({ command: "ALTER" });
+  });
+
+  test("tells its client again, every few seconds, what waits, who is asked, how to approve and what time is left (G1)", async () => {
+    const one = await session();
+    const outcome = run(one.client, "INSERT INTO note VALUES (1)");
+    const name = await heldName(one);
+    await until(() => one.notices[1]);
+    const printed = one.notices.map(({ message, detail, hint }) => `${message}\n${detail}\n${hint}\n`);
+    const [first, second] = heldNoticesIn(printed.join(""));
+    expect(first).toEqual({
+      name,
+      asked: "INSERT on public.note needs approval by rule notes of policy dev",
+      rules: "dev/notes (1)",
+      how: `sallyport approve ${name}`,
+      secondsLeft: expect.any(Number),
+    });
+    // The rule gives a minute.
+    expect(first?.secondsLeft).toBeLessThanOrEqual(60);
+    expect(second).toEqual({ ...first, secondsLeft: expect.any(Number) });
+    // Five seconds later: on a machine that is busy some more, and never less.
+    expect(second?.secondsLeft).toBeLessThanOrEqual((first?.secondsLeft ?? 0) - 4);
+    await decide(lea, name, "Denied");
+    await outcome;
+    const told = one.notices.length;
+    expect((await one.client.query("SELECT 1 AS one")).rows).toEqual([{ one: 1 }]);
+    expect(one.notices).toHaveLength(told);
   });
 
   test("goes with exactly its parameters, which the approver has seen (G2)", async () => {

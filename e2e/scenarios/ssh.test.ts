@@ -11,6 +11,7 @@ import { dirname, join } from "node:path";
 import { listSessions, readSession, renderReplay } from "@sallyport/sidecar";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { sallyportCommand } from "../targets/gateway.ts";
+import { heldNoticesIn } from "../targets/held-notices.ts";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
 import { policyDocument } from "../targets/policies.ts";
 import { type RunOptions, type SshGateway, startSshGateway } from "../targets/ssh-gateway.ts";
@@ -511,10 +512,16 @@ describe.runIf(found.kind === "ready")("OpenSSH through the gateway", () => {
           stderr += text;
         });
         const ended = new Promise<number | null>((resolve) => child.once("close", resolve));
-        return { child, ended, name: () => until(() => /held for approval (\S+):/.exec(stderr)?.[1]) };
+        const name = () => until(() => /held for approval (\S+):/.exec(stderr)?.[1]);
+        return { child, ended, name, told: () => heldNoticesIn(stderr) };
       };
       const one = held(join(server.folder, "approved"));
       const name = await one.name();
+      // It is told again every few seconds, with less time left each time.
+      const [first, second] = await until(() => (one.told().length > 1 ? one.told() : undefined));
+      expect(first).toMatchObject({ name, how: `sallyport approve ${name}`, rules: "asks/risky (1)" });
+      expect(second).toEqual({ ...first, secondsLeft: expect.any(Number) });
+      expect(second?.secondsLeft).toBeLessThan(first?.secondsLeft ?? 0);
       expect(existsSync(join(server.folder, "approved"))).toBe(false);
       await ask(`${name}/decisions`, { decision: "Approved" });
       expect(await one.ended).toBe(0);

@@ -14,3 +14,17 @@ test("each guarantee of the reference has a test that carries its number, and ea
   expect(promised.length).toBeGreaterThan(0);
   expect(new Set(promised)).toEqual(new Set(carried));
 });
+
+test("each reason that a resource, policy, provider, grant or approval is told by is documented", () => {
+  const page = readFileSync(join(root, "docs/reference/conditions.md"), "utf8");
+  const files = globSync(["operator/src/resources/**/*.ts", "sidecar/src/server/*.ts"], { cwd: root });
+  const told = files
+    .filter((file) => !file.endsWith(".test.ts"))
+    .flatMap((file) =>
+      [...readFileSync(join(root, file), "utf8").matchAll(/(?:reason: |reason = |\bno\()"([A-Z]\w+)"/g)].map(
+        ([, reason]) => reason,
+      ),
+    );
+  expect(told.length).toBeGreaterThan(40);
+  expect([...new Set(told)].filter((reason) => !page.includes(`\`${reason}\``))).toEqual([]);
+});
