@@ -27,7 +27,7 @@ export interface GatewayProcess {
   readonly adminUrl: string;
   /** Everything that it has written to standard output and standard error. */
   logs(): string;
-  /** SIGTERM, and SIGKILL where it has not ended after the deadline; resolves to the exit code. */
+  /** SIGTERM; resolves to the exit code. Rejects where it had not ended after a minute and was killed. */
   stop(): Promise<number | null>;
   kill9(): Promise<void>;
 }
@@ -274,8 +274,16 @@ async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<number 
   if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
   const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
   child.kill(signal);
-  const deadline = setTimeout(() => child.kill("SIGKILL"), 60_000);
+  let isLate = false;
+  const deadline = setTimeout(() => {
+    isLate = true;
+    child.kill("SIGKILL");
+  }, endMs);
   await ended;
   clearTimeout(deadline);
+  // Whatever the scenario was about: a gateway that stays holds up a node that is drained.
+  if (isLate) throw new Error(`the gateway had not ended ${endMs} ms after ${signal}`);
   return child.exitCode;
 }
+
+const endMs = 60_000;
