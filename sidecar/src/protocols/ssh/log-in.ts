@@ -20,6 +20,9 @@ export interface LogInOptions {
   readonly signal: AbortSignal;
 }
 
+/** Banners of one login; servers send one. */
+const bannersMax = 32;
+
 /**
  * Becomes a client of a server: key exchange against pinned host keys, then publickey or password. Says of the server's
  * key why it is refused; nothing is sent that could be of use to whoever stands in the server's place.
@@ -29,6 +32,7 @@ export function logIn(options: LogInOptions): Promise<Transport> {
     const { hostKeys, expected, signal } = options;
     let refusedKey: GatewayError | undefined;
     let isTried = false;
+    let banners = 0;
     const settle = (error?: unknown) => {
       signal.removeEventListener("abort", onAbort);
       transport.receiver = { message: () => undefined, ended: () => undefined };
@@ -57,6 +61,8 @@ export function logIn(options: LogInOptions): Promise<Transport> {
           settle();
           return;
         case message.userauthBanner:
+          banners += 1;
+          if (banners > bannersMax) failed(new Error("the server sends banners without end"));
           return;
         case message.userauthFailure:
           failed(new Error(`the server refused the account; it would take ${reader.text().slice(0, 200)}`));
