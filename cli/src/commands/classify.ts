@@ -4,6 +4,7 @@ import type { TagProposal } from "@sallyport/sidecar/classify";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { CliFailure } from "../failure.ts";
 import { type OutputFormat, printable, withOutput, writeJson } from "../output.ts";
+import { readySqlParser } from "../sql-parser.ts";
 import type { Invocation, Terminal } from "../terminal.ts";
 import { inFolder } from "../values.ts";
 
@@ -48,8 +49,7 @@ Example:
 async function run(options: ClassifyOptions, terminal: Terminal): Promise<void> {
   const { host, port, user, database, tls, ca, sample } = options;
   const { classify } = await import("@sallyport/sidecar/classify");
-  const { loadSqlParser } = await import("@sallyport/policy");
-  await loadSqlParser();
+  await readySqlParser();
   const password = process.env.PGPASSWORD;
   const proposals = await classify({
     target: {

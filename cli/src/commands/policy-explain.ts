@@ -14,6 +14,7 @@ import { type AssumedNames, assumeTables } from "../assumed-names.ts";
 import { CliFailure } from "../failure.ts";
 import { findResource, readManifests } from "../manifest-folder.ts";
 import { coloured, type OutputFormat, printable, table, withOutput, writeJson } from "../output.ts";
+import { readySqlParser } from "../sql-parser.ts";
 import { exitCodes, type Invocation, type Terminal } from "../terminal.ts";
 import { parseResource, type ResourceName, repeated } from "../values.ts";
 
@@ -91,8 +92,8 @@ async function explain(sql: string, options: ExplainOptions, terminal: Terminal)
     });
   }
   const { facts: resource, enforcement } = await findResource(folder, options.resource);
-  const { analyseSql, forSession, loadSqlParser, refusedByMasks } = await import("@sallyport/policy");
-  await loadSqlParser();
+  const { analyseSql, forSession, refusedByMasks } = await import("@sallyport/policy");
+  await readySqlParser();
   const session = forSession(folder.set, {
     resource,
     identity: identityOf(options),

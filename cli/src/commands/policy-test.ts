@@ -7,6 +7,7 @@ import { parse as parseYaml } from "yaml";
 import { CliFailure } from "../failure.ts";
 import { readManifests } from "../manifest-folder.ts";
 import { coloured, counted, type OutputFormat, printable, withOutput, writeJson } from "../output.ts";
+import { readySqlParser } from "../sql-parser.ts";
 import { exitCodes, type Invocation, type Terminal } from "../terminal.ts";
 import { inFolder } from "../values.ts";
 
@@ -47,8 +48,8 @@ type CaseResult = CaseFileResult["results"][number];
 async function run(file: string, terminal: Terminal): Promise<CaseFileResult> {
   const path = inFolder(terminal.cwd, file);
   const document = await readCases(path, file);
-  const { analyseSql, CaseFileError, loadSqlParser, runPolicyCases } = await import("@sallyport/policy");
-  await loadSqlParser();
+  const { analyseSql, CaseFileError, runPolicyCases } = await import("@sallyport/policy");
+  await readySqlParser();
   const manifests = await manifestsOf(document, path, terminal);
   try {
     return runPolicyCases(document, { analyse: analyseSql, ...manifests });
