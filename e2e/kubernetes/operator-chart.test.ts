@@ -496,6 +496,8 @@ test("O68 a namespace with everything in it goes, and so does the chart; the kin
     { apiVersion: "v1", kind: "Namespace", metadata: { name: "left" } },
     { ...sidecarResource(), metadata: { name: "orders", namespace: "left" } },
   ]);
+  // Its pods go with the chart; one that outlived its rights by 15 seconds would end with its lease lost.
+  await running.stop();
   await helm("uninstall", "sallyport", "--wait", "--timeout", "60s");
   const crds = await api.kubectl("get", "crd", "-o", "name");
   expect(crds).toContain("protectedresources.sallyport.dev");
@@ -515,3 +517,23 @@ test("O68 a namespace with everything in it goes, and so does the chart; the kin
     return code === 0 || undefined;
   });
 }, 180_000);
+
+test("O62 O68 the kustomize base installs without Helm, again without a difference, and goes", async () => {
+  const base = join(chart, "../kustomize");
+  const flags = ["--server-side", "--field-manager=flux", "-k", base];
+  await api.kubectl("apply", ...flags);
+  await api.kubectl("wait", "--for=condition=Established", "crd", "--all");
+  for (const object of ["deployment/sallyport-operator", "statefulset/sallyport-recorder"])
+    await api.kubectl("get", object, "-n", systemNamespace);
+  expect(await api.kubectl.try(undefined, "diff", ...flags)).toMatchObject({ code: 0, stdout: "" });
+  await waitFor(
+    "all of it to go",
+    async () => {
+      const argv = ["delete", "-k", base, "--ignore-not-found", "--timeout=60s"];
+      const { code, stderr } = await api.kubectl.try(undefined, ...argv);
+      if (code !== 0 && !stderr.includes("sallyport-approvals-kept")) throw new Error(stderr);
+      return code === 0 || undefined;
+    },
+    { ms: 120_000 },
+  );
+}, 240_000);

@@ -1,12 +1,15 @@
 /** The operator on a real API server: what it makes of resources and policies, and what it tells of them. */
-import { createPrivateKey, createPublicKey } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { createPrivateKey, createPublicKey, X509Certificate } from "node:crypto";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { connect } from "node:tls";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import type { ApiServer } from "../cluster/api-server.ts";
 import { run } from "../cluster/kubectl.ts";
 import { waitFor } from "../cluster/processes.ts";
+import { createAuthority } from "../targets/certificates.ts";
 import {
   startApiServerWithKinds,
   startOperator,
@@ -465,6 +468,48 @@ test("providers of one prefix: the elder keeps it", async () => {
 /** Writes, but for the lease's PUTs, which go on by the clock. */
 const callsOf = ({ registry }: TestOperator): Promise<number> =>
   sumOf(registry, "rest_client_requests_total", ({ method }) => method !== "PUT");
+test("O49 with cert-manager the webhook shows the certificate of the folder, and the next one once it is there", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "sallyport-webhook-"));
+  const authority = await createAuthority();
+  const give = async () => {
+    const issued = await authority.issue({ commonName: "webhook", dnsNames: ["webhook"], usage: "server" });
+    await writeFile(join(folder, "tls.crt"), issued.certPem);
+    await writeFile(join(folder, "tls.key"), issued.keyPem, { mode: 0o600 });
+    return new X509Certificate(issued.certPem).fingerprint256;
+  };
+  const first = await give();
+  const second = await startOperator(api, {
+    SALLYPORT_POD_NAME: "operator-1",
+    SALLYPORT_WEBHOOK_CERTIFICATES: "cert-manager",
+    SALLYPORT_WEBHOOK_CERTIFICATE_FOLDER: folder,
+  });
+  try {
+    const shows = (fingerprint: string) =>
+      waitFor("the certificate", async () => (await shownAt(second)) === fingerprint || undefined, {
+        ms: 60_000,
+      });
+    await shows(first);
+    await shows(await give());
+  } finally {
+    await second.stop();
+    await rm(folder, { recursive: true });
+  }
+});
+
+/** The fingerprint of the certificate that an operator's webhook shows. */
+function shownAt({ operator }: TestOperator): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const socket = connect({ port: operator.webhookPort, host: "127.0.0.1", rejectUnauthorized: false });
+    socket.setTimeout(5_000, () => socket.destroy());
+    socket.on("error", () => undefined);
+    socket.once("close", () => resolve(undefined));
+    socket.once("secureConnect", () => {
+      resolve(socket.getPeerX509Certificate()?.fingerprint256);
+      socket.destroy();
+    });
+  });
+}
+
 test("the gateways' secret is made again once a pod waits for it", async () => {
   const made = ["get", "secret", "orders-gateway-key", "-n", namespace, "-o", "jsonpath={.metadata.uid}"];
   const before = await api.kubectl(...made);
