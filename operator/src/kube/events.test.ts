@@ -130,14 +130,17 @@ test("O37 one object that has too much to say is held back, others are not", asy
 
 test("what many objects have to say at once is told without a pause, and then nothing more is", async () => {
   const { recorder, end } = start({ flushMs: 600_000 });
-  for (let at = 0; at < 1_500; at += 1) {
+  const many = 1_100;
+  for (let at = 0; at < many; at += 1) {
     const metadata = { name: `shop-${at}`, namespace: "demo", uid: `u${at}` };
     recorder.record(note({ regarding: { kind: "ProtectedResource", metadata } }));
   }
-  await until(() => expect(created()).toHaveLength(1_500));
+  // One after the other: on a busy machine each takes its time.
+  await vi.waitFor(() => expect(api.requests).toHaveLength(many), { timeout: 60_000, interval: 20 });
   await end();
-  expect(api.requests).toHaveLength(1_500);
-});
+  expect(created()).toHaveLength(many);
+  expect(api.requests).toHaveLength(many);
+}, 90_000);
 
 test("failures are outlived, and what is waiting at the end is still written", async () => {
   api.fault = ({ path }) => (path.includes("/gone/") ? { kind: "status", status: 403 } : undefined);
