@@ -367,6 +367,31 @@ test("sessions are passed on at a bounded rate, the latest word of each, and no 
   expect(ids.size).toBeLessThanOrEqual(30);
 });
 
+test("what gateways say of sessions is their own resource's, and what went past approval is not lost in a crowd", async () => {
+  const passed: { readonly resource: string; readonly report: SessionReport }[] = [];
+  const at = await plane({
+    events: {
+      sessions: (resource, reports) => passed.push(...reports.map((report) => ({ resource, report }))),
+    },
+    intake: { liveMax: 5, writesPerSecond: 20, waitingMax: 10 },
+  });
+  at.bundles.set("shop/db", bundleOf({}));
+  at.bundles.markComplete();
+  const limits = { ...quick, reportsMax: 10, reportsPerSecond: 1_000 };
+  const { client } = gateway(at, await at.gatewayPod("shop/db", "uid-1"), { limits });
+  const rules = [{ policy: "prod", rule: "fixes", count: 1, reason: "incident 7" }];
+  const broken = { ...session("broken", 1), brokeGlass: { count: 1, rules } };
+  // Before anybody is connected, as after an operator's absence: more than can wait, and that one first of all.
+  client.report({ ...broken, ...{ resource: "other/db", namespace: "other" } });
+  for (let n = 0; n < 50; n++) client.report(session(`s-${n}`, 1));
+  await until(() => passed.some(({ report }) => report.id === "broken"));
+  expect(passed.find(({ report }) => report.id === "broken")).toEqual({
+    resource: "shop/db",
+    report: broken,
+  });
+  expect(new Set(passed.map(({ resource }) => resource))).toEqual(new Set(["shop/db"]));
+});
+
 test("the end of a session is ordered from the gateways of its resource", async () => {
   const at = await plane();
   at.bundles.set("shop/db", bundleOf({}));

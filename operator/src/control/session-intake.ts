@@ -12,7 +12,8 @@ export const defaultIntakeLimits: IntakeLimits = { liveMax: 500, writesPerSecond
 
 /**
  * Passes on the sessions of one resource at a bounded rate. Of a session that waits only the latest report counts;
- * beyond the live ones that may have an object, sessions are only in the recorder's list.
+ * beyond the live ones that may have an object, sessions are only in the recorder's list. What went past approval by
+ * break-glass has as many places again, and is not kept out by reports of anything else: nobody hides it in a crowd.
  */
 export class SessionIntake {
   readonly #limits: IntakeLimits;
@@ -36,17 +37,30 @@ export class SessionIntake {
     for (const report of reports) {
       const isKnown = this.#live.has(report.id);
       if (!isKnown && report.state === "Live") {
-        if (this.#live.size >= this.#limits.liveMax) {
+        const places = this.#limits.liveMax * (report.brokeGlass === undefined ? 1 : 2);
+        if (this.#live.size >= places) {
           this.dropped++;
           continue;
         }
         this.#live.add(report.id);
       }
       if (report.state === "Ended") this.#live.delete(report.id);
-      if (!this.#waiting.has(report.id) && this.#waiting.size >= this.#limits.waitingMax) this.dropped++;
-      else this.#waiting.set(report.id, report);
+      if (this.#waiting.has(report.id) || this.#makeRoom(report)) this.#waiting.set(report.id, report);
+      else this.dropped++;
     }
     this.#release();
+  }
+
+  #makeRoom({ brokeGlass }: SessionReport): boolean {
+    if (this.#waiting.size < this.#limits.waitingMax) return true;
+    if (brokeGlass === undefined) return false;
+    for (const [id, other] of this.#waiting) {
+      if (other.brokeGlass !== undefined) continue;
+      this.#waiting.delete(id);
+      this.dropped++;
+      return true;
+    }
+    return false;
   }
 
   /** Nobody is left who could report these as ended. */

@@ -173,8 +173,13 @@ export class ControlClient {
   report(session: SessionReport): void {
     const { reportsMax } = this.#limits;
     if (!this.#reports.has(session.id) && this.#reports.size >= reportsMax) {
-      // The oldest gives way: the recorder has it all.
-      const [oldest] = this.#reports.keys();
+      // The oldest gives way: the recorder has it all. Of what went past approval people are told: it is the last to go.
+      let [oldest] = this.#reports.keys();
+      for (const [id, { brokeGlass }] of this.#reports) {
+        if (brokeGlass !== undefined) continue;
+        oldest = id;
+        break;
+      }
       if (oldest !== undefined) this.#reports.delete(oldest);
     }
     this.#reports.set(session.id, session);
