@@ -103,6 +103,7 @@ spec:
   masking:
     - {columns: [public.people.mail], with: Redact, liftable: true}
     - {columns: [public.people.card], with: Redact}
+  inference: Allow
 `;
 
 interface Person {
@@ -791,6 +792,21 @@ describe("masks marked liftable", () => {
     await decide(lea, name, "Approved");
     expect(await shown(outsider)).toEqual(hidden);
   });
+});
+
+test("who approves is shown no literal and no parameter that meets a masked column", async () => {
+  const one = await session(named("vic", ["dev", "viewers"]));
+  const select = "INSERT INTO note SELECT 1, 'x' FROM people WHERE mail =";
+  for (const [at, values] of [undefined, ["canary@example.com"]].entries()) {
+    const text = `${select} ${values === undefined ? "'canary@example.com'" : "$1"}`;
+    const outcome = run(one.client, text, values);
+    const name = await heldName(one, at);
+    const { body } = await ask(lea, `/${name}`);
+    expect(JSON.stringify(body)).toContain("INSERT INTO note SELECT");
+    expect(JSON.stringify(body)).not.toContain("canary");
+    await decide(lea, name, "Approved");
+    expect(await outcome).toMatchObject({ rowCount: 0 });
+  }
 });
 
 test("a server that ends an idle transaction in mid-hold ends the request", async () => {

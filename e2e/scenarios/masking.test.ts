@@ -14,7 +14,7 @@ const policy = (user: string, rest: string) => policyDocument("shop", user, `  p
 
 const masks = `  masking:
     - {columns: [public.cust.ssn], with: Partial, format: "***-**-{last4}"}
-    - {columns: [public.moving.card, public.kin.card, public.cust.email, public.cust.born, public.cust.score, public.cust.extra, public.kinds.home, public.kinds.dom, public.kinds.tags, public.kinds.spans, public.persons.who, public.persons.places, public.persons.dom_places, public.persons.tagged, public.persons.moods, public.kin_of.card], with: Redact}`;
+    - {columns: [public.moving.card, public.kin.card, public.cust.email, public.cust.born, public.cust.score, public.cust.extra, public.kinds.home, public.kinds.dom, public.kinds.tags, public.kinds.spans, public.persons.who, public.persons.places, public.persons.dom_places, public.persons.tagged, public.persons.moods, public.kin_of.card, public.noted.card], with: Redact}`;
 
 beforeAll(async () => {
   server = await startPostgres({
@@ -53,6 +53,11 @@ beforeAll(async () => {
         'SELECT ssn FROM public.cust WHERE id = i';
       CREATE FUNCTION raising(t text) RETURNS text LANGUAGE plpgsql AS
         $f$BEGIN RAISE EXCEPTION 'no' USING CONSTRAINT = t, TABLE = t; END$f$;
+      CREATE TABLE noted (id int, card text);
+      INSERT INTO noted VALUES (1, 'canary');
+      CREATE FUNCTION notes() RETURNS trigger LANGUAGE plpgsql AS
+        $f$BEGIN RAISE NOTICE 'row %', OLD USING DETAIL = OLD.card, HINT = OLD.card, TABLE = OLD.card; RETURN NEW; END$f$;
+      CREATE TRIGGER notes BEFORE UPDATE ON noted FOR EACH ROW EXECUTE FUNCTION notes();
       CREATE SCHEMA hidden;
       CREATE DOMAIN hidden.text AS pg_catalog.text CHECK (VALUE NOT LIKE '1%');
       CREATE FUNCTION checked() RETURNS hidden.text LANGUAGE sql AS 'SELECT ssn FROM public.cust WHERE id = 1';
@@ -364,6 +369,18 @@ describe("cases of section F", () => {
       M: 'column "nothing" does not exist',
     });
     expect(await failed("SELECT 1 / 0")).toMatchObject({ C: "22012", M: "division by zero" });
+    // Notices are scrubbed as errors are, and so is the line that COPY names as its context.
+    client.send(query("UPDATE noted SET id = id WHERE id = 1"));
+    const noted = await client.until("Z");
+    expect(noted.map(({ type }) => type).join("")).toBe("NCZ");
+    expect(noted[0]?.fields).toMatchObject({ C: "00000", S: "NOTICE" });
+    expect(JSON.stringify(noted[0]?.fields)).not.toContain("canary");
+    client.send(query("COPY cust (id, score) FROM STDIN"));
+    await client.until("G");
+    client.send(frame("d", "60\tcanary9\n"), frame("c"));
+    const line = (await client.until("Z")).find(({ type }) => type === "E")?.fields;
+    expect(line).toMatchObject({ C: "22P02" });
+    expect(JSON.stringify(line)).not.toContain("canary9");
     // Code can put a value where names stand.
     const raised = await failed("SELECT raising(ssn) FROM cust WHERE id = 1");
     expect(raised).toMatchObject({ C: "P0001" });
