@@ -251,3 +251,30 @@ test.each([
     expect(await send(type, 4, ...name, "/drop/a.part", "/drop/a")).toBe(0);
   },
 );
+
+test("what waits when the channel ends is not judged, and asks the host nothing more", async () => {
+  const judged: string[] = [];
+  let asked = 0;
+  const gate: SftpGate = new SftpGate({
+    judge: async (command) => {
+      judged.push(command.text);
+      return { kind: "permit", number: judged.length } as Permit;
+    },
+    isStillAllowed: () => true,
+    // A host that has gone, and answers nothing.
+    toUpstream: () => {
+      asked += 1;
+    },
+    toClient: () => undefined,
+    dropped: () => undefined,
+    transferred: () => undefined,
+    nowMs: () => 0,
+  });
+  const paths = ["/a", "/b", "/c"];
+  const packets = paths.map((path, index) => sftpPacket(sftp.open, index + 1, path, openFlags.read, 0));
+  const pending = gate.fromClient(Buffer.concat([sftpPacket(sftp.init, 3), ...packets]));
+  expect(asked).toBe(2);
+  gate.end();
+  await pending;
+  expect([asked, judged]).toEqual([2, []]);
+});

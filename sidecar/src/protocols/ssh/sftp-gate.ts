@@ -78,6 +78,7 @@ export class SftpGate {
   /** Where relative paths begin, once that was asked for. */
   #home: string | undefined;
   #isBegun = false;
+  #isOver = false;
 
   constructor(options: SftpGateOptions) {
     this.#options = options;
@@ -95,7 +96,11 @@ export class SftpGate {
 
   async #rest(first: Promise<void>, packets: readonly Buffer[]): Promise<void> {
     await first;
-    for (const packet of packets) await this.#request(packet);
+    for (const packet of packets) {
+      // The host would not be asked any more, and each question would wait for its time to be over.
+      if (this.#isOver) return;
+      await this.#request(packet);
+    }
   }
 
   fromUpstream(chunk: Buffer): void {
@@ -120,8 +125,9 @@ export class SftpGate {
     return meant.length > 0;
   }
 
-  /** The channel is over: what is still open is accounted for. */
+  /** The channel is over: what is still open is accounted for, and nothing that waits is judged. */
   end(): void {
+    this.#isOver = true;
     for (const handle of [...this.#files.keys()]) this.#closed(handle);
     for (const answer of this.#asked.values()) answer(undefined);
     this.#asked.clear();
@@ -432,6 +438,7 @@ export class SftpGate {
   }
 
   async #judged(asked: Command, packet: Buffer, id: number): Promise<Permit | undefined> {
+    if (this.#isOver) return undefined;
     const answer = await this.#options.judge(asked);
     if (answer.kind === "permit") return answer;
     this.#refuse(packet, id, sftpStatus.permissionDenied, answer.message);
@@ -482,6 +489,7 @@ export class SftpGate {
     while (this.#owed.has(this.#nextAsked) || this.#asked.has(this.#nextAsked)) {
       this.#nextAsked = this.#nextAsked >= 0xffff_fffe ? 0xf000_0000 : this.#nextAsked + 1;
     }
+    if (this.#isOver) return Promise.resolve(undefined);
     const id = this.#nextAsked;
     return new Promise((resolve) => {
       const timer = setTimeout(() => settle(undefined), resolveMs);
