@@ -12,6 +12,7 @@ import {
   staticNames,
   warmSqlAnalysis,
 } from "@sallyport/policy";
+import { keepParserAsCompiled } from "@sallyport/sidecar/parser-memory";
 import pg from "pg";
 import { startGateway } from "../targets/gateway.ts";
 import { policyDocument } from "../targets/policies.ts";
@@ -19,7 +20,7 @@ import type { PostgresServer } from "../targets/postgres.ts";
 import { frame, int32s, query } from "../targets/wire-client.ts";
 import { bundle } from "./bundle.ts";
 import { median } from "./pgbench.ts";
-import { mainThreadMicroseconds } from "./process-cost.ts";
+import { mainThreadMicroseconds, ownMicroseconds } from "./process-cost.ts";
 import type { Row } from "./report.ts";
 
 const rowsAsked = 5_000;
@@ -59,6 +60,7 @@ export async function masked(server: PostgresServer, rounds: number): Promise<Ro
         database: server.database,
       });
     const [plain, hidden] = [await as("plain"), await as("masked")];
+    const judged = await longQueries(hidden, gateway.pid);
     const all = `SELECT id, name, email, score, note FROM people WHERE id <= ${rowsAsked}`;
     const clear = `SELECT id, name, note FROM people WHERE id <= ${rowsAsked}`;
     const extended = (sql: string) =>
@@ -103,7 +105,7 @@ export async function masked(server: PostgresServer, rounds: number): Promise<Ro
       atLeast: 0.5,
     });
     for (const wire of [direct, plain, hidden]) wire.socket.destroy();
-    return rows;
+    return [...rows, ...judged];
   } finally {
     await gateway.stop();
   }
@@ -137,6 +139,45 @@ async function asWithoutMasks(
 }
 
 const pairsOfRound = 200;
+
+/**
+ * Queries of 200 lines that the gateway has never seen, parsed by the server and not run: processor time of the gateway's first
+ * thread, the reading, judging, recording and passing on of the messages included. The gateway has seen one short statement before the first of them.
+ */
+async function longQueries(wire: Wire, pid: number): Promise<Row[]> {
+  const cost = async (sql: string) => {
+    const message = Buffer.concat([frame("P", `\0${sql}\0`, Buffer.alloc(2)), frame("S")]);
+    const before = await mainThreadMicroseconds(pid);
+    await exchange(wire, message);
+    return ((await mainThreadMicroseconds(pid)) - before) / 1000;
+  };
+  // The first statement of all waits for the catalog, which is not what is asked.
+  await exchange(wire, query("SELECT id, email FROM people WHERE id = 1"));
+  const never: number[] = [];
+  const again: number[] = [];
+  for (let round = 0; round < longQueriesAsked; round += 1) {
+    const sql = longQuery(round * 100, "people");
+    never.push(await cost(sql));
+    again.push(await cost(sql));
+  }
+  const [first = Number.NaN, ...later] = never;
+  return [
+    underFive("processor time of a query of 200 lines through the gateway, never seen", median(later)),
+    // Most of it is code that has never run before; no goal is set for it.
+    unasked("the same, the first long one of a process", first),
+    underFive("the same, asked again", median(again)),
+  ];
+}
+
+const longQueriesAsked = 31;
+
+function underFive(work: string, ms: number): Row {
+  return { ...unasked(work, ms), atLeast: 1 };
+}
+
+function unasked(work: string, ms: number): Row {
+  return { work, against: "5 ms", ratio: 5 / ms, detail: `${ms.toFixed(2)} ms` };
+}
 
 interface Wire {
   readonly socket: TLSSocket;
@@ -186,7 +227,7 @@ async function timed(wire: Wire, message: Buffer, times: number): Promise<number
   return (performance.now() - started) / times;
 }
 
-/** Patterns on text, and lineage of a long query, without a network. */
+/** Patterns on text, and lineage of a long query, without a network; in processor time, which other programs leave alone. */
 export async function maskParts(): Promise<Row[]> {
   const words = [
     "order",
@@ -207,28 +248,24 @@ export async function maskParts(): Promise<Row[]> {
   const rate = (scan: (value: Buffer) => unknown): number => {
     const rates: number[] = [];
     for (let round = 0; round < 5; round += 1) {
-      const started = performance.now();
+      const started = ownMicroseconds();
       for (const value of values) scan(value);
-      rates.push((megabytes * 1000) / (performance.now() - started));
+      rates.push((megabytes * 1e6) / (ownMicroseconds() - started));
     }
     return median(rates);
   };
   const scanner = new PatternScanner(patternNames);
   const custom = new CustomPattern("order-number", "order [0-9]{2}");
   const [builtIn, own] = [rate((value) => scanner.scan(value)), rate((value) => [...custom.find(value)])];
+  keepParserAsCompiled();
   await loadSqlParser();
   warmSqlAnalysis();
-  const [first, again] = lineageTimes();
+  const [first, later] = lineageTimes();
   return [
     speed("built-in patterns together", builtIn, 60),
     speed("a custom pattern", own),
-    {
-      work: "lineage of a query of 200 lines, first time",
-      against: "5 ms",
-      ratio: 5 / first,
-      atLeast: 1,
-      detail: `${first.toFixed(2)} ms with parsing and analysis, ${again.toFixed(2)} ms when warm`,
-    },
+    underFive("parsing, analysis and lineage of a query of 200 lines, never seen, processor time", later),
+    underFive("the same, the first of a process after its warm-up", first),
   ];
 }
 
@@ -238,11 +275,27 @@ function speed(work: string, rate: number, asked?: number): Row {
     against: asked === undefined ? "1 MB/s" : `${asked} MB/s`,
     ratio: rate / (asked ?? 1),
     ...(asked === undefined ? {} : { atLeast: 1 }),
-    detail: `${rate.toFixed(0)} MB/s on one core`,
+    detail: `${rate.toFixed(0)} MB in a second of processor time`,
   };
 }
 
-/** Milliseconds of a query of 200 lines: the first such query, and the median of those after. */
+/** A query of 200 lines, no two of them of one shape; `orders` is the table that people are joined with. */
+function longQuery(seed: number, orders: "people" | "ord"): string {
+  const [person, total] = orders === "ord" ? ["person", "total"] : ["id", "id"];
+  const block = (at: number) => `step${at} AS (
+    SELECT p.id AS id,
+      p.name AS name,
+      p.email AS email,
+      sum(o.${total}) AS total
+    FROM people p
+    JOIN ${orders} o ON o.${person} = p.id
+    WHERE o.${total} > ${at}
+    GROUP BY p.id, p.name, p.note
+  )`;
+  return `WITH ${Array.from({ length: 20 }, (_, at) => block(at + seed)).join(",\n")}\nSELECT * FROM step${seed}`;
+}
+
+/** Milliseconds of processor time for such queries: the first, and the median of those after, none of them seen before. */
 function lineageTimes(): readonly [number, number] {
   const names = staticNames([
     "public.people(id, name, email, score, note)",
@@ -250,24 +303,12 @@ function lineageTimes(): readonly [number, number] {
   ]);
   const masked = new MaskedColumnSet(["public.people.email"]);
   const masking = new SessionMasking([]);
-  const block = (at: number) => `step${at} AS (
-    SELECT p.id AS id,
-      p.name AS name,
-      p.email AS email,
-      sum(o.total) AS total
-    FROM people p
-    JOIN ord o ON o.person = p.id
-    WHERE o.total > ${at}
-    GROUP BY p.id, p.name, p.note
-  )`;
-  const sqlOf = (seed: number) =>
-    `WITH ${Array.from({ length: 20 }, (_, at) => block(at + seed)).join(",\n")}\nSELECT * FROM step${seed}`;
   const times: number[] = [];
-  for (let round = 0; round < 30; round += 1) {
-    const sql = sqlOf(round * 100);
-    const started = performance.now();
+  for (let round = 0; round < longQueriesAsked; round += 1) {
+    const sql = longQuery(round * 100, "ord");
+    const started = ownMicroseconds();
     const analysis = analyseSql(sql, names, { masked });
-    times.push(performance.now() - started);
+    times.push((ownMicroseconds() - started) / 1000);
     if (analysis.kind === "rejected") throw new Error(analysis.message);
     for (const { lineage } of analysis.statements) if (lineage !== undefined) masking.decide(lineage);
   }
