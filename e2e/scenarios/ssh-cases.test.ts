@@ -5,7 +5,7 @@
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { request } from "node:http";
 import { createServer } from "node:net";
 import { dirname, join } from "node:path";
@@ -376,7 +376,7 @@ describe.runIf(found.kind === "ready")("OpenSSH through the gateway", () => {
     expect((await sftp(`ls ${server.folder}`)).stdout).not.toContain("payroll");
   });
 
-  test("S5 legacy scp of a large file while its connection is recorded, with keys exchanged anew", async () => {
+  test("S5 large files go both ways by both forms of scp while it is recorded, with keys exchanged anew", async () => {
     // The full size by SALLYPORT_SSH_MEGABYTES=2048.
     const megabytes = Number(process.env.SALLYPORT_SSH_MEGABYTES ?? 16);
     const remote = join(server.folder, "big");
@@ -395,6 +395,15 @@ describe.runIf(found.kind === "ready")("OpenSSH through the gateway", () => {
       );
       expect(done, form).toMatchObject({ code: 0 });
       expect((await run("cmp", [remote, local], { timeout: 60_000 })).stdout).toBe("");
+      const up = `${remote}${form}`;
+      const back = await gateway.run(
+        "scp",
+        [form, ...rekey, ...gateway.options, local, `${gateway.destination}:${up}`],
+        { timeoutMs: 600_000 },
+      );
+      expect(back, form).toMatchObject({ code: 0 });
+      expect((await run("cmp", [remote, up], { timeout: 60_000 })).stdout).toBe("");
+      await Promise.all([local, up].map((file) => rm(file)));
     }
   }, 1_500_000);
 
