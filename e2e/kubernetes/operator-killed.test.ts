@@ -58,7 +58,7 @@ test(`after ${kills} kills at random moments everything is as it was asked for l
   await inForce(profileAt(kills - 1));
   const after = await scenario.kubectl("get", "pods", "-l", "sallyport.dev/gateway=orders", "-o", "name");
   expect(after.trim()).toBe(pod);
-}, 600_000);
+}, scenario.full ? 1_500_000 : 600_000);
 
 test("operators that never saw what was there last are believed all the same", async () => {
   // The gateway hears of a policy together with the newest resource, which goes before the next operators come.
