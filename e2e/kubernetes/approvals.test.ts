@@ -565,7 +565,7 @@ test("break-glass is a warning on the resource: who, by which rule, in which ses
   const passes = async (user: string, reason: string) => {
     const one = await cluster.connect(user);
     await one.client.query(`SET sallyport.reason = '${reason}'`);
-    await one.client.query("INSERT INTO glass VALUES (4711)");
+    await one.client.query("INSERT INTO glass VALUES (4711) /* confidential */");
     return one.client;
   };
   const client = await passes("erin", "incident\u001b[2J7");
@@ -578,7 +578,7 @@ test("break-glass is a warning on the resource: who, by which rule, in which ses
   expect(first.note).toMatch(
     /^local:erin went past the approval that prod\/glass asks for, by break-glass, in session-[0-9a-f-]{36}: incident \[2J7$/,
   );
-  for (const n of [4712, 4713]) await client.query(`INSERT INTO glass VALUES (${n})`);
+  for (const n of [4712, 4713]) await client.query(`INSERT INTO glass VALUES (${n}) /* confidential */`);
   await client.end();
   await waitFor("all three", async () => (await toldOf("erin")).series?.count === 3 || undefined);
   await waitFor("the session's count", async () => {
@@ -604,7 +604,7 @@ test("break-glass is a warning on the resource: who, by which rule, in which ses
     "local:frank",
     "local:gina",
   ]);
-  expect(JSON.stringify(all)).not.toMatch(/471\d|INSERT/);
+  expect(JSON.stringify(all)).not.toMatch(/confidential|INSERT/);
   await Promise.all([live.end(), later.end()]);
 }, 120_000);
 
