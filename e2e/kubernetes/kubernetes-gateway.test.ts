@@ -33,7 +33,11 @@ const policies = [
   - name: no-odd-port
     match: {commands: [pods/portforward], cel: 'command.facts.port == 9999'}
     action: Deny
-    message: that port stays closed`,
+    message: that port stays closed
+  - name: no-host-access
+    match: {cel: 'command.facts.verb in ["create", "update", "patch"] && command.facts.hostAccess'}
+    action: Deny
+    message: pods may not reach the node`,
     "admins",
   ),
   policy("pia", "  profile: Admin", "plain"),
@@ -102,6 +106,86 @@ test.each(both)(
     });
   },
 );
+
+test.each(both)(
+  "K9: over %s, kubectl ends as it does without the gateway, whatever ends the command",
+  async (_name, through) => {
+    for (const command of [
+      ["sh", "-c", "exit 255"],
+      ["sh", "-c", "kill -9 $$"],
+      ["sh", "-c", "/nothing"],
+      ["/nothing"],
+      ["/tmp"],
+    ]) {
+      const [direct, ours] = await Promise.all(
+        [scenario.cluster.kubectl, pia].map((kubectl) => through(kubectl, [], command)),
+      );
+      if (direct === undefined || ours === undefined) throw new Error("both were asked");
+      // What the runtime says of a program that it cannot start has an id of its own each time.
+      const told = ({ code, stdout, stderr }: typeof direct) => [
+        code,
+        stdout,
+        stderr.replaceAll(/[0-9a-f]{64}/g, "ID"),
+      ];
+      expect([command, ...told(ours)]).toEqual([command, ...told(direct)]);
+    }
+  },
+);
+
+test("K9: whose pod goes away meanwhile hears of it, and does not end with 0", async () => {
+  const { metadata, ...rest } = shellPod("leaving");
+  await scenario.apply({ ...rest, metadata: { name: metadata.name } });
+  await scenario.ready("pod/leaving");
+  const ends = [{}, { KUBECTL_REMOTE_COMMAND_WEBSOCKETS: "false" }].map((environment) => {
+    const script = "echo begun; sleep 600";
+    const argv = ["exec", "-n", namespace, "leaving", "--", "sh", "-c", script];
+    const { child, text } = going(pia, environment, ...argv);
+    return { text, ended: once(child, "exit") };
+  });
+  for (const { text } of ends)
+    await scenario.eventually("the command to run", async () => text().includes("begun") || undefined);
+  await scenario.kubectl("delete", "pod", "leaving", "--wait=false");
+  for (const { text, ended } of ends) {
+    const [code] = await ended;
+    expect(code, text()).toBeGreaterThan(0);
+  }
+});
+
+test("kubectl applies, watches and deletes on the node, and makes no pod that reaches it", async () => {
+  const map = (value: string) =>
+    JSON.stringify({
+      apiVersion: "v1",
+      kind: "ConfigMap",
+      metadata: { name: "day", namespace },
+      data: { value },
+    });
+  const apply = (value: string, ...flags: readonly string[]) =>
+    ana.withInput(map(value), "apply", ...flags, "-f", "-");
+  await apply("one");
+  const shown = ["--watch", "-o", "jsonpath={.data.value};"];
+  const watching = going(ana, {}, "get", "configmap", "day", "-n", namespace, ...shown);
+  try {
+    // An apply of the other side moves the fields' owners in a write of its own: the same is shown again.
+    const shows = (text: RegExp) =>
+      scenario.eventually(`the watch to show ${text}`, async () => text.test(watching.text()) || undefined);
+    await shows(/^one;$/);
+    await apply("two");
+    await shows(/^one;two;$/);
+    await apply("three", "--server-side", "--force-conflicts");
+    await shows(/^one;two;(three;)+$/);
+  } finally {
+    watching.child.kill("SIGKILL");
+  }
+  await ana("delete", "configmap", "day", "-n", namespace);
+  const { spec, ...pod } = shellPod("rooted");
+  const rooted = {
+    ...pod,
+    metadata: { name: "rooted", namespace },
+    spec: { ...(spec as object), hostPID: true },
+  };
+  const refused = await ana.try(JSON.stringify(rooted), "apply", "-f", "-");
+  expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining("pods may not reach the node")]);
+});
 
 test("K3, K5: a denied exec is told once, with one id, over WebSocket and the SPDY that follows", async () => {
   const refused = await exec(ana, [], ["cat", "/etc/passwd"]);
@@ -278,6 +362,57 @@ test.each([
       (line) => String(line.sql).includes("portforward") && String(line.sql).endsWith("port 7777"),
     );
     expect(tunnels.length).toBeGreaterThan(0);
+  },
+);
+
+test.each([
+  ["WebSocket", "true"],
+  ["SPDY", "false"],
+])(
+  "K18: over %s, a service is forwarded to by many connections at once, each with its own answer",
+  async (_name, websockets) => {
+    const target = { name: "shell", port: 80, targetPort: 7474 };
+    await scenario.apply({
+      ...{ apiVersion: "v1", kind: "Service", metadata: { name: target.name } },
+      spec: { selector: { guarded: "yes" }, ports: [{ port: target.port, targetPort: target.targetPort }] },
+    });
+    const files = [...Array(8).keys()];
+    const make = files
+      .map((n) => `head -c ${200_000 + n} /dev/zero | tr '\\0' ${n} > /tmp/served-${n}`)
+      .join(";");
+    const serve = `${make}; /bin/busybox httpd -p ${target.targetPort} -h /tmp || true`;
+    expect(await scenario.exec("shell", "sh", "-c", serve)).toMatchObject({ code: 0 });
+    const count = async () =>
+      (await recorded()).filter(({ kind, sql }) => kind === "command" && String(sql).endsWith("port 7474"))
+        .length;
+    const before = await count();
+    const environment = { KUBECTL_PORT_FORWARD_WEBSOCKETS: websockets };
+    const forward = going(pia, environment, "port-forward", "-n", namespace, "service/shell", ":80");
+    try {
+      const port = await scenario.eventually(
+        "the port to be forwarded",
+        async () => /127\.0\.0\.1:(\d+) -> 7474/.exec(forward.text())?.[1],
+      );
+      const ask = async (n: number) => {
+        const url = `http://127.0.0.1:${port}/served-${n}`;
+        const answer = await fetch(url, {
+          headers: { connection: "close" },
+          signal: AbortSignal.timeout(60_000),
+        });
+        return answer.text();
+      };
+      const answers = await Promise.all([...files, ...files].map(ask));
+      for (const [at, text] of answers.entries()) {
+        const n = at % files.length;
+        expect([n, text === String(n).repeat(200_000 + n)]).toEqual([n, true]);
+      }
+    } catch (error) {
+      throw new Error(forward.text(), { cause: error });
+    } finally {
+      forward.child.kill("SIGKILL");
+    }
+    // Each connection is a record of its own.
+    await scenario.eventually("a record of each", async () => (await count()) >= before + 16 || undefined);
   },
 );
 
