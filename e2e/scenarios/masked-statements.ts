@@ -9,11 +9,12 @@ export function schemaSql(canary: (kind: "text" | "number") => string): string {
   return `
     CREATE TYPE place AS (street text, city text);
     CREATE DOMAIN secret AS text CHECK (length(VALUE) > 3);
+    CREATE DOMAIN held AS text CHECK (length(VALUE) > 3);
     CREATE DOMAIN labels AS text[];
     CREATE TYPE mood AS ENUM ('good', 'bad');
-    CREATE TYPE person AS (called secret, "n o" bigint, at place, known labels, doc jsonb, how mood);
+    CREATE TYPE person AS (called held, "n o" bigint, at place, known labels, doc jsonb, how mood);
     CREATE TABLE cust (id int PRIMARY KEY, name text, ssn text, email text, big bigint, tags text[], doc jsonb,
-      home place, dom secret, raw bytea, boss person, places place[], doms secret[], labelled labels, loud text GENERATED ALWAYS AS (upper(email)) STORED);
+      home place, dom secret, raw bytea, boss person, places place[], doms held[], labelled labels, loud text GENERATED ALWAYS AS (upper(email)) STORED);
     INSERT INTO cust (id, name, ssn, email, big, tags, doc, home, dom, raw, boss, places, doms, labelled) VALUES ${rows(
       6,
       (n) => `(${n}, 'name ${n}', ${q()}, ${q()}, ${canary("number")}, ARRAY[${q()}, ${q()}],
