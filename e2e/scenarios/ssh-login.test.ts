@@ -19,6 +19,8 @@ const found = await startOpenSsh();
 const server = found as OpenSshServer;
 let provider: DeviceProvider;
 let gateway: SshGateway;
+/** Connections that were begun before all tests, and what they wait for. */
+let halfWay: readonly Promise<void>[] = [];
 
 const manifests = (issuer: string) => `
 apiVersion: sallyport.dev/v1alpha1
@@ -85,6 +87,21 @@ async function door(): Promise<Door> {
 const auth = (user: string, method: string, ...rest: readonly (string | boolean)[]) =>
   made(message.userauthRequest, user, "ssh-connection", method, ...rest);
 
+/** Clients that stop: silent, after a name, after keys, after a refusal. */
+async function stopHalfWay(): Promise<readonly Promise<void>[]> {
+  const left = (said: string) =>
+    new Promise<void>((resolve) => {
+      const socket = connect(gateway.port, "127.0.0.1", () => socket.write(said));
+      socket.on("error", () => undefined).resume();
+      socket.once("close", () => resolve());
+    });
+  const afterRefusal = await door();
+  afterRefusal.transport.send(auth("app%web", "none"));
+  expect((await afterRefusal.next()).byte()).toBe(message.userauthFailure);
+  const { ended } = await door();
+  return [left(""), left("SSH-2.0-half\r\n"), ended, afterRefusal.ended];
+}
+
 describe.runIf(found.kind === "ready")("at the door", () => {
   beforeAll(async () => {
     provider = await startDeviceProvider("sallyport:default/web");
@@ -95,6 +112,7 @@ describe.runIf(found.kind === "ready")("at the door", () => {
       options: { deviceLogin: { clientId: provider.clientId } },
       args: ["--failed-logins", "0", "--failed-logins-by-address", "0"],
     });
+    halfWay = await stopHalfWay();
   });
   afterAll(async () => {
     const alive = await gateway?.ssh([], ["echo alive"]);
@@ -274,6 +292,8 @@ describe.runIf(found.kind === "ready")("at the door", () => {
     ).catch((error) => error);
     expect(stderr).toContain("kex-strict-s-v00@openssh.com");
     expect(stderr).toContain("resetting send seqnr");
+    // Without it clients sign by SHA-1 with RSA keys, or not at all.
+    expect(stderr).toMatch(/server-sig-algs=<[^>]*\brsa-sha2-512,rsa-sha2-256\b/);
     const replies = await slipIn();
     // Nothing of the encrypted part was reached.
     expect(replies).toBe("closed");
@@ -450,4 +470,9 @@ describe.runIf(found.kind === "ready")("at the door", () => {
       expect(stdout).toContain(line.split(" ").slice(1).join(" "));
     });
   });
+
+  test("S22 whoever stops half way is let go in the time of a login", async () => {
+    expect(halfWay).toHaveLength(4);
+    await Promise.all(halfWay);
+  }, 45_000);
 });

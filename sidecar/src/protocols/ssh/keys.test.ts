@@ -1,4 +1,4 @@
-import { generateKeyPairSync, randomBytes } from "node:crypto";
+import { createHash, generateKeyPairSync, type KeyObject, randomBytes, sign } from "node:crypto";
 import { expect, test } from "vitest";
 import {
   derivedKey,
@@ -54,3 +54,40 @@ test("a short RSA key is none", () => {
   const own = signingKeyOf(privateKey.export({ type: "pkcs8", format: "pem" }).toString());
   expect(() => readPublicKey(own?.blob ?? Buffer.alloc(0))).toThrow();
 });
+
+test.each(["ed25519", "P-256"] as const)(
+  "S18 a security key's %s signature counts for its application, with a touch, and for nothing else",
+  (kind) => {
+    const isEd25519 = kind === "ed25519";
+    const { privateKey } = (
+      isEd25519 ? generateKeyPairSync("ed25519") : generateKeyPairSync("ec", { namedCurve: "P-256" })
+    ) as { readonly privateKey: KeyObject };
+    const plain = signingKeyOf(privateKey.export({ type: "pkcs8", format: "pem" }).toString());
+    if (plain === undefined) throw new Error("the key cannot be read");
+    const type = `sk-${plain.type}@openssh.com`;
+    const keyFor = (application: string) => {
+      const fields = plain.blob.subarray(4 + plain.type.length);
+      return readPublicKey(encoded(type, { raw: fields }, application));
+    };
+    const data = randomBytes(64);
+    const digest = (of: string | Buffer) => createHash("sha256").update(of).digest();
+    const flagged = (flags: number, counter: number) => Buffer.concat([Buffer.of(flags), encoded(counter)]);
+    /** As the device signs (PROTOCOL.u2f), and as it says that it has. */
+    const bySigning = (flags: number, counter: number, said = flagged(flags, counter)) => {
+      const whole = Buffer.concat([digest("ssh:"), flagged(flags, counter), digest(data)]);
+      const raw = isEd25519 ? sign(null, whole, privateKey) : undefined;
+      const inner = raw === undefined ? signed(plain, whole).subarray(4 + plain.type.length) : encoded(raw);
+      return Buffer.concat([encoded(type), inner, said]);
+    };
+    const good = bySigning(1, 7);
+    expect(isSignedBy(keyFor("ssh:"), type, data, good)).toBe(true);
+    expect(isSignedBy(keyFor("ssh:elsewhere"), type, data, good)).toBe(false);
+    expect(isSignedBy(keyFor("ssh:"), type, randomBytes(64), good)).toBe(false);
+    expect(isSignedBy(keyFor("ssh:"), plain.type, data, good)).toBe(false);
+    // Nobody has touched it; or says so, where the device has signed otherwise; or counts on.
+    expect(isSignedBy(keyFor("ssh:"), type, data, bySigning(0, 7))).toBe(false);
+    expect(isSignedBy(keyFor("ssh:"), type, data, bySigning(0, 7, flagged(1, 7)))).toBe(false);
+    expect(isSignedBy(keyFor("ssh:"), type, data, bySigning(1, 7, flagged(1, 8)))).toBe(false);
+    expect(isSignedBy(keyFor("ssh:"), type, data, Buffer.concat([good, Buffer.of(0)]))).toBe(false);
+  },
+);
