@@ -13,6 +13,7 @@ import { postgresImageName } from "../image/postgres/image.ts";
 import { sallyportCommand } from "../targets/gateway.ts";
 import type { KubernetesGateway } from "../targets/kubernetes-gateway.ts";
 import { policyDocument } from "../targets/policies.ts";
+import { workAsProgram } from "./clients/javascript.ts";
 import { goModule } from "./go-program.ts";
 import { oldAges, oldKubectl } from "./old-kubectl.ts";
 import { openScenario } from "./scenario.ts";
@@ -480,6 +481,23 @@ test("K2, K18, K26: client-go discovers, informs, applies, leads, runs commands 
     forwarded: { tunnel: "HTTP", spdy: "HTTP" },
   });
 }, 300_000);
+
+test("K2, K18, K26: JavaScript's client lists, watches, applies, patches, runs commands, follows a log and forwards a port", async () => {
+  const port = 7676;
+  const serve = ["/bin/busybox", "httpd", "-p", String(port), "-h", "/tmp"];
+  expect(await scenario.exec("shell", ...serve)).toMatchObject({ code: 0 });
+  const denied = ["cat", "/etc/passwd"];
+  expect(await workAsProgram({ kubeconfig: ana.kubeconfig, namespace, pod: "shell", port, denied })).toEqual({
+    pods: ["shell"],
+    watched: ['ADDED {"a":"1"}', 'MODIFIED {"a":"1","b":"2"}', 'DELETED {"a":"1","b":"2"}'],
+    ran: { out: "typed\n", err: "err\n", code: "7" },
+    log: "started",
+    forwarded: "HTTP",
+    missing: 'pods "none" not found',
+    // Its library keeps no more of a refusal than the status.
+    refused: "Unexpected server response: 403",
+  });
+});
 
 /** Languages whose clients are fetched for it: with --full. */
 const scripts = scenario.full ? ["clients/client.py"] : [];
