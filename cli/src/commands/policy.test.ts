@@ -58,6 +58,18 @@ describe("sallyport policy test", () => {
   });
 });
 
+const masks = `apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: masks, namespace: demo}
+spec:
+  resources: {names: [shop]}
+  subjects: [{group: "local:analysts"}]
+  masking:
+  - {columns: [public.customers.email], with: Redact}
+  - {columns: [public.customers.ssn], with: Partial, format: "***-**-{last4}"}
+  - {patterns: [creditCard], with: Redact}
+`;
+
 const badExample = new URL("../../../crds/examples/bad/unknown-field.yaml", import.meta.url).pathname;
 
 describe("sallyport policy explain", () => {
@@ -120,6 +132,42 @@ describe("sallyport policy explain", () => {
     const { code, out, err } = await sallyport(argv);
     expect({ code, out }).toEqual({ code: 1, out: "" });
     expect(err).toContain("sallyport validate");
+  });
+
+  test("what would be masked is told for each column: how, by which entry, and because of which column", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "sallyport-masks-"));
+    try {
+      await cp(join(testdata, "manifests"), folder, { recursive: true });
+      await writeFile(join(folder, "masks.yaml"), masks);
+      const declared = ["--table", "public.customers(id, email, ssn)"];
+      const asked = (sql: string, ...more: readonly string[]) =>
+        sallyport([
+          ...["policy", "explain", sql, ...analyst, ...declared, "--resource", "demo/shop"],
+          ...["--manifests", folder, ...more],
+        ]);
+      const { code, out } = await asked("SELECT id, upper(email) AS e, ssn FROM customers");
+      expect(code).toBe(0);
+      const shown = out.slice(out.indexOf("\nMasks\n"));
+      expect(shown).toMatch(/^1 +1 +shown as it is *$/m);
+      expect(shown).toMatch(/^1 +2 +Redact +masks\/\S+ +public\.customers\.email$/m);
+      expect(shown).toMatch(/^1 +3 +Partial +masks\/\S+ +public\.customers\.ssn$/m);
+      expect(shown).toMatch(/^In every value: creditCard, by masks\/\S+\.$/m);
+
+      const refused = await asked("SELECT id FROM customers WHERE ssn LIKE '1%'");
+      expect(refused.code).toBe(1);
+      expect(refused.out).toMatch(/^1 +- +refused +masks\//m);
+      const json = JSON.parse((await asked("SELECT ssn FROM customers", "-o", "json")).out);
+      expect(json.masks).toMatchObject([
+        { columns: [{ with: "Partial", columns: ["public.customers.ssn"] }] },
+      ]);
+
+      // Who is not named sees what is there, and is told of no masks.
+      const admin = ["--as", "local:root", "-g", "local:admins", "--resource", "demo/shop"];
+      const plain = await sallyport(["policy", "explain", "SELECT 1", ...admin, "--manifests", folder]);
+      expect(plain.out).not.toContain("Masks");
+    } finally {
+      await rm(folder, { recursive: true });
+    }
   });
 
   test("a resource that only audits says so", async () => {
