@@ -27,7 +27,9 @@ async function createProgram(invocation: Invocation, isCalled: (name: string) =>
   const { terminal } = invocation;
   const program = new Command("sallyport");
   program
-    .description("Stands in front of databases: decides each command before it runs, and records it.")
+    .description(
+      "Stands in front of databases, Kubernetes and hosts: decides each command before it runs, and records it.",
+    )
     .version(version, "-V, --version", "show the version")
     .helpCommand("help [command]", "show help for a command")
     .addHelpText("after", "\nExit codes: 0 done; 1 something was found or refused; 2 not understood.")
