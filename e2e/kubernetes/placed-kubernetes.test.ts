@@ -1,14 +1,17 @@
 /** A gateway that the operator places before its own cluster's API server: kubectl with sallyport as credential plugin. */
+import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createKubectl, type Kubectl, run } from "../cluster/kubectl.ts";
 import { postgresImageName } from "../image/postgres/image.ts";
 import { LocalIssuer } from "../targets/tokens.ts";
-import { accessPolicy, condition, install, localProvider } from "./installed.ts";
+import { accessPolicy, condition, gatewayAddresses, install, localProvider } from "./installed.ts";
 import { restrictedContainer, restrictedPod } from "./objects.ts";
 import { openScenario } from "./scenario.ts";
+import { going } from "./shell-pod.ts";
 
 const scenario = openScenario("placed-kubernetes");
 const apps = openScenario("placed-kubernetes-apps", { "sallyport.dev/protect-exec": "true" });
@@ -17,28 +20,42 @@ const issuer = new LocalIssuer("placed-kubernetes", `sallyport:${namespace}/clus
 const prefix = "placed-kubernetes";
 const sallyport = join(import.meta.dirname, "../../cli/bin/sallyport.mjs");
 const values = `kubernetes.namespaces={${namespace}},kubernetes.impersonation.users={${prefix}:ana}`;
+const lead = "lea@example.com";
+
+/** A gateway before its own cluster's API server. */
+const cluster = {
+  apiVersion: "sallyport.dev/v1alpha1",
+  kind: "ProtectedResource",
+  metadata: { name: "cluster" },
+  spec: {
+    protocol: "kubernetes",
+    placement: { mode: "Shared", replicas: 2 },
+    endpoint: { host: "kubernetes.default.svc", port: 443 },
+    tls: { upstream: { mode: "verify-full", caRef: { name: "own" } } },
+    credentials: [{ name: "gateway", secretRef: { name: "own" } }],
+    identity: { providers: [prefix] },
+    options: { ownCluster: true },
+  },
+};
+
+interface Session {
+  readonly metadata: { readonly name: string };
+  readonly status?: { readonly state?: string };
+}
 
 let folder = "";
 let ana: Kubectl;
+let lea: Kubectl;
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "sallyport-placed-kubernetes-"));
   await install(scenario.cluster, "--set", values);
-  await scenario.cluster.kubectl.apply([localProvider(prefix, issuer, prefix)]);
+  const provider = localProvider(prefix, issuer, prefix);
+  // Only who has a name in the cluster can ask.
+  const spec = { ...(provider.spec as object), kubernetesUsername: "claims.sub" };
+  await scenario.cluster.kubectl.apply([{ ...provider, spec }]);
   await scenario.apply(
-    {
-      apiVersion: "sallyport.dev/v1alpha1",
-      kind: "ProtectedResource",
-      metadata: { name: "cluster" },
-      spec: {
-        protocol: "kubernetes",
-        endpoint: { host: "kubernetes.default.svc", port: 443 },
-        tls: { upstream: { mode: "verify-full", caRef: { name: "own" } } },
-        credentials: [{ name: "gateway", secretRef: { name: "own" } }],
-        identity: { providers: [prefix] },
-        options: { ownCluster: true },
-      },
-    },
+    cluster,
     accessPolicy("operators", {
       resources: { names: ["cluster"] },
       subjects: [{ user: `${prefix}:ana` }],
@@ -50,8 +67,20 @@ beforeAll(async () => {
           action: "Deny",
           message: "the environment is not shown",
         },
+        {
+          name: "asked-about",
+          match: { commands: ["pods/exec"], cel: '"asked" in command.argv' },
+          action: "RequireApproval",
+          message: "somebody else must agree",
+          approval: { required: 1, timeout: "2m" },
+        },
       ],
     }),
+    {
+      ...{ apiVersion: "rbac.authorization.k8s.io/v1", kind: "RoleBinding", metadata: { name: "approver" } },
+      roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "sallyport-approver" },
+      subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "User", name: lead }],
+    },
   );
   await apps.apply(
     {
@@ -82,7 +111,8 @@ beforeAll(async () => {
   await scenario.ready("deployment/cluster-gateway");
   await apps.ready("pod/web");
   await condition(scenario, "protectedresource/cluster", "Ready", "True");
-  ana = await contextOf();
+  await condition(scenario, "protectedresource/cluster", "ApprovalsGuarded", "True");
+  [ana, lea] = [await contextOf(), await scenario.cluster.user(lead)];
   // The API server counts a new binding some moments after it was made.
   await scenario.eventually("the gateway to speak for people", async () => {
     const { code } = await ana.try(undefined, "auth", "whoami");
@@ -128,6 +158,154 @@ test("exec is decided at the gateway, and runs where the way around it is closed
   const around = await apps.exec("web", "true");
   expect(around.code).not.toBe(0);
   expect(around.stderr).toContain("connect through the Sallyport gateway");
+});
+
+/** Leads each connection to the next of some gateways: what kubectl asks for twice never reaches the same one. */
+class Spread {
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  /** The place of the gateway that each connection reached. */
+  readonly reached: number[] = [];
+
+  constructor(addresses: readonly string[]) {
+    this.#server = createServer((client) => {
+      const place = this.reached.length % addresses.length;
+      this.reached.push(place);
+      const gateway = connect(6443, addresses[place]);
+      for (const [socket, other] of [
+        [client, gateway],
+        [gateway, client],
+      ] as const) {
+        this.#sockets.add(socket);
+        socket.on("error", () => other.destroy());
+        socket.on("close", () => this.#sockets.delete(socket));
+        socket.pipe(other);
+      }
+    });
+  }
+
+  async listen(): Promise<string> {
+    await once(this.#server.listen(0, "127.0.0.1"), "listening");
+    return `https://127.0.0.1:${(this.#server.address() as { readonly port: number }).port}`;
+  }
+
+  close(): void {
+    for (const socket of this.#sockets) socket.destroy();
+    this.#server.close();
+  }
+}
+
+/** Requests for approval so far. */
+const asked = async () =>
+  (
+    await scenario.kubectl.json<{
+      readonly items: readonly { readonly metadata: { readonly name: string }; readonly spec: unknown }[];
+    }>("approvals")
+  ).items;
+
+/** Decides as the approver does, by a patch, once the operator takes decisions. */
+const decide = (name: string, decision: object) =>
+  scenario.eventually("the decision to be taken", async () => {
+    const patch = JSON.stringify([
+      { op: "add", path: "/spec/decisions/-", value: { approver: lead, ...decision } },
+    ]);
+    const argv = ["-n", namespace, "patch", "approval", name, "--type=json", "-p", patch];
+    const { code, stderr } = await lea.try(undefined, ...argv);
+    // Its client knows of it a moment before the API server does, and the operator looks at it before it is decided.
+    if (code !== 0 && !/NotFound|has not found out yet/.test(stderr)) throw new Error(stderr);
+    return code === 0 || undefined;
+  });
+
+describe("K3, K4: where each connection of kubectl reaches another replica,", () => {
+  let spread: Spread;
+  let server: readonly string[];
+  beforeAll(async () => {
+    const addresses = await scenario.eventually("both gateways", async () => {
+      const found = await gatewayAddresses(scenario, "cluster");
+      return found.length === 2 ? found : undefined;
+    });
+    spread = new Spread(addresses);
+    // kubectl forgets the name of a server whose address it is given.
+    const name = `cluster-gateway.${namespace}.svc`;
+    server = ["--server", await spread.listen(), "--tls-server-name", name];
+  });
+  afterAll(() => spread?.close());
+
+  const exec = (...command: readonly string[]) => [...server, "exec", "web", "--", ...command];
+
+  test("a denied exec is told once, with one id, though the SPDY request meets the other one", async () => {
+    const before = spread.reached.length;
+    const { code, stderr } = await ana.try(undefined, ...exec("env"));
+    expect([code, stderr.match(/the environment is not shown/g)]).toEqual([1, [expect.any(String)]]);
+    const [, id] = /\(([0-9a-f]{12})\)/.exec(stderr) ?? [];
+    expect(id).toBeDefined();
+    // The last two are the upgrade and its second try.
+    expect(spread.reached.slice(before).length).toBeGreaterThanOrEqual(2);
+    expect(new Set(spread.reached.slice(-2)).size).toBe(2);
+  });
+
+  test("a held exec is one request, approved by patch it runs, denied it has not run and is not asked for again", async () => {
+    const known = new Set((await asked()).map(({ metadata }) => metadata.name));
+    const isNew = async () => (await asked()).filter(({ metadata }) => !known.has(metadata.name));
+    for (const decision of [{ decision: "Approved" }, { decision: "Denied", comment: "not on a Friday" }]) {
+      const isApproved = decision.decision === "Approved";
+      const file = `/dev/shm/asked-${decision.decision}`;
+      const script = `echo ran | tee "$1"`;
+      const { child, text } = going(ana, {}, ...exec("sh", "-c", script, "asked", file));
+      const ended = once(child, "exit");
+      const name = await scenario.eventually(
+        "the notice",
+        async () => /held for approval ([^ :]+):/.exec(text())?.[1],
+      );
+      // Its client knows of it a moment before the API server does.
+      await scenario.eventually("the request", async () => (await isNew()).length > 0 || undefined);
+      expect((await isNew()).map(({ metadata }) => metadata.name)).toEqual([name]);
+      await decide(name, decision);
+      expect((await ended)[0] === 0, text()).toBe(isApproved);
+      expect(text()).toContain(isApproved ? "ran" : "not on a Friday");
+      // Nothing that its client asked for anew when it was refused has become another request.
+      expect(await isNew()).toHaveLength(1);
+      const { stdout } = await ana.try(undefined, "exec", "web", "--", "cat", file);
+      expect(stdout).toBe(isApproved ? "ran\n" : "");
+      known.add(name);
+    }
+  });
+});
+
+test("whose session is deleted hears why in a terminal, and kubectl ends with a failure", async () => {
+  const active = async () => {
+    const { items } = await scenario.kubectl.json<{ readonly items: readonly Session[] }>("sessions");
+    return items.filter(({ status }) => status?.state === "Active").map(({ metadata }) => metadata.name);
+  };
+  for (const environment of [{}, { KUBECTL_REMOTE_COMMAND_WEBSOCKETS: "false" }]) {
+    await scenario.eventually(
+      "no session to be left",
+      async () => (await active()).length === 0 || undefined,
+    );
+    // A session that was asked about has an object at once, others once they last.
+    const script = "echo begun; sleep 600";
+    const { child, text } = going(ana, environment, "exec", "web", "--", "sh", "-c", script, "asked");
+    const ended = once(child, "exit");
+    const name = await scenario.eventually(
+      "the notice",
+      async () => /held for approval ([^ :]+):/.exec(text())?.[1],
+    );
+    await decide(name, { decision: "Approved" });
+    await scenario.eventually("the command to run", async () => text().includes("begun") || undefined);
+    const session = await scenario.eventually("the session", async () => (await active())[0]);
+    await scenario.kubectl("delete", "session", session, "--wait=false");
+    expect((await ended)[0], text()).toBeGreaterThan(0);
+    expect(text()).toMatch(/session/);
+  }
+});
+
+test("one of a tenant's own, outside the listed namespaces, is refused and gets nothing", async () => {
+  await apps.apply({ ...cluster, metadata: { name: "mine" } });
+  await condition(apps, "protectedresource/mine", "Accepted", "False", "NamespaceNotListed");
+  const made = ["deployments,services,secrets", "-l", "sallyport.dev/gateway", "-o", "name"];
+  expect(await apps.kubectl("get", ...made)).toBe("");
+  const bound = ["clusterrolebindings", "-l", "sallyport.dev/impersonation", "-o", "name"];
+  expect(await scenario.cluster.kubectl("get", ...bound)).not.toContain(apps.namespace);
 });
 
 test("the gateway's account reads nothing for itself", async () => {
