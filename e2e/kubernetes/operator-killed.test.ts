@@ -27,38 +27,42 @@ afterAll(async () => {
   await system("rollout", "status", "deployment/sallyport-operator", "--timeout=120s");
 });
 
-test(`after ${kills} kills at random moments everything is as it was asked for last`, async () => {
-  session = live();
-  expect(await session.ask("SELECT item FROM orders")).toBe("tea");
-  const pod = (
-    await scenario.kubectl("get", "pods", "-l", "sallyport.dev/gateway=orders", "-o", "name")
-  ).trim();
-  for (let at = 0; at < kills; at += 1) {
-    await change(at);
-    const waitMs = randomInt(waitMsMax);
-    await new Promise((resolve) => setTimeout(resolve, waitMs));
-    const killed = await kill(at % 2 === 0 ? "all" : "one");
-    console.log(`kill ${at + 1}: ${killed.length} after ${waitMs} ms`);
-    expect(killed.length).toBeGreaterThan(0);
-    // Sessions do not notice.
-    expect(await session.ask("SELECT item FROM orders WHERE id = 1")).toBe("tea");
-  }
-  await system("rollout", "status", "deployment/sallyport-operator", "--timeout=120s");
+test(
+  `after ${kills} kills at random moments everything is as it was asked for last`,
+  async () => {
+    session = live();
+    expect(await session.ask("SELECT item FROM orders")).toBe("tea");
+    const pod = (
+      await scenario.kubectl("get", "pods", "-l", "sallyport.dev/gateway=orders", "-o", "name")
+    ).trim();
+    for (let at = 0; at < kills; at += 1) {
+      await change(at);
+      const waitMs = randomInt(waitMsMax);
+      await new Promise((resolve) => setTimeout(resolve, waitMs));
+      const killed = await kill(at % 2 === 0 ? "all" : "one");
+      console.log(`kill ${at + 1}: ${killed.length} after ${waitMs} ms`);
+      expect(killed.length).toBeGreaterThan(0);
+      // Sessions do not notice.
+      expect(await session.ask("SELECT item FROM orders WHERE id = 1")).toBe("tea");
+    }
+    await system("rollout", "status", "deployment/sallyport-operator", "--timeout=120s");
 
-  const expected = [`kept-${kills - 1}`, "orders", "steady"];
-  await scenario.eventually("every status to be of the last generation", settled, { ms: 90_000 });
-  expect(await owners("deployments")).toEqual(expected);
-  expect(await owners("services")).toEqual(expected);
-  expect(await owners("networkpolicies")).toEqual(expected);
-  const ports = "jsonpath={.spec.ports[0].port}";
-  expect(await scenario.kubectl("get", "service", "steady-gateway", "-o", ports)).toBe(
-    String(portAt(kills - 1)),
-  );
-  // The last policy is in force in the session that was there all the time, and no gateway was replaced for it.
-  await inForce(profileAt(kills - 1));
-  const after = await scenario.kubectl("get", "pods", "-l", "sallyport.dev/gateway=orders", "-o", "name");
-  expect(after.trim()).toBe(pod);
-}, scenario.full ? 1_500_000 : 600_000);
+    const expected = [`kept-${kills - 1}`, "orders", "steady"];
+    await scenario.eventually("every status to be of the last generation", settled, { ms: 90_000 });
+    expect(await owners("deployments")).toEqual(expected);
+    expect(await owners("services")).toEqual(expected);
+    expect(await owners("networkpolicies")).toEqual(expected);
+    const ports = "jsonpath={.spec.ports[0].port}";
+    expect(await scenario.kubectl("get", "service", "steady-gateway", "-o", ports)).toBe(
+      String(portAt(kills - 1)),
+    );
+    // The last policy is in force in the session that was there all the time, and no gateway was replaced for it.
+    await inForce(profileAt(kills - 1));
+    const after = await scenario.kubectl("get", "pods", "-l", "sallyport.dev/gateway=orders", "-o", "name");
+    expect(after.trim()).toBe(pod);
+  },
+  scenario.full ? 1_500_000 : 600_000,
+);
 
 test("operators that never saw what was there last are believed all the same", async () => {
   // The gateway hears of a policy together with the newest resource, which goes before the next operators come.
