@@ -1,8 +1,10 @@
 /** What of the Kubernetes gateway needs no node: requests, watches, patches and secrets, against a real API server. */
+import { readFile, writeFile } from "node:fs/promises";
 import { request } from "node:https";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
-import type { Kubectl } from "../cluster/kubectl.ts";
+import { createKubectl, type Kubectl } from "../cluster/kubectl.ts";
+import { type Authority, createAuthority } from "../targets/certificates.ts";
 import {
   clusterAdmins,
   type KubernetesGateway,
@@ -68,11 +70,16 @@ let gateway: KubernetesGateway;
 let ana: Kubectl;
 let bob: Kubectl;
 let mia: Kubectl;
+let people: Authority;
 
 beforeAll(async () => {
   api = await startApiServer();
+  people = await createAuthority("people");
   await api.kubectl.apply(clusterAdmins(["ana", "bob", "mia"]));
-  gateway = await startKubernetesGateway(api, { policies });
+  gateway = await startKubernetesGateway(api, {
+    policies,
+    provider: { clientCertificates: { caBundle: people.caPem } },
+  });
   [ana, bob, mia] = [await gateway.user("ana"), await gateway.user("bob"), await gateway.user("mia")];
 });
 afterAll(async () => {
@@ -105,6 +112,36 @@ test("K24: the API server sees the user whom the gateway speaks for, whatever th
   expect(userInfo.groups).toEqual(["system:authenticated"]);
   expect(userInfo.uid).toBe("ana");
   expect(Object.keys(userInfo.extra)).toEqual(["sallyport.dev/session"]);
+});
+
+test("a client certificate logs kubectl in as whom it names, and one of another authority, or that has run out, nobody", async () => {
+  const asCertified = async (file: string, authority: Authority, days = 1) => {
+    const name = { commonName: "bob", organizations: ["testers"] };
+    const issued = await authority.issue({ ...name, usage: "client", days });
+    const config = JSON.parse(await readFile(bob.kubeconfig, "utf8"));
+    const inBase64 = (pem: string) => Buffer.from(pem).toString("base64");
+    config.users[0].user = {
+      "client-certificate-data": inBase64(issued.certPem),
+      "client-key-data": inBase64(issued.keyPem),
+    };
+    const path = `${bob.kubeconfig}.${file}`;
+    await writeFile(path, JSON.stringify(config), { mode: 0o600 });
+    return createKubectl(bob.program, path);
+  };
+  const certified = await asCertified("certified", people);
+  const { userInfo } = JSON.parse(await certified("auth", "whoami", "-o", "json")).status;
+  expect(userInfo.username).toBe("local:bob");
+  expect(userInfo.groups).toEqual(expect.arrayContaining(["local:testers", "system:authenticated"]));
+  expect(userInfo.groups).not.toContain("system:masters");
+  expect(await certified.try(undefined, "create", "configmap", "certified")).toMatchObject({ code: 1 });
+  const others = [
+    await asCertified("foreign", await createAuthority("people")),
+    await asCertified("late", people, -1),
+  ];
+  for (const wrong of others) {
+    const { code, stderr } = await wrong.try(undefined, "get", "configmaps");
+    expect([code, stderr]).toEqual([1, expect.stringMatching(/Unauthorized|must be logged in/)]);
+  }
 });
 
 test("kubectl applies, reads, patches and deletes through the gateway", async () => {

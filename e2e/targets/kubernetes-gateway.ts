@@ -70,6 +70,8 @@ export async function startKubernetesGateway(
   options: {
     readonly policies: string;
     readonly resource?: Readonly<Record<string, unknown>>;
+    /** Put over the IdentityProvider's spec, key by key. */
+    readonly provider?: Readonly<Record<string, unknown>>;
     readonly args?: readonly string[];
     /** What Node runs as the command line; its sources where absent. */
     readonly program?: readonly string[];
@@ -123,6 +125,7 @@ export async function startKubernetesGateway(
         prefix: "local:",
         kubernetesUsername: "claims.sub",
         local: { issuer: "sallyport-test", publicKeys: [issuer.publicKeyPem] },
+        ...options.provider,
       },
     },
   ];
