@@ -76,7 +76,7 @@ it("removes closed sessions after the resource's retention, and does not call th
     const { configDir, port } = kept;
     again = await spawnGateway({ configDir, port, stateDir: dirname(kept.recordingDir) });
     await vi.waitFor(async () => expect(await stateOfFirst()).toBe("pruned"), {
-      timeout: 10_000,
+      timeout: 30_000,
       interval: 200,
     });
     const key = await loadPublicKey(kept.publicKeyFile);
