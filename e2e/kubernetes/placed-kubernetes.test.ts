@@ -19,7 +19,10 @@ const { namespace } = scenario;
 const issuer = new LocalIssuer("placed-kubernetes", `sallyport:${namespace}/cluster`);
 const prefix = "placed-kubernetes";
 const sallyport = join(import.meta.dirname, "../../cli/bin/sallyport.mjs");
-const values = `kubernetes.namespaces={${namespace}},kubernetes.impersonation.users={${prefix}:ana}`;
+/** A person, a job that looks, and one that delivers. */
+const users = ["ana", "health", "deploy"];
+const speaksFor = users.map((name) => `${prefix}:${name}`);
+const values = `kubernetes.namespaces={${namespace}},kubernetes.impersonation.users={${speaksFor.join(",")}}`;
 const lead = "lea@example.com";
 
 /** A gateway before its own cluster's API server. */
@@ -45,6 +48,8 @@ interface Session {
 
 let folder = "";
 let ana: Kubectl;
+let health: Kubectl;
+let deploy: Kubectl;
 let lea: Kubectl;
 
 beforeAll(async () => {
@@ -76,43 +81,67 @@ beforeAll(async () => {
         },
       ],
     }),
+    accessPolicy("checks", {
+      resources: { names: ["cluster"] },
+      subjects: [{ user: `${prefix}:health` }],
+      profile: "ReadOnly",
+    }),
+    accessPolicy("deliveries", {
+      resources: { names: ["cluster"] },
+      subjects: [{ user: `${prefix}:deploy` }],
+      profile: "ReadWrite",
+      rules: [
+        {
+          name: "secrets",
+          match: { objects: ["create:secrets", "update:secrets", "patch:secrets"] },
+          action: "RequireApproval",
+          message: "a person looks at what is secret",
+          approval: { required: 1, timeout: "2m" },
+        },
+      ],
+    }),
     {
       ...{ apiVersion: "rbac.authorization.k8s.io/v1", kind: "RoleBinding", metadata: { name: "approver" } },
       roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "sallyport-approver" },
       subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "User", name: lead }],
     },
   );
-  await apps.apply(
-    {
-      ...{ apiVersion: "v1", kind: "Pod", metadata: { name: "web" } },
-      spec: {
-        automountServiceAccountToken: false,
-        securityContext: restrictedPod,
-        terminationGracePeriodSeconds: 0,
-        containers: [
-          {
-            name: "web",
-            image: postgresImageName,
-            imagePullPolicy: "Never",
-            args: ["sleep", "86400"],
-            securityContext: restrictedContainer,
-          },
-        ],
+  const pod = {
+    automountServiceAccountToken: false,
+    securityContext: restrictedPod,
+    terminationGracePeriodSeconds: 0,
+    containers: [
+      {
+        name: "web",
+        image: postgresImageName,
+        imagePullPolicy: "Never",
+        args: ["sleep", "86400"],
+        securityContext: restrictedContainer,
       },
+    ],
+  };
+  const labels = { app: "site" };
+  await apps.apply(
+    { apiVersion: "v1", kind: "Pod", metadata: { name: "web" }, spec: pod },
+    {
+      ...{ apiVersion: "apps/v1", kind: "Deployment", metadata: { name: "site" } },
+      spec: { selector: { matchLabels: labels }, template: { metadata: { labels }, spec: pod } },
     },
     {
       apiVersion: "rbac.authorization.k8s.io/v1",
       kind: "RoleBinding",
-      metadata: { name: "ana" },
+      metadata: { name: "users" },
       roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "admin" },
-      subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "User", name: `${prefix}:ana` }],
+      subjects: speaksFor.map((name) => ({ apiGroup: "rbac.authorization.k8s.io", kind: "User", name })),
     } as never,
   );
   await scenario.ready("deployment/cluster-gateway");
   await apps.ready("pod/web");
+  await apps.ready("deployment/site");
   await condition(scenario, "protectedresource/cluster", "Ready", "True");
   await condition(scenario, "protectedresource/cluster", "ApprovalsGuarded", "True");
-  [ana, lea] = [await contextOf(), await scenario.cluster.user(lead)];
+  [ana, health, deploy] = [await contextOf("ana"), await contextOf("health"), await contextOf("deploy")];
+  lea = await scenario.cluster.user(lead);
   // The API server counts a new binding some moments after it was made.
   await scenario.eventually("the gateway to speak for people", async () => {
     const { code } = await ana.try(undefined, "auth", "whoami");
@@ -122,19 +151,19 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
 /** What a person does: the bundle of authorities from the status, and one call of sallyport. */
-async function contextOf(): Promise<Kubectl> {
-  const [file, ca, token] = ["config", "ca.pem", "token"].map((name) => join(folder, name)) as [
+async function contextOf(user: string): Promise<Kubectl> {
+  const [file, ca, token] = ["config", "ca.pem", "token"].map((name) => join(folder, `${user}-${name}`)) as [
     ...[string, string, string],
   ];
   const status = (path: string) =>
     scenario.kubectl("get", "protectedresource/cluster", "-o", `jsonpath={.status.${path}}`);
   await writeFile(ca, await status("caBundle"));
-  await writeFile(token, issuer.token({ user: "ana" }), { mode: 0o600 });
+  await writeFile(token, issuer.token({ user }), { mode: 0o600 });
   const address = await scenario.kubectl("get", "svc/cluster-gateway", "-o", "jsonpath={.spec.clusterIP}");
   const { code, stderr } = await run(process.execPath, [
     ...[sallyport, "kubeconfig", "--resource", `${namespace}/cluster`, "--server", `https://${address}:6443`],
     ...["--tls-server-name", `cluster-gateway.${namespace}.svc`, "--ca", ca, "--token-file", token],
-    ...["--kubeconfig", file, "--folder", join(folder, "tokens"), "--namespace", apps.namespace],
+    ...["--kubeconfig", file, "--folder", join(folder, `${user}-tokens`), "--namespace", apps.namespace],
     ...["--command", sallyport],
   ]);
   expect([code, stderr]).toEqual([0, ""]);
@@ -270,6 +299,50 @@ describe("K3, K4: where each connection of kubectl reaches another replica,", ()
       known.add(name);
     }
   });
+});
+
+test("a health check reads status, and its rollout restart is refused", async () => {
+  expect(await health("get", "deployment", "site", "-o", "jsonpath={.status.readyReplicas}")).toBe("1");
+  const { code, stderr } = await health.try(undefined, "rollout", "restart", "deployment/site");
+  expect(code).toBe(1);
+  expect(stderr).toMatch(/forbidden.*no policy allows patch on patch:deployments\.apps/);
+  // RBAC alone would have let it.
+  expect(await apps.kubectl("get", "deployment", "site", "-o", "jsonpath={.metadata.generation}")).toBe("1");
+});
+
+test("a deploy job's Secret waits for a person: approved it is written as it was asked, denied it is not", async () => {
+  await deploy("set", "env", "deployment/site", "RELEASE=2");
+  for (const decision of [{ decision: "Approved" }, { decision: "Denied", comment: "not today" }]) {
+    const isApproved = decision.decision === "Approved";
+    const known = new Set((await asked()).map(({ metadata }) => metadata.name));
+    const name = `for-${decision.decision.toLowerCase()}`;
+    const { child, text } = going(
+      deploy,
+      {},
+      "create",
+      "secret",
+      "generic",
+      name,
+      "--from-literal=a=hunter2secret",
+    );
+    const ended = once(child, "exit");
+    const request = await scenario.eventually("the request", async () =>
+      (await asked()).find(({ metadata }) => !known.has(metadata.name)),
+    );
+    // Who approves sees what is to be made, and nothing of what is secret.
+    expect(JSON.stringify(request.spec)).not.toContain(Buffer.from("hunter2secret").toString("base64"));
+    const before = await apps.kubectl("get", "secrets", "-o", "name");
+    expect(before).not.toContain(name);
+    await decide(request.metadata.name, decision);
+    expect([(await ended)[0] === 0, text()]).toEqual([
+      isApproved,
+      expect.stringContaining(isApproved ? `secret/${name} created` : "not today"),
+    ]);
+    const argv = ["get", "secret", name, "--ignore-not-found", "-o", "jsonpath={.data.a}"];
+    expect(await apps.kubectl(...argv)).toBe(
+      isApproved ? Buffer.from("hunter2secret").toString("base64") : "",
+    );
+  }
 });
 
 test("whose session is deleted hears why in a terminal, and kubectl ends with a failure", async () => {

@@ -1,23 +1,14 @@
 /** A signed-in client that speaks SSH as no honest one would: refused in the protocol's form, and nobody else notices. */
 
 import { readFile } from "node:fs/promises";
-import { connect } from "node:net";
 import { join } from "node:path";
-import {
-  encoded,
-  type Field,
-  hostKeysFrom,
-  logIn,
-  made,
-  message,
-  Reader,
-  type Transport,
-} from "@sallyport/sidecar/ssh-testing";
+import { encoded, type Field, made, message, Reader } from "@sallyport/sidecar/ssh-testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { residentKilobytes } from "../bench/process-cost.ts";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
 import { policyDocument } from "../targets/policies.ts";
 import { type SshGateway, startSshGateway } from "../targets/ssh-gateway.ts";
+import { type SshPeer, signedIn } from "../targets/ssh-peer.ts";
 import { until } from "../targets/until.ts";
 
 const found = await startOpenSsh(["AllowAgentForwarding yes"]);
@@ -33,56 +24,16 @@ test("the machine has OpenSSH's server", () => {
   expect(found.kind === "ready" ? "there" : found.reason).toBe("there");
 });
 
-interface Client {
-  readonly transport: Transport;
-  /** The next message of that type; rejects when the connection ends first. */
-  readonly next: (type: number) => Promise<Reader>;
+interface Client extends SshPeer {
   /** Whether the next answer to a channel request is a success. */
   readonly answer: () => Promise<boolean>;
-  readonly ended: Promise<void>;
 }
 
 async function client(user: string): Promise<Client> {
-  const transport = await logIn({
-    socket: connect(gateway.port, "127.0.0.1"),
-    user: "app%web",
-    password: gateway.issuer.token({ user }),
-    hostKeys: hostKeysFrom([hostKey]),
-    signal: AbortSignal.timeout(10_000),
-  });
-  const arrived: Buffer[] = [];
-  let wake = () => {};
-  let isOver = false;
-  const ended = new Promise<void>((resolve) => {
-    transport.receiver = {
-      message: (payload) => {
-        arrived.push(payload);
-        wake();
-      },
-      ended: () => {
-        isOver = true;
-        resolve();
-        wake();
-      },
-    };
-  });
-  const nextOf = async (...types: readonly number[]): Promise<Buffer> => {
-    for (;;) {
-      const at = arrived.findIndex((payload) => types.includes(payload[0] as number));
-      if (at >= 0) return arrived.splice(at, 1)[0] as Buffer;
-      if (isOver) throw new Error("the connection ended");
-      await new Promise<void>((resolve) => {
-        wake = resolve;
-      });
-    }
-  };
-  return {
-    transport,
-    next: async (type) => new Reader(await nextOf(type), 1),
-    answer: async () =>
-      (await nextOf(message.channelSuccess, message.channelFailure))[0] === message.channelSuccess,
-    ended,
-  };
+  const peer = await signedIn(gateway, hostKey, user);
+  const { channelSuccess, channelFailure } = message;
+  const answer = async () => (await peer.nextOf(channelSuccess, channelFailure))[0] === channelSuccess;
+  return { ...peer, answer };
 }
 
 const openSession = (number: number, window = 1 << 20, packetMax = 32_768) =>
