@@ -388,6 +388,31 @@ describe("cases of section F", () => {
     client.close();
   });
 
+  test("F11: plans that the server sends unasked tell nothing that it has computed from masked values", async () => {
+    const plans = [
+      ["session_preload_libraries", "auto_explain"],
+      ["auto_explain.log_min_duration", "0"],
+      ["auto_explain.log_level", "notice"],
+      ["auto_explain.log_verbose", "on"],
+    ];
+    for (const [name, value] of plans) await server.query(`ALTER DATABASE shop SET ${name} = '${value}'`);
+    try {
+      const noticesOf = async (client: WireClient) => {
+        client.send(query("SELECT name FROM cust WHERE name = constant_of(1)"));
+        const messages = await client.until("Z");
+        client.close();
+        return messages.filter(({ type }) => type === "N").map(({ fields }) => JSON.stringify(fields));
+      };
+      const [shown, told] = [await noticesOf(await as("admin")), await noticesOf(await as("writer"))];
+      // The planner runs the function, and the plan has its result.
+      expect(shown.join()).toContain("123-45-6789");
+      expect(told.length).toBeGreaterThan(0);
+      expect(told.join()).not.toMatch(/123-45|6789/);
+    } finally {
+      for (const [name] of plans) await server.query(`ALTER DATABASE shop RESET ${name}`);
+    }
+  });
+
   test("F6: binary results keep their types, mixed formats too", async () => {
     const client = await as("analyst");
     client.send(
