@@ -376,7 +376,7 @@ describe.runIf(found.kind === "ready")("OpenSSH through the gateway", () => {
     expect((await sftp(`ls ${server.folder}`)).stdout).not.toContain("payroll");
   });
 
-  test("S5 large files go both ways by both forms of scp while it is recorded, with keys exchanged anew", async () => {
+  test("S5 large files go both ways by both forms of scp and by sftp while it is recorded, with keys exchanged anew", async () => {
     // The full size by SALLYPORT_SSH_MEGABYTES=2048.
     const megabytes = Number(process.env.SALLYPORT_SSH_MEGABYTES ?? 16);
     const remote = join(server.folder, "big");
@@ -404,6 +404,17 @@ describe.runIf(found.kind === "ready")("OpenSSH through the gateway", () => {
       expect(back, form).toMatchObject({ code: 0 });
       expect((await run("cmp", [remote, up], { timeout: 60_000 })).stdout).toBe("");
       await Promise.all([local, up].map((file) => rm(file)));
+    }
+    const [local, up] = [join(gateway.home, "big-sftp"), `${remote}-sftp`];
+    const flags = ["-o", "BatchMode=no", ...rekey, ...gateway.options, "-b", "-"];
+    const done = await gateway.run("sftp", [...flags, gateway.destination], {
+      input: `get ${remote} ${local}\nput ${local} ${up}\n`,
+      timeoutMs: 600_000,
+    });
+    expect(done).toMatchObject({ code: 0 });
+    for (const copy of [local, up]) {
+      expect((await run("cmp", [remote, copy], { timeout: 60_000 })).stdout).toBe("");
+      await rm(copy);
     }
   }, 1_500_000);
 
