@@ -91,6 +91,7 @@ spec: {resources: {names: [cluster]}, subjects: [{user: "local:ana"}], profile: 
     { kubeconfig: await operatorKubeconfig() },
     {
       SALLYPORT_KUBERNETES_NAMESPACES: "access",
+      SALLYPORT_EXEC_PROBE_INTERVAL: "1s",
     },
   );
   // Policies bind some moments after they were made.
@@ -212,7 +213,6 @@ describe("a ProtectedResource of protocol kubernetes", () => {
     const name = "sallyport-impersonator:access:cluster-gateway";
     await waitFor("the binding", async () => ((await bindings()) === name ? true : undefined));
     expect(await condition("cluster", "access", "Accepted")).toBe("Accepted");
-    expect(await condition("cluster", "access", "BypassProtected")).toBe("ApiServerOpen");
     const can = async (...words: readonly string[]) => {
       const as = "--as=system:serviceaccount:access:cluster-gateway";
       return (await api.kubectl.try(undefined, "auth", "can-i", ...words, as)).stdout.trim();
@@ -227,6 +227,35 @@ describe("a ProtectedResource of protocol kubernetes", () => {
     await api.kubectl("delete", "pres", "cluster", "-n", "access");
     await waitFor("the binding to go", async () => ((await bindings()) === "" ? true : undefined));
     expect(before).toContain("masking.key");
+  });
+
+  test("says whether exec is closed as it was tried, not as the policies read", async () => {
+    const binding = ["validatingadmissionpolicybinding", "sallyport-exec-through-gateway"];
+    const { apiVersion, kind, metadata, spec } = JSON.parse(
+      await api.kubectl("get", ...binding, "-o", "json"),
+    );
+    const { name, labels } = metadata;
+    const told = async () => {
+      const { stdout } = await api.kubectl.try(
+        undefined,
+        ...["get", "pres", "told", "-n", "access", "-o"],
+        'jsonpath={range .status.conditions[?(@.type=="BypassProtected")]}{.status} {.reason} {.message}{end}',
+      );
+      return stdout;
+    };
+    const until = (start: string) =>
+      waitFor(start, async () => ((await told()).startsWith(start) ? true : undefined), { ms: 60_000 });
+    await api.kubectl.apply([ownCluster("told", "access")]);
+    await until("True ExecClosed Exec past the gateway is closed in 1 namespace (closed).");
+    expect(await told()).toContain("sallyport audit rbac");
+    await api.kubectl("delete", ...binding);
+    try {
+      await until("False ExecOpen Exec past the gateway is open in 1 namespace (closed)");
+    } finally {
+      await api.kubectl.apply([{ apiVersion, kind, metadata: { name, labels }, spec }]);
+    }
+    await until("True ExecClosed");
+    await api.kubectl("delete", "pres", "told", "-n", "access");
   });
 
   test("the operator binds that role to accounts of listed namespaces alone, and reads no key that it made", async () => {

@@ -339,6 +339,10 @@ describe("with the chart's rights and no others", () => {
     expect(await can("delete", "pods/sallyport-probe", "-n", systemNamespace)).toBe("yes");
     expect(await can("delete", "pods/sallyport-recorder-0", "-n", systemNamespace)).toBe("no");
     expect(await can("delete", "pods/sallyport-probe", "-n", namespace)).toBe("no");
+    const exec = ["--subresource=exec", "-n", namespace];
+    expect(await can("create", "pods/sallyport-bypass-probe", ...exec)).toBe("yes");
+    expect(await can("create", "pods/web", ...exec)).toBe("no");
+    expect(await can("create", "pods", ...exec)).toBe("no");
     expect(await can("list", "nodes")).toBe("yes");
     expect(await can("patch", "nodes")).toBe("no");
     expect(await can("list", "servicecidrs.networking.k8s.io")).toBe("yes");

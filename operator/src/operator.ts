@@ -31,7 +31,7 @@ import {
   type UntypedObject,
 } from "./kube/index.ts";
 import { ApprovalNotifier } from "./notify/index.ts";
-import { Prober } from "./probe/index.ts";
+import { ExecProber, Prober } from "./probe/index.ts";
 import { ApprovalAdmission, controllers, kinds, PolicyBook, watches } from "./resources/index.ts";
 import { connectReview, podInjection, policyReview, WebhookServer } from "./webhook/index.ts";
 
@@ -62,6 +62,7 @@ export class Operator {
   readonly #windows: WindowDesk;
   readonly #notifier: ApprovalNotifier | undefined;
   readonly #prober: Prober;
+  readonly #execProber: ExecProber;
   readonly #exchange: ReportExchange;
   readonly #exchanged: Reflector<UntypedObject>;
   /** Ends with the process: what serves outlives the loops, so that what is in work can be finished. */
@@ -246,6 +247,10 @@ export class Operator {
       operatorPod: podName,
       onChange: (resource) => this.#controllers.gatewayReported(resource),
     });
+    this.#execProber = new ExecProber({
+      ...{ client, caches, log, againAfterMs: configuration.execProbeMs },
+      onChange: () => this.#controllers.everyResource(),
+    });
     this.#controllers = controllers({
       client,
       caches,
@@ -255,6 +260,7 @@ export class Operator {
       settings,
       controlCa: () => this.#certificates.held?.serverCa,
       probe: (resource) => this.#prober.of(resource),
+      execFindings: () => this.#execProber.findings,
       approvalAdmission: this.#admission,
       approvalRetentionMs: configuration.approvalRetentionMs,
       log,
@@ -341,6 +347,7 @@ export class Operator {
       await Promise.all([
         this.#controllers.run(signal),
         this.#prober.run(signal),
+        this.#execProber.run(signal),
         bindings,
         this.#notifier?.run(signal),
       ]);

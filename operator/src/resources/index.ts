@@ -21,7 +21,7 @@ import { hasSameLabels, isStatusOnly, labelsOfNamespace, type OperatorCaches } f
 import type { GatewayReports } from "./gateway-reports.ts";
 import { providerReconciler } from "./identity-provider/controller.ts";
 import { resourceReconciler } from "./protected-resource/controller.ts";
-import type { ProbeResult } from "./protected-resource/decide.ts";
+import type { ExecFindings, ProbeResult } from "./protected-resource/decide.ts";
 import { grantReconciler } from "./resource-grant/controller.ts";
 import { sessionReconciler } from "./session/controller.ts";
 
@@ -36,7 +36,12 @@ export type * from "./gateway-reports.ts";
 export { providerProblem } from "./identity-provider/controller.ts";
 export { kinds, podDocument, type Service } from "./kinds.ts";
 export { labelSelectorText } from "./label-selector.ts";
-export { type ProbeResult, serverPods } from "./protected-resource/decide.ts";
+export {
+  type ExecFindings,
+  type ProbeResult,
+  protectExecLabel,
+  serverPods,
+} from "./protected-resource/decide.ts";
 export { type ClusterRanges, type GrantedPod, reachOf, single } from "./protected-resource/reach.ts";
 export { watches } from "./watches.ts";
 
@@ -59,6 +64,7 @@ export interface ControllerParts {
   readonly settings: GatewaySettings;
   readonly controlCa: () => string | undefined;
   readonly probe: (resource: ProtectedResource) => ProbeResult;
+  readonly execFindings: () => ExecFindings;
   /** Whether admission for Approvals is in force: found out now, and as it was found last. */
   readonly approvalAdmission: Pick<ApprovalAdmission, "check" | "checkAnew" | "isInForce">;
   /** How long an Approval stays that is closed. */

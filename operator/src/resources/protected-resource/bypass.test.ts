@@ -13,6 +13,7 @@ const facts = (spec: Partial<ProtectedResourceSpec>, more: Partial<ResourceFacts
   ...{ providers: [], neighbours: [], policies: [], owned: [], pods: [], reports: [] },
   ...{ reach: { isAllowed: true }, existing: new Map(), settings: testSettings, controlCa: "" },
   probe: "unknown",
+  exec: { closed: [], open: [], unknown: [] },
   ...more,
 });
 const bypass = (more: Partial<ResourceFacts>, spec: Partial<ProtectedResourceSpec> = {}) => {
@@ -58,5 +59,40 @@ describe("Sidecar", () => {
 
   test("a server that trusts its loopback is open, whatever other pods meet", () => {
     expect(bypass({ probe: "unknown", reports: said("LoopbackTrust") }, sidecar)).toBe("False LoopbackTrust");
+  });
+});
+
+describe("before its own cluster", () => {
+  const none = { closed: [], open: [], unknown: [] };
+  const own = (exec: ResourceFacts["exec"], asked: "Enforce" | "Off" = "Enforce") => {
+    const resource = testResource({
+      protocol: "kubernetes",
+      endpoint: { host: "kubernetes.default.svc", port: 443 },
+      options: { ownCluster: true },
+      bypassProtection: { networkPolicy: "Enforce", exec: asked },
+    });
+    const { conditions } = decideResource({ ...facts({}, { exec }), resource });
+    return conditions.find(({ type }) => type === "BypassProtected")!;
+  };
+
+  test.each([
+    [none, "Unknown ApiServerOpen"],
+    [{ ...none, closed: ["a", "b"] }, "True ExecClosed"],
+    [{ ...none, closed: ["a"], open: ["b"] }, "False ExecOpen"],
+    [{ closed: ["a"], open: ["b"], unknown: ["c"] }, "False ExecOpen"],
+    [{ ...none, closed: ["a"], unknown: ["c"] }, "Unknown NotProbed"],
+  ])("%j is told as %s", (exec, expected) => {
+    const { status, reason, message } = own(exec);
+    expect(`${status} ${reason}`).toBe(expected);
+    expect(message).toContain("sallyport audit rbac");
+  });
+
+  test("five namespaces are named, and how many there are", () => {
+    const open = ["n1", "n2", "n3", "n4", "n5", "n6"];
+    expect(own({ ...none, open }).message).toContain("open in 6 namespaces (n1, n2, n3, n4, n5, …)");
+  });
+
+  test("where no protection of exec is asked for, what was found says nothing", () => {
+    expect(own({ ...none, closed: ["a"] }, "Off")).toMatchObject({ status: "False", reason: "Off" });
   });
 });

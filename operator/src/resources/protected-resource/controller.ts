@@ -30,6 +30,7 @@ import type { GatewayReports } from "../gateway-reports.ts";
 import { kinds, ownedKinds, type Pod } from "../kinds.ts";
 import {
   decideResource,
+  type ExecFindings,
   existingKey,
   faultOf,
   type ProbeResult,
@@ -52,6 +53,7 @@ export interface ResourceControllerParts {
   /** PEM of what gateways trust; undefined until the authorities are there. */
   readonly controlCa: () => string | undefined;
   readonly probe: (resource: ProtectedResource) => ProbeResult;
+  readonly execFindings: () => ExecFindings;
   /** As it was found last. */
   readonly approvalAdmission: { readonly isInForce: boolean | undefined };
   readonly clock: () => Date;
@@ -144,6 +146,7 @@ async function observe(
     ...(deployment !== undefined && { deployment }),
     reports: reports.of(keyOf(resource.metadata)),
     probe: parts.probe(resource),
+    exec: parts.execFindings(),
     ...(typeof apiServerPort === "number" && { apiServerPort }),
     ...(parts.approvalAdmission.isInForce !== undefined && {
       approvalsGuarded: parts.approvalAdmission.isInForce,

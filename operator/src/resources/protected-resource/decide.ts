@@ -51,12 +51,24 @@ export interface ResourceFacts {
   readonly apiServerPort?: number;
   /** What the probe pod found, where one has run. */
   readonly probe: ProbeResult;
+  /** In which namespaces exec was found closed. */
+  readonly exec: ExecFindings;
   readonly settings: GatewaySettings;
   readonly controlCa: string;
 }
 
 /** What a pod without any right found when it dialled the server. */
 export type ProbeResult = "refused" | "connected" | "unknown";
+
+/** The label of namespaces in which the chart's admission closes exec past gateways of protocol kubernetes. */
+export const protectExecLabel = "sallyport.dev/protect-exec";
+
+/** The labelled namespaces by name, after what was found when exec was tried. */
+export interface ExecFindings {
+  readonly closed: readonly string[];
+  readonly open: readonly string[];
+  readonly unknown: readonly string[];
+}
 
 /** What is to be done for a resource. */
 export interface ResourceDecision {
@@ -77,6 +89,7 @@ export const existingKey = (kind: string, name: string): string => `${kind}/${na
 const supportedProtocols: ReadonlySet<string> = new Set(["postgres", "kubernetes", "ssh"]);
 const policiesMax = 512;
 const rulesMax = 1024;
+const namespacesShown = 5;
 
 /** Decides, from facts alone. */
 export function decideResource(facts: ResourceFacts): ResourceDecision {
@@ -323,14 +336,39 @@ function isReady({ status }: Pod): boolean {
 }
 
 /** The API server cannot be closed to others: what holds there is RBAC, and admission for what goes into pods. */
-function besideOwnCluster(exec: "Enforce" | "Off"): WantedCondition {
+function besideOwnCluster(exec: "Enforce" | "Off", found: ExecFindings): WantedCondition {
   const type = "BypassProtected";
-  if (exec === "Off")
-    return { type, status: "False", reason: "Off", message: "The resource asks for no protection of exec." };
-  const message =
+  const told = (status: WantedCondition["status"], reason: string, message: string) => ({
+    ...{ type, status, reason, message },
+  });
+  if (exec === "Off") return told("False", "Off", "The resource asks for no protection of exec.");
+  const rights =
     "Whoever has rights of their own on the API server needs no gateway; `sallyport audit rbac` lists who can enter " +
-    "pods past it. Exec is closed to them in namespaces labelled sallyport.dev/protect-exec=true.";
-  return { type, status: "Unknown", reason: "ApiServerOpen", message };
+    "pods past it.";
+  const { closed, open, unknown } = found;
+  if (open.length > 0) {
+    const message = `Exec past the gateway is open in ${namespacesOf(open)}, labelled ${protectExecLabel}=true.`;
+    return told("False", "ExecOpen", `${message} ${rights}`);
+  }
+  if (unknown.length > 0) {
+    const message = `Whether exec is closed in ${namespacesOf(unknown)} is not known.`;
+    return told("Unknown", "NotProbed", `${message} ${rights}`);
+  }
+  if (closed.length > 0)
+    return told(
+      "True",
+      "ExecClosed",
+      `Exec past the gateway is closed in ${namespacesOf(closed)}. ${rights}`,
+    );
+  const message = `${rights} Exec is closed to them in namespaces labelled ${protectExecLabel}=true.`;
+  return told("Unknown", "ApiServerOpen", message);
+}
+
+/** How many there are, and the names of the first few. */
+function namespacesOf(names: readonly string[]): string {
+  const shown = names.slice(0, namespacesShown).join(", ");
+  const more = names.length > namespacesShown ? ", …" : "";
+  return `${names.length} ${names.length === 1 ? "namespace" : "namespaces"} (${shown}${more})`;
 }
 
 function bypassOf(facts: ResourceFacts, server: ServerPods | undefined): WantedCondition {
@@ -343,7 +381,7 @@ function bypassOf(facts: ResourceFacts, server: ServerPods | undefined): WantedC
     reason,
     message,
   });
-  if (isOwnCluster(resource)) return besideOwnCluster(exec);
+  if (isOwnCluster(resource)) return besideOwnCluster(exec, facts.exec);
   if (networkPolicy === "Off") return no("Off", "The resource asks for no NetworkPolicy.");
   const trusts = reports.flatMap(({ problems }) => problems).find(({ reason }) => reason === "LoopbackTrust");
   if (trusts !== undefined) return no("LoopbackTrust", trusts.message);

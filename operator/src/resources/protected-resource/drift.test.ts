@@ -47,6 +47,7 @@ function decide(pods: readonly Pod[], rolloutPolicy?: "Report" | "Evict") {
     ...{ service, pods, providers: [], neighbours: [], policies: [], owned: [], reports: [] },
     ...{ reach: { isAllowed: true }, existing: new Map(), settings: testSettings, controlCa: "" },
     probe: "unknown",
+    exec: { closed: [], open: [], unknown: [] },
   };
   const { status, evict } = decideResource(facts);
   return { outdated: status.gateways?.outdated, evicted: evict?.metadata.name };
