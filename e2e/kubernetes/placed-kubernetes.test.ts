@@ -187,6 +187,8 @@ test("exec is decided at the gateway, and runs where the way around it is closed
   const around = await apps.exec("web", "true");
   expect(around.code).not.toBe(0);
   expect(around.stderr).toContain("connect through the Sallyport gateway");
+  // The operator has tried it, too.
+  await condition(scenario, "protectedresource/cluster", "BypassProtected", "True", "ExecClosed", 90_000);
 });
 
 /** Leads each connection to the next of some gateways: what kubectl asks for twice never reaches the same one. */
