@@ -211,9 +211,16 @@ class Server implements PostgresServer {
     return authority.issue({ commonName: user, usage: "client" });
   }
 
+  /** On the port that clients know, also where what was killed still holds on to something for a moment. */
   async restart(): Promise<void> {
     await this.#end("SIGINT");
-    await this.start();
+    const deadline = performance.now() + readyMsMax;
+    for (;;) {
+      const failure = await this.#launch();
+      if (failure === undefined) return;
+      if (performance.now() > deadline) throw new Error(`PostgreSQL did not start again: ${failure}`);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
   }
 
   async kill9(): Promise<void> {
