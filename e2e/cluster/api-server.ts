@@ -58,6 +58,12 @@ export interface ApiServer {
 /** Where service account tokens say that they are from. */
 export const serviceAccountIssuer = "https://kubernetes.default.svc.cluster.local";
 
+/** Whom the service account tokens of a cluster that is not ours name as their issuer. */
+export async function issuerOf(kubectl: Kubectl): Promise<string> {
+  const answer = await kubectl.try(undefined, "get", "--raw", "/.well-known/openid-configuration");
+  return answer.code === 0 ? JSON.parse(answer.stdout).issuer : serviceAccountIssuer;
+}
+
 /** Starts an API server and waits until it is ready. */
 export async function startApiServer(options: ApiServerOptions = {}): Promise<ApiServer> {
   const bin = await clusterPrograms(apiModules);

@@ -1,11 +1,13 @@
 /** Which way a cluster is had, tried with programs that write down what they are asked: neither kind nor Docker needs to be there. */
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { startCluster } from "./cluster.ts";
+import { keptKind, stopKind } from "./kind.ts";
 import { run } from "./kubectl.ts";
+import { keptMark } from "./node.ts";
 
 /** Where the programs are, and nothing else. */
 let bin = "";
@@ -18,6 +20,7 @@ beforeEach(async () => {
   vi.stubEnv("KUBECONFIG", undefined);
   vi.stubEnv("SALLYPORT_LOAD_IMAGE", undefined);
   vi.stubEnv("SALLYPORT_CACHE", join(bin, "cache"));
+  vi.stubEnv("TMPDIR", bin);
   vi.spyOn(console, "error").mockImplementation(() => {});
 });
 afterEach(async () => {
@@ -33,30 +36,90 @@ const asked = async () =>
   (await readFile(join(bin, "asked"), "utf8").catch(() => "")).trim().split("\n").filter(Boolean);
 const kubectl = () => program("kubectl", `echo '{"issuer": "${issuer}/fake"}'`);
 
-test("where Docker runs and kind is there, kind makes the cluster, gets its images, and takes it down", async () => {
+const docker = async () => {
   await program("docker", "echo 29.0");
   await program("kind");
+  await program("helm");
+};
+const askedOfKind = async () => (await asked()).filter((line) => line.startsWith("kind "));
+const deletion = (folder: string) =>
+  `kind delete cluster --name sallyport-e2e --kubeconfig ${folder}/admin.kubeconfig`;
+/** What `--keep` leaves. */
+const kept = async () => {
+  const folder = join(bin, "sallyport-kind");
+  await mkdir(folder);
+  await writeFile(join(folder, keptMark), "");
+  return folder;
+};
+
+test("where Docker runs and kind is there, kind makes the cluster, gets its images, and takes it down", async () => {
+  await docker();
   await kubectl();
   const cluster = await startCluster();
+  const { folder, kubeconfig } = cluster;
   expect(cluster).toMatchObject({ kind: "kind", enforcesNetworkPolicy: true, issuer: `${issuer}/fake` });
-  expect(cluster.kubeconfig).toBe(join(cluster.folder, "admin.kubeconfig"));
+  expect(kubeconfig).toBe(join(folder, "admin.kubeconfig"));
   await cluster.loadImage("/images/gateway.tar");
   await cluster.close();
-  expect((await asked()).filter((line) => line.startsWith("kind "))).toEqual([
-    `kind create cluster --name sallyport-e2e --kubeconfig ${cluster.kubeconfig} ` +
+  expect(await askedOfKind()).toEqual([
+    // What a run that died has left.
+    deletion(folder),
+    `kind create cluster --name sallyport-e2e --kubeconfig ${kubeconfig} ` +
       `--config ${join(root, "e2e/cluster/../../kind-config.yaml")} --wait 120s`,
     "kind load image-archive /images/gateway.tar --name sallyport-e2e",
-    "kind delete cluster --name sallyport-e2e",
+    deletion(folder),
   ]);
-  expect(existsSync(cluster.folder)).toBe(false);
+  expect(existsSync(folder)).toBe(false);
 });
 
 test("a cluster that kind could not finish is taken down again, and its words are handed on", async () => {
-  await program("docker", "echo 29.0");
+  await docker();
+  await kubectl();
   await program("kind", '[ "$1" = create ] && { echo "no space left" >&2; exit 1; }; exit 0');
   await expect(startCluster()).rejects.toThrow("no space left");
-  expect((await asked()).at(-1)).toBe("kind delete cluster --name sallyport-e2e");
+  expect((await asked()).at(-1)).toBe(deletion(join(bin, "sallyport-kind")));
+  // And nobody waits for it.
+  await expect(startCluster()).rejects.toThrow("no space left");
 });
+
+test("a cluster of kind that was kept is used again and left running, until it is taken down", async () => {
+  await docker();
+  await kubectl();
+  const folder = await kept();
+  expect(await keptKind()).toBe("answers");
+  for (let run = 0; run < 2; run++) {
+    const cluster = await startCluster();
+    expect(cluster).toMatchObject({ kind: "kind", folder, issuer: `${issuer}/fake` });
+    await cluster.close();
+  }
+  expect(await askedOfKind()).toEqual([]);
+  await stopKind();
+  expect(await askedOfKind()).toEqual([deletion(folder)]);
+  expect(await keptKind()).toBeUndefined();
+  await stopKind();
+  expect(await askedOfKind()).toEqual([deletion(folder)]);
+});
+
+test("a kept cluster of kind that no longer answers is made anew", async () => {
+  await docker();
+  await program("kubectl", "exit 1");
+  const folder = await kept();
+  expect(await keptKind()).toBe("silent");
+  await (await startCluster()).close();
+  expect((await askedOfKind()).map((line) => line.split(" ")[1])).toEqual(["delete", "create", "delete"]);
+  expect(existsSync(folder)).toBe(false);
+});
+
+test.each([["helm"], ["kubectl"]])(
+  "kind without %s, nor a go command to build it, is told so",
+  async (what) => {
+    await docker();
+    await kubectl();
+    await rm(join(bin, what));
+    await expect(startCluster()).rejects.toThrow(/kubernetes, helm.* no go command/);
+    expect(await askedOfKind()).toEqual([]);
+  },
+);
 
 test("a KUBECONFIG goes before everything else; its images come by the command that its owner names", async () => {
   await program("docker", "echo 29.0");

@@ -1,10 +1,11 @@
 /** How a real cluster is had: one that is given, kind where Docker runs, or our own node. */
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { accessCluster, type Cluster } from "./access.ts";
-import { serviceAccountIssuer } from "./api-server.ts";
-import { type Kubectl, run } from "./kubectl.ts";
+import { issuerOf } from "./api-server.ts";
+import { startKind } from "./kind.ts";
+import { must, run } from "./kubectl.ts";
 import { nodeHindrance, startNode } from "./node.ts";
 import { canHavePrograms, isOnPath, nodeModules } from "./programs.ts";
 
@@ -22,8 +23,6 @@ export async function startCluster(): Promise<Cluster> {
       `nftables) install Go${hindrance === undefined ? "" : `; ${hindrance}`}`,
   );
 }
-
-const kindName = "sallyport-e2e";
 
 async function dockerAnswers(): Promise<boolean> {
   if (!isOnPath("docker")) return false;
@@ -46,41 +45,4 @@ async function givenCluster(kubeconfig: string): Promise<Cluster> {
     },
     close: () => rm(folder, { recursive: true, force: true }),
   };
-}
-
-async function startKind(): Promise<Cluster> {
-  const folder = await mkdtemp(join(tmpdir(), "sallyport-kind-"));
-  const kubeconfig = join(folder, "admin.kubeconfig");
-  const close = async () => {
-    await must("kind", ["delete", "cluster", "--name", kindName]);
-    await rm(folder, { recursive: true, force: true });
-  };
-  await writeFile(kubeconfig, "");
-  const config = join(import.meta.dirname, "../../kind-config.yaml");
-  const flags = ["--name", kindName, "--kubeconfig", kubeconfig];
-  try {
-    await must("kind", ["create", "cluster", ...flags, "--config", config, "--wait", "120s"]);
-    const access = accessCluster("kubectl", kubeconfig, folder);
-    return {
-      ...access,
-      // kindnet, which kind brings, enforces NetworkPolicy from version 0.24 on.
-      ...{ kind: "kind", folder, close, enforcesNetworkPolicy: true },
-      issuer: await issuerOf(access.kubectl),
-      loadImage: (archive) => must("kind", ["load", "image-archive", archive, "--name", kindName]),
-    };
-  } catch (error) {
-    // What went wrong first says more than what goes wrong because of it.
-    await close().catch(() => undefined);
-    throw error;
-  }
-}
-
-async function issuerOf(kubectl: Kubectl): Promise<string> {
-  const answer = await kubectl.try(undefined, "get", "--raw", "/.well-known/openid-configuration");
-  return answer.code === 0 ? JSON.parse(answer.stdout).issuer : serviceAccountIssuer;
-}
-
-async function must(program: string, argv: readonly string[]): Promise<void> {
-  const { code, stderr } = await run(program, argv);
-  if (code !== 0) throw new Error(`${program} ${argv.join(" ")} (exit ${code}): ${stderr.trim()}`);
 }

@@ -116,3 +116,9 @@ export async function run(
   });
   return { code, stdout, stderr };
 }
+
+/** Runs a program that has to succeed. */
+export async function must(program: string, argv: readonly string[]): Promise<void> {
+  const { code, stderr } = await run(program, argv);
+  if (code !== 0) throw new Error(`${program} ${argv.join(" ")} (exit ${code}): ${stderr.trim()}`);
+}

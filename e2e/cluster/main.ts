@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { startApiServer } from "./api-server.ts";
 import { startCluster } from "./cluster.ts";
+import { keptKind, stopKind } from "./kind.ts";
 import { keptMark, nodeFolder, stopNode } from "./node.ts";
 import { livePid, processNames, stopProcesses } from "./processes.ts";
 
@@ -30,17 +31,21 @@ switch (positionals[0]) {
     break;
   }
   case "down":
-    if (folder === nodeFolder) await stopNode();
-    else {
+    if (folder === nodeFolder) {
+      await stopNode();
+      await stopKind();
+    } else {
       await stopProcesses(folder, processNames(folder), 0);
       await rm(folder, { recursive: true, force: true });
     }
     break;
   case "status": {
     const names = processNames(folder);
+    const kind = folder === nodeFolder ? await keptKind() : undefined;
     for (const name of names) console.log(`${name}\t${livePid(folder, name) ?? "ended"}`);
-    if (names.length === 0) console.log(`nothing runs in ${folder}`);
-    process.exitCode = names.some((name) => livePid(folder, name) === undefined) ? 1 : 0;
+    if (kind !== undefined) console.log(`kind\t${kind}`);
+    else if (names.length === 0) console.log(`nothing runs in ${folder}`);
+    process.exitCode = kind === "silent" || names.some((name) => livePid(folder, name) === undefined) ? 1 : 0;
     break;
   }
   default:
