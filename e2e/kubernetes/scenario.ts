@@ -104,6 +104,11 @@ export function openScenario(name: string, labels: Readonly<Record<string, strin
     },
     ready: async (...workloads) => {
       for (const workload of workloads) {
+        // What the operator makes may not be there yet, which `rollout status` does not wait for.
+        await waitFor(`${workload} to be made`, async () => {
+          const { code } = await kubectl.try(undefined, "get", workload);
+          return code === 0 || undefined;
+        });
         const argv = workload.startsWith("pod/")
           ? ["wait", "--for=condition=Ready", workload]
           : ["rollout", "status", workload];
