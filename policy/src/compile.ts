@@ -17,6 +17,7 @@ import type {
   RuleMatch,
   SubjectEntry,
 } from "./documents.ts";
+import { namesFiles } from "./file-rules.ts";
 import { isRequirement } from "./floors.ts";
 import { readLimits } from "./limits.ts";
 import { type PatternName, patternNames } from "./masking/patterns.ts";
@@ -85,6 +86,8 @@ export interface CompiledRule {
   readonly object?: (object: ObjectRef) => boolean;
   readonly unbounded: boolean;
   readonly cel?: CelProgram;
+  /** True where it can tell one file that is moved from another; absent: it cannot. */
+  readonly namesFiles?: true;
   /** Of a RequireApproval rule. */
   readonly terms?: ApprovalTerms;
 }
@@ -540,6 +543,9 @@ class PolicyCompiler {
         ref: { policy: this.policyName(), rule: name, enforcement: match.enforcement },
         action: action as VerdictAction,
         ...(typeof message === "string" && { message }),
+        // What is malformed has neither, and is reported.
+        ...((match.rule.object ?? match.rule.cel) !== undefined &&
+          namesFiles(rule as unknown as PolicyRule) && { namesFiles: true }),
         ...(action === "RequireApproval" && { terms: this.approvalTerms(rule, name, approval ?? {}) }),
       });
     }

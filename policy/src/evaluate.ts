@@ -51,6 +51,8 @@ export interface SessionPolicy {
   readonly hasLiftableMasks: boolean;
   /** Which policies' liftable masks an open window of one of their own rules lifts, or break-glass with a reason. */
   lifts(facts: Pick<DecisionFacts, "approved" | "reason">): readonly MaskLift[];
+  /** Whether rules tell one file that is moved from another: those that decide, or only those that report. */
+  readonly namesFiles: "Enforce" | "Audit" | undefined;
   /** How sure each rule in force is, for status and records. */
   readonly ruleStatuses: readonly RuleRef[];
   /** What the rules ask that want approval of anything. */
@@ -82,6 +84,7 @@ interface AuditTable {
 class GatheredPolicy implements SessionPolicy {
   readonly mayConnect: Verdict;
   readonly limits: SessionLimits;
+  readonly namesFiles: SessionPolicy["namesFiles"];
   readonly ruleStatuses: readonly RuleRef[];
   readonly approvalTerms: readonly ApprovalTerms[];
   private readonly maskings: readonly PolicyMasking[];
@@ -112,6 +115,7 @@ class GatheredPolicy implements SessionPolicy {
     this.audits = applied
       .filter((policy) => policy.mode === "Audit")
       .map((policy) => ({ policy: policy.name, table: new RuleTable(settle(policy)) }));
+    this.namesFiles = strictest(applied.filter((policy) => policy.rules.some((rule) => rule.namesFiles)));
     this.ruleStatuses = applied.flatMap((policy) => policy.rules.map((rule) => rule.ref));
     this.approvalTerms = termsOf(rules);
     this.limits = strictestLimits(enforced.map((policy) => policy.limits));
@@ -323,6 +327,10 @@ class GatheredPolicy implements SessionPolicy {
       hint: "ask for a policy that names you or one of your groups",
     };
   }
+}
+
+function strictest(policies: readonly CompiledPolicy[]): CompiledPolicy["mode"] | undefined {
+  return policies.find(({ mode }) => mode === "Enforce")?.mode ?? policies[0]?.mode;
 }
 
 const noAudit: Verdict["audit"] = [];

@@ -207,6 +207,12 @@ export class SessionGuard {
     return this.options.enforcement === "Audit";
   }
 
+  /** Whether rules tell one file of a copy from another, and what they do then; undefined: none does. */
+  get namesFiles(): SessionPolicy["namesFiles"] {
+    const { namesFiles } = this.policy;
+    return namesFiles === "Enforce" && this.isObserving ? "Audit" : namesFiles;
+  }
+
   /** What policy hides from the session. */
   get masking(): SessionMasking {
     return this.isObserving ? nothingMasked : this.policy.masking(this.lifts);
