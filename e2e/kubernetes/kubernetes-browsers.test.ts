@@ -82,6 +82,30 @@ test("K26: a watch over WebSocket brings an event in each message, masked where 
   open.socket.destroy();
 });
 
+test("a browser's token is a protocol that it names: it logs in, and is never the one that is chosen", async () => {
+  const { url, caPem, token } = as("ana");
+  const named = (text: string) =>
+    `base64url.bearer.authorization.k8s.io.${Buffer.from(text).toString("base64url")}`;
+  const watch = "/api/v1/namespaces/default/configmaps?watch=1";
+  const open = await openWebSocket({ url, caPem }, watch, [named(token), "base64.binary.k8s.io"]);
+  expect(open.protocol).toBe("base64.binary.k8s.io");
+  await api.kubectl("create", "configmap", "browsed");
+  await waitFor(
+    "the event",
+    async () => open.messages.some(({ bytes }) => bytes.includes("browsed")) || undefined,
+  );
+  open.socket.destroy();
+  for (const offered of [
+    [named("not a token"), "base64.binary.k8s.io"],
+    [named(token.slice(0, -3)), "base64.binary.k8s.io"],
+    [`${named(token)}=`, "base64.binary.k8s.io"],
+    [named(token), named(gateway.token("mia"))],
+  ]) {
+    const failed = await openWebSocket({ url, caPem }, watch, offered).catch((error: unknown) => error);
+    expect(failed).toMatchObject({ status: 401 });
+  }
+});
+
 test("K22: what is refused or fails over WebSocket is a Status, not a switch", async () => {
   const refused = async (name: string, path: string) =>
     openWebSocket(as(name), path, ["binary.k8s.io"]).then(

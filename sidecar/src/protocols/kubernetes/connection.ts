@@ -187,13 +187,40 @@ export function idOfRun(
 
 const runLengthMax = 64;
 
-function bearerOf({ headers }: HttpHead): string | undefined {
+/** The token that a request shows; throws where what it shows is none. */
+export function bearerOf({ headers }: HttpHead): string | undefined {
   const match = /^Bearer +([^\s]+)$/i.exec(headers.authorization ?? "");
   if (match?.[1] !== undefined) return match[1];
   // A credential of another kind is refused, not passed over: whoever shows it means to be known by it.
   if (headers.authorization !== undefined)
     throw new GatewayError("identityRefused", { detail: "send a bearer token" });
-  return undefined;
+  return tokenOfProtocol(headers);
+}
+
+/** True for the name of a WebSocket protocol that is a token. */
+export function isTokenProtocol(name: string): boolean {
+  return tokenProtocol.test(name);
+}
+
+const tokenProtocol = /^base64url\.bearer\.authorization\.k8s\.io\.(.*)$/;
+
+/**
+ * Browsers have no header for a token: they name it as a WebSocket protocol, beside one that is meant. It goes no further
+ * (`upstreamHeaders`), and is never the one that is chosen.
+ * https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/apiserver/pkg/authentication/request/websocket/protocol.go
+ */
+function tokenOfProtocol(headers: HttpHead["headers"]): string | undefined {
+  if (headers.upgrade?.toLowerCase() !== "websocket") return undefined;
+  const names = (headers["sec-websocket-protocol"] ?? "").split(/\s*,\s*/);
+  const tokens = names.flatMap((name) => tokenProtocol.exec(name.trim())?.[1] ?? []);
+  const [encoded] = tokens;
+  if (encoded === undefined) return undefined;
+  const token = Buffer.from(encoded, "base64url");
+  // Not padded, and nothing that one decoder would overlook: as API servers take it.
+  const isWhole = token.length > 0 && token.toString("base64url") === encoded;
+  if (tokens.length > 1 || !isWhole || !/^[\x21-\x7e]+$/.test(token.toString("latin1")))
+    throw new GatewayError("identityRefused", { detail: "name one token among the protocols, in base64url" });
+  return token.toString("latin1");
 }
 
 function printableText(text: string): string {

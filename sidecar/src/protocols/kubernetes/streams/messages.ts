@@ -4,6 +4,7 @@
  */
 import { Readable, Writable } from "node:stream";
 import type { HeaderFields, HttpExchange, HttpUpgrade } from "../../../wire/http-server.ts";
+import { bearerOf } from "../connection.ts";
 import type { ApiRequest } from "../request.ts";
 import { drained, writeAll } from "./pump.ts";
 import { FrameReader, frame } from "./websocket-frames.ts";
@@ -28,12 +29,17 @@ export function exchangeOf(
   const gone = new AbortController();
   socket.once("close", () => gone.abort());
   const kept = Object.entries(upgrade.headers).filter(([name]) => !name.startsWith("sec-websocket-"));
+  const token = bearerOf(upgrade);
+  const shown = token === undefined ? {} : { authorization: `Bearer ${token}` };
   const isWatch = request.verb === "watch";
-  const protocol = isWatch ? undefined : offered.find((one) => logProtocols.includes(one));
+  // A browser takes no answer that names none of what it offered; of events there is one form, whatever it is called.
+  const [only] = offered;
+  const named = offered.length === 1 ? only : undefined;
+  const protocol = isWatch ? named : offered.find((one) => logProtocols.includes(one));
   return {
     method: upgrade.method,
     url: upgrade.url,
-    headers: Object.fromEntries(kept),
+    headers: { ...Object.fromEntries(kept), ...shown },
     // An upgrade has no body: what the socket brings are frames.
     body: emptyBody(),
     closed: gone.signal,

@@ -13,7 +13,7 @@ import type { HeaderFields, HttpExchange, HttpUpgrade } from "../../../wire/http
 import type { UpgradeAnswer } from "../../../wire/http-upstream.ts";
 import { refuseUpgrade, statusOfError, statusOfRefusal } from "../answer.ts";
 import { commandOf, noFacts, type RequestFacts } from "../command.ts";
-import { correlationId, idOfRun, type OpenSession } from "../connection.ts";
+import { correlationId, idOfRun, isTokenProtocol, type OpenSession } from "../connection.ts";
 import type { Denials } from "../denials.ts";
 import { onlyContainer, securityOfContainer } from "../facts.ts";
 import { upstreamHeaders } from "../headers.ts";
@@ -176,7 +176,7 @@ function offeredBy(dialect: Dialect, headers: HttpUpgrade["headers"]): readonly 
     .flat()
     .join(",")
     .split(/\s*,\s*/)
-    .filter((one) => one !== "");
+    .filter((one) => one !== "" && !isTokenProtocol(one));
 }
 
 function readableProtocols(request: ApiRequest, dialect: Dialect): readonly string[] {
