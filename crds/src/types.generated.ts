@@ -858,7 +858,10 @@ export interface Revocation {
 export interface RuleMatch {
   /** What the command does. */
   readonly operations?: readonly ("read" | "write" | "define" | "control" | "export" | "execute" | "privilege" | "session")[];
-  /** What it touches, as `schema.table`; `*` stands for any run of characters. */
+  /**
+   * What it touches, as `schema.table`, `verb:resource`, or the path of a file; `*` stands for any run of
+   * characters.
+   */
   readonly objects?: readonly string[];
   /** The protocol's own words: `DELETE`, `CREATE TABLE`. */
   readonly commands?: readonly string[];

@@ -4,9 +4,9 @@ import { spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createKubectl, type Kubectl, run } from "../cluster/kubectl.ts";
 import { postgresImageName } from "../image/postgres/image.ts";
@@ -65,9 +65,21 @@ const policies = [
   policy("ida", "  limits: {idle: 4s}"),
   policy("moe", '  masking:\n  - {columns: ["core.secrets.data"], with: Redact}'),
   policy("mia", "  masking:\n  - {patterns: [email], with: Redact}"),
+  policy(
+    "cal",
+    `  rules:
+  - name: closed-files
+    match: {objects: ["/tmp/closed/*", "*.pem"]}
+    action: Deny
+    message: that stays where it is
+  - name: small-files
+    match: {commands: [cp.get, cp.put], cel: 'command.facts.fileSize > 100000'}
+    action: Deny
+    message: a file has 100 kB at most`,
+  ),
 ].join("");
 const leaving = policy("rex");
-const users = ["ana", "hal", "ida", "moe", "mia", "rex", "pol"];
+const users = ["ana", "hal", "ida", "moe", "mia", "rex", "pol", "cal"];
 
 let gateway: KubernetesGateway;
 let ana: Kubectl;
@@ -227,6 +239,99 @@ test.each(ages.slice(0, 2))(
     expect(text).toContain("done");
   },
 );
+
+test.each(ages)(
+  "K19: kubectl $age copies what rules let it, and a file that they do not ends the copy before its first byte",
+  async ({ age, environment }) => {
+    const cal = await ofAge(age, await gateway.user("cal"));
+    const place = await mkdtemp(join(folder, "copied-"));
+    const there = `/tmp/${basename(place)}`;
+    const cp = (from: string, to: string) =>
+      run(cal.program, ["--kubeconfig", cal.kubeconfig, "cp", from, to], undefined, environment);
+    const inPod = (path: string) => `${namespace}/shell:${path}`;
+    const made = async (name: string, content: string | Buffer) => {
+      const path = join(place, name);
+      await mkdir(dirname(path), { recursive: true });
+      await writeFile(path, content);
+      return path;
+    };
+    const hasFile = async (path: string) => (await scenario.exec("shell", "ls", path)).code === 0;
+    const makeFiles = `mkdir -p ${there} /tmp/closed; echo no > /tmp/closed/x; head -c 200000 /dev/zero > ${there}/large`;
+    await scenario.exec("shell", "sh", "-c", makeFiles);
+
+    const small = await made("small", randomBytes(5_000));
+    expect(await cp(small, inPod(`${there}/small`))).toMatchObject({ code: 0 });
+    const back = join(place, "back");
+    expect(await cp(inPod(`${there}/small`), back)).toMatchObject({ code: 0 });
+    expect((await readFile(back)).equals(await readFile(small))).toBe(true);
+
+    const refused = async (from: string, to: string, ...told: readonly string[]) => {
+      const { code, stderr } = await cp(from, to);
+      expect(code, stderr).not.toBe(0);
+      for (const text of told) expect(stderr).toContain(text);
+    };
+    await made("folder/a.txt", "may go");
+    await made("folder/key.pem", "may not");
+    await made("folder/z.txt", "comes behind");
+    const key = `"${there}/folder/key.pem" of 7 bytes is not copied by rule closed-files of policy cal`;
+    await refused(join(place, "folder"), inPod(`${there}/folder`), key, "that stays where it is");
+    const left = await scenario.exec("shell", "ls", `${there}/folder`);
+    expect(left.stdout).not.toMatch(/key\.pem|z\.txt/);
+    const denied = async () =>
+      (await recorded()).filter(
+        (line) => line.kind === "command" && String(line.sql).includes(`"${there}/folder/key.pem"`),
+      ).length;
+    await scenario.eventually("the record", async () => (await denied()) > 0 || undefined);
+
+    const away = join(place, "away");
+    await refused(inPod("/tmp/closed"), away, '"/tmp/closed/x" of 3 bytes is not copied', "closed-files");
+    expect(existsSync(join(away, "x"))).toBe(false);
+    await refused(inPod("/tmp/closed/x"), away, "that stays where it is");
+
+    const large = await made("big", Buffer.alloc(200_000));
+    await refused(large, inPod(`${there}/big`), "a file has 100 kB at most", "200000 bytes");
+    expect(await hasFile(`${there}/big`)).toBe(false);
+    await refused(inPod(`${there}/large`), join(place, "large"), "a file has 100 kB at most");
+    expect(existsSync(join(place, "large"))).toBe(false);
+
+    await mkdir(join(place, "linked"));
+    await symlink("/etc", join(place, "linked", "etc"));
+    await refused(join(place, "linked"), inPod(`${there}/linked`), "links and devices lead elsewhere");
+    expect(await hasFile(`${there}/linked`)).toBe(false);
+    await refused(inPod(`/tmp/..${there}/small`), away, "a path from the root");
+    // What comes after it is stored after it.
+    expect(await denied()).toBe(1);
+  },
+);
+
+test("K19: where a container has no tar, kubectl says so as it does without the gateway, and it is recorded", async () => {
+  const { metadata, ...rest } = shellPod("bare");
+  await scenario.apply({ ...rest, metadata: { name: metadata.name } });
+  await scenario.ready("pod/bare");
+  await scenario.eventually("its tar to be gone", async () => {
+    await scenario.exec("bare", "/bin/busybox", "rm", "-f", "/tmp/bin/tar");
+    return (await scenario.exec("bare", "ls", "/tmp/bin/tar")).code !== 0 || undefined;
+  });
+  const local = join(folder, "for-bare");
+  await writeFile(local, "content");
+  for (const [from, to] of [
+    [`${namespace}/bare:/tmp/x`, join(folder, "from-bare")],
+    [local, `${namespace}/bare:/tmp/x`],
+  ] as const) {
+    const [direct, ours] = await Promise.all(
+      [scenario.cluster.kubectl, await gateway.user("cal")].map((kubectl) =>
+        kubectl.try(undefined, "cp", from, to),
+      ),
+    );
+    const told = (text = "") => text.replaceAll(/[0-9a-f]{64}/g, "ID");
+    expect(ours?.stderr).toContain("tar");
+    expect([ours?.code, told(ours?.stderr)]).toEqual([direct?.code, told(direct?.stderr)]);
+    expect(ours?.code).not.toBe(0);
+  }
+  const asked = async () =>
+    (await recorded()).filter((line) => / \S+\/bare .*-- tar /.test(String(line.sql))).length;
+  await scenario.eventually("both records", async () => (await asked()) === 2 || undefined);
+});
 
 test.each(ages.slice(0, 2))(
   "K14: kubectl $age sends what it is given, to the last byte",

@@ -1,5 +1,6 @@
 /** A request as policy judges it: its operation, its object, and every fact that rules may read. */
 import type { Command, CommandPart, FactValue, ObjectRef, Operation } from "@sallyport/policy";
+import { type CopyDirection, copyOf, copyTargetOf, wholePath } from "./copying.ts";
 import { type PodSecurity, plainPod } from "./facts.ts";
 import { type ApiRequest, isStreaming, isTrue, resourceName } from "./request.ts";
 import { readArgv } from "./shell.ts";
@@ -21,6 +22,8 @@ export interface RequestFacts {
   readonly dryRun: boolean | undefined;
   /** True where what is patched is created if it is not there. */
   readonly mayCreate: boolean;
+  /** The file that a copy is about to move; undefined: the command itself is meant. */
+  readonly file?: { readonly direction: CopyDirection; readonly path: string; readonly size: number };
 }
 
 /** The type of a Secret that nobody could read: it may let its holder act as another. */
@@ -104,6 +107,8 @@ export function commandOf(request: ApiRequest, facts: RequestFacts = noFacts): C
     labels: facts.labels,
     port: facts.port || request.port,
     target: facts.target,
+    file: facts.file?.path ?? "",
+    fileSize: facts.file?.size ?? 0,
     privileged: security.privileged,
     hostNetwork: security.hostNetwork,
     hostPID: security.hostPID,
@@ -114,7 +119,7 @@ export function commandOf(request: ApiRequest, facts: RequestFacts = noFacts): C
     images: security.images,
     opaque: security.opaque,
   };
-  const part = partOf(request, facts, shell.kind === "opaque");
+  const part = withFiles(partOf(request, facts, shell.kind === "opaque"), argv ?? [], facts.file);
   // A server-side apply needs the right to create, too, as the API server itself has it.
   const created = facts.mayCreate ? partOf({ ...request, verb: "create" }, facts, false) : undefined;
   return {
@@ -124,6 +129,39 @@ export function commandOf(request: ApiRequest, facts: RequestFacts = noFacts): C
     ...(argv === undefined ? {} : { argv }),
     facts: all,
   };
+}
+
+/**
+ * What `kubectl cp` runs has words and objects as transfers over SSH have them. A path is no object that Allow rules must
+ * cover: who may run the command may, but for what is denied. It is the one that is named, whatever links lead from it.
+ */
+function withFiles(
+  part: CommandPart | undefined,
+  argv: readonly string[],
+  file: RequestFacts["file"],
+): CommandPart | undefined {
+  const copying = copyOf(argv);
+  const target = copyTargetOf(argv);
+  if (part === undefined) return part;
+  const named = (word: string, path: string | undefined): CommandPart => ({
+    ...part,
+    words: [...part.words, word],
+    objects: [...part.objects, ...(path === undefined ? [] : [fileObject(path)])],
+    enforcement: "heuristic",
+  });
+  if (file !== undefined) return named(copyWords[file.direction], file.path);
+  if (target !== undefined) return named("cp.stat", wholePath(target));
+  if (copying?.isKubectls !== true) return part;
+  const { direction, place } = copying;
+  // Whatever is copied into a folder is below it.
+  const below = place === undefined || direction === "out" || place === "/" ? place : `${place}/`;
+  return named(copyWords[direction], below);
+}
+
+const copyWords = { out: "cp.get", in: "cp.put" } as const;
+
+function fileObject(name: string): ObjectRef {
+  return { name, kind: "file", direct: false };
 }
 
 function partOf(request: ApiRequest, facts: RequestFacts, isOpaque: boolean): CommandPart | undefined {
@@ -207,6 +245,8 @@ function textOf(request: ApiRequest, argv: readonly string[] | undefined, facts:
     if (isTrue(request.query.get("stdin"))) words.push("-i");
     if (isTrue(request.query.get("tty"))) words.push("-t");
     if (argv !== undefined) words.push("--", ...argv.map(quoted));
+    const { file } = facts;
+    if (file !== undefined) words.push(`(file ${JSON.stringify(file.path)}, ${file.size} bytes)`);
     return words.join(" ");
   }
   if (request.subresource === "portforward") return [...words, `port ${facts.port}`].join(" ");

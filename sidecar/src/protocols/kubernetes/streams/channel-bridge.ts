@@ -140,19 +140,33 @@ export class ChannelBridge implements StreamBridge {
     const channel = this.#clientChannel;
     if (channel === channels.stdin) {
       this.#onTyped();
-      const recorded = this.#terminal?.input(bytes);
-      const send = () => writeAll(upstream, frame(binary, [Buffer.from([channel]), bytes], true));
-      if (recorded !== undefined) return recorded.then(send);
-      send();
-      return undefined;
+      return this.#typed(bytes, upstream);
     }
     if (channel !== channels.resize && channel !== channels.close)
       throw new FrameError("a channel clients do not have");
     const message = whole(this.#clientMessage, bytes, piece.isLast);
     if (message === undefined) return undefined;
     if (channel === channels.resize) this.#terminal?.resized(message);
-    writeAll(upstream, frame(binary, [Buffer.from([channel]), message], true));
+    const pass = () => writeAll(upstream, frame(binary, [Buffer.from([channel]), message], true));
+    const isEndOfInput = channel === channels.close && message[0] === channels.stdin;
+    const ended = isEndOfInput ? this.#typed(Buffer.alloc(0), upstream, true) : undefined;
+    if (ended !== undefined) return ended.then(pass);
+    pass();
     return undefined;
+  }
+
+  /** Gives the command what it may be given of these bytes. */
+  #typed(bytes: Buffer, upstream: Duplex, isEnd = false): Promise<void> | undefined {
+    const { passed, refuse } = this.#terminal?.sift(bytes, isEnd) ?? { passed: bytes, refuse: undefined };
+    // An empty message of the client's goes on as it is; what is held back is sent with what comes behind it.
+    const isSent = passed.length > 0 || (bytes.length === 0 && !isEnd);
+    const recorded = isSent ? this.#terminal?.input(passed) : undefined;
+    const send = () => {
+      if (isSent) writeAll(upstream, frame(binary, [Buffer.from([channels.stdin]), passed], true));
+    };
+    if (recorded === undefined) send();
+    const sent = recorded?.then(send);
+    return refuse === undefined ? sent : (sent ?? Promise.resolve()).then(refuse);
   }
 
   #serverPiece(piece: Piece): Promise<void> | undefined {
@@ -185,10 +199,17 @@ export class ChannelBridge implements StreamBridge {
     if (message === undefined) return undefined;
     const shown = channel === channels.status ? this.#statusForm(message) : message;
     const pass = () => this.#toClient(channel, shown);
-    const waits = channel === channels.status && message.length > 0 ? terminal.ended(message) : undefined;
+    const waits =
+      channel === channels.status && message.length > 0 ? this.#ended(message, terminal) : undefined;
     if (waits !== undefined) return waits.then(pass);
     pass();
     return undefined;
+  }
+
+  /** With the status the output is over, too. */
+  #ended(message: Buffer, terminal: Terminal): Promise<void> | undefined {
+    const waits = terminal.outputEnded();
+    return waits === undefined ? terminal.ended(message) : waits.then(() => terminal.ended(message));
   }
 
   /** A Status as the client knows it. */

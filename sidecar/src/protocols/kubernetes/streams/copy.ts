@@ -1,17 +1,6 @@
 /** `kubectl cp` is an exec of tar: what passes is listed by name, size and hash, without being changed. */
 import { createHash, type Hash } from "node:crypto";
-
-/** Which way files go: out of the container, or into it. */
-export type CopyDirection = "out" | "in";
-
-/** Whether a command copies, as kubectl writes it. */
-export function copyOf(argv: readonly string[]): CopyDirection | undefined {
-  const [program = "", mode = ""] = argv;
-  if (program !== "tar" && !program.endsWith("/tar")) return undefined;
-  if (/^-?[a-z]*c[a-z]*f$/.test(mode) && argv[2] === "-") return "out";
-  if (/^-?[a-z]*x[a-z]*f$/.test(mode) && argv[2] === "-") return "in";
-  return undefined;
-}
+import type { CopyDirection } from "../copying.ts";
 
 /** What is noted of one entry of an archive. */
 export type CopiedFile = Readonly<Record<string, string | number | boolean>>;

@@ -1,6 +1,7 @@
 /** exec, attach and port-forward over SPDY/3.1: every frame is read, and headers are written anew on both ways. */
 import type { Status } from "../status.ts";
 import { messageMax, type StreamBridge } from "./bridge.ts";
+import type { Sifted } from "./copy-gate.ts";
 import { inOrder } from "./pump.ts";
 import {
   type ControlFrame,
@@ -45,6 +46,8 @@ export interface WantedStream {
 export interface StreamReader {
   /** Whether a stream may be opened; a text: what the client is told instead. */
   opening(wanted: WantedStream): Promise<string | undefined>;
+  /** What may go on of the client's bytes; undefined, or absent: all. */
+  sift?(type: string, bytes: Buffer, isFin: boolean): Sifted | undefined;
   fromClient(type: string, id: number, bytes: Buffer): Promise<void> | undefined;
   /** Bytes of the server's: a command's reader shows them itself, later; undefined: they pass as they are. */
   fromServer(
@@ -155,7 +158,8 @@ export class SpdyBridge implements StreamBridge {
 
   cut(status: Status): void {
     if (this.#lastWords !== undefined) return;
-    void this.upstreamEnded();
+    // What ends it may be that something could not be shown.
+    void this.upstreamEnded()?.catch(() => undefined);
     this.#lastWords = this.#isJsonStatus ? JSON.stringify(status) : status.message;
     for (const [id, type] of this.#types) this.#tellLast(id, type);
     if (this.#awaited <= this.#openedCount) this.#farewell();
@@ -320,14 +324,19 @@ export class SpdyBridge implements StreamBridge {
     const type = this.#types.get(stream);
     // A stream that is over on both sides may still get what was on its way.
     if (type === undefined) return undefined;
-    const send = () => {
-      upstream.send(dataFrame(stream, bytes, isFin));
-      if (isFin) this.#half(stream);
+    const { passed, refuse } = upstream.reader.sift?.(type, bytes, isFin) ?? {
+      passed: bytes,
+      refuse: undefined,
     };
-    const waits = upstream.reader.fromClient(type, stream, bytes);
-    if (waits !== undefined) return waits.then(send);
-    send();
-    return undefined;
+    const isEnd = isFin && refuse === undefined;
+    const send = () => {
+      if (passed.length > 0 || bytes.length === 0 || isEnd) upstream.send(dataFrame(stream, passed, isEnd));
+      if (isEnd) this.#half(stream);
+    };
+    const waits = upstream.reader.fromClient(type, stream, passed);
+    if (waits === undefined) send();
+    const sent = waits?.then(send);
+    return refuse === undefined ? sent : (sent ?? Promise.resolve()).then(refuse);
   }
 
   #serverControl(frame: ControlFrame): Promise<void> | undefined {

@@ -12,6 +12,7 @@ export function commandReader(terminal: Terminal, onTyped: () => void): StreamRe
       opened.add(type);
       return Promise.resolve(undefined);
     },
+    sift: (type, bytes, isFin) => (type === "stdin" ? terminal.sift(bytes, isFin) : undefined),
     fromClient: (type, _id, bytes) => {
       if (type === "resize") terminal.resized(bytes);
       if (type !== "stdin") return undefined;
@@ -20,7 +21,7 @@ export function commandReader(terminal: Terminal, onTyped: () => void): StreamRe
     },
     fromServer: (type, _id, bytes) =>
       type === "stdout" || type === "stderr" ? { waits: terminal.output(type, bytes) } : undefined,
-    serverEnded: () => terminal.flush(),
+    serverEnded: (type) => (type === "stdout" ? terminal.outputEnded() : terminal.flush()),
     status: (message) => (message.length > 0 ? terminal.ended(message) : undefined),
     closed: () => undefined,
   };

@@ -6,6 +6,7 @@ import { isRecord } from "../facts.ts";
 import { StreamMask } from "../stream-mask.ts";
 import { parsed } from "../upstream.ts";
 import type { CopyReader } from "./copy.ts";
+import type { CopyGate, Refuse, Sifted } from "./copy-gate.ts";
 
 /** Whose output it is. */
 export type OutputStream = "stdout" | "stderr";
@@ -18,12 +19,14 @@ export class Terminal {
   readonly #number: number;
   readonly #recordsInput: boolean;
   readonly #listing: CopyReader | undefined;
+  readonly #gate: CopyGate | undefined;
   readonly #masks: Readonly<Record<OutputStream, StreamMask>>;
   readonly #digests = {
     stdin: createHash("sha256"),
     stdout: createHash("sha256"),
     stderr: createHash("sha256"),
   };
+  readonly #show: (stream: OutputStream, bytes: Buffer) => void;
   readonly counts = { stdin: 0, stdout: 0, stderr: 0 };
   #waiting: Promise<void> | undefined;
   #exit: string | undefined;
@@ -37,6 +40,8 @@ export class Terminal {
       readonly patterns: OutputPatterns;
       /** Lists the files where the command copies some. */
       readonly listing: CopyReader | undefined;
+      /** Judges them one by one where rules name files. */
+      readonly gate?: CopyGate | undefined;
     },
     show: (stream: OutputStream, bytes: Buffer) => void,
   ) {
@@ -44,9 +49,21 @@ export class Terminal {
     this.#number = number;
     this.#recordsInput = options.recordsInput;
     this.#listing = options.listing;
+    this.#gate = options.gate;
+    this.#show = show;
     const masked = (stream: OutputStream) =>
-      new StreamMask(options.patterns, (bytes) => this.#shown(stream, bytes, show));
+      new StreamMask(options.patterns, (bytes) => this.#shown(stream, bytes));
     this.#masks = { stdout: masked("stdout"), stderr: masked("stderr") };
+  }
+
+  /** What may be given to the command of these bytes; `isEnd`: none follow. */
+  sift(bytes: Buffer, isEnd: boolean): Sifted {
+    const gate = this.#gate;
+    if (gate?.direction !== "in") return { passed: bytes, refuse: undefined };
+    const sifted = gate.push(bytes);
+    if (!isEnd || sifted.refuse !== undefined) return sifted;
+    const last = gate.end();
+    return { passed: Buffer.concat([sifted.passed, last.passed]), refuse: last.refuse };
   }
 
   /** Bytes that the command is given. */
@@ -69,6 +86,16 @@ export class Terminal {
     const { Width: width, Height: height } = size;
     if (typeof width !== "number" || typeof height !== "number") return;
     this.#guard.note("resized", { command: this.#number, width, height });
+  }
+
+  /** The command prints no more. */
+  outputEnded(): Promise<void> | undefined {
+    const waits = this.flush();
+    if (this.#gate?.direction !== "out" || this.#isEnded) return waits;
+    const { passed, refuse } = this.#gate.end();
+    if (passed.length > 0) this.#record("stdout", passed);
+    if (refuse !== undefined) this.#refuseOutput(refuse);
+    return this.#waiting;
   }
 
   /** The status with which the command ended. */
@@ -103,13 +130,23 @@ export class Terminal {
     this.#guard.response(this.#number, { tag, rows: 0, bytes: stdin + stdout + stderr, ms });
   }
 
-  #shown(stream: OutputStream, bytes: Buffer, show: (stream: OutputStream, bytes: Buffer) => void): void {
+  #shown(stream: OutputStream, bytes: Buffer): void {
+    if (stream !== "stdout" || this.#gate?.direction !== "out") {
+      this.#record(stream, bytes);
+      return;
+    }
+    const { passed, refuse } = this.#gate.push(bytes);
+    if (passed.length > 0) this.#record(stream, passed);
+    if (refuse !== undefined) this.#refuseOutput(refuse);
+  }
+
+  #record(stream: OutputStream, bytes: Buffer): void {
     this.counts[stream] += bytes.length;
     this.#digests[stream].update(bytes);
     if (stream === "stdout" && this.#listing?.direction === "out") this.#listing.push(bytes);
     const recorded = this.#guard.stream(this.#number, marks[stream], bytes);
     if (recorded === undefined && this.#waiting === undefined) {
-      show(stream, bytes);
+      this.#show(stream, bytes);
       return;
     }
     // Recorded first, then shown, in order.
@@ -117,10 +154,17 @@ export class Terminal {
     const waiting: Promise<void> = before
       .then(() => recorded)
       .then(() => {
-        show(stream, bytes);
+        this.#show(stream, bytes);
         if (this.#waiting === waiting) this.#waiting = undefined;
       });
     // A failure stays, and ends the stream at whatever passes next.
+    waiting.catch(() => undefined);
+    this.#waiting = waiting;
+  }
+
+  /** Behind what may be shown nothing more is: the refusal ends the stream. */
+  #refuseOutput(refuse: Refuse): void {
+    const waiting = (this.#waiting ?? Promise.resolve()).then(refuse);
     waiting.catch(() => undefined);
     this.#waiting = waiting;
   }

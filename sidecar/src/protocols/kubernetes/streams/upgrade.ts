@@ -14,6 +14,7 @@ import type { UpgradeAnswer } from "../../../wire/http-upstream.ts";
 import { refuseUpgrade, statusOfError, statusOfRefusal } from "../answer.ts";
 import { commandOf, noFacts, type RequestFacts } from "../command.ts";
 import { correlationId, idOfRun, isTokenProtocol, type OpenSession } from "../connection.ts";
+import { copyOf } from "../copying.ts";
 import type { Denials } from "../denials.ts";
 import { onlyContainer, securityOfContainer } from "../facts.ts";
 import { upstreamHeaders } from "../headers.ts";
@@ -25,7 +26,8 @@ import { failure, type Status } from "../status.ts";
 import { readAll } from "../upstream.ts";
 import type { StreamBridge } from "./bridge.ts";
 import { ChannelBridge, type ClientForm } from "./channel-bridge.ts";
-import { CopyReader, copyOf } from "./copy.ts";
+import { CopyReader } from "./copy.ts";
+import { CopyRefused, copyGate } from "./copy-rules.ts";
 import { exchangeOf, isMessageStream } from "./messages.ts";
 import { flush, pump, writeAll } from "./pump.ts";
 import { type Send, SpdyBridge } from "./spdy-bridge.ts";
@@ -444,7 +446,7 @@ async function run(
 ): Promise<void> {
   const { session } = attempt;
   const client = attempt.upgrade.socket;
-  const bridge = await bridgeFor(attempt, { upstream, response, permit, opened });
+  const { bridge, connect, hasGate } = bridgeFor(attempt, { upstream, response, permit, opened });
   let why: string | undefined;
   let told: Promise<unknown> | undefined;
   const cut = (reason: string, code = 403) => {
@@ -462,10 +464,15 @@ async function run(
   const masks = patterns();
   const running = {
     end: (reason: string) => cut(reason),
-    mayGoOn: () => patterns() === masks && commandsOf(attempt).every((command) => mayGoOn(session, command)),
+    mayGoOn: () =>
+      patterns() === masks &&
+      commandsOf(attempt).every((command) => mayGoOn(session, command)) &&
+      // Files that rules name from now on, and that nobody has looked at on their way.
+      (hasGate || session.admitted.guard.namesFiles !== "Enforce" || !isCopy(attempt.request)),
   };
   session.running.add(running);
   try {
+    await connect();
     const up = pump(client, upstream, Buffer.alloc(0), (chunk) => bridge.fromClient(chunk));
     const down = pump(upstream, client, early, (chunk) => bridge.fromUpstream(chunk)).then(() =>
       bridge.upstreamEnded(),
@@ -475,9 +482,15 @@ async function run(
     if (told !== undefined) await Promise.race([up, told]);
     if (!upstream.destroyed && !client.destroyed) await Promise.race([down, delay(lingerMs)]);
   } catch (error) {
-    const shown = error instanceof GatewayError ? error.message : "the stream could not be read";
-    cut(shown, error instanceof GatewayError ? 503 : 400);
-    attempt.serving.host.report(error, correlationId());
+    if (error instanceof CopyRefused) {
+      flush(upstream);
+      cut(error.message);
+      if (told !== undefined) await Promise.race([told, delay(lastWordsMs)]);
+    } else {
+      const shown = error instanceof GatewayError ? error.message : "the stream could not be read";
+      cut(shown, error instanceof GatewayError ? 503 : 400);
+      attempt.serving.host.report(error, correlationId());
+    }
   } finally {
     session.running.delete(running);
     bridge.close(why);
@@ -492,7 +505,15 @@ function commandsOf({ request, facts, ports }: Attempt) {
   return [0, ...ports].map((port) => commandOf(request, port === 0 ? facts : { ...facts, port }));
 }
 
-async function bridgeFor(
+/** A bridge that speaks with the server once it is connected: what the client has sent before is judged then. */
+interface Bridged {
+  readonly bridge: StreamBridge;
+  readonly connect: () => Promise<void> | undefined;
+  /** True where the files that it carries are judged one by one. */
+  readonly hasGate: boolean;
+}
+
+function bridgeFor(
   attempt: Attempt,
   to: {
     readonly upstream: Duplex;
@@ -500,7 +521,7 @@ async function bridgeFor(
     readonly permit: Permit;
     readonly opened: ChannelBridge | SpdyBridge | undefined;
   },
-): Promise<StreamBridge> {
+): Bridged {
   const { request, dialect, session, upgrade } = attempt;
   const { upstream, response, permit, opened } = to;
   const { guard } = session.admitted;
@@ -509,7 +530,7 @@ async function bridgeFor(
   const send: Send = (pieces) => writeAll(upstream, pieces);
   const touch = () => session.touch();
   if (request.subresource === "proxy" || (namesPorts(request) && dialect === "websocket"))
-    return rawBridge(attempt, { toClient, toUpstream: send }, permit);
+    return connected(rawBridge(attempt, { toClient, toUpstream: send }, permit));
   if (request.subresource === "portforward") {
     const done = (why?: string) =>
       guard.response(permit.number, { tag: why ?? "closed", rows: 0, bytes: 0, ms: 0 });
@@ -519,9 +540,9 @@ async function bridgeFor(
     if (dialect === "spdy") {
       const bridge = new SpdyBridge(toClient, false);
       void bridge.connect({ send, reader, onEnd: done });
-      return bridge;
+      return connected(bridge);
     }
-    return new TunnelBridge(client, upstream, reader, done);
+    return connected(new TunnelBridge(client, upstream, reader, done));
   }
   guard.note("terminal", {
     command: permit.number,
@@ -529,34 +550,47 @@ async function bridgeFor(
     stdin: isTrue(request.query.get("stdin")),
     pod: `${request.namespace}/${request.name}`,
   });
-  const options = { recordsInput: guard.recordsInput, patterns: new OutputPatterns(guard.masking.patterns) };
-  const copy = copyOf(request.query.getAll("command"));
-  const listing =
-    copy === undefined
-      ? undefined
-      : new CopyReader(copy, (fields) => guard.note("file", { command: permit.number, ...fields }));
+  const copying = copyOf(request.query.getAll("command"));
+  const nowMs = () => attempt.serving.host.clock.nowMs();
+  const judged = { session, request, facts: attempt.facts, nowMs };
+  const gate = copying === undefined ? undefined : copyGate({ ...judged, copying });
+  const options = {
+    recordsInput: guard.recordsInput,
+    patterns: new OutputPatterns(guard.masking.patterns),
+    gate,
+    listing:
+      copying === undefined || copying.isTail
+        ? undefined
+        : new CopyReader(copying.direction, (fields) =>
+            guard.note("file", { command: permit.number, ...fields }),
+          ),
+  };
+  const hasGate = gate !== undefined;
   const begunMs = performance.now();
   if (dialect === "websocket") {
     const bridge =
       opened instanceof ChannelBridge ? opened : new ChannelBridge(client, touch, formOf(attempt));
-    const terminal = new Terminal(guard, permit.number, { ...options, listing }, bridge.show);
-    await bridge.connect(upstream, terminal);
-    return bridge;
+    const terminal = new Terminal(guard, permit.number, options, bridge.show);
+    return { bridge, hasGate, connect: () => bridge.connect(upstream, terminal) };
   }
   const version = [response.headers["x-stream-protocol-version"]].flat()[0] ?? "";
   let show: (stream: OutputStream, bytes: Buffer) => void = () => undefined;
-  const terminal = new Terminal(guard, permit.number, { ...options, listing }, (stream, bytes) =>
-    show(stream, bytes),
-  );
+  const terminal = new Terminal(guard, permit.number, options, (stream, bytes) => show(stream, bytes));
   const bridge =
     opened instanceof SpdyBridge ? opened : new SpdyBridge(toClient, channelProtocols.includes(version));
   show = (stream, bytes) => bridge.show(stream, bytes);
-  await bridge.connect({
-    send,
-    reader: commandReader(terminal, touch),
-    onEnd: (why) => terminal.close(performance.now() - begunMs, why),
-  });
-  return bridge;
+  const onEnd = (why?: string) => terminal.close(performance.now() - begunMs, why);
+  const reader = commandReader(terminal, touch);
+  return { bridge, hasGate, connect: () => bridge.connect({ send, reader, onEnd }) };
+}
+
+/** What has its server from the start, and no files. */
+function connected(bridge: StreamBridge): Bridged {
+  return { bridge, connect: () => undefined, hasGate: false };
+}
+
+function isCopy({ subresource, query }: ApiRequest): boolean {
+  return subresource === "exec" && copyOf(query.getAll("command")) !== undefined;
 }
 
 /** Each forwarded connection is a command of its own, judged by its port. */

@@ -1,0 +1,74 @@
+/** How the files of a copy meet policy: each is judged as the exec that moves it, with the file as a fact. */
+import type { Verdict } from "@sallyport/policy";
+import { type Refusal, refusal } from "../../../guard/index.ts";
+import { statusOfRefusal } from "../answer.ts";
+import { commandOf, type RequestFacts } from "../command.ts";
+import { correlationId, type OpenSession } from "../connection.ts";
+import type { Copying } from "../copying.ts";
+import type { ApiRequest } from "../request.ts";
+import { CopyGate, type JudgeCopied } from "./copy-gate.ts";
+
+/** A file that may not be copied: the stream ends here, and its client is told this. */
+export class CopyRefused extends Error {}
+
+/** The copy whose files are judged. */
+export interface JudgedCopy {
+  readonly session: OpenSession;
+  readonly request: ApiRequest;
+  readonly facts: RequestFacts;
+  readonly copying: Copying;
+  readonly nowMs: () => number;
+}
+
+/** The gate that a copy passes; undefined where no rule names files. */
+export function copyGate(copy: JudgedCopy): CopyGate | undefined {
+  const { guard } = copy.session.admitted;
+  return guard.namesFiles === undefined ? undefined : new CopyGate(copy.copying, judgeOf(copy));
+}
+
+function judgeOf({ session, request, facts, nowMs }: JudgedCopy): JudgeCopied {
+  const { guard } = session.admitted;
+  // What the command itself had to be asked for was given, or it would not run.
+  const asked = guard.decide(commandOf(request, facts)).asks ?? [];
+  const approved = new Set(asked.map(({ ruleText }) => ruleText));
+  return (found) => {
+    const isFile = !("unreadable" in found);
+    if (!isFile && guard.namesFiles !== "Enforce") return undefined;
+    const command = commandOf(request, isFile ? { ...facts, file: found } : facts);
+    const verdict = isFile ? guard.decide(command, undefined, approved) : unreadable(found.unreadable);
+    const text = isFile ? command.text : `${command.text} (an archive that cannot be judged)`;
+    const record = { text, verdict, at: nowMs() };
+    if (verdict.action === "Allow" || guard.isObserving) {
+      const isTold = verdict.action !== "Allow" || verdict.audit.some(({ action }) => action !== "Allow");
+      // What may pass anyhow does not wait for what is said of it: a record that fails is told by the streams' own.
+      if (isTold) void Promise.resolve(guard.request(record, false)).catch(() => undefined);
+      return undefined;
+    }
+    return async () => {
+      const outcome = await guard.request(record, false);
+      // Only an Allow is permitted: what is said here is what stops the stream in any case.
+      const refused: Refusal = outcome.kind === "refusal" ? outcome : refusal("denied", verdict.message);
+      const id = correlationId();
+      guard.note("refused", { id, code: refused.code, request: text.slice(-200) });
+      const rule =
+        verdict.rule === undefined ? "" : ` by rule ${verdict.rule.rule} of policy ${verdict.rule.policy}`;
+      const what = isFile
+        ? `${JSON.stringify(found.path)} of ${found.size} bytes is not copied${rule}: `
+        : "";
+      throw new CopyRefused(
+        statusOfRefusal({ ...refused, message: what + refused.message }, request, id).message,
+      );
+    };
+  };
+}
+
+function unreadable(why: string): Verdict {
+  return {
+    action: "Deny",
+    message: `rules name files, and this archive cannot be judged by them: ${why}`,
+    limits: {},
+    audit: [],
+    cacheable: false,
+    enforcement: "heuristic",
+  };
+}
