@@ -64,6 +64,8 @@ export class Owed {
   sqlstate: string | undefined = undefined;
   /** sync: sent while COPY data was expected; the server ignores it unless the copy had already failed. */
   maybe = false;
+  /** query, sync: how many of both had been sent before it. */
+  ends = 0;
   /** sync: how many copies of the command before it the client had ended by then. */
   copyEnds = 0;
 

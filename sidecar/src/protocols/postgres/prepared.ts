@@ -46,6 +46,8 @@ export class PortalEntry {
   /** The number under which Bind was recorded. */
   readonly number: number;
   readonly segment: number;
+  /** How many Syncs and Queries had been sent before its Bind. */
+  ends = 0;
   /** Why Execute must fail: the server has a statement that does in its place. */
   refusal: SqlRefusal | undefined = undefined;
   /** Its columns as the server described them to the gateway; read where masks need them. */
@@ -98,11 +100,11 @@ export class Portals {
     this.named.clear();
   }
 
-  /** The transaction is over: forgets what was made up to that segment. */
-  endUpTo(segment: number): void {
-    if (this.unnamed !== undefined && this.unnamed.segment <= segment) this.unnamed = undefined;
+  /** The transaction is over: forgets what was made before the Sync or Query that has ended it. */
+  endUpTo(ends: number): void {
+    if (this.unnamed !== undefined && this.unnamed.ends <= ends) this.unnamed = undefined;
     if (this.named.size === 0) return;
-    for (const [name, portal] of this.named) if (portal.segment <= segment) this.named.delete(name);
+    for (const [name, portal] of this.named) if (portal.ends <= ends) this.named.delete(name);
   }
 }
 

@@ -618,7 +618,7 @@ export class ServerHalf {
     if (isDoubtful && next?.kind === "sync") next.maybe = true;
     if (first.kind === "query") this.report(first);
     if (status === readyIdle) {
-      state.portals.endUpTo(first.segment);
+      state.portals.endUpTo(first.ends);
       this.options.masks.transactionEnded();
     }
     const letter = status === readyIdle ? "I" : status === readyInTransaction ? "T" : "E";

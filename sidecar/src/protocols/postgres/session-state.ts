@@ -39,6 +39,8 @@ export class SessionState {
   /** How many Syncs the client has sent. */
   segment = 0;
   /** After a refusal in extended mode nothing counts until Sync, as in the server. */
+  /** How many Syncs and Queries have been sent: each may end a transaction, and what was bound in it. */
+  private ends = 0;
   isSkipping = false;
   isCopyingIn = false;
   /** CopyDone and CopyFail that the client has sent since its last Query or Execute. */
@@ -69,6 +71,11 @@ export class SessionState {
   /** The server now owes this. */
   push(entry: Owed): void {
     if (entry.isRunning) this.copyEndsSent = 0;
+    if (entry.portal !== undefined) entry.portal.ends = this.ends;
+    if (entry.kind === "sync" || entry.kind === "query") {
+      entry.ends = this.ends;
+      this.ends += 1;
+    }
     // A cursor can only be made where the portal of its name is gone, which SQL may have closed.
     if (entry.masks !== undefined)
       for (const { declares } of entry.masks) if (declares !== undefined) this.portals.delete(declares);

@@ -308,6 +308,25 @@ describe("a catalog that grows old while a statement is judged", () => {
   });
 });
 
+it("a Query that is answered ends portals that were bound before it, and none that were bound behind it", async () => {
+  const session = openSession([]);
+  const bound = (portal: string) => [client.parse("", "SELECT 1"), client.bind(portal, "")];
+  await session.send(...bound("before"), client.query("SELECT 2"), ...bound(""));
+  session.reply(
+    server.parseComplete(),
+    server.bindComplete(),
+    server.complete("SELECT 1"),
+    server.ready("I"),
+  );
+  session.upstream();
+  await session.send(client.execute(""));
+  expect(session.upstream()).toBe("E");
+  session.reply(server.parseComplete(), server.bindComplete(), server.complete("SELECT 1"));
+  await session.send(client.execute("before"), client.sync());
+  session.reply(server.error("34000", 'portal "before" does not exist'), server.ready("I"));
+  expect(session.session.isIdle).toBe(true);
+});
+
 describe("copy", () => {
   it("C18: a Sync sent while the server takes COPY data is not waited for", async () => {
     const session = openSession([]);
