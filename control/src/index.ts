@@ -48,6 +48,7 @@ export { isRange, type Reach, readReach } from "./reach.ts";
 export {
   parseRecordingAnswer,
   parseRecordingRequest,
+export { oneLine } from "./one-line.ts";
   type RecordingAnswer,
   type RecordingFailure,
   type RecordingRequest,

@@ -1,4 +1,4 @@
-import type { SessionReport } from "@sallyport/control";
+import { oneLine, type SessionReport } from "@sallyport/control";
 import type { Session, SessionStatus } from "@sallyport/crds";
 import { type EventRecorder, type KubeClient, type Log, refOf } from "../kube/index.ts";
 import { kinds, type OperatorCaches } from "../resources/index.ts";
@@ -178,9 +178,9 @@ const reasonMax = 200;
 const keyOf = (resource: string, id: string): string => `${resource} ${id}`;
 const nameOf = ({ id }: SessionReport): string => `session-${id.toLowerCase()}`;
 
-/** Names and words that a gateway sent, for other people's terminals: nothing steers one or turns letters around. */
+/** Names and words that a gateway sent, for other people's terminals. */
 const cleaned = (text: string, lengthMax: number): string => {
-  const line = text.replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]+/gu, " ").trim();
+  const line = oneLine(text);
   const characters = [...line];
   return characters.length > lengthMax ? `${characters.slice(0, lengthMax).join("")}…` : line;
 };

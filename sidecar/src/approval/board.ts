@@ -1,3 +1,4 @@
+import { oneLine } from "@sallyport/control";
 import { isOwner, isSameName } from "@sallyport/crds/pure";
 import type { ApprovalTerms } from "@sallyport/policy";
 import type {
@@ -338,12 +339,8 @@ function rulesOf(asks: readonly ApprovalTerms[]): string {
   return asks.map(({ policy, rule }) => `${policy}/${rule}`).join(", ");
 }
 
-/** Text of a person for other people's terminals: on one line, and no control characters. */
 function plainText(text: string): string {
-  return text
-    .slice(0, commentCharactersMax)
-    .replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]+/gu, " ")
-    .trim();
+  return oneLine(text.slice(0, commentCharactersMax));
 }
 
 function notFound(name: string): BoardRefusal {

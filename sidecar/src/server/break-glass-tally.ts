@@ -1,4 +1,4 @@
-import { type BrokenGlass, type BrokenRule, controlLimits } from "@sallyport/control";
+import { type BrokenGlass, type BrokenRule, controlLimits, oneLine } from "@sallyport/control";
 import type { BreakGlassUse } from "../guard/index.ts";
 
 /** Counts by rule how often one session went past approval by break-glass; its size does not grow with use. */
@@ -29,6 +29,3 @@ export class BreakGlassTally {
     return this.#rules && { count: this.#count, rules: [...this.#rules.values()].reverse() };
   }
 }
-
-/** People's words for other people's terminals. */
-const oneLine = (text: string): string => text.replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]+/gu, " ").trim();

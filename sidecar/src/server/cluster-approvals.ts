@@ -1,4 +1,4 @@
-import { type ApprovalAsk, type ApprovedWindow, ruleHashOf } from "@sallyport/control";
+import { type ApprovalAsk, type ApprovedWindow, oneLine, ruleHashOf } from "@sallyport/control";
 import { policyName } from "@sallyport/policy";
 import {
   BoardService,
@@ -201,10 +201,4 @@ function fieldsOf(value: unknown): Readonly<Record<string, unknown>> {
 }
 
 /** People's words, for a client's terminal. */
-const textOf = (value: unknown): string =>
-  typeof value === "string"
-    ? value
-        .slice(0, 1024)
-        .replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]+/gu, " ")
-        .trim()
-    : "";
+const textOf = (value: unknown): string => (typeof value === "string" ? oneLine(value.slice(0, 1024)) : "");
