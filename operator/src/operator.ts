@@ -249,7 +249,7 @@ export class Operator {
     });
     this.#execProber = new ExecProber({
       ...{ client, caches, log, againAfterMs: configuration.execProbeMs },
-      onChange: () => this.#controllers.everyResource(),
+      onChange: () => this.#controllers.everyOwnCluster(),
     });
     this.#controllers = controllers({
       client,

@@ -10,7 +10,7 @@ import {
   type Log,
   type ObjectRef,
 } from "../kube/index.ts";
-import { type GatewaySettings, gatewayLabel, namesOf } from "../placement/index.ts";
+import { type GatewaySettings, gatewayLabel, isOwnCluster, namesOf } from "../placement/index.ts";
 import { Controller } from "../reconcile/index.ts";
 import { policyReconciler } from "./access-policy/controller.ts";
 import { isSpokenOf, type Policy } from "./access-policy/in-force.ts";
@@ -81,6 +81,8 @@ export interface Controllers {
   gatewayReported(resource: ObjectRef): void;
   /** Something that concerns every resource has changed. */
   everyResource(): void;
+  /** Something has changed that only resources tell of which stand for this cluster. */
+  everyOwnCluster(): void;
   /** Whether decisions can be believed has changed. */
   everyApproval(): void;
 }
@@ -242,6 +244,7 @@ export function controllers(parts: ControllerParts): Controllers {
     },
     gatewayReported: (resource) => resources.enqueue(resource),
     everyResource: () => wakeIn(undefined, () => true),
+    everyOwnCluster: () => wakeIn(undefined, isOwnCluster),
     everyApproval: () => {
       for (const one of caches.approvals.list())
         if ((one.status?.phase ?? "Pending") === "Pending") approvals.enqueue(refOf(one));

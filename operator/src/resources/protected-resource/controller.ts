@@ -10,6 +10,7 @@ import {
 } from "../../kube/index.ts";
 import {
   type GatewaySettings,
+  isOwnCluster,
   namesOf,
   placeResource,
   type RenderedObject,
@@ -146,7 +147,7 @@ async function observe(
     ...(deployment !== undefined && { deployment }),
     reports: reports.of(keyOf(resource.metadata)),
     probe: parts.probe(resource),
-    exec: parts.execFindings(),
+    exec: isOwnCluster(resource) ? parts.execFindings() : notLookedAt,
     ...(typeof apiServerPort === "number" && { apiServerPort }),
     ...(parts.approvalAdmission.isInForce !== undefined && {
       approvalsGuarded: parts.approvalAdmission.isInForce,
@@ -154,6 +155,9 @@ async function observe(
     controlCa,
   };
 }
+
+/** Only resources of protocol kubernetes that stand for this cluster tell of exec. */
+const notLookedAt: ExecFindings = { closed: [], open: [], unknown: [] };
 
 async function act(
   parts: ResourceControllerParts,
