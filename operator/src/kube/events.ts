@@ -66,11 +66,17 @@ export function eventRecorder(options: EventRecorderOptions): EventRecorder {
   return new Recorder(options);
 }
 
+/** A note with names for the objects, whose contents the caches have in newer versions. */
+interface Told extends Pick<EventNote, "type" | "reason" | "action" | "note"> {
+  readonly regarding: object;
+  readonly related?: object;
+}
+
 /** Equal events since the first of them. */
 interface Series {
   readonly namespace: string;
   readonly name: string;
-  readonly note: EventNote;
+  readonly told: Told;
   readonly firstAt: Date;
   lastAt: Date;
   count: number;
@@ -107,7 +113,7 @@ class Recorder implements EventRecorder {
     const series: Series = {
       namespace: metadata.namespace ?? "default",
       name: `${metadata.name.slice(0, 200)}.${randomUUID().replaceAll("-", "").slice(0, 16)}`,
-      note: remembered(note),
+      told: toldOf(note),
       firstAt: now,
       lastAt: now,
       count: times,
@@ -172,7 +178,7 @@ class Recorder implements EventRecorder {
         await this.#write(series, signal);
       } catch (error) {
         // An event that cannot be told is no reason to stop; a namespace that is being deleted takes none.
-        this.#options.log.debug({ reason: series.note.reason, err: error }, "an event could not be written");
+        this.#options.log.debug({ reason: series.told.reason, err: error }, "an event could not be written");
       }
     }
   }
@@ -196,20 +202,18 @@ class Recorder implements EventRecorder {
     series.written = count;
   }
 
-  #eventOf({ namespace, name, note, firstAt }: Series, series: KubeEvent["series"]): KubeEvent {
+  #eventOf({ namespace, name, told, firstAt }: Series, series: KubeEvent["series"]): KubeEvent {
     const { reportingController, reportingInstance } = this.#options;
-    const { regarding, related, type, reason, action } = note;
+    const { reason, action, note } = told;
     return {
       metadata: { name, namespace },
       eventTime: microTime(firstAt),
       reportingController,
       reportingInstance: reportingInstance.slice(0, 128),
+      ...told,
       action: action.slice(0, 128),
       reason: reason.slice(0, 128),
-      type,
-      note: shortened(note.note),
-      regarding: referenceTo(regarding),
-      ...(related === undefined ? {} : { related: referenceTo(related) }),
+      note: shortened(note),
       ...(series === undefined ? {} : { series }),
     } as KubeEvent;
   }
@@ -243,26 +247,11 @@ function shortened(text: string): string {
   return kept + mark;
 }
 
-/** Without the objects' contents, which the caches have in newer versions. */
-function remembered({ regarding, related, ...note }: EventNote): EventNote {
+function toldOf({ regarding, related, type, reason, action, note }: EventNote): Told {
   return {
-    ...note,
-    regarding: nameOnly(regarding),
-    ...(related !== undefined && { related: nameOnly(related) }),
-  };
-}
-
-function nameOnly({ apiVersion, kind, metadata }: KubeObject): KubeObject {
-  const { name, namespace, uid, resourceVersion } = metadata;
-  return {
-    ...(apiVersion !== undefined && { apiVersion }),
-    ...(kind !== undefined && { kind }),
-    metadata: {
-      name,
-      ...(namespace !== undefined && { namespace }),
-      ...(uid !== undefined && { uid }),
-      ...(resourceVersion !== undefined && { resourceVersion }),
-    },
+    ...{ type, reason, action, note },
+    regarding: referenceTo(regarding),
+    ...(related !== undefined && { related: referenceTo(related) }),
   };
 }
 
