@@ -17,7 +17,15 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { frame, int32s, query, type ServerMessage, startup, WireClient } from "../targets/wire-client.ts";
-import { anyRefusedSequence, anySequence, refusedMark, type Sequence, simple } from "./message-sequences.ts";
+import {
+  anyCopySequence,
+  anyRefusedCopySequence,
+  anyRefusedSequence,
+  anySequence,
+  refusedMark,
+  type Sequence,
+  simple,
+} from "./message-sequences.ts";
 
 const sequences = Number(process.env.SALLYPORT_SEQUENCES ?? (process.env.CI ? 2_000 : 500));
 /** Long runs are asked for; an everyday one that takes longer than this hangs. */
@@ -324,7 +332,16 @@ async function playAll(count: number, what: string, any: fc.Arbitrary<Sequence>,
 test(
   "every generated sequence of messages is answered as PostgreSQL alone answers it",
   async () => {
-    await playAll(Math.ceil(sequences * 0.75), "sequences", anySequence, "ann");
+    await playAll(Math.ceil(sequences * 0.65), "sequences", anySequence, "ann");
+  },
+  playMs,
+);
+
+test(
+  "C18: data of COPY with Sync and Flush in every place, failing or not, is answered as PostgreSQL alone answers it",
+  async () => {
+    await playAll(Math.ceil(sequences * 0.1), "sequences with copies", anyCopySequence, "ann");
+    await playAll(Math.ceil(sequences * 0.05), "copies with refusals", anyRefusedCopySequence, "bob");
   },
   playMs,
 );
@@ -332,7 +349,7 @@ test(
 test(
   "what surrounds a refusal is answered as if PostgreSQL had raised the error itself",
   async () => {
-    await playAll(Math.ceil(sequences * 0.25), "sequences with refusals", anyRefusedSequence, "bob");
+    await playAll(Math.ceil(sequences * 0.2), "sequences with refusals", anyRefusedSequence, "bob");
   },
   playMs,
 );

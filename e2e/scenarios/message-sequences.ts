@@ -156,34 +156,31 @@ const copyData: Record<string, Uint8Array> = {
   garbage: Buffer.from("x\ty\n"),
   nothing: Buffer.alloc(0),
   half: Buffer.from("51\tha"),
+  long: Buffer.from(
+    Array.from({ length: 900 }, (_, row) => `${1000 + row}\t${"long".repeat(8)}\t0\n`).join(""),
+  ),
 };
-const copyEnds: Record<string, Uint8Array[]> = {
-  done: [frame("c")],
-  fail: [frame("f", "enough\0")],
-  flushed: [frame("H"), frame("c")],
-  synced: [frame("S"), frame("c")],
-};
-const copyBody = fc.tuple(
-  fc.array(fc.constantFrom(...Object.keys(copyData)), { maxLength: 3 }),
-  fc.constantFrom(...Object.keys(copyEnds)),
+const copyEnds: Record<string, Uint8Array> = { done: frame("c"), fail: frame("f", "enough\0") };
+/** What may stand among the data: the server drops it while it takes data, and not once that has failed. */
+const amongData: Record<string, Uint8Array> = { Sync: frame("S"), Flush: frame("H") };
+const copyPiece = fc.oneof(
+  { weight: 3, arbitrary: fc.constantFrom(...Object.keys(copyData)) },
+  { weight: 2, arbitrary: fc.constantFrom("Sync", "Sync", "Flush") },
 );
-const copied = (data: readonly string[], end: string): Uint8Array[] => [
-  ...data.map((name) => frame("d", copyData[name] ?? "")),
-  ...(copyEnds[end] ?? []),
+const copyBody = fc.tuple(
+  fc.array(copyPiece, { maxLength: 5 }),
+  fc.constantFrom("done", ...Object.keys(copyEnds)),
+);
+const copied = (pieces: readonly string[], end: string): Uint8Array[] => [
+  ...pieces.map((name) => amongData[name] ?? frame("d", copyData[name] ?? "")),
+  copyEnds[end] ?? frame("c"),
 ];
-/** A Sync inside a copy is followed by one behind it: with more pipelined between, the gateway ends the session. */
 const copyIn = fc
   .tuple(fc.constantFrom(...copies, `${copies[0]}; SELECT 'behind'`), copyBody)
-  .map(([sql, [data, end]]) =>
-    made(
-      `Query ${sql} ${data} ${end}`,
-      ...[query(sql), ...copied(data, end), ...(end === "synced" ? [frame("S")] : [])],
-    ),
-  );
+  .map(([sql, [data, end]]) => made(`Query ${sql} ${data} ${end}`, query(sql), ...copied(data, end)));
 const extendedCopyIn = fc
   .tuple(fc.constantFrom(...copies), copyBody, fc.boolean())
-  .map(([sql, [data, end], mayFollow]) => ({ sql, data, end, isSynced: mayFollow || end === "synced" }))
-  .map(({ sql, data, end, isSynced }) =>
+  .map(([sql, [data, end], isSynced]) =>
     made(
       `Parse Bind Execute ${sql} ${data} ${end}${isSynced ? " Sync" : ""}`,
       ...[
@@ -350,6 +347,15 @@ function harmless(actions: Action[]): Action[] {
 /** Sequences that a policy which allows everything lets through. */
 export const anySequence = sequenceOf(anyAction);
 
+/** The same, with COPY data everywhere. */
+export const anyCopySequence = sequenceOf(
+  fc.oneof(
+    { weight: 2, arbitrary: copyIn },
+    { weight: 4, arbitrary: extendedCopyIn },
+    { weight: 4, arbitrary: anyAction },
+  ),
+);
+
 // ------------------------------------------------------------------------------------------------ what is refused
 
 /** A text that begins with this is what the policy under test refuses. */
@@ -427,4 +433,14 @@ const refused = fc.oneof(
 /** Sequences of which policy refuses a part. */
 export const anyRefusedSequence = sequenceOf(
   fc.oneof({ weight: 3, arbitrary: anyAction }, { weight: 1, arbitrary: refused }),
+);
+
+/** The same, with COPY data everywhere. */
+export const anyRefusedCopySequence = sequenceOf(
+  fc.oneof(
+    { weight: 2, arbitrary: copyIn },
+    { weight: 4, arbitrary: extendedCopyIn },
+    { weight: 2, arbitrary: anyAction },
+    { weight: 3, arbitrary: refused },
+  ),
 );

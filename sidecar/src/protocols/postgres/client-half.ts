@@ -41,6 +41,7 @@ import {
 import { RepeatedText } from "./repeated-text.ts";
 import { isBounded, RowBound, unboundable } from "./row-bound.ts";
 import type { PostgresSessionOptions, SessionState } from "./session-state.ts";
+import { SkipProbe } from "./skip-probe.ts";
 import type { Judged } from "./statement-judge.ts";
 import { TimelyJudge } from "./timely-judge.ts";
 
@@ -60,6 +61,8 @@ export class ClientHalf {
   private streaming = 0;
   /** Whether the frame that streams is dropped: decided at its start, for half a frame would shift all behind it. */
   private isDroppingFrame = false;
+  /** A statement under a limit that has ended while a CopyData was on its way. */
+  private overdue: RowBound | undefined = undefined;
   /** Bytes of the chunk at hand that are passed on unread, and so are kept nowhere here. */
   private passed = 0;
   /** True where those were all of the chunk that came last. */
@@ -98,6 +101,7 @@ export class ClientHalf {
         this.streaming -= taken;
         this.passed += taken;
         at += taken;
+        if (this.streaming === 0 && this.overdue !== undefined) this.afterBound(this.overdue);
         continue;
       }
       if (length - at < 5) {
@@ -206,6 +210,7 @@ export class ClientHalf {
       return undefined;
     }
     if (this.state.isSkipping) return undefined;
+    if (this.state.isInDoubt && !isOfCopy(type)) return this.whenCertain(type, chunk, at, end);
     if (this.options.judge.isOutsideUtf8 && !isReadAsAscii(type, chunk, at, end)) {
       this.refuseMalformed(type, notAscii);
       return undefined;
@@ -243,8 +248,7 @@ export class ClientHalf {
         return undefined;
       case frontend.copyDone:
       case frontend.copyFail:
-        this.state.isCopyingIn = false;
-        this.state.copyEndsSent += 1;
+        this.state.copyEnded();
         this.up.pass(chunk, at, end);
         return undefined;
       case frontend.functionCall:
@@ -271,10 +275,31 @@ export class ClientHalf {
     state.isSkipping = false;
     this.up.pass(chunk, at, end);
     const entry = new Owed("sync", state.segment);
-    entry.maybe = state.isCopyingIn;
+    entry.maybe = state.mayIgnoreSync;
     entry.copyEnds = state.copyEndsSent;
     state.push(entry);
     state.segment += 1;
+  }
+
+  /**
+   * Takes a message once it is known whether the server will read it or skips up to the next Sync: what it is taken for
+   * here must be what it is there.
+   */
+  private async whenCertain(type: number, chunk: Buffer, at: number, end: number): Promise<void> {
+    const { state } = this;
+    // The copy's end may lie in the server's buffer until it is asked for.
+    this.up.own(flushFrame);
+    this.flush();
+    await state.settled();
+    if (state.isInDoubt && !state.isEnded) {
+      // Also while it still waits for data: then it ends the session over this, as it would over the client's message.
+      state.probe = new SkipProbe(type);
+      state.push(new Owed("probe", state.segment));
+      this.up.own(SkipProbe.message(this.options.nonce));
+      this.flush();
+      await state.settled();
+    }
+    if (!state.isEnded) await this.message(type, chunk, at, end);
   }
 
   // ---------------------------------------------------------------- simple
@@ -382,6 +407,7 @@ export class ClientHalf {
     owed.effects = judged.effects;
     owed.changesNames = judged.changesNames;
     owed.mayCopy = judged.mayCopy;
+    owed.mayTakeData = judged.mayTakeData;
     owed.masks = judged.masks;
     owed.hidesErrors = judged.hidesErrors;
     owed.described = described;
@@ -393,6 +419,9 @@ export class ClientHalf {
   /** The server has ended a statement under a limit: what must follow it leaves before anything of the client's. */
   private afterBound(bound: RowBound): void {
     const { state } = this;
+    // In the middle of a CopyData it would be read as a part of it.
+    this.overdue = this.streaming > 0 ? bound : undefined;
+    if (this.overdue !== undefined) return;
     state.bound = undefined;
     if (bound.exceeded !== undefined) {
       this.options.guard.rowLimitReached(bound.exceeded === "rows" ? "rows" : "affectedRows");
@@ -417,12 +446,15 @@ export class ClientHalf {
       await this.message(type, chunk, at, end);
       return;
     }
-    // The server ignores these while it takes COPY data.
-    if (type === frontend.sync || type === frontend.flush) return;
+    // The server ignores these while it takes COPY data; a Sync counts where the copy has failed already.
+    if (type === frontend.flush) return;
+    if (type === frontend.sync) {
+      this.sync(chunk, at, end);
+      return;
+    }
     if (type !== frontend.copyDone && type !== frontend.copyFail)
       throw new GatewayError("protocolViolation", { detail: `unexpected message type ${type} during COPY` });
-    state.isCopyingIn = false;
-    state.copyEndsSent += 1;
+    state.copyEnded();
     this.up.pass(chunk, at, end);
     this.up.own(flushFrame);
     this.flush();
@@ -797,6 +829,7 @@ export class ClientHalf {
     owed.effects = judged.effects;
     owed.changesNames = judged.changesNames;
     owed.mayCopy = judged.mayCopy;
+    owed.mayTakeData = judged.mayTakeData;
     owed.showsName = judged.showsName;
     owed.masks = now.masks;
     owed.hidesErrors = now.hidesErrors;
@@ -1048,6 +1081,11 @@ export class ClientHalf {
 
 /** Names that are this new are good enough to ask people about. */
 const preparedForMs = 1_000;
+/** The messages that belong to COPY data: the server takes them, or drops them, whatever it does. */
+function isOfCopy(type: number): boolean {
+  return type === frontend.copyDone || type === frontend.copyFail || type === frontend.flush;
+}
+
 
 /** A command that may be held, and what judging it anew has made of it. */
 interface Held {

@@ -11,8 +11,8 @@ export interface Described {
   columns: readonly DescribedColumn[] | undefined;
 }
 
-/** What a message sent to the server makes it owe; `query` also stands for FunctionCall. */
-export type OwedKind = "query" | "parse" | "bind" | "describe" | "execute" | "close" | "sync";
+/** What a message sent to the server makes it owe; `query` also stands for FunctionCall, `probe` for a SkipProbe. */
+export type OwedKind = "query" | "parse" | "bind" | "describe" | "execute" | "close" | "sync" | "probe";
 
 /**
  * What the server owes for one message sent to it. One class for all kinds, with what some of them lack left empty:
@@ -55,6 +55,8 @@ export class Owed {
   showsName = false;
   /** query, execute: whether the text may ask for COPY's own messages. */
   mayCopy = false;
+  /** execute: whether it may take COPY data, and so ignore a Sync behind it. */
+  mayTakeData = false;
   /** query, execute: the command's number in the recording; 0 where it has none. */
   number = 0;
   startedMs = 0;
@@ -62,11 +64,11 @@ export class Owed {
   bytes = 0;
   tag: string | undefined = undefined;
   sqlstate: string | undefined = undefined;
-  /** sync: sent while COPY data was expected; the server ignores it unless the copy had already failed. */
-  maybe = false;
   /** query, sync: how many of both had been sent before it. */
   ends = 0;
-  /** sync: how many copies of the command before it the client had ended by then. */
+  /** sync: sent while COPY data was expected; the server ignores it unless the copy had already failed. */
+  maybe = false;
+  /** query, execute: how many CopyDone and CopyFail the client has sent behind it; sync: how many it had by then. */
   copyEnds = 0;
 
   constructor(kind: OwedKind, segment: number) {

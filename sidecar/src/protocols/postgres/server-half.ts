@@ -22,12 +22,13 @@ import { StatementEntry } from "./prepared.ts";
 import { RepeatedText } from "./repeated-text.ts";
 import type { RowBound } from "./row-bound.ts";
 import type { PostgresSessionOptions, SessionState } from "./session-state.ts";
+import type { SkipProbe } from "./skip-probe.ts";
 import { isUtf8Name } from "./startup.ts";
 
 /**
  * The server's messages on their way to the client. Each answers what the head of the queue of owed answers says;
- * errors of substituted statements are rewritten, everything else passes as it is. Moves `isCopyingIn`,
- * `copiesBegun` and, where an error ends the pipeline, `isSkipping` of the state.
+ * errors of substituted statements are rewritten, everything else passes as it is. Moves `isCopyingIn`, `copiesBegun`,
+ * `answeredAhead` and, where an error ends the pipeline, `isSkipping` of the state.
  */
 export class ServerHalf {
   private readonly options: PostgresSessionOptions;
@@ -47,8 +48,6 @@ export class ServerHalf {
   private failedSinceReady = false;
   /** What waits for the end of a message; a few notices at most. */
   private readonly interjected: Buffer[] = [];
-  /** The server ignores everything up to the next Sync. */
-  private isServerSkipping = false;
   /** Bytes of the chunk at hand that are passed on unread, and so are kept nowhere here. */
   private passed = 0;
   /** True where those were all of the chunk that came last. */
@@ -124,7 +123,7 @@ export class ServerHalf {
         at = next;
         continue;
       }
-      if (isReadWhole(type) || this.isReadForMasks(type)) {
+      if (isReadWhole(type) || this.isForProbe(type) || this.isReadForMasks(type)) {
         if (size > this.options.limits.replyBytesMax) {
           throw new GatewayError("upstreamProtocol", { detail: "a message of the server is too long" });
         }
@@ -150,6 +149,7 @@ export class ServerHalf {
   private passRows(chunk: Buffer, at: number, firstSize: number): number {
     const { length } = chunk;
     const type = chunk[at] ?? 0;
+    this.skipMaybeSyncs();
     if (!this.isRowOwed(type)) throw unexpected(type);
     const first = this.state.owed.first();
     const mask = first?.masks === undefined ? undefined : this.maskOf(first, type);
@@ -334,6 +334,7 @@ export class ServerHalf {
 
   /** Answers to what only the gateway has asked, and the end of a statement that went too far. */
   private isHidden(type: number): boolean {
+    this.skipMaybeSyncs();
     const first = this.state.owed.first();
     if (first?.bound?.exceeded !== undefined) return true;
     return first?.isHidden === true && (first.isSwallowed || type !== backend.rowDescription);
@@ -403,7 +404,7 @@ export class ServerHalf {
       case backend.copyInResponse:
         if (!first?.mayCopy || this.announced !== "nothing") throw unexpected(type);
         state.copiesBegun += 1;
-        state.isCopyingIn = state.copyEndsSent < state.copiesBegun;
+        state.isCopyingIn = first.copyEnds < state.copiesBegun;
         this.markMaybeSyncs();
         return;
       case backend.copyOutResponse:
@@ -429,8 +430,15 @@ export class ServerHalf {
   }
 
   private skipMaybeSyncs(): void {
-    const { owed } = this.state;
-    for (let first = owed.first(); first?.kind === "sync" && first.maybe; first = owed.first()) owed.shift();
+    const { state } = this;
+    for (let first = state.owed.first(); first?.kind === "sync"; first = state.owed.first()) {
+      if (!first.maybe) {
+        if (state.answeredAhead === 0) return;
+        state.answeredAhead -= 1;
+      }
+      state.owed.shift();
+    }
+    state.answeredAhead = 0;
   }
 
   /** A Sync sent while the server took COPY data is ignored by it, as are those pipelined behind the COPY's start. */
@@ -442,19 +450,39 @@ export class ServerHalf {
     }
   }
 
-  private hasSyncBehindOthers(): boolean {
-    const { owed } = this.state;
-    if (owed.first()?.kind === "sync") return false;
-    for (let index = 0; ; index += 1) {
-      const entry = owed.at(index);
-      if (entry === undefined) return false;
-      if (entry.kind === "sync") return true;
+  /** Both answers that a probe has; nothing else is owed behind it. */
+  private isForProbe(type: number): boolean {
+    return (
+      this.state.probe !== undefined && (type === backend.closeComplete || type === backend.readyForQuery)
+    );
+  }
+
+  /** Reads an answer to the question whether the server skips; the client gets those to Syncs of its own. */
+  private probed(probe: SkipProbe, type: number, status: number): void {
+    const { state } = this;
+    if (!probe.take(type, status)) throw unexpected(type);
+    if (!probe.isOver) return;
+    state.probe = undefined;
+    for (const ready of probe.answered) {
+      this.readyForQuery(ready);
+      this.down.own(frame(backend.readyForQuery, Buffer.from([ready])));
     }
+    this.skipMaybeSyncs();
+    this.shiftOnly("probe", type);
+    state.doubtOver();
+    // The probe's own Sync has ended what the client's next one is to end.
+    if (probe.isSkipped) state.isSkipping = true;
   }
 
   // ---------------------------------------------------------------- messages read whole
 
   private message(type: number, chunk: Buffer, at: number, end: number): void {
+    const { probe } = this.state;
+    if (probe !== undefined && this.isForProbe(type)) {
+      if (end - at !== (type === backend.readyForQuery ? 6 : 5)) throw malformed();
+      this.probed(probe, type, chunk[at + 5] ?? 0);
+      return;
+    }
     switch (type) {
       case backend.commandComplete:
         if (chunk[end - 1] !== 0) throw malformed();
@@ -557,6 +585,7 @@ export class ServerHalf {
     this.state.copiesBegun = 0;
     const entry = this.state.owed.shift();
     if (entry === undefined) return;
+    this.state.executed(entry, false);
     const { bound } = entry;
     if (bound?.exceeded !== undefined) entry.sqlstate = bound.refusal.sqlstate;
     this.report(entry);
@@ -606,16 +635,10 @@ export class ServerHalf {
     if (first === undefined || !isAnswered) throw unexpected(backend.readyForQuery);
     if (status !== readyIdle && status !== readyInTransaction && status !== readyFailed) throw malformed();
     this.announced = "nothing";
-    const isDoubtful = first.kind === "sync" && first.maybe;
-    // Had the server ignored the doubtful Sync, it would have skipped what stands up to the next one: nobody can tell.
-    if (this.isServerSkipping && isDoubtful && this.hasSyncBehindOthers())
-      throw new GatewayError("protocolViolation", {
-        detail: "a Sync during COPY with more pipelined behind it",
-      });
-    this.isServerSkipping = false;
-    const next = state.owed.first();
-    // Whether this answers the doubtful Sync or the one behind it will show by what comes next.
-    if (isDoubtful && next?.kind === "sync") next.maybe = true;
+    if (first.kind === "sync") {
+      state.answeredAhead = state.owed.length === 0 ? 0 : state.answeredAhead + (first.maybe ? 1 : 0);
+      state.doubtOver();
+    }
     if (first.kind === "query") this.report(first);
     if (status === readyIdle) {
       state.portals.endUpTo(first.ends);
@@ -638,19 +661,27 @@ export class ServerHalf {
     const first = this.state.owed.first();
     // Idle, a server has errors only to say goodbye with.
     if (chunk[end - 1] !== 0 || fields.size === 0) throw malformed();
-    if (first === undefined && !this.sawFatal) throw unexpected(backend.errorResponse);
+    if ((first === undefined || first.kind === "probe") && !this.sawFatal)
+      throw unexpected(backend.errorResponse);
     this.announced = "nothing";
     const refusal = first?.refusal;
     const isOurs = refusal !== undefined && (fields.get("M") ?? "").includes(this.options.nonce);
     const exceeded = first?.bound?.exceeded === undefined ? undefined : first.bound.refusal;
     if (isOurs) this.down.own(this.ownError({ severity: "ERROR", ...refusal }));
     else if (exceeded !== undefined) this.down.own(this.ownError({ severity: "ERROR", ...exceeded }));
-    else if (this.hidesErrors()) this.down.own(scrubbed(chunk.subarray(at, end)));
+    else if (this.hidesErrors()) this.down.own(scrubbed(this.asTold(chunk, at, end)));
+    else if (this.state.probe !== undefined) this.down.own(this.asTold(chunk, at, end));
     else this.down.pass(chunk, at, end);
     if (first?.kind === "query") {
       first.sqlstate = sqlstate;
       first.isAnswered = true;
     } else this.skipToSync(sqlstate);
+  }
+
+  /** An error as the server would have told it without the gateway's own question. */
+  private asTold(chunk: Buffer, at: number, end: number): Buffer {
+    const error = chunk.subarray(at, end);
+    return this.state.probe?.told(error) ?? error;
   }
 
   private ownError(fields: ErrorFields): Buffer {
@@ -660,7 +691,7 @@ export class ServerHalf {
   /** The server ignores everything up to the next Sync: take back what it will not do. */
   private skipToSync(sqlstate: string): void {
     const { state } = this;
-    this.isServerSkipping = true;
+    const hasBegun = state.copiesBegun > 0;
     state.copiesBegun = 0;
     const skipped: Owed[] = [];
     for (let first = state.owed.first(); first !== undefined; first = state.owed.first()) {
@@ -671,7 +702,9 @@ export class ServerHalf {
     if (state.owed.length === 0 && skipped.length > 0) state.isSkipping = true;
     for (let index = skipped.length - 1; index >= 0; index -= 1) {
       const entry = skipped[index];
-      if (entry !== undefined) this.takeBack(entry, index === 0, sqlstate);
+      if (entry === undefined) continue;
+      state.executed(entry, hasBegun && index === 0);
+      this.takeBack(entry, index === 0, sqlstate);
     }
   }
 

@@ -7,6 +7,7 @@ import { type Owed, OwedQueue } from "./owed.ts";
 import { Portals, type PreparedStatements } from "./prepared.ts";
 import type { ProcessIds } from "./process-ids.ts";
 import type { RowBound } from "./row-bound.ts";
+import type { SkipProbe } from "./skip-probe.ts";
 import type { LiveNames, StatementJudge } from "./statement-judge.ts";
 
 export interface PostgresSessionOptions {
@@ -38,13 +39,26 @@ export class SessionState {
   readonly portals = new Portals();
   /** How many Syncs the client has sent. */
   segment = 0;
-  /** After a refusal in extended mode nothing counts until Sync, as in the server. */
   /** How many Syncs and Queries have been sent: each may end a transaction, and what was bound in it. */
   private ends = 0;
+  /** After a refusal in extended mode nothing counts until Sync, as in the server. */
   isSkipping = false;
   isCopyingIn = false;
-  /** CopyDone and CopyFail that the client has sent since its last Query or Execute. */
-  copyEndsSent = 0;
+  /** The Query or Execute that was sent last. */
+  private commanded: Owed | undefined = undefined;
+  /** The Execute whose COPY data may come next; undefined where it has been answered, or more was sent behind it. */
+  private fed: Owed | undefined = undefined;
+  /** The unanswered Execute whose data the last Sync may stand in: it counts where the copy fails before it. */
+  private doubted: Owed | undefined = undefined;
+  /** Such a copy has failed: whether the server skips up to the next Sync, nobody can tell. */
+  private maySkip = false;
+  /**
+   * How many Syncs of the row at the head have been answered ahead of doubtful ones before them. Which one an answer was for shows
+   * by what comes behind the last of them: only their number counts.
+   */
+  answeredAhead = 0;
+  /** What asks the server whether it skips, until it has said so. */
+  probe: SkipProbe | undefined = undefined;
   /** CopyInResponses of the command at the head of the queue. */
   copiesBegun = 0;
   isEnded = false;
@@ -70,7 +84,11 @@ export class SessionState {
 
   /** The server now owes this. */
   push(entry: Owed): void {
-    if (entry.isRunning) this.copyEndsSent = 0;
+    if (entry.kind === "sync") this.syncSent();
+    else {
+      if (entry.isRunning) this.commanded = entry;
+      this.fed = entry.kind === "execute" && entry.mayTakeData ? entry : undefined;
+    }
     if (entry.portal !== undefined) entry.portal.ends = this.ends;
     if (entry.kind === "sync" || entry.kind === "query") {
       entry.ends = this.ends;
@@ -80,6 +98,52 @@ export class SessionState {
     if (entry.masks !== undefined)
       for (const { declares } of entry.masks) if (declares !== undefined) this.portals.delete(declares);
     this.owed.push(entry);
+  }
+
+  private syncSent(): void {
+    const { fed } = this;
+    this.doubted = fed?.copyEnds === 0 ? fed : undefined;
+    // One that is sent behind a failure, or behind the end of the data, is answered.
+    this.maySkip = false;
+  }
+
+  /** The client has ended the data of a copy. */
+  copyEnded(): void {
+    this.isCopyingIn = false;
+    if (this.commanded !== undefined) this.commanded.copyEnds += 1;
+  }
+
+  /** How many copies the client had ended when it sent what comes now. */
+  get copyEndsSent(): number {
+    return this.commanded?.copyEnds ?? 0;
+  }
+
+  /** An Execute has been answered, or skipped; `hasFailed`: while it took COPY data. */
+  executed(entry: Owed, hasFailed: boolean): void {
+    if (this.fed === entry) this.fed = undefined;
+    if (this.doubted !== entry) return;
+    this.doubted = undefined;
+    this.maySkip = hasFailed;
+  }
+
+  /**
+   * True where it is not known whether the server will read what is sent now: the last Sync was sent among COPY data, and
+   * counts only where the copy failed before it (docs/decisions/0020).
+   */
+  get isInDoubt(): boolean {
+    return this.doubted !== undefined || this.maySkip;
+  }
+
+  /** The server has answered a Sync, or was asked: from here on it skips nothing that the gateway sends. */
+  doubtOver(): void {
+    this.maySkip = false;
+  }
+
+  /** True where the server would ignore a Sync that is sent now, unless its copy has failed already. */
+  get mayIgnoreSync(): boolean {
+    if (!this.isCopyingIn) return false;
+    const last = this.owed.at(this.owed.length - 1);
+    return last !== undefined && (last.kind === "sync" ? last.maybe : last.isRunning && last.mayCopy);
   }
 
   /** True where so much is owed that the client must not be read until the server has answered some of it. */
@@ -108,10 +172,14 @@ export class SessionState {
 
   /** True while the server owes anything but a Sync that it may have ignored. */
   get mustSettle(): boolean {
+    let ahead = this.answeredAhead;
     for (let index = 0; ; index += 1) {
       const entry = this.owed.at(index);
       if (entry === undefined) return false;
-      if (entry.kind !== "sync" || !entry.maybe) return true;
+      if (entry.kind !== "sync") return true;
+      if (entry.maybe) continue;
+      if (ahead === 0) return true;
+      ahead -= 1;
     }
   }
 

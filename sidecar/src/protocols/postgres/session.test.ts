@@ -374,15 +374,44 @@ describe("copy", () => {
     expect(session.session.isIdle).toBe(true);
   });
 
-  it("C18: ends the session where a Sync inside a failed COPY makes it unknowable what the server skipped", async () => {
+  it.each([
+    ["ignored, so that the Query behind it is not sent", "Z33", "S", "EZ"],
+    ["answered, so that the Query behind it is sent", "Z3Z33", "QS", "EZCZZ"],
+  ] as const)("C18: a Sync inside a failed COPY is known to be %s", async (_, answers, sent, seen) => {
     const session = openSession([]);
-    await session.send(
+    const done = session.send(
       ...[client.parse("", "COPY orders FROM STDIN"), client.bind("", ""), client.execute(""), client.sync()],
       ...[client.copyDone(), client.query("CREATE TEMP TABLE customers (id int)"), client.sync()],
     );
+    expect(session.upstream()).toBe("PBEScH");
     session.reply(server.parseComplete(), server.bindComplete(), server.copyIn());
+    session.received();
     session.reply(server.error("22P04", "COPY file signature not recognized"));
-    expect(() => session.reply(server.ready("I"))).toThrow("Sync during COPY");
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(session.upstream()).toBe("CSCCH");
+    for (const letter of answers) session.reply(letter === "Z" ? server.ready("I") : server.closeComplete());
+    await done;
+    expect(session.upstream()).toBe(sent);
+    if (sent === "QS") session.reply(server.complete("CREATE TABLE"), server.ready("I"));
+    session.reply(server.ready("I"));
+    const types = session.received().map(({ type }) => type);
+    expect(types.join("")).toBe(seen);
+    expect(session.session.isIdle).toBe(true);
+  });
+
+  it("C18: nothing is asked where the client waits for its answers, as libpq does", async () => {
+    const session = openSession([]);
+    const begin = [client.parse("", "COPY orders FROM STDIN"), client.bind("", ""), client.execute("")];
+    await session.send(...begin, client.sync());
+    session.reply(server.parseComplete(), server.bindComplete(), server.copyIn());
+    await session.send(client.copyData("x\ty\n"), client.copyDone());
+    session.reply(server.error("22P02", "bad input"));
+    await session.send(client.sync());
+    session.reply(server.ready("I"));
+    await session.send(client.query("SELECT 1"));
+    expect(session.upstream()).toBe("PBESdcSQ");
+    session.reply(server.complete("SELECT 1"), server.ready("I"));
+    expect(session.session.isIdle).toBe(true);
   });
 
   it("C18: takes the end of a COPY that came before the server asked for data", async () => {

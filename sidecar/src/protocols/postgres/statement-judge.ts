@@ -38,6 +38,8 @@ export interface Judged {
   /** True where its record must be on disk before it runs. */
   readonly needsDisk: boolean;
   /** True where its numbers may be those that clients know sessions by. */
+  /** True where that may be data of the client. */
+  readonly mayTakeData: boolean;
   readonly namesProcesses: boolean;
   readonly namesVersion: number;
   readonly policyEpoch: number;
@@ -330,6 +332,8 @@ export class StatementJudge {
       showsName: showsApplicationName(text),
       namesVersion: this.names.version,
       policyEpoch: this.epoch,
+      // FROM STDOUT is the same to PostgreSQL as FROM STDIN.
+      mayTakeData: /copy/i.test(text) && /std(?:in|out)/i.test(text),
       readsPrepared: false,
       masks: undefined,
       // A text that nobody can follow may hold values, and so may the error that answers it.
