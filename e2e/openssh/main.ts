@@ -11,7 +11,6 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promis
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs, promisify } from "node:util";
-import { sallyportCommand } from "../targets/gateway.ts";
 import { startOpenSsh } from "../targets/openssh.ts";
 import { policyDocument } from "../targets/policies.ts";
 import { startSshGateway } from "../targets/ssh-gateway.ts";
@@ -82,14 +81,7 @@ async function main(): Promise<void> {
   let failed = 0;
   try {
     const source = join(values.source ?? (await fetchSource(folder)), "regress");
-    const login = await gateway.run(
-      process.execPath,
-      [
-        ...[...sallyportCommand, "login", "--ssh", `127.0.0.1:${gateway.port}`, "--resource", "default/web"],
-        ...["--account", "app", "--known-hosts", join(gateway.home, "known_hosts"), "--folder", folder],
-      ],
-      { input: gateway.issuer.token({ user: "alice", lifetimeSeconds: 3600 }) },
-    );
+    const login = await gateway.login(folder, { user: "alice", lifetimeSeconds: 3600 });
     if (login.code !== 0) throw new Error(login.stderr);
     const stanza = (await readFile(join(folder, "config"), "utf8")).replace(/^Host .*/, "Host *");
     await writeFile(join(folder, "preamble.sh"), preamble);

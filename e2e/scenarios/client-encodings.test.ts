@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { testWith } from "../drivers/test-with.ts";
 import { hasCommand } from "../drivers/toolchains.ts";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
+import { policyDocument } from "../targets/policies.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import {
   execute,
@@ -27,24 +28,20 @@ const definition = await readFile(join(import.meta.dirname, "../../crds/protecte
 const [, list = ""] = /clientEncodings:.*?enum:\n((?:\s+- \w+\n)+)/s.exec(definition) ?? [];
 const offeredEncodings = list.split("- ").flatMap((each) => each.trim() || []);
 const hasPsql = await hasCommand("psql", ["--version"]);
-const policy = (name: string, more: string) => `---
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: ${name}}
-spec:
-  resources: {names: [shop]}
-  subjects: [{user: "local:${name}"}]
-  profile: ReadWrite
-${more}
-`;
 const policies = [
-  policy(
+  policyDocument(
+    "shop",
     "writer",
-    `  rules:
+    `  profile: ReadWrite
+  rules:
   - {name: closed, match: {objects: ["public.é", "é.*"]}, action: Deny}
   - {name: history, match: {operations: [write], objects: ["public.audit"]}, action: Deny}`,
   ),
-  policy("masked", "  masking: [{columns: [public.cust.ssn], with: Redact}]"),
+  policyDocument(
+    "shop",
+    "masked",
+    "  profile: ReadWrite\n  masking: [{columns: [public.cust.ssn], with: Redact}]",
+  ),
 ].join("");
 
 let server: PostgresServer;

@@ -12,7 +12,6 @@ import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { listSessions, readSession } from "@sallyport/sidecar";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { sallyportCommand } from "../targets/gateway.ts";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
 import { policyDocument } from "../targets/policies.ts";
 import { type RunOptions, type SshGateway, startSshGateway } from "../targets/ssh-gateway.ts";
@@ -498,16 +497,7 @@ describe.runIf(found.kind === "ready")("OpenSSH through the gateway", () => {
       ]),
     );
     await writeFile(join(folder, "hosts"), "web ansible_python_interpreter=/usr/bin/python3\n");
-    const known = join(gateway.home, "known_hosts");
-    const login = await gateway.run(
-      process.execPath,
-      [
-        ...[...sallyportCommand, "login", "--ssh", `127.0.0.1:${gateway.port}`, "--resource", "default/web"],
-        ...["--account", "app", "--known-hosts", known, "--folder", folder],
-      ],
-      { input: gateway.issuer.token({ user: "alice" }) },
-    );
-    expect(login).toMatchObject({ code: 0 });
+    expect(await gateway.login(folder)).toMatchObject({ code: 0 });
     const done = await gateway.run(ansible, ["-i", join(folder, "hosts"), join(folder, "play.yaml")], {
       timeoutMs: 90_000,
       environment: {

@@ -203,16 +203,7 @@ describe.runIf(found.kind === "ready")("through one connection", () => {
 
   test("S7 ssh -J goes through the gateway to a host that is offered, and to no other", async () => {
     const folder = join(gateway.home, "jump");
-    const known = join(gateway.home, "known_hosts");
-    const login = await gateway.run(
-      process.execPath,
-      [
-        ...[...sallyportCommand, "login", "--ssh", `127.0.0.1:${gateway.port}`, "--resource", "default/web"],
-        ...["--account", "app", "--known-hosts", known, "--folder", folder],
-      ],
-      { input: gateway.issuer.token({ user: "alice" }) },
-    );
-    expect(login).toMatchObject({ code: 0 });
+    expect(await gateway.login(folder)).toMatchObject({ code: 0 });
     const [key, inner] = [join(folder, "inner-key"), join(folder, "inner-known")];
     await writeFile(key, second.privateKey, { mode: 0o600 });
     const lines = [second, server].map((one) => `[127.0.0.1]:${one.port} ${one.hostKey}\n`);

@@ -10,7 +10,6 @@ import { promisify } from "node:util";
 import { made, message, Reader, Transport } from "@sallyport/sidecar/ssh-testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type DeviceProvider, startDeviceProvider } from "../targets/device-provider.ts";
-import { sallyportCommand } from "../targets/gateway.ts";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
 import { type SshGateway, startSshGateway } from "../targets/ssh-gateway.ts";
 import { until } from "../targets/until.ts";
@@ -369,26 +368,6 @@ describe.runIf(found.kind === "ready")("at the door", () => {
   describe("certificates", () => {
     let folder = "";
     const file = () => join(folder, "default-web");
-    const login = (into: string, who: string, account = "app") => {
-      const known = gateway.options.find((one) => one.startsWith("UserKnownHostsFile="))?.split("=")[1] ?? "";
-      return gateway.run(
-        process.execPath,
-        [
-          ...sallyportCommand,
-          ...[
-            "login",
-            "--ssh",
-            `127.0.0.1:${gateway.port}`,
-            "--resource",
-            "default/web",
-            "--account",
-            account,
-          ],
-          ...["--known-hosts", known, "--folder", into],
-        ],
-        { input: gateway.issuer.token({ user: who }) },
-      );
-    };
     const bare = () =>
       gateway.options.map((one) =>
         one === "PreferredAuthentications=password" ? "PreferredAuthentications=publickey" : one,
@@ -398,7 +377,7 @@ describe.runIf(found.kind === "ready")("at the door", () => {
 
     beforeAll(async () => {
       folder = join(gateway.home, "login");
-      expect(await login(folder, "alice")).toMatchObject({ code: 0 });
+      expect(await gateway.login(folder)).toMatchObject({ code: 0 });
     });
 
     test("S18 a certificate of the gateway lets its key in", async () => {
@@ -414,7 +393,7 @@ describe.runIf(found.kind === "ready")("at the door", () => {
 
     test("S18 somebody else's key with my certificate, and mine with somebody else's, let nobody in", async () => {
       const other = join(gateway.home, "login-bob");
-      expect(await login(other, "bob")).toMatchObject({ code: 0 });
+      expect(await gateway.login(other, { user: "bob" })).toMatchObject({ code: 0 });
       const mixed = join(gateway.home, "mixed");
       await writeFile(mixed, await readFile(join(other, "default-web")), { mode: 0o600 });
       await writeFile(`${mixed}-cert.pub`, await readFile(`${file()}-cert.pub`));

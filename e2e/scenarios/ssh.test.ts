@@ -10,7 +10,6 @@ import { connect, type Socket } from "node:net";
 import { dirname, join } from "node:path";
 import { listSessions, readSession, renderReplay } from "@sallyport/sidecar";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { sallyportCommand } from "../targets/gateway.ts";
 import { heldNoticesIn } from "../targets/held-notices.ts";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
 import { policyDocument } from "../targets/policies.ts";
@@ -436,17 +435,7 @@ describe.runIf(found.kind === "ready")("OpenSSH through the gateway", () => {
 
     test("S18 a key of one's own gets in by a certificate of the gateway, and alone it does not", async () => {
       const folder = join(gateway.home, "login");
-      const known = gateway.options.find((one) => one.startsWith("UserKnownHostsFile="))?.split("=")[1] ?? "";
-      const login = await gateway.run(
-        process.execPath,
-        [
-          ...sallyportCommand,
-          ...["login", "--ssh", `127.0.0.1:${gateway.port}`, "--resource", "default/web", "--account", "app"],
-          ...["--known-hosts", known, "--folder", folder],
-        ],
-        { input: gateway.issuer.token({ user: "alice" }) },
-      );
-      expect(login).toMatchObject({ code: 0 });
+      expect(await gateway.login(folder)).toMatchObject({ code: 0 });
       const configured = await gateway.run("ssh", [
         "-F",
         join(folder, "config"),

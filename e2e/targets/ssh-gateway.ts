@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type GatewayProcess, spawnGateway, writeInOneStep } from "./gateway.ts";
+import { type GatewayProcess, sallyportCommand, spawnGateway, writeInOneStep } from "./gateway.ts";
 import type { OpenSshServer } from "./openssh.ts";
 import { freePort } from "./postgres.ts";
 import { LocalIssuer, type TokenRequest } from "./tokens.ts";
@@ -36,6 +36,8 @@ export interface SshGateway extends GatewayProcess {
   ssh(flags: readonly string[], command: readonly string[], options?: RunOptions): Promise<ClientRun>;
   /** Runs any program of OpenSSH's, or one that starts ssh. */
   run(program: string, args: readonly string[], options?: RunOptions): Promise<ClientRun>;
+  /** Runs `sallyport login --ssh`: `folder` gets a key, its certificate and a `config` in which the host is `web`. */
+  login(folder: string, user?: TokenRequest, account?: string): Promise<ClientRun>;
   /** Starts one that goes on. */
   start(program: string, args: readonly string[], options?: RunOptions): ChildProcess;
   write(name: string, text: string): Promise<void>;
@@ -145,6 +147,15 @@ export async function startSshGateway(request: {
       child.stdin.on("error", () => undefined);
       child.stdin.end(options.input ?? "");
     });
+  const login = (folder: string, user: TokenRequest = { user: "alice" }, account = "app") =>
+    run(
+      process.execPath,
+      [
+        ...[...sallyportCommand, "login", "--ssh", `127.0.0.1:${port}`, "--resource", "default/web"],
+        ...["--account", account, "--known-hosts", knownHosts, "--folder", folder],
+      ],
+      { user },
+    );
   return {
     ...gateway,
     home,
@@ -154,6 +165,7 @@ export async function startSshGateway(request: {
     destination,
     start,
     run,
+    login,
     ssh: (flags, command, more) => run("ssh", [...options, ...flags, destination, ...command], more),
     write: (name, text) => writeInOneStep(join(configDir, name), text),
     stop: async () => {
