@@ -1079,13 +1079,13 @@ export class ClientHalf {
   }
 }
 
-/** Names that are this new are good enough to ask people about. */
-const preparedForMs = 1_000;
 /** The messages that belong to COPY data: the server takes them, or drops them, whatever it does. */
 function isOfCopy(type: number): boolean {
   return type === frontend.copyDone || type === frontend.copyFail || type === frontend.flush;
 }
 
+/** Names that are this new are good enough to ask people about. */
+const preparedForMs = 1_000;
 
 /** A command that may be held, and what judging it anew has made of it. */
 interface Held {

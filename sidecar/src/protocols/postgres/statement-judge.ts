@@ -35,11 +35,11 @@ export interface Judged {
   readonly changesNames: boolean;
   /** True where the text may ask for COPY's own messages. */
   readonly mayCopy: boolean;
+  /** True where that may be data of the client. */
+  readonly mayTakeData: boolean;
   /** True where its record must be on disk before it runs. */
   readonly needsDisk: boolean;
   /** True where its numbers may be those that clients know sessions by. */
-  /** True where that may be data of the client. */
-  readonly mayTakeData: boolean;
   readonly namesProcesses: boolean;
   readonly namesVersion: number;
   readonly policyEpoch: number;
@@ -327,13 +327,13 @@ export class StatementJudge {
       effects,
       changesNames: changesNames(effects),
       mayCopy: /copy/i.test(text),
+      // FROM STDOUT is the same to PostgreSQL as FROM STDIN.
+      mayTakeData: /copy/i.test(text) && /std(?:in|out)/i.test(text),
       needsDisk: mustBeDurable(command),
       namesProcesses: namesProcesses(text),
       showsName: showsApplicationName(text),
       namesVersion: this.names.version,
       policyEpoch: this.epoch,
-      // FROM STDOUT is the same to PostgreSQL as FROM STDIN.
-      mayTakeData: /copy/i.test(text) && /std(?:in|out)/i.test(text),
       readsPrepared: false,
       masks: undefined,
       // A text that nobody can follow may hold values, and so may the error that answers it.
