@@ -229,21 +229,20 @@ async function allowedSettings(
   for (const { name, value } of startupSettings(hello.parameters)) {
     const folded = name.toLowerCase();
     if (folded === "application_name" || folded === loginSetting) continue;
-    if (folded === "client_encoding") {
+    const isEncoding = folded === "client_encoding";
+    let text = `SET ${quoteSetting(name)} TO '${value.replaceAll("'", "''")}'`;
+    if (isEncoding) {
       // As in the server, a parameter of its own counts instead of what `options` say; it comes first.
       if (namesEncoding && hasEncoding) continue;
       hasEncoding = true;
-      encoding = isUtf8Name(value) ? undefined : encodingNamed(value, encodings);
+      encoding = undefined;
       if (isUtf8Name(value)) continue;
+      encoding = encodingNamed(value, encodings);
       if (encoding === undefined)
         throw new GatewayError("unsupported", { detail: "client_encoding must be UTF8" });
+      text = `SET client_encoding TO '${encoding}'`;
     }
-    const isEncoding = folded === "client_encoding";
-    const judged = judge.judge(
-      isEncoding
-        ? `SET client_encoding TO '${encoding}'`
-        : `SET ${quoteSetting(name)} TO '${value.replaceAll("'", "''")}'`,
-    );
+    const judged = judge.judge(text);
     const record = { text: judged.text, verdict: judged.verdict, at: host.clock.nowMs() };
     const answer = await session.guard.request(record, judged.needsDisk);
     if (answer.kind === "permit") {
