@@ -3,6 +3,8 @@
  * look at the rows it is about. Where the text does not tell, the write counts as unbounded.
  */
 import type { RelationInfo } from "./names.ts";
+import { parseDefinition } from "./parser.ts";
+import { Rejected } from "./rejection.ts";
 import {
   eachNode,
   isNode,
@@ -24,6 +26,14 @@ export interface ConditionedWrite {
   readonly where: unknown;
   /** The FROM or USING items beside the target. */
   readonly from: unknown;
+}
+
+/** A write as a condition of a subquery sees it. */
+interface JudgedWrite extends ConditionedWrite {
+  /** Subqueries that the condition stands in, whose tables are nearer than the target. */
+  readonly inside?: readonly TreeNode[] | undefined;
+  /** The alias of the row being written, where the subquery's own table of the same rows is looked at. */
+  readonly outer?: string;
 }
 
 /** `always` and `never` are certain; `some` holds rows back; `unknown` says nothing about the target's rows. */
@@ -57,6 +67,17 @@ export function isMergeUnbounded(
   });
 }
 
+/** True where a query gives all rows of the table that they are put into again. */
+export function readsWhole(
+  walk: Walk,
+  scope: Scope,
+  write: Pick<ConditionedWrite, "relation" | "alias">,
+  select: TreeNode,
+): boolean {
+  const all = { ...write, where: undefined, from: undefined };
+  return new Judge(walk, scope, all, { left: 20_000 }).isWholeTarget(select);
+}
+
 const comparisons = new Set(["=", "<>", "!=", "<", "<=", ">", ">=", "~~", "!~~", "~~*", "!~~*", "~", "~*"]);
 const complements: Readonly<Record<string, string>> = {
   "=": "<>",
@@ -71,6 +92,23 @@ const reflexive = new Set(["=", "<=", ">=", "~~", "~~*"]);
 const irreflexive = new Set(["<>", "<", ">", "!~~", "!~~*"]);
 /** What these say of a row is the same for all rows that hold something. */
 const idleFunctions = new Set(["num_nulls", "num_nonnulls", "pg_typeof", "pg_column_size"]);
+/** Functions that are what LIKE and regular expressions call. */
+const matchingFunctions: ReadonlyMap<string, string> = new Map(
+  ["", "text", "bpchar", "name", "bytea"].flatMap((type) => [
+    [`${type}like`, "~~"],
+    [`${type === "" ? "not" : `${type}n`}like`, "!~~"],
+    [`${type}iclike`, "~~*"],
+    [`${type}icnlike`, "!~~*"],
+    [`${type}regexeq`, "~"],
+    [`${type}regexne`, "!~"],
+    [`${type}icregexeq`, "~*"],
+    [`${type}icregexne`, "!~*"],
+  ]),
+);
+/** Without GROUP BY these give one row of no rows. */
+const aggregates = new Set(
+  `count sum avg min max array_agg string_agg json_agg jsonb_agg bool_and bool_or every any_value`.split(" "),
+);
 /** Never below zero. */
 const naturalFunctions = new Set(
   "length char_length character_length octet_length bit_length abs cardinality strpos position".split(" "),
@@ -84,13 +122,13 @@ const selfCancelling = /^([-/%#=]|.*(eq|le|ge))$/;
 class Judge {
   readonly #walk: Walk;
   readonly #scope: Scope;
-  readonly #write: ConditionedWrite;
+  readonly #write: JudgedWrite;
   readonly #isAlone: boolean;
   readonly #looks: { left: number };
   /** WITH queries being looked into, as RECURSIVE ones name themselves. */
   readonly #withs = new Set<string>();
 
-  constructor(walk: Walk, scope: Scope, write: ConditionedWrite, looks: { left: number }) {
+  constructor(walk: Walk, scope: Scope, write: JudgedWrite, looks: { left: number }) {
     this.#looks = looks;
     this.#walk = walk;
     this.#scope = scope;
@@ -124,10 +162,20 @@ class Judge {
       case "CurrentOfExpr":
         return "some";
       case "FuncCall":
-        return this.#mentionsTarget(value) && !this.#cancelsOut(value) ? "some" : "unknown";
+        return this.#call(value, node);
       default:
         return this.#mentionsTarget(value) ? "some" : "unknown";
     }
+  }
+
+  /** `textlike(a, '%')` is `a LIKE '%'`. */
+  #call(value: TreeNode, node: TreeNode): Truth {
+    const name = namesOf(node, "funcname").at(-1) ?? "";
+    const operator = name === "regexp_like" ? "~" : matchingFunctions.get(name);
+    if (operator !== undefined && this.#matchesEverything(operator, listOf(node, "args")[1])) {
+      return operator.startsWith("!") ? "never" : "always";
+    }
+    return this.#mentionsTarget(value) && !this.#cancelsOut(value) ? "some" : "unknown";
   }
 
   /** Conditions built to make us look for ever are unbounded. */
@@ -359,7 +407,9 @@ class Judge {
   /** `(SELECT x.id FROM t x WHERE x.id = t.id)`: the row's own value. */
   #isOwnValue(value: TreeNode | undefined): boolean {
     const select = nodeOf(nodeOf(nodeOf(value, "SubLink"), "subselect"), "SelectStmt");
-    if (select === undefined || select.limitCount !== undefined || !this.#isSelfExists(select)) return false;
+    if (select === undefined) return false;
+    if (this.#ownColumnSelected(select) !== undefined) return true;
+    if (hasLimit(select) || !this.#isSelfExists(select)) return false;
     return listOf(select, "targetList").every(
       (target) => nodeOf(nodeOf(nodeOf(target, "ResTarget"), "val"), "ColumnRef") !== undefined,
     );
@@ -417,11 +467,66 @@ class Judge {
     const select = nodeOf(nodeOf(node, "subselect"), "SelectStmt") ?? {};
     if (kind === "EXISTS_SUBLINK") {
       // Only a subquery that looks at the row being written can tell rows apart.
-      if (!this.#isCorrelated(select)) return "unknown";
-      return this.#isSelfExists(select) ? "unknown" : "some";
+      if (!this.#isCorrelated(select) || this.#isSelfExists(select)) return "unknown";
+      return this.#existence(select);
     }
     if (!this.#mentionsTarget(node.testexpr) && !this.#isCorrelated(select)) return "unknown";
-    return this.#isWholeTarget(select) ? "unknown" : "some";
+    if (kind === "ANY_SUBLINK" && this.#isOwnColumnAgain(node.testexpr, select)) return "unknown";
+    if (kind === "EXPR_SUBLINK" && listOf(select, "fromClause").length === 0) return this.#expression(select);
+    return this.isWholeTarget(select) ? "unknown" : "some";
+  }
+
+  /** Whether rows are found for all rows of the target alike: what is selected or sorted by holds none back. */
+  #existence(select: TreeNode): Truth {
+    if (nodeOf(select, "larg") !== undefined) {
+      const sides = ["larg", "rarg"].map((side) => this.#existence(nodeOf(select, side) ?? {}));
+      if (textOf(select, "op") !== "SETOP_UNION") return sides.includes("some") ? "some" : "unknown";
+      return sides.every((side) => side === "some" || side === "never") ? "some" : "unknown";
+    }
+    const { whereClause, havingClause, fromClause } = select;
+    if (havingClause === undefined && select.groupClause === undefined && isAggregated(select))
+      return "unknown";
+    if (this.#correlates(select, [fromClause, havingClause])) return "some";
+    if (!this.#correlates(select, [whereClause])) return "unknown";
+    const truth = this.#inside(select).truth(whereClause);
+    // True of all that is there; whether anything is, nobody knows.
+    return truth === "always" && fromClause !== undefined ? "unknown" : truth;
+  }
+
+  /** `(SELECT id = id)`: nothing but the expression. */
+  #expression(select: TreeNode): Truth {
+    const values = listOf(select, "targetList").map((item) => nodeOf(nodeOf(item, "ResTarget"), "val"));
+    const conditions = [select.whereClause, select.havingClause].filter(isNode);
+    if (values.length !== 1 || nodeOf(select, "larg") !== undefined) return "unknown";
+    return this.#boolean({ boolop: "AND_EXPR", args: [...values, ...conditions] });
+  }
+
+  /** `id IN (SELECT id FROM other)` where no table of the subquery has an `id`: the row's own, so that it is always in. */
+  #isOwnColumnAgain(test: unknown, select: TreeNode): boolean {
+    const names = stringsOf(listOf(isNode(test) ? nodeOf(test, "ColumnRef") : undefined, "fields"));
+    return this.#ownColumnSelected(select) === (names.at(-1) ?? "");
+  }
+
+  /** The column of the row being written that the subquery gives back, whatever it reads. */
+  #ownColumnSelected(select: TreeNode): string | undefined {
+    const [target, ...more] = listOf(select, "targetList");
+    const [row] = listOf(select, "valuesLists");
+    const value = nodeOf(nodeOf(target, "ResTarget"), "val") ?? listOf(nodeOf(row, "List"), "items")[0];
+    const column = nodeOf(value, "ColumnRef");
+    const names = stringsOf(listOf(column, "fields"));
+    const name = names.at(-1);
+    if (name === undefined || more.length > 0 || names.length < listOf(column, "fields").length)
+      return undefined;
+    const levels = [...(this.#write.inside ?? []), select];
+    return this.#isOwnColumn(levels, column ?? {}, this.#seemsOuterColumn) ? name : undefined;
+  }
+
+  /** Judges conditions of a subquery, whose own tables stand beside the target. */
+  #inside(select: TreeNode): Judge {
+    const from = listOf(select, "fromClause");
+    const inside = [...(this.#write.inside ?? []), select];
+    const write = { ...this.#write, inside, from: from.length === 0 ? this.#write.from : from };
+    return new Judge(this.#walk, this.#scope, write, this.#looks);
   }
 
   #cast(node: TreeNode): Truth {
@@ -445,9 +550,11 @@ class Judge {
   }
 
   #case(node: TreeNode): Truth {
-    const truths = resultsOf(node).map((result) => this.truth(result));
+    // Without ELSE, NULL.
+    const truths = resultsOf(node).map((result) => (result === undefined ? "never" : this.truth(result)));
     if (truths.every((truth) => truth === "always")) return "always";
     if (truths.every((truth) => truth === "some")) return "some";
+    if (!truths.includes("some") && !truths.includes("never")) return "unknown";
     const isDecisive = listOf(node, "args").some((item) => {
       const condition = nodeOf(nodeOf(item, "CaseWhen"), "expr");
       return this.truth(condition) === "some";
@@ -459,8 +566,10 @@ class Judge {
   #matchesEverything(operator: string, right: TreeNode | undefined): boolean {
     if (!/^(!?~~\*?|!?~\*?|\^@)$/.test(operator)) return false;
     const call = nodeOf(right, "FuncCall");
-    const isSimilar = namesOf(call, "funcname").at(-1) === "similar_to_escape";
-    const text = nodeOf(nodeOf(isSimilar ? listOf(call, "args")[0] : right, "A_Const"), "sval");
+    const name = namesOf(call, "funcname").at(-1);
+    const isSimilar = name === "similar_to_escape";
+    const isEscaped = isSimilar || name === "like_escape";
+    const text = nodeOf(nodeOf(isEscaped ? listOf(call, "args")[0] : right, "A_Const"), "sval");
     if (text === undefined) return false;
     this.#literal();
     const pattern = textOf(text, "sval");
@@ -484,7 +593,8 @@ class Judge {
     if (first.at(-1) !== second.at(-1) && this.#isAlone) return false;
     return [first, second].some((names) => {
       const alias = names.at(-2);
-      return alias !== undefined && alias !== this.#write.alias && this.#isTargetAgain(alias);
+      if (alias === undefined || alias === this.#write.alias || alias === this.#write.outer) return false;
+      return this.#isTargetAgain(alias);
     });
   }
 
@@ -492,12 +602,18 @@ class Judge {
   #isTargetAgain(alias: string): boolean {
     const relation = this.#scope.aliases.get(alias);
     const own = this.#write.relation;
-    if (relation !== undefined) return relation.name === own.name && relation.schema === own.schema;
+    if (relation !== undefined) {
+      return (relation.name === own.name && relation.schema === own.schema) || this.#isWholeView(relation);
+    }
     let isAgain = false;
     eachNode(this.#write.from, (tag, node) => {
+      if (tag === "JoinExpr" && textOf(nodeOf(node, "alias"), "aliasname") === alias) {
+        const sides = [node.larg, node.rarg];
+        if (sides.some((side) => isNode(side) && this.#heldWhole(side) !== undefined)) isAgain = true;
+      }
       if (tag === "RangeSubselect" && textOf(nodeOf(node, "alias"), "aliasname") === alias) {
         const select = nodeOf(nodeOf(node, "subquery"), "SelectStmt") ?? {};
-        if (this.#isWholeTarget(select)) isAgain = true;
+        if (this.isWholeTarget(select)) isAgain = true;
         return true;
       }
       if (tag === "RangeVar") {
@@ -513,56 +629,106 @@ class Judge {
     const query = this.#scope.ctes.get(name);
     if (query === undefined || this.#withs.has(name)) return false;
     this.#withs.add(name);
-    const isWhole = this.#isWholeTarget(nodeOf(query, "SelectStmt") ?? {});
+    const isWhole = this.isWholeTarget(nodeOf(query, "SelectStmt") ?? {});
     this.#withs.delete(name);
     return isWhole;
   }
 
   /** A subquery over the target that leaves no row out. */
-  #isWholeTarget(select: TreeNode): boolean {
+  isWholeTarget(select: TreeNode): boolean {
     if (!this.#mayLook()) return true;
     for (const side of ["larg", "rarg"]) {
       const inner = nodeOf(select, side);
-      if (inner !== undefined && this.#isWholeTarget(inner)) return true;
+      if (inner !== undefined && this.isWholeTarget(inner)) return true;
     }
-    if (select.limitCount !== undefined || select.havingClause !== undefined) return false;
+    if (hasLimit(select)) return false;
+    if (select.havingClause !== undefined && this.truth(select.havingClause) !== "always") return false;
     const own = new Map<string, TreeNode>();
     for (const item of listOf(nodeOf(select, "withClause"), "ctes")) {
       const cte = nodeOf(item, "CommonTableExpr");
       own.set(textOf(cte, "ctename"), nodeOf(nodeOf(cte, "ctequery"), "SelectStmt") ?? {});
     }
-    let isTarget = false;
-    for (const item of listOf(select, "fromClause")) {
-      const rangeVar = nodeOf(item, "RangeVar");
-      const nearer = own.get(textOf(rangeVar, "relname"));
-      if (nearer !== undefined && this.#isWholeTarget(nearer)) isTarget = true;
-      if (rangeVar !== undefined && this.#namesTarget(rangeVar)) isTarget = true;
-      if (rangeVar !== undefined && this.#isWholeWith(textOf(rangeVar, "relname"))) isTarget = true;
-      const nested = nodeOf(nodeOf(nodeOf(item, "RangeSubselect"), "subquery"), "SelectStmt");
-      if (nested !== undefined && this.#isWholeTarget(nested)) isTarget = true;
-    }
-    if (!isTarget) return false;
+    const held = listOf(select, "fromClause").flatMap((item) => this.#heldWhole(item, own) ?? []);
+    if (held.length === 0) return false;
     if (select.whereClause === undefined) return true;
-    const write = {
-      ...this.#write,
-      where: select.whereClause,
-      from: undefined,
-    };
-    const inner = new Judge(this.#walk, this.#scope, write, this.#looks);
-    const truth = inner.truth(select.whereClause);
+    return held.some((alias) => this.#isFreeFor(alias, select.whereClause, select.fromClause));
+  }
+
+  /** True where the condition holds back no row of the table that has this alias. */
+  #isFreeFor(alias: string, where: unknown, from: unknown): boolean {
+    const isAlone = listOf({ from }, "from").length === 1;
+    const outer = this.#write.alias;
+    const seen = isAlone ? undefined : from;
+    const write = { ...this.#write, where, alias, outer, inside: undefined, from: seen };
+    const truth = new Judge(this.#walk, this.#scope, write, this.#looks).truth(where);
     return truth === "always" || truth === "unknown";
+  }
+
+  /** The alias by which a FROM item shows all rows of the target; undefined where it does not. */
+  #heldWhole(item: TreeNode, own?: ReadonlyMap<string, TreeNode>): string | undefined {
+    const rangeVar = nodeOf(item, "RangeVar");
+    if (rangeVar !== undefined) {
+      const name = textOf(rangeVar, "relname");
+      const nearer = own?.get(name);
+      const isWhole =
+        (nearer !== undefined && this.isWholeTarget(nearer)) ||
+        this.#namesTarget(rangeVar) ||
+        this.#isWholeWith(name);
+      return isWhole ? textOf(nodeOf(rangeVar, "alias"), "aliasname") || name : undefined;
+    }
+    const nested = nodeOf(item, "RangeSubselect");
+    if (nested !== undefined) {
+      const select = nodeOf(nodeOf(nested, "subquery"), "SelectStmt");
+      const isWhole = select !== undefined && this.isWholeTarget(select);
+      return isWhole ? textOf(nodeOf(nested, "alias"), "aliasname") : undefined;
+    }
+    const join = nodeOf(item, "JoinExpr");
+    return join === undefined ? undefined : this.#heldByJoin(join, own);
+  }
+
+  /** An outer join keeps the rows of its side; another one those that its condition does not hold back. */
+  #heldByJoin(join: TreeNode, own: ReadonlyMap<string, TreeNode> | undefined): string | undefined {
+    const type = textOf(join, "jointype");
+    const isCondition = join.usingClause !== undefined || join.isNatural === true;
+    const kept = { larg: type === "JOIN_LEFT", rarg: type === "JOIN_RIGHT" };
+    for (const side of ["larg", "rarg"] as const) {
+      const alias = this.#heldWhole(nodeOf(join, side) ?? {}, own);
+      if (alias === undefined) continue;
+      if (kept[side] || type === "JOIN_FULL") return alias;
+      if (isCondition) continue;
+      if (join.quals === undefined || this.#isFreeFor(alias, join.quals, [{}, {}])) return alias;
+    }
+    return undefined;
+  }
+
+  /** A view that shows all of the target. */
+  #isWholeView(relation: RelationInfo): boolean {
+    if (relation.kind !== "view" || relation.definition === undefined || !this.#mayLook(10)) return false;
+    const own = this.#write.relation;
+    if (!relation.reads.some(({ name }) => name === `${own.schema}.${own.name}`)) return false;
+    try {
+      const [statement] = parseDefinition(relation.definition);
+      return this.isWholeTarget(nodeOf(statement?.node, "SelectStmt") ?? {});
+    } catch (error) {
+      // A definition that cannot be read is judged as code that nobody can read.
+      if (error instanceof Rejected) return false;
+      throw error;
+    }
   }
 
   #namesTarget(rangeVar: TreeNode): boolean {
     const schema = textOf(rangeVar, "schemaname");
     const { relation } = this.#write;
-    return textOf(rangeVar, "relname") === relation.name && (schema === "" || schema === relation.schema);
+    const name = textOf(rangeVar, "relname");
+    if (name === relation.name && (schema === "" || schema === relation.schema)) return true;
+    const found = this.#walk.names.relation(schema === "" ? undefined : schema, name);
+    return found !== undefined && this.#isWholeView(found);
   }
 
   #readsWholeTarget(value: TreeNode | undefined): boolean {
     let isWhole = false;
     eachNode(value, (tag, node) => {
-      if (tag === "SelectStmt" && this.#isWholeTarget(node)) isWhole = true;
+      if (tag === "SelectStmt" && this.isWholeTarget(node)) isWhole = true;
       return false;
     });
     return isWhole;
@@ -578,23 +744,55 @@ class Judge {
     });
   }
 
-  /** True where the subquery's condition names a column of the target by the target's own alias. */
+  /** True where the subquery names a column of the row being written. */
   #isCorrelated(select: TreeNode): boolean {
+    return this.#correlates(select, [select]);
+  }
+
+  /** The same of parts of it; what a table of the subquery is called is not the target's. */
+  #correlates(select: TreeNode, parts: readonly unknown[]): boolean {
     let isCorrelated = false;
-    eachNode(select, (tag, node) => {
-      if (tag !== "ColumnRef") return false;
-      const names = stringsOf(listOf(node, "fields"));
-      if (names.length >= 2 && names.at(-2) === this.#write.alias) isCorrelated = true;
-      else if (names.length === 1 && this.#isOuterColumn(select, names[0] ?? "")) isCorrelated = true;
-      return true;
-    });
+    const visit = (levels: readonly TreeNode[]) => (tag: string, node: TreeNode) => {
+      if (isCorrelated || !this.#mayLook(0.1)) return true;
+      if (tag === "SelectStmt") eachNode(node, visit([...levels, node]));
+      else if (tag === "ColumnRef") isCorrelated = this.#isOwnColumn(levels, node);
+      return tag === "SelectStmt" || tag === "ColumnRef";
+    };
+    for (const part of parts) eachNode(part, visit([...(this.#write.inside ?? []), select]));
     return isCorrelated;
+  }
+
+  /** True where a column in these subqueries is one of the row being written. */
+  #isOwnColumn(levels: readonly TreeNode[], column: TreeNode, isOuter = this.#isOuterColumn): boolean {
+    const names = stringsOf(listOf(column, "fields"));
+    const alias = names.at(-2);
+    if (alias !== undefined) return levels.every((level) => this.#isOwnAlias(level, alias));
+    return levels.every((level) => isOuter.call(this, level, names[0] ?? ""));
+  }
+
+  /** True where the alias is the target's, and no table of the subquery has taken it. */
+  #isOwnAlias(select: TreeNode, alias: string): boolean {
+    return alias === this.#write.alias && !aliasesOf(listOf(select, "fromClause")).has(alias);
   }
 
   /** An unqualified name in a subquery means the target only if nothing nearer has it; that is taken as certain only
    * where the subquery reads from no table of its own. */
   #isOuterColumn(select: TreeNode, name: string): boolean {
     return listOf(select, "fromClause").length === 0 && this.#write.relation.columns.includes(name);
+  }
+
+  /** The same where no table that the subquery reads from is known to have such a column. */
+  #seemsOuterColumn(select: TreeNode, name: string): boolean {
+    if (!this.#write.relation.columns.includes(name) || select.withClause !== undefined) return false;
+    return listOf(select, "fromClause").every((item) => {
+      const rangeVar = nodeOf(item, "RangeVar");
+      if (rangeVar === undefined || listOf(nodeOf(rangeVar, "alias"), "colnames").length > 0) return false;
+      const schema = rangeVar.schemaname === undefined ? undefined : textOf(rangeVar, "schemaname");
+      const table = textOf(rangeVar, "relname");
+      if (schema === undefined && this.#scope.ctes.has(table)) return false;
+      const found = this.#walk.names.relation(schema, table);
+      return found?.temporary === false && found.columns.length > 0 && !found.columns.includes(name);
+    });
   }
 
   #mentionsTarget(value: unknown): boolean {
@@ -607,6 +805,8 @@ class Judge {
     eachNode(isNode(value) ? { value } : value, (tag, node) => {
       if (!this.#mayLook(0.1)) return true;
       if (tag === "SelectStmt") {
+        // `(SELECT id)` is the column itself.
+        if (listOf(node, "fromClause").length === 0 && node.withClause === undefined) return false;
         if (this.#isCorrelated(node)) found.push("subquery");
         return true;
       }
@@ -625,6 +825,8 @@ class Judge {
     // Whole rows (`t.*`, `t`) tell no rows apart by themselves.
     if (name === undefined || names.length < listOf(node, "fields").length) return undefined;
     if (idleColumns.has(name)) return undefined;
+    const { inside } = this.#write;
+    if (inside !== undefined) return this.#isOwnColumn(inside, node) ? name : undefined;
     if (alias !== undefined) return alias === this.#write.alias ? name : undefined;
     if (name === this.#write.alias) return undefined;
     if (this.#isAlone) return name;
@@ -735,6 +937,39 @@ function textConstant(value: TreeNode | undefined): string | undefined {
 function resultsOf(node: TreeNode): readonly (TreeNode | undefined)[] {
   const results = listOf(node, "args").map((item) => nodeOf(nodeOf(item, "CaseWhen"), "result"));
   return [...results, nodeOf(node, "defresult")];
+}
+
+/** LIMIT ALL and LIMIT NULL are none. */
+function hasLimit(select: TreeNode): boolean {
+  return select.limitCount !== undefined && !isNullConstant(nodeOf(select, "limitCount"));
+}
+
+function isAggregated(select: TreeNode): boolean {
+  let is = false;
+  eachNode(select.targetList, (tag, node) => {
+    if (tag === "SelectStmt" || is) return true;
+    is =
+      tag === "FuncCall" && node.over === undefined && aggregates.has(namesOf(node, "funcname").at(-1) ?? "");
+    return is;
+  });
+  return is;
+}
+
+/** What the tables of a FROM clause are called in it. */
+function aliasesOf(items: readonly TreeNode[]): ReadonlySet<string> {
+  const found = new Set<string>();
+  const left = [...items];
+  for (let item = left.pop(); item !== undefined; item = left.pop()) {
+    const node = nodeOf(item, tagOf(item) ?? "");
+    const alias = textOf(nodeOf(node, "alias"), "aliasname") || textOf(node, "relname");
+    if (alias !== "") found.add(alias);
+    if (tagOf(item) !== "JoinExpr" && tagOf(item) !== "RangeTableSample") continue;
+    for (const side of ["larg", "rarg", "relation"]) {
+      const inner = nodeOf(node, side);
+      if (inner !== undefined) left.push(inner);
+    }
+  }
+  return found;
 }
 
 const areLiterals = (values: readonly (TreeNode | undefined)[]) =>

@@ -1,5 +1,5 @@
 /** SELECT, INSERT, UPDATE, DELETE and MERGE at any depth, with WITH names in their proper scope. */
-import { isMergeUnbounded, isUnbounded } from "./always-true.ts";
+import { isMergeUnbounded, isUnbounded, readsWhole } from "./always-true.ts";
 import { walkExpression, walkFields } from "./expressions.ts";
 import { operatorCall } from "./functions.ts";
 import { withNamedSetting } from "./named-setting.ts";
@@ -226,7 +226,7 @@ function returning(walk: Walk, node: TreeNode, relation: RelationInfo, scope: Sc
 
 function insert(walk: Walk, node: TreeNode, scope: Scope): Scope {
   withClause(walk, node, scope);
-  const { relation } = target(walk, node, scope);
+  const { relation, alias } = target(walk, node, scope);
   writeRelation(walk, relation, { event: "insert", word: scope.word, unbounded: false });
   scope.aliases.set("excluded", relation);
   const source = nodeOf(nodeOf(node, "selectStmt"), "SelectStmt");
@@ -240,7 +240,10 @@ function insert(walk: Walk, node: TreeNode, scope: Scope): Scope {
   if (conflict !== undefined) {
     if (textOf(conflict, "action") === "ONCONFLICT_UPDATE") {
       // Its own rows put in again conflict every one.
-      const unbounded = source !== undefined && readsItself(walk, source, relation) && !hasWhere(conflict);
+      const unbounded =
+        source !== undefined &&
+        readsWhole(walk, scope, { relation, alias }, source) &&
+        isUnbounded(walk, scope, { relation, alias, where: conflict.whereClause, from: undefined });
       writeRelation(walk, relation, { event: "update", word: "UPDATE", unbounded });
     }
     walkExpression(walk, conflict, scope);
@@ -248,27 +251,6 @@ function insert(walk: Walk, node: TreeNode, scope: Scope): Scope {
   walkFields(walk, node, ["cols"], scope);
   returning(walk, node, relation, scope);
   return scope;
-}
-
-function hasWhere(conflict: TreeNode): boolean {
-  return conflict.whereClause !== undefined;
-}
-
-function readsItself(walk: Walk, source: TreeNode, relation: RelationInfo): boolean {
-  const froms = listOf(source, "fromClause");
-  return (
-    froms.some((item) => {
-      const rangeVar = nodeOf(item, "RangeVar");
-      const found =
-        rangeVar === undefined
-          ? undefined
-          : walk.names.relation(
-              rangeVar.schemaname === undefined ? undefined : textOf(rangeVar, "schemaname"),
-              textOf(rangeVar, "relname"),
-            );
-      return found?.schema === relation.schema && found.name === relation.name;
-    }) && source.whereClause === undefined
-  );
 }
 
 function update(walk: Walk, node: TreeNode, scope: Scope): Scope {
