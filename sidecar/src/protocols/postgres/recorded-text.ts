@@ -6,7 +6,9 @@ import type { Judged } from "./statement-judge.ts";
 export type HashOf = (value: string) => string;
 
 /** Words with which a statement may carry a secret: a password, a connection string, a mapping's options. */
-const maySecrets = /\b(password|connection|options|secret)\b/i;
+const maySecrets = /\b(password|connection|options|secret)\b|:\/\/[^\s/:@]{0,40}:[^\s@]{1,80}@/i;
+/** The same in code that nobody can read: a body that is put together at run time, a function of an extension. */
+const maySecretsInCode = /\b(password|secret)\b|:\/\/[^\s/:@]{0,40}:[^\s@]{1,80}@/i;
 
 /**
  * Text and verdict as recordings keep them. Statements that set credentials (and texts that cannot be parsed, where
@@ -22,10 +24,19 @@ export function recorded(
     const message = rejection === undefined ? verdict.message : "the statement cannot be parsed or resolved";
     return { text: withHashedLiterals(text, hashOf), verdict: { ...verdict, message } };
   }
-  if ((!needsDisk && rejection === undefined) || !maySecrets.test(text)) return judged;
+  const isCode = judged.command.parts.some(({ operation }) => operation === "execute");
+  const maySet = (needsDisk || rejection !== undefined) && maySecrets.test(text);
+  if (!maySet && !(isCode && maySecretsInCode.test(text))) return judged;
   // The server's words for a syntax error quote what stands at the error.
   const message = rejection === undefined ? verdict.message : "the statement cannot be parsed or resolved";
-  return { text: withoutLiterals(text), verdict: { ...verdict, message } };
+  // Where a text cannot be parsed, nobody knows which quotes belong together.
+  const shown = rejection?.sqlstate === "42601" ? upToLiterals(text) : withoutLiterals(text);
+  return { text: shown, verdict: { ...verdict, message } };
+}
+
+function upToLiterals(text: string): string {
+  const at = text.search(/['"$]|--|\/\*/);
+  return at < 0 ? text : `${text.slice(0, at)}${replacement}`;
 }
 
 const replacement = "'***'";
@@ -45,8 +56,8 @@ export function withHashedLiterals(text: string, hashOf: HashOf): string {
     const tag = character === "$" ? dollarTag(text, at) : undefined;
     let end: number;
     if (text.startsWith("--", at)) {
-      const newline = text.indexOf("\n", at);
-      at = newline < 0 ? text.length : newline;
+      const newline = text.slice(at).search(/[\n\r]/);
+      at = newline < 0 ? text.length : at + newline;
       continue;
     }
     if (text.startsWith("/*", at)) {
@@ -60,7 +71,7 @@ export function withHashedLiterals(text: string, hashOf: HashOf): string {
       at = end;
       continue;
     }
-    if (character === "'") end = quoteEnd(text, at, /[eE]$/.test(out));
+    if (character === "'") end = quoteEnd(text, at, hasPrefix(text, at));
     else if (tag !== undefined) end = dollarEnd(text, at, tag);
     else {
       const word = /[\p{L}\p{N}_.$]+/uy;
@@ -94,19 +105,44 @@ function commentEnd(text: string, start: number): number {
   return text.length;
 }
 
-/** Replaces every string literal, dollar-quoted ones included; what does not end is replaced up to the end. */
+/** True behind the `E` of a string with escapes, which is not the end of a word. */
+function hasPrefix(text: string, at: number): boolean {
+  return /^(?:[^\w$\u0080-\uffff]|)[eE]$/.test(text.slice(Math.max(0, at - 2), at));
+}
+
+/**
+ * Replaces every string literal, dollar-quoted ones included; what does not end is replaced up to the end. Quotes in
+ * comments, which are left out, and in quoted names begin no literal: what follows them would be taken for its end.
+ */
 export function withoutLiterals(text: string): string {
   let out = "";
   let at = 0;
   while (at < text.length) {
     const character = text[at] ?? "";
+    if (text.startsWith("--", at)) {
+      const newline = text.slice(at).search(/[\n\r]/);
+      at = newline < 0 ? text.length : at + newline;
+      continue;
+    }
+    if (text.startsWith("/*", at)) {
+      at = commentEnd(text, at);
+      out += " ";
+      continue;
+    }
+    if (character === '"') {
+      const end = quoteEnd(text, at, false, '"');
+      const isWhole = end > at + 1 && text[end - 1] === '"';
+      out += isWhole ? text.slice(at, end) : replacement;
+      at = end;
+      continue;
+    }
     const tag = character === "$" ? dollarTag(text, at) : undefined;
     if (character !== "'" && tag === undefined) {
       out += character;
       at += 1;
       continue;
     }
-    const hasEscapes = /[eE]$/.test(out);
+    const hasEscapes = hasPrefix(text, at);
     const end = tag === undefined ? quoteEnd(text, at, hasEscapes) : dollarEnd(text, at, tag);
     out += replacement;
     at = end;
