@@ -634,6 +634,31 @@ describe("a policy that is edited in mid-hold", () => {
 });
 
 describe("what is approved is what runs", () => {
+  test("a function or view that does something else since, to the same tables, is not what was approved", async () => {
+    const tidy = (where: string) => `CREATE OR REPLACE FUNCTION tidy() RETURNS void LANGUAGE sql
+      AS 'UPDATE note SET word = ''tidied'' WHERE ${where}'`;
+    const due = (where: string) => `CREATE OR REPLACE VIEW due AS SELECT n, word FROM note WHERE ${where}`;
+    await server.query(`${tidy("n = 1")}; ${due("n = 1")}; INSERT INTO note VALUES (1), (2), (3)`);
+    const one = await session();
+    for (const sql of ["SELECT tidy()", "UPDATE due SET word = 'tidied' WHERE n > 0"]) {
+      const first = run(one.client, sql);
+      const name = await heldName(one, one.notices.length);
+      await server.query(`${tidy("n > 0")}; ${due("n > 0")}`);
+      await decide(lea, name, "Approved");
+      expect([sql, await first]).toMatchObject([
+        sql,
+        { code: "42501", message: expect.stringMatching(/is void/) },
+      ]);
+      expect([sql, await count("note WHERE word = 'tidied'")]).toEqual([sql, 0]);
+      await server.query(`${tidy("n = 1")}; ${due("n = 1")}`);
+    }
+    const again = run(one.client, "SELECT tidy()");
+    await decide(lea, await heldName(one, one.notices.length), "Approved");
+    expect(await again).toMatchObject({ rowCount: 1 });
+    expect(await count("note WHERE word = 'tidied'")).toBe(1);
+    await server.query("DROP FUNCTION tidy; DROP VIEW due");
+  });
+
   test("a name that means another table since is not the one that was approved", async () => {
     const one = await session();
     await server.query("CREATE TABLE note_a (n int)");

@@ -12,7 +12,7 @@ import { loneCallOf } from "./settings.ts";
 import { walkStatement } from "./statements.ts";
 import { hasMoreTokensThan } from "./token-count.ts";
 import { tagOf } from "./tree.ts";
-import { Walk } from "./walk.ts";
+import { codeOf, Walk } from "./walk.ts";
 import { walkers } from "./walkers.ts";
 
 /** Bounds on what one text may cost. */
@@ -91,6 +91,7 @@ function analyseAll(
       tag,
       parts,
       effects: walk.effects,
+      ...(walk.reached.size > 0 && { code: codeOf(walk.reached) }),
       ...(lineage && { lineage }),
       ...(copyOut && { copyOut }),
     });

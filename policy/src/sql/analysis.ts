@@ -63,6 +63,15 @@ export type SessionEffect =
   | { readonly kind: "dropRelation"; readonly schema?: string; readonly name: string }
   | { readonly kind: "renameRelation"; readonly schema?: string; readonly name: string; readonly to: string };
 
+/** A function that a statement may run, or a view that it looks through: what it does is in a text of its own. */
+export interface ReachedCode {
+  readonly name: string;
+  /** Empty where nobody can read it. */
+  readonly text: string;
+  readonly settings?: readonly string[];
+  readonly securityDefiner?: boolean;
+}
+
 /** One statement of a text, judged as a unit. */
 export interface StatementAnalysis {
   /** The statement's own text, cut out of the whole. */
@@ -71,6 +80,8 @@ export interface StatementAnalysis {
   readonly tag: string;
   readonly parts: readonly CommandPart[];
   readonly effects: readonly SessionEffect[];
+  /** What stands behind names in it; absent where nothing does. */
+  readonly code?: readonly ReachedCode[];
   /** Where its rows come from and what it tells of masked columns; absent where none are followed. */
   readonly lineage?: StatementLineage;
   /** COPY TO STDOUT: how its data is written. */

@@ -13,7 +13,8 @@ import { scopeBelow, type Walk } from "./walk.ts";
 /** Judges a function outside pg_catalog by what its body does. */
 export function walkFunction(walk: Walk, info: FunctionInfo, word: string): void {
   const object = { ...functionObject(info), direct: walk.isDirect };
-  if (info.schema === "pg_catalog") return;
+  if (info.schema === "pg_catalog" || info.isReviewed === true) return;
+  walk.reached.add(info);
   const before = walk.parts.additions;
   const definer = info.securityDefiner ? "SECURITY DEFINER" : word;
   walk.below(`function ${object.name} ${info.body ?? ""}`, object, word, () => {

@@ -83,6 +83,7 @@ export function findRelation(walk: Walk, rangeVar: TreeNode): RelationInfo | und
 /** Records a read of the relation and of everything behind it. */
 export function readRelation(walk: Walk, relation: RelationInfo, word: string, onlyItself = false): void {
   const object = walk.relationObject(relation);
+  if (relation.definition !== undefined) walk.reached.add(relation);
   if (isGuarded(relation)) {
     walk.add("privilege", word, [object]);
     return;
@@ -108,6 +109,7 @@ export function writeRelation(
 ): void {
   const { event, word, unbounded } = write;
   const object = walk.relationObject(relation);
+  if (relation.definition !== undefined) walk.reached.add(relation);
   if (walk.frame.isPlanOnly) {
     walk.add("read", word, [object]);
     return;

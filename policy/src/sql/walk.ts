@@ -1,6 +1,6 @@
 /** What one analysis carries down the tree: the names, the parts found so far, and where it stands. */
 import type { Enforcement, ObjectRef, Operation } from "../model.ts";
-import type { SessionEffect } from "./analysis.ts";
+import type { ReachedCode, SessionEffect } from "./analysis.ts";
 import type { FunctionInfo, RelationInfo } from "./names.ts";
 import type { NameOverlay } from "./overlay.ts";
 import { tooComplex } from "./parser.ts";
@@ -47,6 +47,8 @@ export class Walk {
   readonly walkers: Walkers;
   readonly parts = new PartBuilder();
   readonly effects: SessionEffect[] = [];
+  /** Functions and views that the statement reaches. */
+  readonly reached = new Set<FunctionInfo | RelationInfo>();
   /** Views and functions being walked right now, against endless recursion. */
   readonly active: Set<string>;
   literalsMatter = false;
@@ -163,6 +165,16 @@ export class Walk {
       this.active.delete(key);
     }
   }
+}
+
+/** What is reached, by the texts that say what it does. */
+export function codeOf(reached: Iterable<FunctionInfo | RelationInfo>): readonly ReachedCode[] {
+  return [...reached].map((one) => {
+    const name = `${one.schema}.${one.name}`;
+    if ("kind" in one) return { name, text: one.definition ?? "" };
+    const { body = "", settings, securityDefiner } = one;
+    return { name, text: body, settings, securityDefiner };
+  });
 }
 
 /** The name that rules speak of; temporary relations live in pg_temp whatever the server calls that schema. */

@@ -936,6 +936,8 @@ export class ClientHalf {
   /** What the guard needs to hold a command; `rest` is what the client has sent behind it. */
   private heldBy(judged: Judged, bytes: readonly Buffer[], rest: Buffer): Held {
     const { state, options } = this;
+    // The next one is prepared by itself: what is compared later is what was true when it was asked.
+    this.preparedMs = Number.NEGATIVE_INFINITY;
     const holdable: Holdable = {
       command: judged.command,
       inTransaction: state.transaction === "T" || state.executedIn === state.segment,
@@ -1095,7 +1097,11 @@ interface Held {
 
 /** True where a text touches the same things in the same way as when it was asked about. */
 function meansTheSame(again: Judged, asked: Judged): boolean {
-  return JSON.stringify(again.command.parts) === JSON.stringify(asked.command.parts);
+  // Another body may touch the same things: whoever approved a call has looked at what it did then.
+  return (
+    JSON.stringify(again.command.parts) === JSON.stringify(asked.command.parts) &&
+    JSON.stringify(again.code) === JSON.stringify(asked.code)
+  );
 }
 
 /** The reason that a SET gives; only a plain literal, alone in its text. */

@@ -7,6 +7,7 @@ import {
   type MaskDecision,
   type MaskedColumns,
   type NameResolver,
+  type ReachedCode,
   type RelationInfo,
   refusedByMasks,
   type SessionEffect,
@@ -31,6 +32,8 @@ export interface Judged {
   /** Set where the text cannot be parsed or resolved: PostgreSQL's own error. */
   readonly rejection: SqlRejection | undefined;
   readonly effects: readonly (readonly SessionEffect[])[];
+  /** What functions and views behind its names did when it was judged. */
+  readonly code: readonly ReachedCode[];
   /** True where one of the effects changes what names mean. */
   readonly changesNames: boolean;
   /** True where the text may ask for COPY's own messages. */
@@ -287,6 +290,7 @@ export class StatementJudge {
     const effects = analysis.statements.map((statement) => statement.effects);
     const judged = {
       ...this.made(text, command, verdict, undefined, effects),
+      code: analysis.statements.flatMap(({ code = [] }) => code),
       masks: found.masks,
       hidesErrors: found.hidesErrors,
       hidesLiterals: found.hidesLiterals,
@@ -325,6 +329,7 @@ export class StatementJudge {
       verdict,
       rejection,
       effects,
+      code: [],
       changesNames: changesNames(effects),
       mayCopy: /copy/i.test(text),
       // FROM STDOUT is the same to PostgreSQL as FROM STDIN.
