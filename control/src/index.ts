@@ -24,6 +24,7 @@ export {
   type CertificatePurpose,
   controlLimits,
   type GatewayMessage,
+  type GatewayPeer,
   type GatewayProblem,
   type OperatorMessage,
   parseGatewayMessage,
@@ -39,16 +40,19 @@ export {
   type GatewayName,
   gatewayUri,
   parseGatewayUri,
+  peerNumber,
+  peerPort,
+  peerProtocol,
   recorderAudience,
   recorderFor,
   recordingProtocol,
   ruleHashOf,
 } from "./names.ts";
+export { oneLine } from "./one-line.ts";
 export { isRange, type Reach, readReach } from "./reach.ts";
 export {
   parseRecordingAnswer,
   parseRecordingRequest,
-export { oneLine } from "./one-line.ts";
   type RecordingAnswer,
   type RecordingFailure,
   type RecordingRequest,

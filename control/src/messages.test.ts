@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { parseGatewayMessage, parseOperatorMessage } from "./messages.ts";
-import { gatewayUri, parseGatewayUri, recorderFor } from "./names.ts";
+import { gatewayUri, parseGatewayUri, peerNumber, recorderFor } from "./names.ts";
 import { parseRecordingAnswer, parseRecordingRequest } from "./recording-messages.ts";
 
 const parsers = [parseGatewayMessage, parseOperatorMessage, parseRecordingRequest, parseRecordingAnswer];
@@ -13,6 +13,7 @@ const kinds = [
   "ask",
   "bundle",
   "welcome",
+  "peers",
   "open",
   "append",
   "failed",
@@ -51,6 +52,32 @@ test("a document of a kind that does not travel is refused", () => {
   const put = (key: string) => parseOperatorMessage({ ...update, put: [{ key, json: "{}" }] });
   expect(put("AccessPolicy/ns/a").kind).toBe("bundle");
   for (const key of ["Secret/ns/a", "ConfigMap/ns/a", "a"]) expect(() => put(key)).toThrow("does not travel");
+});
+
+test("a hello says whether peers may be told, and that of an earlier gateway says nothing", () => {
+  const hello = { kind: "hello", token: "t", version: "1" };
+  expect(parseGatewayMessage({ ...hello, takesPeers: true })).toEqual({ ...hello, takesPeers: true });
+  expect(() => parseGatewayMessage({ ...hello, takesPeers: "yes" })).toThrow("takesPeers");
+});
+
+test("peers are a bounded list of pods and addresses", () => {
+  const peer = { podUid: "uid-1", host: "10.0.0.1", port: 9465 };
+  const told = (peers: unknown) => parseOperatorMessage({ kind: "peers", authorities: "pem", peers });
+  expect(told([{ ...peer, name: "left out" }])).toEqual({ kind: "peers", authorities: "pem", peers: [peer] });
+  for (const wrong of [
+    { ...peer, podUid: 1 },
+    { ...peer, host: "x".repeat(65) },
+    { ...peer, port: -1 },
+  ])
+    expect(() => told([wrong])).toThrow("not as agreed");
+  expect(() => told(Array.from({ length: 257 }, () => peer))).toThrow("peers");
+});
+
+test("the number of a pod is a byte, the same for everybody, and hardly ever another pod's", () => {
+  const numbers = Array.from({ length: 1_000 }, (_, at) => peerNumber(`5f3c1d2e-0000-4000-8000-${at}`));
+  expect(numbers.every((number) => Number.isInteger(number) && number >= 0 && number <= 255)).toBe(true);
+  expect(new Set(numbers).size).toBeGreaterThan(200);
+  expect(peerNumber("uid-1")).toBe(peerNumber("uid-1"));
 });
 
 test("a gateway's URI names exactly one gateway", () => {

@@ -70,7 +70,15 @@ export interface GatewayProblem {
 }
 
 /** What a certificate is for; the names in it are the operator's choice alone. */
-export type CertificatePurpose = "serving" | "recording";
+export type CertificatePurpose = "serving" | "recording" | "peer";
+
+/** Another gateway of the same resource, to which cancel requests for its sessions are handed. */
+export interface GatewayPeer {
+  readonly podUid: string;
+  /** The pod's address. */
+  readonly host: string;
+  readonly port: number;
+}
 
 /** A hold that asks for a decision; the approvals step fills its meaning. */
 export interface ApprovalAsk {
@@ -96,7 +104,14 @@ export interface ApprovedWindow {
 
 /** From a gateway. */
 export type GatewayMessage =
-  | { readonly kind: "hello"; readonly token: string; readonly holds?: string; readonly version: string }
+  | {
+      readonly kind: "hello";
+      readonly token: string;
+      readonly holds?: string;
+      readonly version: string;
+      /** Whether it knows what peers are: earlier gateways end the stream at a message that they do not know. */
+      readonly takesPeers?: boolean;
+    }
   /** What is in force: the digest of the last update, whether all of it was accepted, and the rest in words. */
   | {
       readonly kind: "inForce";
@@ -149,6 +164,8 @@ export type OperatorMessage =
   | { readonly kind: "decision"; readonly id: string; readonly decision: unknown }
   /** Every window that is open on the resource: what is not in the list is over. */
   | { readonly kind: "windows"; readonly windows: readonly ApprovedWindow[] }
+  /** Every live gateway of the resource, this one included, and what their certificates are checked against. */
+  | { readonly kind: "peers"; readonly authorities: string; readonly peers: readonly GatewayPeer[] }
   | {
       readonly kind: "signed";
       readonly id: number;
@@ -195,6 +212,7 @@ export const controlLimits = {
   breakGlassReasonMax: 200,
   problemsMax: 100,
   windowsMax: 1_000,
+  peersMax: 256,
 } as const;
 
 /** What a gateway signs to show that it holds the key of the certificate it asks for; bound to its pod. */
@@ -220,7 +238,13 @@ export function parseGatewayMessage(header: unknown): GatewayMessage {
     case "hello": {
       const holds = optionalText(fields, "holds", 64);
       const token = text(fields, "token", 32 * 1024);
-      return { kind, token, version: text(fields, "version", 64), ...(holds !== undefined && { holds }) };
+      return {
+        kind,
+        token,
+        version: text(fields, "version", 64),
+        ...(holds !== undefined && { holds }),
+        ...(fields.takesPeers !== undefined && { takesPeers: truth(fields, "takesPeers") }),
+      };
     }
     case "inForce": {
       const knownHosts = optionalText(fields, "knownHosts", 4096);
@@ -244,7 +268,7 @@ export function parseGatewayMessage(header: unknown): GatewayMessage {
       return {
         kind,
         id: whole(fields, "id"),
-        purpose: oneOf(fields, "purpose", ["serving", "recording"]),
+        purpose: oneOf(fields, "purpose", ["serving", "recording", "peer"]),
         publicKey: text(fields, "publicKey", 4096),
         proof: text(fields, "proof", 4096),
       };
@@ -271,6 +295,7 @@ export function parseOperatorMessage(header: unknown): OperatorMessage {
     "revoke",
     "decision",
     "windows",
+    "peers",
     "signed",
     "refused",
   ]);
@@ -304,6 +329,12 @@ export function parseOperatorMessage(header: unknown): OperatorMessage {
       return { kind, windows: list(fields, "windows", controlLimits.windowsMax, readWindow) };
     case "decision":
       return { kind, id: text(fields, "id", 100), decision: fields.decision };
+    case "peers":
+      return {
+        kind,
+        authorities: text(fields, "authorities", 256 * 1024),
+        peers: list(fields, "peers", controlLimits.peersMax, readPeer),
+      };
     case "signed": {
       const certificate = optionalText(fields, "certificate", 64 * 1024);
       const authorities = optionalText(fields, "authorities", 256 * 1024);
@@ -399,6 +430,11 @@ function readWindow(entry: unknown): ApprovedWindow {
     ruleText: text(fields, "ruleText", 256 * 1024),
     until: whole(fields, "until"),
   };
+}
+
+function readPeer(entry: unknown): GatewayPeer {
+  const fields = fieldsOf(entry);
+  return { podUid: text(fields, "podUid", 64), host: text(fields, "host", 64), port: whole(fields, "port") };
 }
 
 function readProblem(entry: unknown): GatewayProblem {

@@ -6,9 +6,21 @@ export const controlAudience = "control.sallyport.dev";
 /** The audience of the tokens by which people and auditors prove themselves to the recorder. */
 export const recorderAudience = "recorder.sallyport.dev";
 
-/** The ALPN names of the two streams; a change that an older side would misread gets a new one. */
+/** The ALPN names of the streams; a change that an older side would misread gets a new one. */
 export const controlProtocol = "sallyport-control/1";
 export const recordingProtocol = "sallyport-recording/1";
+export const peerProtocol = "sallyport-peer/1";
+
+/** Where gateways that were placed take cancel requests from each other. */
+export const peerPort = 9465;
+
+/**
+ * A gateway's number among those of its resource, 0 to 255, as the cancel keys of its clients carry it: from the pod's
+ * uid alone, so that nobody has to hand numbers out or remember them. Two may have the same.
+ */
+export function peerNumber(podUid: string): number {
+  return createHash("sha256").update(podUid).digest().readUInt8();
+}
 
 /** Whom a gateway's certificate names: the resource it serves and the pod it runs in. */
 export interface GatewayName {

@@ -90,17 +90,20 @@ export async function startControlPlane(
     currentEveryMs: 200,
     async signCertificate({ purpose, publicKey, resource, podUid }) {
       const [namespace = "", name = ""] = resource.split("/");
-      const isClient = purpose === "recording";
-      const certificate = await signLeaf(isClient ? gateways : serving, {
+      const isNamed = purpose !== "serving";
+      const certificate = await signLeaf(isNamed ? gateways : serving, {
         commonName: name,
         publicKey,
         now: Date.now(),
         lifeMs: lifetimes.gatewayMs,
-        ...(isClient
-          ? { usage: "client" as const, uri: gatewayUri({ namespace, resource: name, podUid }) }
+        ...(isNamed
+          ? {
+              usage: purpose === "peer" ? ("peer" as const) : ("client" as const),
+              uri: gatewayUri({ namespace, resource: name, podUid }),
+            }
           : { usage: "server" as const, names: ["localhost", "127.0.0.1"] }),
       });
-      return { certificate, authorities: isClient ? authority.caPem : serving.certificate };
+      return { certificate, authorities: isNamed ? authority.caPem : serving.certificate };
     },
     ...change,
   });

@@ -12,6 +12,7 @@ import {
   ClusterAddresses,
   certificateSigner,
   gatewayProof,
+  PeerDesk,
   ReportExchange,
   reportsLabel,
   SessionWriter,
@@ -60,6 +61,7 @@ export class Operator {
   readonly #sessions: SessionWriter;
   readonly #admission: ApprovalAdmission;
   readonly #windows: WindowDesk;
+  readonly #peers: PeerDesk;
   readonly #notifier: ApprovalNotifier | undefined;
   readonly #prober: Prober;
   readonly #execProber: ExecProber;
@@ -167,6 +169,11 @@ export class Operator {
       tell: (resource, open) => this.#control.tell({ kind: "windows", windows: open }, resource),
       clock: () => new Date(),
     });
+    const isGateway = gatewayProof(caches, settings);
+    this.#peers = new PeerDesk({
+      ...{ caches, isGateway, authorities: () => this.#certificates.held?.gatewayCa },
+      tell: (resource, message) => this.#control.tell(message, resource),
+    });
     const { notifications } = configuration;
     this.#notifier =
       notifications &&
@@ -186,7 +193,7 @@ export class Operator {
       host: "0.0.0.0",
       port: configuration.controlPort,
       certificate: () => this.#serving(),
-      authenticator: new GatewayAuthenticator({ client, isGateway: gatewayProof(caches, settings) }),
+      authenticator: new GatewayAuthenticator({ client, isGateway }),
       bundles,
       // A replica whose watches are dead must not tell gateways that their policy is of today.
       isCurrent: () => this.#watches.silentMs < watchSilenceMs,
@@ -196,6 +203,7 @@ export class Operator {
         sessions: (resource, reports) => this.#sessions.take(resource, reports),
         joined: (resource, stream) => {
           this.#windows.joined(resource, stream);
+          this.#peers.joined(resource, stream);
           desk.joined(resource, stream);
         },
         asked: (resource, ask, stream) => desk.asked(resource, ask, stream),
@@ -291,6 +299,7 @@ export class Operator {
     const inner = this.#over;
     this.#certificates.onChange(() => {
       this.#controllers.everyResource();
+      this.#peers.everything();
       void this.#takeCertificate().catch((error: unknown) =>
         log.error({ err: error }, "a certificate could not be used"),
       );
@@ -310,6 +319,7 @@ export class Operator {
     } finally {
       this.#control.stop();
       this.#windows.close();
+      this.#peers.close();
       await this.#webhook.close();
       inner.abort(new Error("the operator ends"));
       await background;
@@ -370,6 +380,7 @@ export class Operator {
       throw error;
     }
     this.#bundler.complete();
+    this.#peers.complete();
     await this.#addresses.run(signal);
   }
 

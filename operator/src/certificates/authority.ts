@@ -24,7 +24,8 @@ export interface LeafRequest {
   /** DNS names and addresses. */
   readonly names?: readonly string[];
   readonly uri?: string;
-  readonly usage: "server" | "client";
+  /** A peer is both: gateways dial each other. */
+  readonly usage: "server" | "client" | "peer";
   readonly lifeMs: number;
   readonly now: number;
   /** PEM (SPKI) of the key that the certificate is for. */
@@ -95,9 +96,7 @@ export async function signLeaf(authority: Authority, request: LeafRequest): Prom
     extensions: [
       new x509.BasicConstraintsExtension(false, undefined, true),
       new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
-      new x509.ExtendedKeyUsageExtension([
-        usage === "server" ? x509.ExtendedKeyUsage.serverAuth : x509.ExtendedKeyUsage.clientAuth,
-      ]),
+      new x509.ExtendedKeyUsageExtension(extendedUsages[usage]),
       new x509.SubjectAlternativeNameExtension(subjects),
       await x509.AuthorityKeyIdentifierExtension.create(issuer.publicKey),
     ],
@@ -182,6 +181,13 @@ export async function isIssuedFor(
     return false;
   }
 }
+
+const { serverAuth, clientAuth } = x509.ExtendedKeyUsage;
+const extendedUsages = {
+  server: [serverAuth],
+  client: [clientAuth],
+  peer: [serverAuth, clientAuth],
+};
 
 const serialNumber = () => {
   const bytes = webcrypto.getRandomValues(new Uint8Array(16));

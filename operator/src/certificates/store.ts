@@ -182,8 +182,13 @@ export class CertificateStore {
     return signLeaf(authorities.server.current, request);
   }
 
-  /** A certificate by which the recorder knows a gateway. */
-  async signGateway(commonName: string, uri: string, publicKey: string): Promise<string> {
+  /** A certificate by which the recorder knows a gateway, or by which gateways of a resource know each other. */
+  async signGateway(
+    commonName: string,
+    uri: string,
+    publicKey: string,
+    usage: "client" | "peer",
+  ): Promise<string> {
     const { authorities } = this.#required();
     const now = this.#parts.clock();
     const request = {
@@ -191,7 +196,7 @@ export class CertificateStore {
       uri,
       publicKey,
       now,
-      usage: "client",
+      usage,
       lifeMs: lifetimes.gatewayMs,
     } as const;
     return signLeaf(authorities.gateway.current, request);

@@ -10,7 +10,7 @@ export interface Told {
   readonly gateway?: { readonly pod: { readonly uid: string } } | undefined;
   /** True once the connection has ended. */
   readonly isOver?: boolean;
-  tell(message: Extract<OperatorMessage, { kind: "revoke" | "decision" | "windows" }>): void;
+  tell(message: Extract<OperatorMessage, { kind: "revoke" | "decision" | "windows" | "peers" }>): void;
 }
 
 /** What gateways tell that others act upon. */

@@ -94,9 +94,9 @@ export class ControlServer implements GatewayReports {
     for (const stream of this.#streams.get(resource) ?? []) stream.endSession(session, reason);
   }
 
-  /** Tells every gateway, or those of one resource, of a revocation, a decision or the windows that are open. */
+  /** Tells every gateway, or those of one resource, of a revocation, a decision, the windows that are open, or its peers. */
   tell(
-    message: Extract<OperatorMessage, { kind: "revoke" | "decision" | "windows" }>,
+    message: Extract<OperatorMessage, { kind: "revoke" | "decision" | "windows" | "peers" }>,
     resource?: string,
   ): void {
     for (const [name, streams] of this.#streams) {

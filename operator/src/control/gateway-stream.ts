@@ -49,6 +49,7 @@ export class GatewayStream {
   #isPushing = false;
   /** Whether the gateway knows what it means that a session is noted: earlier ones would end the stream. */
   #takesNotes = false;
+  #takesPeers = false;
   #signatures: number[] = [];
 
   constructor(connection: FramedConnection, host: StreamHost) {
@@ -95,6 +96,7 @@ export class GatewayStream {
       if (hello.kind !== "hello") throw new MessageError("the first message must be a hello");
       const gateway = await this.#prove(hello.token);
       if (gateway === undefined) return;
+      this.#takesPeers = hello.takesPeers === true;
       const { options } = this.#host;
       const { resource, pod } = gateway;
       const [namespace = ""] = resource.split("/");
@@ -132,8 +134,9 @@ export class GatewayStream {
     this.#send({ kind: "endSession", session, reason });
   }
 
-  /** Tells the gateway something that the approvals or identity step decided. */
-  tell(message: Extract<OperatorMessage, { kind: "revoke" | "decision" | "windows" }>): void {
+  /** Tells the gateway something that was decided elsewhere; what it does not know, it is not told. */
+  tell(message: Extract<OperatorMessage, { kind: "revoke" | "decision" | "windows" | "peers" }>): void {
+    if (message.kind === "peers" && !this.#takesPeers) return;
     this.#send(message);
   }
 

@@ -43,7 +43,8 @@ export function certificateSigner(
       return { certificate: await certificates.signServing(ref.name, names, publicKey), authorities };
     }
     const uri = gatewayUri({ namespace: ref.namespace, resource: ref.name, podUid });
-    return { certificate: await certificates.signGateway(ref.name, uri, publicKey), authorities };
+    const usage = purpose === "peer" ? "peer" : "client";
+    return { certificate: await certificates.signGateway(ref.name, uri, publicKey, usage), authorities };
   };
 }
 

@@ -1,7 +1,8 @@
 import { isIP } from "node:net";
+import { peerPort } from "@sallyport/control";
 import type { NetworkPeer, ProtectedResource } from "@sallyport/crds";
 import type { PlacementInput, RenderedObject, ServerPods } from "./model.ts";
-import { adminPort, gatewayLabel, listenPort, namesOf } from "./names.ts";
+import { adminPort, gatewayLabel, handsOver, listenPort, namesOf } from "./names.ts";
 import { isOwnCluster } from "./own-cluster.ts";
 import { metadataOf } from "./shared.ts";
 
@@ -51,6 +52,8 @@ function gatewayPolicy({
       ports: [...new Set(isOwnCluster(resource) ? [port, apiServerPort ?? 6443] : [port])].map(tcp),
     });
   }
+  const peers = peerRule(resource);
+  egress.push(...peers.map(({ from: to, ports }) => ({ to, ports })));
   const issuers = issuerPorts(resource, providers);
   if (issuers.length > 0) egress.push({ ports: issuers.map(tcp) });
   return {
@@ -60,7 +63,7 @@ function gatewayPolicy({
     spec: {
       podSelector: { matchLabels: { [gatewayLabel]: namesOf(resource).label } },
       policyTypes: ["Ingress", "Egress"],
-      ingress: [{ ports: [tcp(listenPort(resource) ?? 0)] }, { ports: [tcp(adminPort)] }],
+      ingress: [{ ports: [tcp(listenPort(resource) ?? 0)] }, { ports: [tcp(adminPort)] }, ...peers],
       egress,
     },
   };
@@ -95,10 +98,18 @@ function sidecarPolicy(resource: ProtectedResource): RenderedObject {
       ingress: [
         { ports: [tcp(listenPort(resource) ?? 0)] },
         { ports: [tcp(adminPort)] },
+        ...peerRule(resource),
         ...allowed(resource),
       ],
     },
   };
+}
+
+/** Gateways of one resource hand cancel requests to each other; nobody else has anything to say there. */
+function peerRule(resource: ProtectedResource) {
+  if (!handsOver(resource)) return [];
+  const gateways = { podSelector: { matchLabels: { [gatewayLabel]: namesOf(resource).label } } };
+  return [{ from: [gateways], ports: [tcp(peerPort)] }];
 }
 
 /** Named peers may reach every port: replication and the database's own operator use several. */

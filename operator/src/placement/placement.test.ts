@@ -148,6 +148,24 @@ describe("what is rendered", () => {
     expect(selected).toHaveLength(1);
     expect(selected[0]).toContain('"podSelector":{"matchLabels":{"sallyport.dev/gateway"');
   });
+
+  test("the gateways of a database reach each other on one port, and nobody else reaches them there", () => {
+    const rulesFor = (spec: Partial<ProtectedResourceSpec>) =>
+      placeResource(inputOf(spec))
+        .objects.filter(({ kind }) => kind === "NetworkPolicy")
+        .flatMap(({ spec: policy }) => {
+          const { ingress = [], egress = [] } = policy as { ingress?: object[]; egress?: object[] };
+          return [...ingress, ...egress].filter((rule) => JSON.stringify(rule).includes('"port":9465'));
+        });
+    const ports = [{ protocol: "TCP", port: 9465 }];
+    const gateways = [{ podSelector: { matchLabels: { "sallyport.dev/gateway": "orders" } } }];
+    expect(rulesFor({})).toEqual([
+      { from: gateways, ports },
+      { to: gateways, ports },
+    ]);
+    expect(rulesFor(sidecarSpec)).toEqual([{ from: gateways, ports }]);
+    expect(rulesFor(sshSpec)).toEqual([]);
+  });
 });
 
 describe("names", () => {

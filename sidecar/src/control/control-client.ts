@@ -45,6 +45,7 @@ export interface ControlHandlers {
   readonly revoke?: (revocation: Extract<OperatorMessage, { kind: "revoke" }>) => void;
   readonly decision?: (decision: Extract<OperatorMessage, { kind: "decision" }>) => void;
   readonly windows?: (windows: Extract<OperatorMessage, { kind: "windows" }>["windows"]) => void;
+  readonly peers?: (peers: Extract<OperatorMessage, { kind: "peers" }>) => void;
 }
 
 /** What the client is made of. */
@@ -281,6 +282,7 @@ export class ControlClient {
       token: token.trim(),
       version,
       ...(holds !== undefined && { holds }),
+      ...(this.#options.handlers.peers !== undefined && { takesPeers: true }),
     };
     this.#mismatches = 0;
     connection.send(hello);
@@ -349,6 +351,9 @@ export class ControlClient {
         break;
       case "windows":
         handlers.windows?.(message.windows);
+        break;
+      case "peers":
+        handlers.peers?.(message);
         break;
       case "signed": {
         const answered = this.#questions.get(message.id);
