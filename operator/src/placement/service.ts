@@ -20,7 +20,10 @@ export function renderService(resource: ProtectedResource): RenderedObject {
   };
 }
 
-/** A cancel request comes by a connection of its own, and only the gateway that holds the session can pass it on. */
+/**
+ * Gateways hand cancel requests on, so that these need it no more. What else a gateway knows of its clients it does not
+ * share: failed logins, concurrent sessions, and which process numbers of `pg_terminate_backend` are whose.
+ */
 const stayingWithOneGateway = {
   sessionAffinity: "ClientIP",
   sessionAffinityConfig: { clientIP: { timeoutSeconds: 86_400 } },

@@ -62,6 +62,10 @@ export interface CancelRoutes {
   /** Where this process stands; keys carry it. */
   readonly replica: number;
   readonly process: number;
+  /** True where another replica may have the same number: what is not here may be there. */
+  readonly mayShareNumber?: boolean;
+  /** Known to all who issue keys for the resource, and to nobody else: a long key that it has not sealed leads nowhere. */
+  readonly sealingSecret?: Buffer;
   /** Takes the requests of this resource that arrived elsewhere. */
   receive(take: (processId: number, key: Buffer) => Promise<boolean>): void;
   /** Resolves when the request has done what it can; false where no session took it. */

@@ -1,3 +1,4 @@
+import { peerNumber, peerPort } from "@sallyport/control";
 import { cleanEnv, num, str } from "envalid";
 import type { ApproverRule } from "../approval/index.ts";
 
@@ -55,7 +56,12 @@ export const gatewayOptions: readonly GatewayOption[] = [
     "file of the other replicas' addresses and the key they share, for cancel requests",
     "",
   ),
-  option("peer-listen", "HOST:PORT", "address at which other replicas hand cancel requests over", ""),
+  option(
+    "peer-listen",
+    "HOST:PORT",
+    "address at which other replicas hand cancel requests over; with --control: port 9465 of --listen",
+    "",
+  ),
   option(
     "approvers",
     "LIST",
@@ -83,6 +89,12 @@ export const gatewayOptions: readonly GatewayOption[] = [
   option("control-token", "FILE", "service account token for the audience control.sallyport.dev", ""),
   option("recorder", "HOST:PORT", "recorder that keeps the recordings, until the operator names another", ""),
   option("resource", "NAMESPACE/NAME", "the resource that this gateway was placed for", ""),
+  option(
+    "pod-uid",
+    "UID",
+    "the pod that this gateway was placed in; its number among the replicas comes from it",
+    "",
+  ),
   option("listen-port", "PORT", "port that is open before there is policy; 0: none", "0"),
   option("protocol", "NAME", "protocol that is spoken on it", "postgres"),
   option("upstream", "HOST:PORT", "where the server is reached when it is beside the gateway", ""),
@@ -165,6 +177,7 @@ export function readConfiguration(
       SALLYPORT_CONTROL_TOKEN: str({ default: "" }),
       SALLYPORT_RECORDER: str({ default: "" }),
       SALLYPORT_RESOURCE: str({ default: "" }),
+      SALLYPORT_POD_UID: str({ default: "" }),
       SALLYPORT_LISTEN_PORT: num({ default: 0 }),
       SALLYPORT_PROTOCOL: str({ default: "postgres" }),
       SALLYPORT_UPSTREAM: str({ default: "" }),
@@ -203,7 +216,7 @@ export function readConfiguration(
   const peerListen = /^(.*):(\d{1,5})$/.exec(env.SALLYPORT_PEER_LISTEN);
   if (env.SALLYPORT_PEER_LISTEN !== "" && peerListen === null)
     problems.push("SALLYPORT_PEER_LISTEN: must be HOST:PORT");
-  if (peerListen !== null && env.SALLYPORT_PEERS === "")
+  if (peerListen !== null && env.SALLYPORT_PEERS === "" && env.SALLYPORT_CONTROL === "")
     problems.push("SALLYPORT_PEERS: is needed with --peer-listen; it holds the key");
   const whole = (name: string, value: number, least: number, most: number): number => {
     const isGood = Number.isInteger(value) && value >= least && value <= most;
@@ -247,6 +260,8 @@ export function readConfiguration(
     },
     problems,
   );
+  if (env.SALLYPORT_PEERS !== "" && env.SALLYPORT_CONTROL !== "")
+    problems.push("SALLYPORT_PEERS: has no meaning with --control; the operator says who the peers are");
   const approvers = env.SALLYPORT_APPROVERS.split(",").flatMap((entry) => {
     const [, policy, group] = /^(?:([a-z0-9][a-z0-9.-]*)=)?(.+)$/.exec(entry.trim()) ?? [];
     return group === undefined ? [] : [{ group, ...(policy === undefined ? {} : { policy }) }];
@@ -270,8 +285,13 @@ export function readConfiguration(
     logLevel: env.SALLYPORT_LOG_LEVEL,
     ...bounds,
     approvers,
+    ...(control !== undefined &&
+      env.SALLYPORT_POD_UID !== "" && { replica: peerNumber(env.SALLYPORT_POD_UID) }),
     peers: env.SALLYPORT_PEERS,
-    peerListen: peerListen === null ? undefined : { host: peerListen[1] ?? "", port: Number(peerListen[2]) },
+    peerListen:
+      peerListen === null
+        ? control && { host: env.SALLYPORT_LISTEN, port: peerPort }
+        : { host: peerListen[1] ?? "", port: Number(peerListen[2]) },
     control,
   };
 }

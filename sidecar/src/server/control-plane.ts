@@ -1,4 +1,4 @@
-import { generateKeyPairSync, type KeyObject, X509Certificate } from "node:crypto";
+import { generateKeyPairSync, type KeyObject } from "node:crypto";
 import type { Bundle, GatewayProblem, SessionReport } from "@sallyport/control";
 import { durationMs, type Manifest } from "@sallyport/crds";
 import type { Logger } from "pino";
@@ -11,11 +11,14 @@ import {
   type SignedCertificate,
 } from "../control/index.ts";
 import type { Recorder } from "../recording/model.ts";
+import { renewalOf } from "./certificate-life.ts";
 import { ClusterApprovals } from "./cluster-approvals.ts";
 import type { ControlConfiguration } from "./configuration.ts";
 import type { LiveSession } from "./live-session.ts";
 import { type ManifestSet, manifestSetOf } from "./manifest-set.ts";
+import { PlacedPeers, type PlacedPeersOptions } from "./placed-peers.ts";
 import type { ServingCertificate } from "./serving-certificate.ts";
+import type { CancelOrder } from "./shared-state.ts";
 
 /** What a gateway that the operator placed gives its control plane. */
 export interface ControlPlaneOptions {
@@ -31,6 +34,8 @@ export interface ControlPlaneOptions {
   readonly sessions: () => Iterable<LiveSession>;
   /** The host key that clients meet, where the protocol has one. */
   readonly knownHosts: () => string | undefined;
+  /** How cancel requests come from other gateways of the resource; absent where its protocol has none. */
+  readonly cancels: Pick<PlacedPeersOptions, "listen" | "take" | "onHandOver"> | undefined;
 }
 
 const dueMs = 10_000;
@@ -42,6 +47,7 @@ export class ControlPlane {
   readonly #options: ControlPlaneOptions;
   readonly #client: ControlClient;
   readonly #link: RecorderLink | undefined;
+  readonly #peers: PlacedPeers | undefined;
   readonly #servingKey: KeyObject = generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
   /** What sessions hold by. */
   readonly approvals: ClusterApprovals;
@@ -61,8 +67,15 @@ export class ControlPlane {
 
   constructor(options: ControlPlaneOptions) {
     this.#options = options;
-    const { configuration, log, version } = options;
+    const { configuration, log, version, cancels } = options;
     const { address, caFile, tokenFile, resource, recorder } = configuration;
+    const peers =
+      cancels &&
+      new PlacedPeers({
+        ...cancels,
+        ...{ resource, log, certificate: (key) => this.#client.certificate("peer", key) },
+      });
+    this.#peers = peers;
     this.#client = new ControlClient({
       address,
       caFile,
@@ -79,6 +92,9 @@ export class ControlPlane {
         decision: ({ id, decision }) => this.approvals.decided(id, decision),
         windows: (windows) => this.approvals.opened(windows),
         welcome: () => this.approvals.reconnected(),
+        ...(peers && {
+          peers: (told) => peers.adopt(this.#client.podUid ?? "", told.authorities, told.peers),
+        }),
       },
     });
     this.approvals = new ClusterApprovals(this.#client, configuration.resource);
@@ -105,8 +121,14 @@ export class ControlPlane {
   /** Delivers what is recorded and reported, for at most so long. */
   async stop(deadlineMs: number): Promise<void> {
     this.approvals.close();
+    this.#peers?.close();
     await this.#link?.stop(deadlineMs);
     await this.#client.stop();
+  }
+
+  /** Hands a cancel request to the gateway that has its session; false where none took it. */
+  async handOver(order: CancelOrder): Promise<boolean> {
+    return (await this.#peers?.handOver(order)) ?? false;
   }
 
   /** True while nobody new may be let in: there is no policy, or no news of it for too long. */
@@ -145,6 +167,7 @@ export class ControlPlane {
     const all = [...this.#problems, this.#loginProblem, this.#loopbackProblem, unrecorded];
     this.#client.setProblems(all.filter((problem) => problem !== undefined));
     if (!this.#isAsking && this.#client.isConnected) void this.#renewServing();
+    if (this.#client.isConnected) this.#peers?.tick();
   }
 
   /** A session's recording is closed: one that has an object, or should have, is reported as ended. */
@@ -276,13 +299,6 @@ function describe(
     ...(brokeGlass !== undefined && { brokeGlass }),
     ...(recorder !== undefined && { recorder }),
   };
-}
-
-/** When two thirds of a certificate's life are over. */
-function renewalOf(pem: string): number {
-  const { validFrom, validTo } = new X509Certificate(pem);
-  const from = Math.max(Date.parse(validFrom), Date.now() - 60_000);
-  return from + ((Date.parse(validTo) - from) * 2) / 3;
 }
 
 function pemOf(key: KeyObject): string {

@@ -33,10 +33,11 @@ import {
   manifestSetOf,
   type ServedResource,
 } from "./manifest-set.ts";
-import { loadMaskingKey } from "./masking-key.ts";
+import { loadMaskingKey, sealingSecretOf } from "./masking-key.ts";
 import { Metrics } from "./metrics.ts";
 import { keepParserAsCompiled } from "./parser-memory.ts";
 import { type Peers, peersOf } from "./peers.ts";
+import type { HandOver } from "./placed-peers.ts";
 import { type ApprovalEvent, ResourceHost, serverContext } from "./resource-host.ts";
 import { Secrets } from "./secrets.ts";
 import { issueServingCertificate, type ServingCertificate } from "./serving-certificate.ts";
@@ -294,6 +295,7 @@ export class Gateway {
 
   /** Of a gateway of one process: what is not here is with another replica, or nowhere. */
   private forwardCancel(order: CancelOrder): Promise<boolean> {
+    if (this.plane !== undefined) return this.plane.handOver(order);
     if (order.replica === this.configuration.replica) return Promise.resolve(false);
     return this.peers?.send(order) ?? Promise.resolve(false);
   }
@@ -480,7 +482,19 @@ export class Gateway {
       },
       sessions: () => this.allSessions(),
       knownHosts: () => this.hosts.get(control.resource)?.announced().knownHosts,
+      cancels: this.cancels(control),
     });
+  }
+
+  /** PostgreSQL alone has requests that come by a connection of their own. */
+  private cancels({ protocol, resource }: ControlConfiguration) {
+    const { peerListen: listen } = this.configuration;
+    if (protocol !== "postgres" || listen === undefined) return undefined;
+    return {
+      listen,
+      take: (order: CancelOrder) => this.receiveCancel(order),
+      onHandOver: (result: HandOver) => this.metrics.handOvers.inc({ resource, result }),
+    };
   }
 
   private *allSessions() {
@@ -508,6 +522,8 @@ export class Gateway {
       onRecorded: (session: LiveSession, reason: string) => plane.ended(session, reason),
       ...(nearby && { nearby }),
       isPlaced: true,
+      // One that a gateway has made for itself would not let the others' keys through.
+      ...(this.configuration.maskingKey !== "" && { sealingSecret: sealingSecretOf(this.maskingKey) }),
     };
   }
 

@@ -1,5 +1,5 @@
 /** The secret that masks hash with: the same over restarts and replicas, so that a hash of today joins one of yesterday. */
-import { randomBytes } from "node:crypto";
+import { hkdfSync, randomBytes } from "node:crypto";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 
@@ -23,4 +23,9 @@ export async function loadMaskingKey(file: string, state: string): Promise<Buffe
   const secret = Buffer.from(bytes.toString("latin1").trim(), "latin1");
   if (secret.length < bytesMin) throw new Error(`the masking key ${path} has fewer than ${bytesMin} bytes`);
   return secret;
+}
+
+/** What gateways that share the secret seal cancel keys with. */
+export function sealingSecretOf(maskingKey: Buffer): Buffer {
+  return Buffer.from(hkdfSync("sha256", maskingKey, Buffer.alloc(0), "sallyport cancel keys", bytesMin));
 }

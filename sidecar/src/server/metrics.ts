@@ -45,6 +45,11 @@ export class Metrics {
     "Commands that went past approval with a reason",
     ["resource"],
   );
+  readonly handOvers = this.counter(
+    "sallyport_cancels_handed_over_total",
+    "Cancel requests that other gateways of the resource were asked about, by result",
+    ["resource", "result"],
+  );
   readonly reloads = this.counter("sallyport_manifest_reloads_total", "Reloads by result", ["result"]);
   readonly manifestsAccepted = this.gauge(
     "sallyport_manifests_accepted",

@@ -12,6 +12,7 @@
 import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { connect, createServer, type Server, type Socket } from "node:net";
+import { readExactly, readOrder } from "./cancel-order.ts";
 import type { CancelOrder } from "./shared-state.ts";
 
 export interface PeersOptions {
@@ -139,7 +140,7 @@ export class Peers {
     if (text === undefined) return undefined;
     const order = readOrder(text);
     const now = this.options.clock();
-    if (order === undefined || Math.abs(now - order.at) > ageMaxMs) return undefined;
+    if (order?.at === undefined || Math.abs(now - order.at) > ageMaxMs) return undefined;
     if (order.replica !== this.options.replica) return undefined;
     const nonce = sealed.toString("base64", 0, nonceBytes);
     for (const [old, until] of this.seen) {
@@ -190,37 +191,4 @@ function unseal(key: Buffer, sealed: Buffer): string | undefined {
     // Sealed under another key, or changed: not a replica of ours.
     return undefined;
   }
-}
-
-function readOrder(text: string): (CancelOrder & { readonly at: number }) | undefined {
-  const found = JSON.parse(text) as Readonly<Record<string, unknown>>;
-  const { resource, replica, process, processId, keyHex, at } = found;
-  if (typeof resource !== "string" || typeof keyHex !== "string" || !/^([0-9a-f]{2}){4,256}$/.test(keyHex))
-    return undefined;
-  if (!isNumber(replica) || !isNumber(process) || !isNumber(processId) || !isNumber(at)) return undefined;
-  return { resource, replica, process, processId, keyHex, at };
-}
-
-const isNumber = (value: unknown): value is number => Number.isSafeInteger(value);
-
-/** The next bytes of a socket; undefined where it ends before. */
-function readExactly(socket: Socket, count: number): Promise<Buffer | undefined> {
-  return new Promise((resolve) => {
-    const settle = (bytes: Buffer | undefined) => {
-      socket.off("readable", onReadable);
-      socket.off("end", onOver);
-      socket.off("close", onOver);
-      resolve(bytes);
-    };
-    const onReadable = () => {
-      const bytes: Buffer | null = socket.read(count);
-      if (bytes === null) return;
-      settle(bytes.length === count ? bytes : undefined);
-    };
-    const onOver = () => settle(undefined);
-    socket.on("readable", onReadable);
-    socket.on("end", onOver);
-    socket.on("close", onOver);
-    onReadable();
-  });
 }

@@ -80,8 +80,10 @@ export interface HostServices {
   readonly onApproval?: (resource: string, event: ApprovalEvent) => void;
   /** Where the server is reached when it is beside the gateway. */
   readonly nearby?: { readonly host: string; readonly port: number };
-  /** True where the operator says which addresses may be dialled. */
+  /** True where the operator says which addresses may be dialled, and who the other gateways are. */
   readonly isPlaced?: boolean;
+  /** What all gateways of the resource seal cancel keys with, where they share a secret. */
+  readonly sealingSecret?: Buffer;
 }
 
 /** What the metrics count of approvals. */
@@ -111,6 +113,8 @@ export class ResourceHost implements ProtocolHost {
     this.services = services;
     this.cancels = {
       ...services.place,
+      ...(services.isPlaced === true && { mayShareNumber: true }),
+      ...(services.sealingSecret && { sealingSecret: services.sealingSecret }),
       receive: (take) => {
         this.takeCancel = take;
       },

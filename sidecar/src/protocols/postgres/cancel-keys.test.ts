@@ -3,16 +3,25 @@ import type { CancelRoutes } from "../protocol.ts";
 import { CancelKeys } from "./cancel-keys.ts";
 
 interface Calls {
+  /** What another process or replica hands over comes in by this. */
+  take: (processId: number, key: Buffer) => Promise<boolean>;
   readonly forwarded: { replica: number; process: number }[];
   missed: number;
 }
 
-function keysAt(replica: number, process: number, mayTry = true): { keys: CancelKeys; calls: Calls } {
-  const calls: Calls = { forwarded: [], missed: 0 };
+function keysAt(
+  replica: number,
+  process: number,
+  { mayTry = true, ...placed }: { mayTry?: boolean; mayShareNumber?: boolean; sealingSecret?: Buffer } = {},
+): { keys: CancelKeys; calls: Calls } {
+  const calls: Calls = { take: () => Promise.resolve(false), forwarded: [], missed: 0 };
   const routes: CancelRoutes = {
     replica,
     process,
-    receive: () => undefined,
+    ...placed,
+    receive: (take) => {
+      calls.take = take;
+    },
     forward: (to) => {
       calls.forwarded.push({ replica: to.replica, process: to.process });
       return Promise.resolve(true);
@@ -76,12 +85,66 @@ describe("cancel keys", () => {
     for (const bytes of [wrong, key.subarray(0, 3), Buffer.concat([key, Buffer.alloc(1)]), Buffer.alloc(0)])
       expect(await keys.cancel(processId, bytes, "a")).toBe(false);
     expect(await keys.cancel(processId + 0x80000000, key, "a")).toBe(false);
-    expect(calls).toEqual({ forwarded: [], missed: 5 });
+    expect(calls).toMatchObject({ forwarded: [], missed: 5 });
   });
 
   it("are not looked at where the address has missed too often", async () => {
-    const { keys } = keysAt(0, 0, false);
+    const { keys } = keysAt(0, 0, { mayTry: false });
     const { processId, key } = keys.issue(4, () => Promise.reject(new Error("reached")));
     expect(await keys.cancel(processId, key, "a")).toBe(false);
+  });
+
+  it("of a number that another replica may have too are looked for there, and only where they are not here", async () => {
+    const { keys, calls } = keysAt(7, 0, { mayShareNumber: true });
+    const own = keys.issue(4, () => Promise.resolve());
+    const twin = keysAt(7, 0).keys.issue(4, () => Promise.resolve());
+    expect(await keys.cancel(own.processId, own.key, "a")).toBe(true);
+    expect(calls.forwarded).toEqual([]);
+    expect(await keys.cancel(twin.processId, twin.key, "a")).toBe(true);
+    expect(calls.forwarded).toEqual([{ replica: 7, process: 0 }]);
+  });
+});
+
+it("a request that was handed over is not handed on, whomever it names", async () => {
+  const { keys, calls } = keysAt(7, 0, { mayShareNumber: true });
+  const own = keys.issue(4, () => Promise.resolve());
+  const twin = keysAt(7, 0).keys.issue(4, () => Promise.resolve());
+  const elsewhere = keysAt(8, 0).keys.issue(4, () => Promise.resolve());
+  for (const { processId, key } of [twin, elsewhere]) expect(await calls.take(processId, key)).toBe(false);
+  expect(await calls.take(own.processId, own.key)).toBe(true);
+  expect(await calls.take(own.processId, Buffer.alloc(4, 1))).toBe(false);
+  expect(calls.forwarded).toEqual([]);
+});
+
+describe("long keys that replicas seal with a secret of theirs", () => {
+  const sealingSecret = Buffer.alloc(32, 7);
+  const issued = keysAt(1, 0, { sealingSecret }).keys.issue(32, () => Promise.resolve());
+
+  it("are handed to the replica that they name", async () => {
+    const { keys, calls } = keysAt(2, 0, { sealingSecret });
+    expect(issued.key).toHaveLength(32);
+    expect(await keys.cancel(issued.processId, issued.key, "a")).toBe(true);
+    expect(calls).toMatchObject({ forwarded: [{ replica: 1, process: 0 }], missed: 0 });
+  });
+
+  it("lead nowhere where they were not issued so, and no other replica hears of them", async () => {
+    const { keys, calls } = keysAt(2, 0, { sealingSecret });
+    const foreign = keysAt(1, 0, { sealingSecret: Buffer.alloc(32, 8) }).keys;
+    const { processId, key } = foreign.issue(32, () => Promise.resolve());
+    expect(await keys.cancel(processId, key, "a")).toBe(false);
+    for (let at = 0; at < 32; at += 1) {
+      const changed = Buffer.from(issued.key);
+      changed[at] = (changed[at] ?? 0) ^ 1;
+      expect(await keys.cancel(issued.processId, changed, "a")).toBe(false);
+    }
+    expect(await keys.cancel(issued.processId ^ 1, issued.key, "a")).toBe(false);
+    expect(await keys.cancel(issued.processId, issued.key.subarray(0, 16), "a")).toBe(false);
+    expect(calls).toMatchObject({ forwarded: [], missed: 35 });
+  });
+
+  it("of protocol 3.0 have no room for a seal, and are handed on as they are", async () => {
+    const { keys, calls } = keysAt(2, 0, { sealingSecret });
+    expect(await keys.cancel(issued.processId, Buffer.alloc(4), "a")).toBe(true);
+    expect(calls.forwarded).toEqual([{ replica: 1, process: 0 }]);
   });
 });

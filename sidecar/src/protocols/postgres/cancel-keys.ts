@@ -6,8 +6,11 @@
  * so that a CancelRequest that arrives anywhere finds its way. No operating system has processes with numbers as large
  * (Linux ends at 2^22): a client that passes its own to pg_terminate_backend must not end somebody else's session. The key proper is random alone, 4 bytes for protocol 3.0
  * and 32 for 3.2: with the random part of the process id a guess meets one of n sessions with n in 2^48.
+ *
+ * Where the gateways of a resource share a secret, the long key is 16 random bytes and a seal of 16 over them and the
+ * process id (HMAC-SHA-256): whoever gets a forged one knows without asking the gateway that it names.
  */
-import { randomBytes, timingSafeEqual } from "node:crypto";
+import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import type { CancelRoutes } from "../protocol.ts";
 
 /** A key that a client holds; the server's own key never leaves the gateway. */
@@ -26,6 +29,7 @@ interface LiveKey {
 const randomBits = 16;
 const processBits = 6;
 
+const sealBytes = 16;
 const processMax = 2 ** processBits - 1;
 const ownMark = 2 ** 30;
 
@@ -44,7 +48,7 @@ export class CancelKeys {
     if (this.live.size >= 2 ** (randomBits - 1)) throw new Error("too many live cancel keys");
     let processId = this.freshId();
     while (this.live.has(processId)) processId = this.freshId();
-    const key = randomBytes(length);
+    const key = length === 32 ? this.longKey(processId) : randomBytes(length);
     this.live.set(processId, { key, cancel, pending: undefined });
     return { processId, key };
   }
@@ -61,12 +65,32 @@ export class CancelKeys {
     this.live.delete(processId);
   }
 
-  private cancelAnywhere(processId: number, key: Buffer): Promise<boolean> {
+  private async cancelAnywhere(processId: number, key: Buffer): Promise<boolean> {
     const place = placeIn(processId);
-    if (place === undefined) return Promise.resolve(false);
-    const { replica, process } = this.routes;
-    if (place.replica === replica && place.process === process) return this.cancelHere(processId, key);
-    return this.routes.forward({ ...place, processId, key });
+    if (place === undefined) return false;
+    const { replica, process, mayShareNumber } = this.routes;
+    if (place.replica === replica && place.process === process) {
+      if (await this.cancelHere(processId, key)) return true;
+      if (mayShareNumber !== true) return false;
+    }
+    return this.mayBeIssued(processId, key) && this.routes.forward({ ...place, processId, key });
+  }
+
+  private longKey(processId: number): Buffer {
+    const { sealingSecret } = this.routes;
+    if (sealingSecret === undefined) return randomBytes(32);
+    const random = randomBytes(32 - sealBytes);
+    return Buffer.concat([random, sealOf(sealingSecret, processId, random)]);
+  }
+
+  /** False of what no gateway of the resource has issued, as far as that can be told from the key alone. */
+  private mayBeIssued(processId: number, key: Buffer): boolean {
+    if (key.length === 4) return true;
+    if (key.length !== 32) return false;
+    const { sealingSecret } = this.routes;
+    if (sealingSecret === undefined) return true;
+    const seal = sealOf(sealingSecret, processId, key.subarray(0, -sealBytes));
+    return timingSafeEqual(seal, key.subarray(-sealBytes));
   }
 
   private async cancelHere(processId: number, key: Buffer): Promise<boolean> {
@@ -85,6 +109,13 @@ export class CancelKeys {
     const { replica, process } = this.routes;
     return ownMark | (((replica << processBits) | process) << randomBits) | random;
   }
+}
+
+function sealOf(secret: Buffer, processId: number, random: Buffer): Buffer {
+  const place = Buffer.alloc(4);
+  place.writeUInt32BE(processId);
+  const sealed = createHmac("sha256", secret).update("sallyport cancel key\0").update(place).update(random);
+  return sealed.digest().subarray(0, sealBytes);
 }
 
 /** Where a process id leads; undefined where it cannot be one of ours. */

@@ -60,7 +60,7 @@ async function serve(socket: Socket, host: ProtocolHost, onLoggedIn: () => void)
     if (accepted === undefined) return;
     if (accepted.kind === "cancel") {
       if (!(await keys.cancel(accepted.processId, accepted.key, channel.remoteAddress)))
-        host.report(new GatewayError("protocolViolation"), id);
+        host.report(new GatewayError("protocolViolation", { cause: unknownCancelKey }), id);
       return;
     }
     const hasLoggedIn = () => {
@@ -88,6 +88,8 @@ function end(socket: Socket): void {
 }
 
 const lingerMs = 2_000;
+/** For the log: who asks is told nothing. */
+const unknownCancelKey = new Error("a cancel request names no session");
 
 async function serveClient(
   channel: SocketChannel,

@@ -1,0 +1,300 @@
+/** Two gateways of one resource, each a process of its own that only the operator joins: a cancel request works at either (B3). */
+import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { type AddressInfo, connect as connectTcp, createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { ApprovalAsk, OperatorMessage } from "@sallyport/control";
+import { loadManifests } from "@sallyport/crds";
+import type { Told } from "@sallyport/operator/control";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { hasCommand } from "../drivers/toolchains.ts";
+import { startControlPlane, type TestControlPlane } from "../targets/control-plane.ts";
+import { type GatewayProcess, spawnGateway } from "../targets/gateway.ts";
+import { freePort, type PostgresServer, startPostgres } from "../targets/postgres.ts";
+import { LocalIssuer } from "../targets/tokens.ts";
+import { until } from "../targets/until.ts";
+import { int32s, password, query, startup, WireClient } from "../targets/wire-client.ts";
+
+const hasPsql = await hasCommand("psql", ["--version"]);
+const issuer = new LocalIssuer("sallyport-test", "sallyport:default/shop");
+const versions = [
+  ["3.0", 0x00030000, 8],
+  ["3.2", 0x00030002, 36],
+] as const;
+const [[, protocol30]] = versions;
+const gateways: GatewayProcess[] = [];
+const peers: { readonly podUid: string; readonly host: string; readonly port: number }[] = [];
+const asked: ApprovalAsk[] = [];
+const withdrawn: string[] = [];
+let server: PostgresServer;
+let plane: TestControlPlane;
+let folder: string;
+let ca: string;
+const token = () => issuer.token({ user: "alice", claims: { mail: "alice@example.com" } });
+
+beforeAll(async () => {
+  const told = (): OperatorMessage & { kind: "peers" } => ({
+    ...{ kind: "peers", authorities: plane.gatewayCaPem },
+    peers,
+  });
+  [server, plane] = await Promise.all([
+    startPostgres({ tls: true, database: "shop", initSql: "CREATE TABLE item (n int)" }),
+    startControlPlane({
+      events: {
+        joined: (_, stream: Told) => stream.tell(told()),
+        asked: (_, ask) => asked.push(ask),
+        withdrawn: (_, id) => withdrawn.push(id),
+      },
+    }),
+  ]);
+  folder = await mkdtemp(join(tmpdir(), "sallyport-placed-cancel-"));
+  const secret = join(folder, "secrets/shop");
+  await mkdir(secret, { recursive: true });
+  await writeFile(join(secret, "username"), server.superuser);
+  await writeFile(join(secret, "password"), server.password);
+  await writeFile(join(secret, "ca.crt"), server.caPem);
+  await writeFile(join(folder, "shared.key"), randomBytes(32).toString("hex"));
+  await publish();
+  plane.bundles.markComplete();
+  for (const podUid of ["uid-a", "uid-b"]) peers.push({ podUid, host: "127.0.0.1", port: await freePort() });
+  gateways.push(...(await Promise.all(peers.map(start))));
+  const isJoined = ({ logs }: GatewayProcess) =>
+    logs().includes("cancel requests are handed between gateways") &&
+    logs().includes("the operator signed the serving certificate");
+  await until(() => gateways.every(isJoined));
+  ca = await readFile(join(plane.folder, "serving-ca.crt"), "utf8");
+});
+afterAll(async () => {
+  for (const gateway of gateways) await gateway.stop();
+  await plane?.stop();
+  await server?.stop();
+  await rm(folder, { recursive: true, force: true });
+});
+
+const ways = [
+  [0, 1],
+  [1, 0],
+] as const;
+
+describe.each(versions)("by protocol %s", (_, version, keyBytes) => {
+  test.each(ways)(
+    "B3: a session at gateway %i is cancelled at gateway %i, again and again",
+    async (own, other) => {
+      const { client, key } = await logIn(own, version);
+      expect(key).toHaveLength(keyBytes);
+      for (let round = 0; round < 3; round += 1) {
+        client.send(query(sleeping(`${version} + ${own} + ${round}`)));
+        await isAsleep(`${version} + ${own} + ${round}`);
+        expect(await cancel(other, key)).toBe(0);
+        expect(await answered(client)).toBe("57014");
+      }
+      client.close();
+    },
+  );
+
+  test("B6: a statement that is held ends with 57014 at once, its request is withdrawn, and nothing is sent", async () => {
+    const { client, key } = await logIn(0, version);
+    const before = asked.length;
+    client.send(query("INSERT INTO item VALUES (1)"));
+    await until(() => asked.length > before);
+    expect(await cancel(1, key)).toBe(0);
+    expect(await answered(client)).toBe("57014");
+    await until(() => withdrawn.includes(asked.at(-1)?.id ?? ""));
+    expect(await server.query("SELECT n FROM item")).toEqual([]);
+    client.close();
+  });
+});
+
+test("B5: a wrong key is answered by nothing wherever it arrives, is noted there, and cancels nothing", async () => {
+  const { client, key } = await logIn(0, protocol30);
+  client.send(query(sleeping("5")));
+  await isAsleep("5");
+  const before = await missedHandOvers(1);
+  const misses = () => (gateways[1]?.logs().match(/a cancel request names no session/g) ?? []).length;
+  const noted = misses();
+  const wrong = Buffer.from(key);
+  wrong[7] = (wrong[7] ?? 0) ^ 1;
+  expect(await cancel(1, wrong)).toBe(0);
+  // It has a session's number and a key's length, so only the gateway that has the session could tell.
+  const after = await missedHandOvers(1);
+  expect(after).toBe(before + 1);
+  await until(() => misses() === noted + 1);
+  // A long one that no gateway has issued is told by the one that gets it.
+  expect(await cancel(1, Buffer.concat([key.subarray(0, 4), randomBytes(32)]))).toBe(0);
+  expect(await missedHandOvers(1)).toBe(after);
+  await until(() => misses() === noted + 2);
+  await isAsleep("5");
+  expect(await cancel(1, key)).toBe(0);
+  expect(await answered(client)).toBe("57014");
+  client.close();
+});
+
+if (!hasPsql) test.skip("B1: Ctrl-C of psql (NOT RUN: psql is not installed)", () => {});
+else
+  test.each(ways)(
+    "B1: Ctrl-C of psql at gateway %i works behind a balancer that leads to gateway %i",
+    async (own, other) => {
+      let to = own;
+      const sockets = new Set<Socket>();
+      const balancer = createServer((from) => {
+        const onward = connectTcp(gateways[to]?.port ?? 0, "127.0.0.1");
+        for (const socket of [from, onward]) {
+          sockets.add(socket);
+          socket.on("error", () => undefined);
+          socket.on("close", () => {
+            from.destroy();
+            onward.destroy();
+          });
+        }
+        from.pipe(onward).pipe(from);
+      });
+      balancer.listen(0, "127.0.0.1");
+      await once(balancer, "listening");
+      const psql = spawn("psql", ["-X", "-c", sleeping(`10 + ${own}`)], {
+        env: {
+          ...{ PATH: process.env.PATH, HOME: "/nonexistent", LC_ALL: "C.UTF-8", PGGSSENCMODE: "disable" },
+          ...{ PGHOST: "localhost", PGPORT: String((balancer.address() as AddressInfo).port) },
+          ...{ PGSSLMODE: "verify-full", PGSSLROOTCERT: join(plane.folder, "serving-ca.crt") },
+          ...{ PGUSER: "shop", PGDATABASE: "shop", PGPASSWORD: token() },
+        },
+        stdio: ["ignore", "ignore", "pipe"],
+        timeout: 60_000,
+        killSignal: "SIGKILL",
+      });
+      let said = "";
+      psql.stderr.setEncoding("utf8").on("data", (text: string) => {
+        said += text;
+      });
+      const ended = once(psql, "close");
+      await isAsleep(`10 + ${own}`);
+      to = other;
+      psql.kill("SIGINT");
+      await ended;
+      expect(said).toContain("canceling statement due to user request");
+      for (const socket of sockets) socket.destroy();
+      balancer.close();
+    },
+  );
+
+test("a cancel request for a gateway that is gone ends unanswered, and others go on working", async () => {
+  const { client, key } = await logIn(1, protocol30);
+  await gateways[1]?.kill9();
+  expect(await cancel(0, key)).toBe(0);
+  client.close();
+  const other = await logIn(0, protocol30);
+  other.client.send(query("SELECT 1"));
+  expect((await other.client.until("Z")).map(({ type }) => type)).toContain("D");
+  other.client.close();
+});
+
+async function start({ podUid, port: peerPort }: (typeof peers)[number]): Promise<GatewayProcess> {
+  const port = await freePort();
+  return spawnGateway({
+    ...{ configDir: folder, stateDir: join(folder, podUid), port, readyMs: 60_000 },
+    environment: { SALLYPORT_POD_UID: podUid },
+    args: [
+      ...["--secrets", join(folder, "secrets"), "--masking-key", join(folder, "shared.key")],
+      ...["--control", plane.address, "--control-ca", plane.caFile, "--resource", "default/shop"],
+      ...["--control-token", await plane.gatewayPod("default/shop", podUid), "--drain", "1"],
+      ...["--listen-port", String(port), "--peer-listen", `127.0.0.1:${peerPort}`],
+    ],
+  });
+}
+
+async function logIn(at: number, version: number): Promise<{ client: WireClient; key: Buffer }> {
+  const client = await WireClient.connect(gateways[at]?.port ?? 0);
+  await client.startTls(ca);
+  client.send(startup({ user: "shop", database: "shop" }, version));
+  const before = await client.until("R");
+  client.send(password(token()));
+  const greeting = [...before, ...(await client.until("Z"))];
+  const key = greeting.find(({ type }) => type === "K")?.body;
+  if (key === undefined) throw new Error("the gateway gave no key");
+  return { client, key };
+}
+
+/** Sends a cancel request of its own connection; resolves when the gateway has closed it, with the bytes that came back. */
+async function cancel(at: number, key: Buffer): Promise<number> {
+  const socket = connectTcp(gateways[at]?.port ?? 0, "127.0.0.1");
+  let bytes = 0;
+  socket.on("data", (chunk) => {
+    bytes += chunk.length;
+  });
+  socket.write(Buffer.concat([int32s(8 + key.length, 80877102), key]));
+  await once(socket, "close", { signal: AbortSignal.timeout(30_000) });
+  return bytes;
+}
+
+const sleeping = (mark: string) => `SELECT pg_sleep(90), ${mark}`;
+const isAsleep = async (mark: string) => {
+  const sql = "SELECT 1 FROM pg_stat_activity WHERE query = $1 AND state = 'active'";
+  const wanted = sleeping(mark);
+  await until(async () => (await server.query(sql, [wanted])).length > 0);
+};
+const answered = async (client: WireClient) =>
+  (await client.until("Z")).find(({ type }) => type === "E")?.fields.C;
+
+/** How often a gateway has asked others about a request that was for none of their sessions. */
+async function missedHandOvers(at: number): Promise<number> {
+  const series = 'sallyport_cancels_handed_over_total{resource="default/shop",result="missed"}';
+  const text = await (await fetch(`${gateways[at]?.adminUrl}/metrics`)).text();
+  const line = text.split("\n").find((each) => each.startsWith(`${series} `));
+  return Number(line?.split(" ").at(-1) ?? 0);
+}
+
+/** The resource, its provider and its policy, with the defaults that the API server would fill in. */
+async function publish(): Promise<void> {
+  const apiVersion = "sallyport.dev/v1alpha1";
+  const texts = [
+    {
+      ...{ apiVersion, kind: "ProtectedResource", metadata: { name: "shop", namespace: "default" } },
+      spec: {
+        protocol: "postgres",
+        endpoint: { host: server.host, port: server.port },
+        tls: { upstream: { mode: "verify-full", caRef: { name: "shop" } } },
+        credentials: [{ name: "shop", secretRef: { name: "shop" } }],
+        identity: { providers: ["local"] },
+      },
+    },
+    {
+      ...{ apiVersion, kind: "IdentityProvider", metadata: { name: "local" } },
+      spec: {
+        ...{ type: "local", prefix: "local:", kubernetesUsername: "claims.mail" },
+        local: { issuer: "sallyport-test", publicKeys: [issuer.publicKeyPem] },
+      },
+    },
+    {
+      ...{ apiVersion, kind: "AccessPolicy", metadata: { name: "alice", namespace: "default" } },
+      spec: {
+        ...{ resources: { names: ["shop"] }, subjects: [{ user: "local:alice" }], profile: "ReadWrite" },
+        rules: [
+          { name: "functions", match: { operations: ["execute", "control"] }, action: "Allow" },
+          {
+            ...{ name: "held", match: { operations: ["write"], objects: ["public.item"] } },
+            ...{ action: "RequireApproval", approval: { required: 1, timeout: "5m" } },
+          },
+        ],
+      },
+    },
+  ];
+  const place = await mkdtemp(join(folder, "manifests-"));
+  await Promise.all(
+    texts.map((text, index) => writeFile(join(place, `${index}.yaml`), JSON.stringify(text))),
+  );
+  const { documents, problems } = await loadManifests(place);
+  expect(problems).toEqual([]);
+  plane.bundles.set("default/shop", {
+    revision: { all: "1" },
+    documents: documents.map(({ object }) => ({
+      key: `${object.kind}/${object.metadata.namespace ?? ""}/${object.metadata.name}`,
+      json: JSON.stringify({
+        ...object,
+        metadata: { ...object.metadata, generation: 1 },
+        ...(object.kind === "ProtectedResource" && { reach: { ownPod: true, forbidden: [], allowed: [] } }),
+      }),
+    })),
+  });
+}
