@@ -246,13 +246,41 @@ describe("a ProtectedResource of protocol kubernetes", () => {
     const until = (start: string) =>
       waitFor(start, async () => ((await told()).startsWith(start) ? true : undefined), { ms: 60_000 });
     await api.kubectl.apply([ownCluster("told", "access")]);
-    await until("True ExecClosed Exec past the gateway is closed in 1 namespace (closed).");
+    const ways = "Exec, attach, port-forward and proxies";
+    await until(`True ExecClosed ${ways} past the gateway are closed in 1 namespace (closed).`);
     expect(await told()).toContain("sallyport audit rbac");
     await api.kubectl("delete", ...binding);
     try {
-      await until("False ExecOpen Exec past the gateway is open in 1 namespace (closed)");
+      const open = "pods/exec, pods/attach, pods/portforward, pods/proxy, services/proxy";
+      await until(`False ExecOpen The way past the gateway by ${open} is open in 1 namespace (closed)`);
     } finally {
       await api.kubectl.apply([{ apiVersion, kind, metadata: { name, labels }, spec }]);
+    }
+    await until("True ExecClosed");
+    // A policy that somebody has thinned out is not the whole one.
+    const policy = ["validatingadmissionpolicy", "sallyport-exec-through-gateway"];
+    const rules = "/spec/matchConstraints/resourceRules/0/resources";
+    const resources = JSON.parse(
+      await api.kubectl(
+        "get",
+        ...policy,
+        "-o",
+        "jsonpath={.spec.matchConstraints.resourceRules[0].resources}",
+      ),
+    );
+    const patched = (value: readonly string[]) =>
+      api.kubectl(
+        "patch",
+        ...policy,
+        "--type=json",
+        "-p",
+        JSON.stringify([{ op: "replace", path: rules, value }]),
+      );
+    await patched(resources.filter((one: string) => one !== "pods/attach"));
+    try {
+      await until("False ExecOpen The way past the gateway by pods/attach is open in 1 namespace (closed)");
+    } finally {
+      await patched(resources);
     }
     await until("True ExecClosed");
     await api.kubectl("delete", "pres", "told", "-n", "access");

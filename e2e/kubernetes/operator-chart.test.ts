@@ -341,6 +341,15 @@ describe("with the chart's rights and no others", () => {
     expect(await can("delete", "pods/sallyport-probe", "-n", namespace)).toBe("no");
     const exec = ["--subresource=exec", "-n", namespace];
     expect(await can("create", "pods/sallyport-bypass-probe", ...exec)).toBe("yes");
+    for (const way of ["attach", "portforward"])
+      expect(
+        await can("create", "pods/sallyport-bypass-probe", `--subresource=${way}`, "-n", namespace),
+      ).toBe("yes");
+    for (const kind of ["pods", "services"]) {
+      const proxy = ["--subresource=proxy", "-n", namespace];
+      expect(await can("create", `${kind}/sallyport-bypass-probe_`, ...proxy)).toBe("yes");
+      expect(await can("create", `${kind}/web`, ...proxy)).toBe("no");
+    }
     expect(await can("create", "pods/web", ...exec)).toBe("no");
     expect(await can("create", "pods", ...exec)).toBe("no");
     expect(await can("list", "nodes")).toBe("yes");

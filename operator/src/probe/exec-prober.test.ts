@@ -50,18 +50,37 @@ test("each labelled namespace is tried, and no other one", async () => {
   const { before, after, asked } = await tried(["b", "a", "other"], (path) =>
     path.includes("/b/") ? answer(404, "pods not found") : closed,
   );
-  expect(before).toEqual({ closed: [], open: [], unknown: ["a", "b"] });
-  expect(after).toEqual({ closed: ["a"], open: ["b"], unknown: [] });
-  expect(asked.map(({ method, path }) => `${method} ${path}`)).toEqual([
-    "POST /api/v1/namespaces/a/pods/sallyport-bypass-probe/exec?command=true",
-    "POST /api/v1/namespaces/b/pods/sallyport-bypass-probe/exec?command=true",
-  ]);
+  expect(before).toEqual({ closed: [], open: [], unknown: ["a", "b"], openWays: [] });
+  const openWays = ways.map(({ way }) => way);
+  expect(after).toEqual({ closed: ["a"], open: ["b"], unknown: [], openWays });
+  expect(asked.map(({ method, path }) => `${method} ${path}`)).toEqual(
+    ["a", "b"].flatMap((name) => ways.map(({ rest }) => `POST /api/v1/namespaces/${name}/${rest}`)),
+  );
 });
+
+const ways = [
+  { way: "pods/exec", rest: "pods/sallyport-bypass-probe/exec?command=true" },
+  { way: "pods/attach", rest: "pods/sallyport-bypass-probe/attach" },
+  { way: "pods/portforward", rest: "pods/sallyport-bypass-probe/portforward" },
+  { way: "pods/proxy", rest: "pods/sallyport-bypass-probe_/proxy/" },
+  { way: "services/proxy", rest: "services/sallyport-bypass-probe_/proxy/" },
+];
+
+test.each(ways)(
+  "where $way alone is open, or not known, nobody is told that all is closed",
+  async ({ way, rest }) => {
+    const missing = (path: string) => (path.endsWith(rest) ? answer(404, "not found") : closed);
+    const { after } = await tried(["a"], missing);
+    expect(after).toEqual({ closed: [], open: ["a"], unknown: [], openWays: [way] });
+    const silent = (path: string) => (path.endsWith(rest) ? new Error("timed out") : closed);
+    expect((await tried(["a"], silent)).after).toMatchObject({ closed: [], open: [], unknown: ["a"] });
+  },
+);
 
 test("of more than fifty namespaces the others are not known", async () => {
   const names = Array.from({ length: 52 }, (_, at) => `n${100 + at}`);
   const { after, asked } = await tried(names, () => closed);
-  expect(asked).toHaveLength(50);
+  expect(asked).toHaveLength(50 * ways.length);
   expect(after.closed).toHaveLength(50);
   expect(after.unknown).toEqual(["n150", "n151"]);
 });

@@ -13,24 +13,36 @@ export interface ExecProberParts {
   readonly lookEveryMs?: number;
 }
 
-/** Whether admission keeps exec from whoever does not come through a gateway. */
+/** Whether admission keeps everybody out of pods who does not come through a gateway. */
 type ExecFinding = "closed" | "open" | "unknown";
 
 interface Found {
   readonly finding: ExecFinding;
+  /** The ways that are open. */
+  readonly ways: readonly string[];
   readonly atMs: number;
 }
 
-/** The chart gives the operator `create` on `pods/exec` for this name alone. */
+/** The chart gives the operator `create` on these ways for these names alone. */
 const podName = "sallyport-bypass-probe";
+/** No object has such a name: what stands behind a proxy could otherwise answer in the policy's words. */
+const proxiedName = "sallyport-bypass-probe_";
+const ways: readonly (readonly [way: string, path: string])[] = [
+  ["pods/exec", `pods/${podName}/exec?command=true`],
+  ["pods/attach", `pods/${podName}/attach`],
+  ["pods/portforward", `pods/${podName}/portforward`],
+  ["pods/proxy", `pods/${proxiedName}/proxy/`],
+  ["services/proxy", `services/${proxiedName}/proxy/`],
+];
 const namespacesMax = 50;
 /** What is open, or could not be found out, is tried again sooner. */
 const retryAfterMs = 60_000;
 
 /**
  * Keeps a finding for each namespace in which exec should be closed. It is not asked whether the policies exist: they bind
- * some moments later, and a binding may be gone. What they must refuse, to the operator too, is tried instead: exec into a
- * pod that is not there, without an upgrade, so that nothing can run. Admission comes before the pod is looked for.
+ * some moments later, and a binding may be gone. What they must refuse, to the operator too, is tried instead: each way
+ * into a pod that is not there, without an upgrade, so that nothing can run. Admission comes before the pod is looked for.
+ * Ephemeral containers are not tried: of those the pod is looked for first.
  */
 export class ExecProber {
   readonly #parts: ExecProberParts;
@@ -46,10 +58,12 @@ export class ExecProber {
     const all = this.#labelled();
     const tried = all.slice(0, namespacesMax);
     const named = (finding: ExecFinding) => tried.filter((name) => this.#of(name) === finding);
+    const open = named("open");
     return {
       closed: named("closed"),
-      open: named("open"),
+      open,
       unknown: [...named("unknown"), ...all.slice(namespacesMax)],
+      openWays: ways.flatMap(([way]) => (open.some((name) => this.#waysOf(name).includes(way)) ? [way] : [])),
     };
   }
 
@@ -75,9 +89,9 @@ export class ExecProber {
     for (const name of this.#found.keys()) if (!wanted.has(name)) this.#found.delete(name);
     for (const name of names) {
       if (!this.#isDue(name)) continue;
-      const finding = await this.#tried(name, signal);
+      const found = await this.#tried(name, signal);
       if (signal.aborted) return;
-      this.#found.set(name, { finding, atMs: performance.now() });
+      this.#found.set(name, { ...found, atMs: performance.now() });
     }
     const told = JSON.stringify(this.findings);
     if (told === this.#told) return;
@@ -108,14 +122,26 @@ export class ExecProber {
     return found === undefined || isOld ? "unknown" : found.finding;
   }
 
-  async #tried(namespace: string, signal: AbortSignal): Promise<ExecFinding> {
-    const path = `/api/v1/namespaces/${namespace}/pods/${podName}/exec?command=true`;
-    try {
-      await this.#parts.client.request({ method: "POST", path, retries: 0, timeoutMs: 5_000, signal });
-      return "open";
-    } catch (error) {
-      return readAnswer(error);
-    }
+  #waysOf(name: string): readonly string[] {
+    return this.#found.get(name)?.ways ?? [];
+  }
+
+  /** All ways at once: one that is open is enough, and none may be left unknown. */
+  async #tried(namespace: string, signal: AbortSignal): Promise<Omit<Found, "atMs">> {
+    const findings = await Promise.all(
+      ways.map(async ([, rest]): Promise<ExecFinding> => {
+        const path = `/api/v1/namespaces/${namespace}/${rest}`;
+        try {
+          await this.#parts.client.request({ method: "POST", path, retries: 0, timeoutMs: 5_000, signal });
+          return "open";
+        } catch (error) {
+          return readAnswer(error);
+        }
+      }),
+    );
+    const open = ways.flatMap(([way], at) => (findings[at] === "open" ? [way] : []));
+    const isClosed = findings.every((finding) => finding === "closed");
+    return { finding: open.length > 0 ? "open" : isClosed ? "closed" : "unknown", ways: open };
   }
 }
 

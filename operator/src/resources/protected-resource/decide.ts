@@ -68,6 +68,8 @@ export interface ExecFindings {
   readonly closed: readonly string[];
   readonly open: readonly string[];
   readonly unknown: readonly string[];
+  /** What is open in some of those that are: `pods/exec`, `services/proxy`. */
+  readonly openWays?: readonly string[];
 }
 
 /** What is to be done for a resource. */
@@ -345,20 +347,22 @@ function besideOwnCluster(exec: "Enforce" | "Off", found: ExecFindings): WantedC
   const rights =
     "Whoever has rights of their own on the API server needs no gateway; `sallyport audit rbac` lists who can enter " +
     "pods past it.";
-  const { closed, open, unknown } = found;
+  const { closed, open, unknown, openWays = ["exec"] } = found;
   if (open.length > 0) {
-    const message = `Exec past the gateway is open in ${namespacesOf(open)}, labelled ${protectExecLabel}=true.`;
+    const place = `${namespacesOf(open)}, labelled ${protectExecLabel}=true`;
+    const message = `The way past the gateway by ${openWays.join(", ")} is open in ${place}.`;
     return told("False", "ExecOpen", `${message} ${rights}`);
   }
   if (unknown.length > 0) {
-    const message = `Whether exec is closed in ${namespacesOf(unknown)} is not known.`;
+    const ways = "exec, attach, port-forward and proxies";
+    const message = `Whether ${ways} are closed in ${namespacesOf(unknown)} is not known.`;
     return told("Unknown", "NotProbed", `${message} ${rights}`);
   }
   if (closed.length > 0)
     return told(
       "True",
       "ExecClosed",
-      `Exec past the gateway is closed in ${namespacesOf(closed)}. ${rights}`,
+      `Exec, attach, port-forward and proxies past the gateway are closed in ${namespacesOf(closed)}. ${rights}`,
     );
   const message = `${rights} Exec is closed to them in namespaces labelled ${protectExecLabel}=true.`;
   return told("Unknown", "ApiServerOpen", message);
