@@ -293,7 +293,7 @@ export class ClientHalf {
     await state.settled();
     if (state.isInDoubt && !state.isEnded) {
       // Also while it still waits for data: then it ends the session over this, as it would over the client's message.
-      state.probe = new SkipProbe(type);
+      state.probe = new SkipProbe(type, state.owed.length);
       state.push(new Owed("probe", state.segment));
       this.up.own(SkipProbe.message(this.options.nonce));
       this.flush();

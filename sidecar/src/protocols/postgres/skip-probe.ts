@@ -13,14 +13,17 @@ import { backend, closeStatementFrame, flushFrame, frontend, readErrorFields, sy
 export class SkipProbe {
   /** The type of the message that waits for what this finds out. */
   readonly waiting: number;
+  /** How many Syncs may be answered before it. */
+  private readonly syncs: number;
   /** What each ReadyForQuery before the first CloseComplete has said. */
   private readonly statuses: number[] = [];
   private closes = 0;
   /** True once one has come between two CloseCompletes: the probe's own Sync. */
   private hasOwn = false;
 
-  constructor(waiting: number) {
+  constructor(waiting: number, syncs: number) {
     this.waiting = waiting;
+    this.syncs = syncs;
   }
 
   /** What is sent; no statement may have that name. */
@@ -37,9 +40,9 @@ export class SkipProbe {
       const mayFollow = this.closes === 1 || this.hasOwn;
       return this.statuses.length === 1 || (this.statuses.length > 1 && mayFollow);
     }
-    if (this.closes === 0) this.statuses.push(status);
-    else if (this.closes > 1 || this.hasOwn) return false;
-    else this.hasOwn = true;
+    if (this.closes === 0) return this.statuses.push(status) <= this.syncs;
+    if (this.closes > 1 || this.hasOwn) return false;
+    this.hasOwn = true;
     return true;
   }
 
