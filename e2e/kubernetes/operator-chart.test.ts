@@ -192,6 +192,23 @@ test("values that mean nothing are refused", async () => {
   );
 });
 
+test("with cert-manager the chart asks for a certificate, of the issuer that the values name", async () => {
+  const flags = ["--set", "webhook.certificates=cert-manager"];
+  const issuer = ["--set", "webhook.certManager.issuerRef.name=internal-ca"];
+  await expect(helm("template", "sallyport", chart, ...flags)).rejects.toThrow(/issuerRef\.name/);
+  const misspelt = ["--set", "webhook.certManager.issuerRef.knd=Issuer"];
+  await expect(helm("template", "sallyport", chart, ...flags, ...issuer, ...misspelt)).rejects.toThrow(/knd/);
+  const rendered = await helm("template", "sallyport", chart, ...flags, ...issuer);
+  const [certificate = ""] = /kind: Certificate\n[\s\S]*?(?=\n---|$)/.exec(rendered) ?? [];
+  expect(certificate).toMatch(/issuerRef:\n +kind: ClusterIssuer\n +name: internal-ca/);
+  // The name that the API server dials, the Secret that the operator is given, and the bundle in both configurations.
+  expect(certificate).toContain(`- sallyport-webhook.${systemNamespace}.svc`);
+  expect(certificate).toContain("secretName: sallyport-webhook-certificate");
+  expect(rendered).toContain("secret: {secretName: sallyport-webhook-certificate}");
+  const asked = `cert-manager.io/inject-ca-from: ${systemNamespace}/sallyport-webhook`;
+  expect(rendered.split(asked)).toHaveLength(3);
+});
+
 test("the API server finds no fault with the admission policies", async () => {
   interface Policies {
     readonly items: readonly {
