@@ -181,6 +181,21 @@ test("K19: the end of what is typed is the end of an archive, which must be whol
   }
 });
 
+test("K19: what is typed while the copy waits for approval is judged once it begins", async () => {
+  const { guard, records } = sessionUnder([noKeys]);
+  const [client, upstream] = [new PassThrough(), new PassThrough()];
+  const bridge = new ChannelBridge(client, () => undefined, { isBase64: false, hasPlainStatus: false });
+  const typed = frame(2, [Buffer.from([0]), good, bad, end], true);
+  await bridge.fromClient(Buffer.concat(typed));
+  expect(records).toHaveLength(0);
+  const connecting = bridge.connect(
+    upstream,
+    terminalFor(put, guard, () => undefined),
+  );
+  await expect(connecting).rejects.toThrow(refused);
+  expect(messages(whole(upstream), true, 0).equals(good)).toBe(true);
+});
+
 test("K19: over WebSocket nothing of a denied file is shown, and what comes before it is", async () => {
   const { guard, records } = sessionUnder([noKeys]);
   const [client, upstream] = [new PassThrough(), new PassThrough()];
