@@ -68,6 +68,38 @@ test("a refusal gives the session an object, and deleting that ends the connecti
   }
 });
 
+test("B3: Ctrl-C of psql works at the gateway that has not its session, and nobody else reaches the way between them", async () => {
+  const addresses = await gatewayAddresses(scenario, "orders");
+  expect(addresses).toHaveLength(2);
+  await scenario.apply(readers("Admin"));
+  for (const address of addresses) {
+    await scenario.eventually("leave to sleep", async () => {
+      const { code } = await psql("SELECT pg_sleep(0)", through("ana", address));
+      return code === 0 || undefined;
+    });
+  }
+  for (const [index, way] of [addresses, addresses.toReversed()].entries()) {
+    const [own = "", other = ""] = way;
+    const port = String(6000 + index);
+    // A balancer that leads its first connection to one gateway and every later one to the other.
+    const lead = `[ -e /tmp/led-${port} ] && exec nc ${other} 5432; : > /tmp/led-${port}; exec nc ${own} 5432`;
+    const balance = `printf '%s' '${lead}' > /tmp/lead-${port}; nc -ll -p ${port} -e sh /tmp/lead-${port} </dev/null >/dev/null 2>&1 &`;
+    expect((await scenario.exec("client", "sh", "-c", balance)).code).toBe(0);
+    const sleep = `SELECT pg_sleep(100 + ${index})`;
+    const asked = psql(sleep, `${through("ana", "127.0.0.1")} port=${port}`);
+    await scenario.eventually("the statement to run", async () => {
+      const running = `SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = '${sleep}'`;
+      return (await psql(running)).stdout.trim() === "1" || undefined;
+    });
+    const interrupt = "kill -INT $(/bin/busybox pidof psql)";
+    expect((await scenario.exec("client", "sh", "-c", interrupt)).code).toBe(0);
+    expect((await asked).stderr).toContain("57014");
+  }
+  await scenario.apply(readers("ReadOnly"));
+  for (const address of addresses)
+    expect((await scenario.exec("client", "nc", "-w", "3", address, "9465")).code).not.toBe(0);
+});
+
 test("a CA that does not match is a condition and an event, and the right one is enough", async () => {
   const [authority, another] = [await createAuthority(), await createAuthority()];
   const host = `sealed.${namespace}.svc`;
