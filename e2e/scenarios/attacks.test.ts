@@ -95,6 +95,13 @@ CREATE TABLE public.plain_user (v public.plain); INSERT INTO public.plain_user V
 CREATE TYPE public.fine_range AS RANGE (subtype = public.fine, multirange_type_name = public.fine_ranges);
 CREATE FUNCTION public.takes_fine(public.fine) RETURNS int LANGUAGE sql AS 'SELECT 1';
 CREATE FUNCTION public.gives_fine() RETURNS public.fine LANGUAGE sql AS $$SELECT 'x'$$;
+CREATE TABLE hr.salaries_open (person text); INSERT INTO hr.salaries_open VALUES ('nobody');
+CREATE TYPE public.box_of AS (v text);
+CREATE FUNCTION public.to_count(public.box_of) RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM public.audit WHERE id = 1; RETURN 1; END';
+CREATE CAST (public.box_of AS int) WITH FUNCTION public.to_count(public.box_of);
+CREATE OPERATOR public.@## (RIGHTARG = text, FUNCTION = pg_catalog.pg_read_file);
+CREATE OPERATOR public.@#@ (RIGHTARG = regclass, FUNCTION = pg_catalog.nextval);
+CREATE FUNCTION public.wipe_int(int) RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM public.audit WHERE id = $1; RETURN 1; END';
 `;
 
 const policies = `---
@@ -226,6 +233,51 @@ async function run(who: Who, texts: readonly string[]): Promise<Seen> {
 const wipeLater =
   "CREATE FUNCTION public.w() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM public.audit WHERE id < 9; RETURN NEW; END'";
 const attacks: Record<string, readonly [Who, ...string[]][]> = {
+  "D9: a literal that a cast makes another one": [
+    ["admin", "SELECT table_to_xml('hr.salaries_open'::varchar(11), true, true, '')"],
+    ["admin", "SELECT table_to_xml('hr.salaries_open'::char(11)::text, true, true, '')"],
+    ["admin", "SELECT query_to_xml('SELECT person FROM hr.salaries_open'::varchar(30), true, true, '')"],
+    [
+      "admin",
+      "DO $$ DECLARE r text; BEGIN EXECUTE 'SELECT person FROM hr.salaries_open'::varchar(30) INTO r; RAISE NOTICE '%', r; END $$",
+    ],
+    ["admin", "SELECT set_config('rolex'::varchar(4), 'postgres', false)"],
+  ],
+  "E2: code behind casts and operators is what its function does": [
+    ["reader", "SELECT ROW('x')::box_of::int"],
+    ["reader", "SELECT CAST(ROW('x')::public.box_of AS pg_catalog.int4)"],
+    ["reader", "SELECT ARRAY[ROW('x')::box_of]::int[]"],
+    ["writer", "UPDATE notes SET id = ROW('x')::box_of::integer WHERE id = 1"],
+    ["reader", "SELECT @## 'pg_hba.conf'"],
+    ["reader", "SELECT OPERATOR(public.@##) 'pg_hba.conf'"],
+    ["reader", "SELECT @#@ 'counter'"],
+    ["job", "SELECT @## 'pg_hba.conf'"],
+    ["job", "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SET role = 'postgres' AS 'SELECT 1'"],
+    ["job", "ALTER FUNCTION public.wipe_int(int) SET session_authorization = 'postgres'"],
+    ["reader", "DO $$ DECLARE \u00c4 record := row(nextval('counter')); BEGIN NULL; END $$"],
+    ["reader", `DO $$ DECLARE r${"0".repeat(70)} record := row(nextval('counter')); BEGIN NULL; END $$`],
+    [
+      "job",
+      "BEGIN",
+      "CREATE OPERATOR public.@@## (RIGHTARG = text, FUNCTION = pg_catalog.pg_read_file)",
+      "SELECT @@## 'pg_hba.conf'",
+      "ROLLBACK",
+    ],
+    [
+      "job",
+      "BEGIN",
+      "CREATE OPERATOR public.@@## (RIGHTARG = text, FUNCTION = 'pg_read_file')",
+      "SELECT @@## 'pg_hba.conf'",
+      "ROLLBACK",
+    ],
+    [
+      "job",
+      "BEGIN",
+      "CREATE OPERATOR public.@@## (RIGHTARG = int, FUNCTION = 'wipe_int')",
+      "SELECT @@## 1",
+      "COMMIT",
+    ],
+  ],
   "D1: a string that ends elsewhere without standard_conforming_strings": [
     ["writer", "SET standard_conforming_strings = off", "SELECT 'a\\''; DELETE FROM public.audit; -- '"],
     ["admin", "SET standard_conforming_strings TO 'off'", "SELECT 'a\\''; DELETE FROM public.audit; -- '"],

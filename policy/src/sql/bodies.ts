@@ -353,10 +353,22 @@ function collectRecords(value: unknown, records: Set<string>): void {
   }
 }
 
-/** The name that a token stands for. */
+/** The name that a token stands for: folded and cut as the server does, which folds ASCII alone. */
 export function identifierOf(token: Token): string {
-  if (token.text.startsWith('"')) return token.text.slice(1, -1).replaceAll('""', '"');
-  return token.text.toLowerCase();
+  if (token.text.startsWith('"')) return cutName(token.text.slice(1, -1).replaceAll('""', '"'));
+  return cutName(token.text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase()));
+}
+
+const nameBytesMax = 63;
+
+function cutName(name: string): string {
+  if (Buffer.byteLength(name) <= nameBytesMax) return name;
+  let kept = "";
+  for (const character of name) {
+    if (Buffer.byteLength(kept + character) > nameBytesMax) break;
+    kept += character;
+  }
+  return kept;
 }
 
 /** The token after `:=`, `=` or DEFAULT where a type stands before it; undefined for anything else. */

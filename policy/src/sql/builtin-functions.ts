@@ -19,6 +19,11 @@ export function isReadBuiltin(name: string): boolean {
   return readFunctions.has(name);
 }
 
+/** True for the names that functions have which estimate how many rows an operator finds; no statement can call them. */
+export function isEstimator(name: string): boolean {
+  return /sel$/.test(name);
+}
+
 /** What a function that is not a read does. */
 export function builtinEffect(name: string): BuiltinEffect {
   return effects.get(name) ?? { kind: "operation", operation: "privilege" };

@@ -2,11 +2,12 @@
 import type { CommandPart, ObjectRef, Operation } from "../model.ts";
 import type { SessionEffect } from "./analysis.ts";
 import { walkAtomicBody, walkBody } from "./bodies.ts";
+import { isReadBuiltin } from "./builtin-functions.ts";
 import { NameOverlay } from "./overlay.ts";
 import { onCommitOf, resultColumns } from "./queries.ts";
 import { Rejected } from "./rejection.ts";
 import { findRelation, functionObject, relationOf, runFunctions, searchPathKnown } from "./relations.ts";
-import { storedSetting } from "./settings.ts";
+import { functionSetting } from "./settings.ts";
 import {
   eachNode,
   isNode,
@@ -130,6 +131,9 @@ function bindsCode(walk: Walk, word: string, value: unknown): boolean {
     inner.within({ isBody: true }, () => {
       eachNode(value, (tag, node) => bindNode(inner, word, tag, node));
       for (const names of functionNames(value)) bindFunction(inner, word, names);
+      if (word === "CREATE OPERATOR" || word === "CREATE AGGREGATE") {
+        for (const name of builtinsBound(value)) bindBuiltin(inner, word, name);
+      }
     });
   });
   return parts.some((part) => part.operation !== "read" || part.objects.length > 0);
@@ -172,9 +176,34 @@ function functionNames(value: unknown): readonly (readonly string[])[] {
   eachNode(value, (tag, node) => {
     const names = tag === "DefElem" ? namesOf(nodeOf(nodeOf(node, "arg"), "TypeName"), "names") : [];
     if (names.length > 0) found.push(names);
+    // `FUNCTION = 'name'` is as good as the name.
+    const name = tag === "DefElem" && isFunctionOption(node) ? stringOf(nodeOf(node, "arg")) : undefined;
+    if (name !== undefined) found.push([name]);
     return false;
   });
   return found;
+}
+
+/** Functions of pg_catalog that an operator or an aggregate gets: no name of theirs stands where they are called. */
+function builtinsBound(value: unknown): readonly string[] {
+  const found: string[] = [];
+  eachNode(value, (tag, node) => {
+    if (tag !== "DefElem" || !isFunctionOption(node)) return false;
+    const argument = nodeOf(node, "arg");
+    const name = stringOf(argument) ?? namesOf(nodeOf(argument, "TypeName"), "names").at(-1);
+    if (name !== undefined) found.push(name);
+    return false;
+  });
+  return found;
+}
+
+const functionFields = new Set(
+  `function procedure sfunc sfunc1 finalfunc combinefunc serialfunc deserialfunc msfunc minvfunc mfinalfunc
+  canonical subtype_diff input output receive send typmod_in typmod_out analyze subscript`.split(/\s+/),
+);
+
+function isFunctionOption(option: TreeNode): boolean {
+  return functionFields.has(textOf(option, "defname").toLowerCase());
 }
 
 /** Functions that are named with their arguments: of a cast, of an operator class. */
@@ -192,6 +221,11 @@ function bindFunction(inner: Walk, word: string, names: readonly string[]): void
   for (const info of inner.names.functions(schema, name)) {
     if (info.schema !== "pg_catalog") inner.walkers.functionInfo(inner, info, word);
   }
+}
+
+function bindBuiltin(inner: Walk, word: string, name: string): void {
+  if (isReadBuiltin(name) || inner.names.functions("pg_catalog", name).length === 0) return;
+  inner.addOpaque(word, [{ name: `pg_catalog.${name}`, kind: "function", direct: false }]);
 }
 
 /** Relations that a statement mentions, and those of schemas that a publication takes whole. */
@@ -696,7 +730,7 @@ function dropRelation(
 export function createFunction(walk: Walk, node: TreeNode, text: string): string {
   const word = node.is_procedure === true ? "CREATE PROCEDURE" : "CREATE FUNCTION";
   const { schema, name } = qualifiedOf(namesOf(node, "funcname"));
-  const options = functionOptions(node);
+  const options = functionOptions(walk, node);
   walk.add("define", word, [walk.object("function", newName(walk, schema, name))]);
   if (options.securityDefiner)
     walk.add("define", "SECURITY DEFINER", [walk.object("function", newName(walk, schema, name))]);
@@ -726,7 +760,10 @@ export function createFunction(walk: Walk, node: TreeNode, text: string): string
   return word;
 }
 
-function functionOptions(node: TreeNode): {
+function functionOptions(
+  walk: Walk,
+  node: TreeNode,
+): {
   readonly language: string | undefined;
   readonly body: string | undefined;
   readonly securityDefiner: boolean;
@@ -748,7 +785,7 @@ function functionOptions(node: TreeNode): {
         securityDefiner = nodeOf(argument, "Boolean")?.boolval === true;
         break;
       case "set":
-        storedSetting(nodeOf(argument, "VariableSetStmt"));
+        functionSetting(walk, nodeOf(argument, "VariableSetStmt"));
         break;
     }
   }

@@ -150,10 +150,12 @@ export function typeUse(walk: Walk, node: TreeNode, word: string): void {
   const names = namesOf(node, "names");
   if (names.length === 0 || node.pct_type === true) return;
   const { schema, name } = qualifiedOf(names);
-  if (schema === "pg_catalog") return;
-  searchPathKnown(walk, schema);
+  // The grammar's own words (`::int`) are types of pg_catalog; casts to these may be anybody's.
+  const isBuiltin = schema === "pg_catalog";
+  if (!isBuiltin) searchPathKnown(walk, schema);
   const found = walk.names.type(schema, name);
   if (found === undefined) {
+    if (isBuiltin) return;
     if (schema === undefined && isKnownType(name)) return;
     if (walk.names.relation(schema, name) !== undefined) return;
     const location = node.location;

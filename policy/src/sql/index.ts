@@ -1,7 +1,7 @@
 /** SQL analysis: PostgreSQL's own parser and what its trees mean for policy. Pure; the names come from the caller. */
 export { analyseSql, type SqlLimits } from "./analyse.ts";
 export type * from "./analysis.ts";
-export { isReadBuiltin } from "./builtin-functions.ts";
+export { isEstimator, isReadBuiltin } from "./builtin-functions.ts";
 export type * from "./names.ts";
 export { unknownCode, withUnknownBody, withUnknownCode } from "./overlay.ts";
 export { loadSqlParser, sqlParserReady } from "./parser.ts";

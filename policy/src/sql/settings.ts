@@ -153,6 +153,14 @@ function booleanOf(node: TreeNode | undefined): boolean | undefined {
   return value.boolval === true;
 }
 
+/** SET clauses of functions: code that runs as another role is what becoming that role is. */
+export function functionSetting(walk: Walk, node: TreeNode | undefined): void {
+  storedSetting(node);
+  if (node === undefined) return;
+  const change = changeOf(node);
+  if (roleSettings.has(change.name) && !change.kind.startsWith("VAR_RESET")) roleMove(walk, change, "SET");
+}
+
 /** SET clauses stored for later: of a role, a database, a function, the whole server. */
 export function storedSetting(node: TreeNode | undefined): void {
   if (node === undefined) return;

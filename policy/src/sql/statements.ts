@@ -28,7 +28,7 @@ import { callByName } from "./functions.ts";
 import { parseStatements } from "./parser.ts";
 import { Rejected } from "./rejection.ts";
 import { readRelation, relationOf, writeRelation } from "./relations.ts";
-import { settingName, storedSetting, variableSet } from "./settings.ts";
+import { functionSetting, settingName, storedSetting, variableSet } from "./settings.ts";
 import { listOf, namesOf, nodeOf, qualifiedOf, stringOf, type TreeNode, tagOf, textOf } from "./tree.ts";
 import { scopeBelow, type Walk } from "./walk.ts";
 
@@ -187,7 +187,7 @@ const handlers: Readonly<Record<string, Handler>> = {
   AlterFunctionStmt: (walk, node) => {
     for (const item of listOf(node, "actions")) {
       const action = nodeOf(item, "DefElem");
-      storedSetting(nodeOf(nodeOf(action, "arg"), "VariableSetStmt"));
+      functionSetting(walk, nodeOf(nodeOf(action, "arg"), "VariableSetStmt"));
     }
     return namedObject("ALTER FUNCTION", "function", "func")(walk, node, "");
   },

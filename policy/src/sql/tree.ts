@@ -65,15 +65,32 @@ export function qualifiedOf(parts: readonly string[]): { readonly schema?: strin
   return schema === undefined ? { name } : { schema, name };
 }
 
-/** The value of a string constant (through casts), or undefined. */
+/** The value of a string constant (through casts that keep it as it is), or undefined. */
 export function stringConstantOf(node: TreeNode | undefined): string | undefined {
-  const constant = nodeOf(node, "A_Const");
-  if (constant !== undefined) {
-    const value = nodeOf(constant, "sval");
-    return value === undefined ? undefined : textOf(value, "sval");
-  }
   const cast = nodeOf(node, "TypeCast");
-  return cast === undefined ? undefined : stringConstantOf(nodeOf(cast, "arg"));
+  // What it names is looked up last of all: as a text again it would be spelled in another way.
+  const isName = cast !== undefined && typeKept(cast) === "regclass";
+  return textConstantOf(isName ? nodeOf(cast, "arg") : node);
+}
+
+function textConstantOf(node: TreeNode | undefined): string | undefined {
+  const cast = nodeOf(node, "TypeCast");
+  if (cast !== undefined) {
+    return textTypesKept.has(typeKept(cast) ?? "") ? textConstantOf(nodeOf(cast, "arg")) : undefined;
+  }
+  const value = nodeOf(nodeOf(node, "A_Const"), "sval");
+  return value === undefined ? undefined : textOf(value, "sval");
+}
+
+/** Other types, and lengths (`'secrets_public'::varchar(7)`), make another text of it. */
+const textTypesKept: ReadonlySet<string> = new Set(["text", "varchar"]);
+
+function typeKept(cast: TreeNode): string | undefined {
+  const type = nodeOf(cast, "typeName");
+  const names = namesOf(type, "names");
+  const isPlain = type?.typmods === undefined && type?.arrayBounds === undefined;
+  const isBuiltin = names.length === 1 || (names.length === 2 && names[0] === "pg_catalog");
+  return isPlain && isBuiltin ? names.at(-1) : undefined;
 }
 
 /** Calls `visit` for each wrapped node below `value` that `visit` does not claim by returning true. */

@@ -1,6 +1,7 @@
 /** The committed catalog of one database at one moment, built from the rows of `catalogQuery`. */
 import {
   type FunctionInfo,
+  isEstimator,
   isReadBuiltin,
   type ObjectRef,
   type RelationInfo,
@@ -362,7 +363,7 @@ class Builder {
     const operators = new Map<string, FunctionInfo[]>();
     for (const row of this.operators.values()) {
       const key = keyOf(this.schemaNames.get(row.schema) ?? unknownSchema, row.name);
-      for (const named of row.functions) push(operators, key, this.functionInfo(named));
+      for (const named of row.functions) push(operators, key, this.operatorFunction(named));
     }
     return new Snapshot({
       isComplete: this.isComplete,
@@ -475,6 +476,14 @@ class Builder {
       for (const inner of this.types.get(oid)?.parts ?? []) seen.add(inner);
     }
     return [...found];
+  }
+
+  /** An operator of users may be another name for what the server does at a call alone: `pg_read_file`, `nextval`. */
+  private operatorFunction(named: NamedFunction): FunctionInfo {
+    const info = this.functionInfo(named);
+    const { schema, name } = info;
+    const isReviewed = schema !== "pg_catalog" || isReadBuiltin(name) || isEstimator(name);
+    return isReviewed ? info : unreviewedFunction(name);
   }
 
   private functionInfo([oid, schema, name]: NamedFunction): FunctionInfo {
@@ -666,17 +675,11 @@ function builtinFunction(schema: string, name: string): FunctionInfo {
  * as its arguments are not known here. A default that draws from its sequence is the one exception.
  */
 function unreviewed(names: readonly string[]): readonly FunctionInfo[] {
-  return orNone(
-    names
-      .filter((name) => !isReadBuiltin(name) && name !== "nextval")
-      .map((name) => ({
-        schema: "pg_catalog expression",
-        name,
-        language: "internal",
-        securityDefiner: false,
-        settings: none,
-      })),
-  );
+  return orNone(names.filter((name) => !isReadBuiltin(name) && name !== "nextval").map(unreviewedFunction));
+}
+
+function unreviewedFunction(name: string): FunctionInfo {
+  return builtinFunction("pg_catalog expression", name);
 }
 
 const relationKinds: Readonly<Record<string, RelationKind>> = {
