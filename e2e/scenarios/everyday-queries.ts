@@ -40,8 +40,21 @@ export const everydaySql = `
     jsonb_build_object('customer', 1 + n % 40, 'path', '/p/' || n) FROM generate_series(1, 200) n;
   ANALYZE;`;
 
+/** The same shop where the catalog has values of masked columns: defaults, older rows' values, bounds, checks. */
+export const describedSql = `${everydaySql}
+  ALTER TABLE customers ALTER phone SET DEFAULT '+49-secret', ADD COLUMN tier text DEFAULT 'gold-secret',
+    ADD CHECK (tier <> 'none-secret');
+  CREATE INDEX ON customers (id) WHERE tier = 'gold-secret';
+  CREATE TABLE visits (id int, tier text DEFAULT 'tin', n int DEFAULT 7) PARTITION BY LIST (tier);
+  CREATE TABLE visits_gold PARTITION OF visits FOR VALUES IN ('gold-secret');
+  CREATE TABLE visits_rest PARTITION OF visits DEFAULT;
+  INSERT INTO visits VALUES (1, 'gold-secret'), (2, 'tin');`;
+
 /** The columns that are masked. */
-export const everydayMasked = ["email", "phone", "notes", "meta"].map((name) => `public.customers.${name}`);
+export const everydayMasked = [
+  ...["email", "phone", "notes", "meta", "tier"].map((name) => `public.customers.${name}`),
+  "public.visits.tier",
+];
 
 /** Reports: each with an order where it has several rows. */
 const analytics: readonly string[] = [

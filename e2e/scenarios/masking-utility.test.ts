@@ -8,6 +8,7 @@ import { policyDocument } from "../targets/policies.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { query, type ServerMessage, WireClient } from "../targets/wire-client.ts";
 import {
+  describedSql,
   everydayDefinitions,
   everydayMasked,
   everydayReads,
@@ -28,6 +29,8 @@ beforeAll(async () => {
   server = await startPostgres({ tls: true, database: "shop", initSql: tpchSql });
   await server.query("CREATE DATABASE everyday");
   await server.query(everydaySql, [], "everyday");
+  await server.query("CREATE DATABASE described");
+  await server.query(describedSql, [], "described");
   gateway = await startGateway({
     server,
     resource: {
@@ -47,10 +50,13 @@ beforeAll(async () => {
       ),
     ].join(""),
   });
-  for (const user of ["plain", "strict", "loose", "owner", "guarded"]) {
-    const database = user === "owner" || user === "guarded" ? "everyday" : "shop";
-    const login = { port: gateway.port, ca: gateway.caPem, user: "shop", database };
-    clients.set(user, await WireClient.logIn({ ...login, password: await gateway.token({ user }) }));
+  const sessions = { shop: ["plain", "strict", "loose"], everyday: ["owner", "guarded"] };
+  for (const [database, users] of Object.entries({ ...sessions, described: sessions.everyday })) {
+    for (const user of users) {
+      const login = { port: gateway.port, ca: gateway.caPem, user: "shop", database };
+      const name = database === "described" ? `${user} of described` : user;
+      clients.set(name, await WireClient.logIn({ ...login, password: await gateway.token({ user }) }));
+    }
   }
 });
 afterAll(async () => {
@@ -111,4 +117,89 @@ test.each([...everydayWrites, ...everydayDefinitions])("an everyday change passe
   const [plain = [], masked = []] = outcomes;
   expect(plain.at(-1)?.body.toString(), plain.find(({ type }) => type === "E")?.fields.M).toBe("T");
   expect(outcome(plain, masked)).toBe("pass");
+});
+
+test.each(everydayReads)("it is answered without values where the catalog has some: %s", async (sql) => {
+  const plain = await answer("owner of described", sql);
+  expect(plain[0]?.type, plain[0]?.fields.M).toBe("T");
+  const masked = await answer("guarded of described", sql);
+  expect(outcome(plain, masked)).toMatch(/^(pass|mask)$/);
+  expect(Buffer.concat(masked.map(({ body }) => body)).toString("latin1")).not.toContain("secret");
+});
+
+/** The only column of the rows. */
+async function column(user: string, sql: string): Promise<readonly (string | undefined)[]> {
+  const messages = await answer(`${user} of described`, sql);
+  return messages.flatMap(({ type, body, fields }) => {
+    if (type === "E") return [`E${fields.C}`];
+    if (type !== "D") return [];
+    return [body.readInt32BE(2) < 0 ? undefined : body.toString("utf8", 6)];
+  });
+}
+
+const ofDefault = (table: string, name: string) =>
+  `SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+    WHERE d.adrelid = '${table}'::regclass AND a.attname = '${name}'`;
+
+test.each([
+  [ofDefault("customers", "phone"), "'+49-secret'::text", "'***'"],
+  [ofDefault("customers", "is_active"), "true", "true"],
+  // No lineage tells which default is whose.
+  [ofDefault("visits", "n"), "7", "'***'"],
+  [
+    "SELECT column_default FROM information_schema.columns WHERE column_name = 'tier' AND table_name = 'customers'",
+    "'gold-secret'::text",
+    "'***'",
+  ],
+  [
+    "SELECT attmissingval FROM pg_attribute WHERE attrelid = 'customers'::regclass AND attname = 'tier'",
+    "{gold-secret}",
+    undefined,
+  ],
+  [
+    "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relname = 'visits_gold'",
+    "FOR VALUES IN ('gold-secret')",
+    "FOR VALUES IN ('***')",
+  ],
+  ["SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relname = 'visits_rest'", "DEFAULT", "DEFAULT"],
+  [
+    "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'customers_tier_check'",
+    "CHECK ((tier <> 'none-secret'::text))",
+    "CHECK ((tier <> '***'))",
+  ],
+  [
+    "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'orders_customer_id_fkey'",
+    "FOREIGN KEY (customer_id) REFERENCES customers(id) ON DELETE CASCADE",
+    "FOREIGN KEY (customer_id) REFERENCES customers(id) ON DELETE CASCADE",
+  ],
+  [
+    "SELECT indexdef FROM pg_indexes WHERE indexname = 'customers_id_idx'",
+    "CREATE INDEX customers_id_idx ON public.customers USING btree (id) WHERE (tier = 'gold-secret'::text)",
+    "CREATE INDEX customers_id_idx ON public.customers USING btree (id) WHERE (tier = '***')",
+  ],
+  ["SELECT tableoid > 0 FROM visits WHERE id = 1", "t", "E42501"],
+  ["SELECT tableoid FROM visits WHERE id < 0 UNION ALL SELECT 1", "1", "0"],
+  ["SELECT id FROM visits_gold", "1", "E42501"],
+  ["SELECT id FROM visits WHERE id = 1", "1", "1"],
+  ["CREATE TABLE copied (LIKE customers INCLUDING DEFAULTS)", undefined, "E42501"],
+])("the catalog tells no value of a masked column: %s", async (sql, plain, masked) => {
+  expect((await column("owner", sql))[0]).toBe(plain);
+  expect((await column("guarded", sql))[0]).toBe(masked);
+});
+
+test("what the catalog tells is followed when it changes", async () => {
+  const sql = ofDefault("orders", "total");
+  expect(
+    await column(
+      "guarded",
+      "SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = 'orders'::regclass",
+    ),
+  ).toEqual([]);
+  await column("owner", "ALTER TABLE orders ALTER total SET DEFAULT 12");
+  expect(await column("guarded", sql)).toEqual(["'***'"]);
+  await column(
+    "owner",
+    "ALTER TABLE customers ALTER phone DROP DEFAULT, ALTER tier DROP DEFAULT; ALTER TABLE visits ALTER tier DROP DEFAULT",
+  );
+  expect(await column("guarded", sql)).toEqual(["12"]);
 });

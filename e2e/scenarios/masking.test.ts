@@ -80,7 +80,11 @@ beforeAll(async () => {
       INSERT INTO persons VALUES (1, ROW('ann "a" canary', '1980-05-06', 71, ROW('canary, 1 \\ (x)', NULL),
           ARRAY['canary'], '{"k": "canary"}', 'bad'), ARRAY[ROW('canary', 'b')::place], ROW('canary', ''),
           ARRAY['canary'], ARRAY['bad'::mood]),
-        (2, ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL), NULL, NULL, NULL, NULL);`,
+        (2, ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL), NULL, NULL, NULL, NULL);
+      CREATE TYPE colour AS ENUM ('red');
+      CREATE TYPE holding AS (how mood, what text);
+      CREATE TABLE moods (id int, how mood, others mood, tint colour, held holding);
+      INSERT INTO moods VALUES (1, 'bad', 'bad', 'red', ROW('bad', 'canary')), (2, NULL, NULL, NULL, ROW(NULL, NULL));`,
   });
   gateway = await startGateway({
     server,
@@ -97,6 +101,14 @@ beforeAll(async () => {
     - {columns: [public.prices.doc->secret, "public.prices.doc->lines->*->card"], with: Redact}
     - {columns: [public.prices.amount, public.prices.seen, public.prices.rate, public.persons.who], with: Hash}
     - {columns: [public.persons.dom_places], with: Partial, format: "*{last3}"}`,
+      ),
+      policy(
+        "replaced",
+        `  masking:
+    - {columns: [public.moods.how], with: Replace, format: good}
+    - {columns: [public.moods.others], with: Replace, format: better}
+    - {columns: [public.moods.tint], with: Replace, format: hidden}
+    - {columns: [public.moods.held], with: Replace, format: good}`,
       ),
       policy("scanned", "  masking: [{patterns: [email], with: Redact}]"),
     ].join(""),
@@ -553,6 +565,54 @@ describe("cases of section F", () => {
     await server.query("ALTER TYPE changing_type ADD ATTRIBUTE c int, DROP ATTRIBUTE a");
     await server.query("UPDATE kin_of SET card.c = 7");
     await vi.waitFor(async () => expect(await read()).toEqual(["(***,0)"]), { timeout: 20_000 });
+    client.close();
+  });
+
+  test("what is defined through the gateway is followed by the next statement of everybody", async () => {
+    const [admin, client] = [await as("admin"), await as("analyst")];
+    const define = (sql: string) => ask(admin, sql);
+    await define("CREATE VIEW shown_v AS SELECT id, name AS x, ssn AS y FROM cust");
+    expect(await ask(client, "SELECT x, y FROM shown_v WHERE id = 1")).toEqual(["ann|***-**-6789"]);
+    await define("CREATE OR REPLACE VIEW shown_v AS SELECT id, ssn AS x, name AS y FROM cust");
+    expect(await ask(client, "SELECT x, y FROM shown_v WHERE id = 1")).toEqual(["***-**-6789|ann"]);
+    await define(
+      "CREATE FUNCTION shown_f() RETURNS text LANGUAGE sql STABLE AS 'SELECT name FROM public.cust WHERE id = 1'",
+    );
+    expect(await ask(client, "SELECT shown_f()")).toEqual(["ann"]);
+    await define(
+      "CREATE OR REPLACE FUNCTION shown_f() RETURNS text LANGUAGE sql STABLE AS 'SELECT ssn FROM public.cust WHERE id = 1'",
+    );
+    expect(await ask(client, "SELECT shown_f()")).toEqual(["***"]);
+    await define("ALTER TYPE place ADD ATTRIBUTE floor int");
+    expect(await ask(client, "SELECT home FROM kinds")).toEqual(["(***,***,)"]);
+    await define("UPDATE kinds SET home.floor = 7; ALTER TYPE place DROP ATTRIBUTE city");
+    expect(await ask(client, "SELECT home FROM kinds")).toEqual(["(***,0)"]);
+    await define(
+      "ALTER TYPE place DROP ATTRIBUTE floor, ADD ATTRIBUTE city text; UPDATE kinds SET home.city = 'town'",
+    );
+    admin.close();
+    client.close();
+  });
+
+  test("an enumeration shows the label that Replace names, in every format, and NULL where it has none", async () => {
+    const client = await as("replaced");
+    expect(await ask(client, "SELECT how, others, id FROM moods ORDER BY id")).toEqual(["good|∅|1", "∅|∅|2"]);
+    const inBinary = await run(
+      client,
+      parse("SELECT how, others FROM moods ORDER BY id"),
+      bind(1),
+      execute(),
+      sync,
+    );
+    expect(inBinary).toEqual(["good|∅", "∅|∅"]);
+    expect(await ask(client, "COPY moods (how, id) TO STDOUT (FORMAT csv)")).toEqual(["good,1", ",2"]);
+    expect(await ask(client, "SELECT held FROM moods ORDER BY id")).toEqual(["(good,good)", "(,)"]);
+    // A label that is new is one as soon as the catalog tells.
+    await server.query("ALTER TYPE colour ADD VALUE 'hidden'");
+    await vi.waitFor(
+      async () => expect(await ask(client, "SELECT tint FROM moods WHERE id = 1")).toEqual(["hidden"]),
+      { timeout: 20_000 },
+    );
     client.close();
   });
 

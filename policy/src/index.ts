@@ -32,6 +32,7 @@ export { type FlooredSpec, withFloors } from "./floors.ts";
 export type { DecisionFacts } from "./judge.ts";
 export type { CopyOutOptions } from "./masking/copy-options.ts";
 export { CustomPattern } from "./masking/custom-pattern.ts";
+export type { ColumnDefinition, DefinitionKind } from "./masking/definitions.ts";
 export type { Flow, FlowColumn } from "./masking/flow.ts";
 export { anyColumn, lineageOf } from "./masking/lineage.ts";
 export { MaskedColumnSet } from "./masking/masked-columns.ts";

@@ -51,8 +51,13 @@ export function fieldOf(trace: Trace, entry: RangeEntry, name: string): Flow {
   // Views and subqueries have no system columns: there, too, the name may be a function's.
   // None of pg_catalog takes a row there but those that print it, whole.
   const isFunction = trace.names.functions(undefined, name).some((info) => info.schema !== "pg_catalog");
-  if (!isFunction) return systemColumns.has(name) ? clean : allOf(entry);
+  if (!isFunction) return systemColumns.has(name) ? systemColumn([entry], name) : allOf(entry);
   return trace.invoke(undefined, name, [allOf(entry)]);
+}
+
+/** Of the system columns only `tableoid` may tell of a value: where rows are put by one. */
+function systemColumn(entries: readonly RangeEntry[], name: string): Flow {
+  return name === "tableoid" ? derivedFrom(entries.map((entry) => entry.place ?? clean)) : clean;
 }
 
 /** The flow of a column of an entry; undefined where it has none of that name. */
@@ -94,7 +99,12 @@ function bareColumn(level: Level | undefined, name: string): Flow {
     if (isFound && only !== undefined) return flows.length === 1 ? only : derivedFrom(flows);
     const row = at.items.flatMap((item) => item.entries).find((entry) => entry.alias === name);
     if (row !== undefined) return derivedFrom([allOf(row), ...flows]);
-    if (systemColumns.has(name) && at.items.length > 0) return clean;
+    if (systemColumns.has(name) && at.items.length > 0) {
+      return systemColumn(
+        at.items.flatMap((item) => item.entries),
+        name,
+      );
+    }
     // It may be a column that nobody listed.
     if (flows.length > 0) return derivedFrom([...flows, everythingIn(at.parent)]);
   }

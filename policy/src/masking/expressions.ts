@@ -12,6 +12,7 @@ import {
   textOf,
 } from "../sql/tree.ts";
 import { columnFlow, entryOf, fieldOf } from "./columns.ts";
+import { comparedWith, isDefinition, isPrintedFlow, oneOf, printedBy } from "./definitions.ts";
 import { clean, derivedFrom, type Flow, isTainted, nullTelling } from "./flow.ts";
 import {
   isSafeFormat,
@@ -75,6 +76,13 @@ function nodeFlow(trace: Trace, tag: string, node: TreeNode, level: Level | unde
       return derivedFrom([flowOf(trace, node.elements, level)]);
     case "A_Indirection":
       return indirection(trace, node, level);
+    case "NullTest": {
+      const flow = flowOf(trace, node.arg, level);
+      // Whether there is a default is no secret; whether there is a value is one.
+      if (isDefinition(flow)) return clean;
+      trace.infer(flow, "an expression");
+      return derivedFrom([flow]);
+    }
     case "SubLink":
       return sublink(trace, node, level);
     case "MultiAssignRef":
@@ -125,8 +133,11 @@ function cast(trace: Trace, node: TreeNode, level: Level | undefined): Flow {
   const shown = typeFlow(trace, type, flow);
   if (!isTainted(flow)) return shown;
   // A path may put another type of that name first: a domain with a check, for one.
-  const isText = textTypes.has(name) && trace.names.type(schema, name)?.schema === "pg_catalog";
+  const known = trace.names.type(schema, name);
+  const isText = textTypes.has(name) && known?.schema === "pg_catalog";
   if (!isText || type?.arrayBounds !== undefined) trace.infer(flow, `a cast to ${name}`);
+  // A text that is cut may have half a literal at its end, and that is no longer one.
+  else if (isPrintedFlow(flow) && known?.functions.length === 0 && type?.typmods === undefined) return flow;
   return derivedFrom([shown]);
 }
 
@@ -142,6 +153,10 @@ function call(trace: Trace, node: TreeNode, level: Level | undefined): Flow {
   const isWithinGroup = node.agg_within_group === true;
   const args = listOf(node, "args");
   const values = args.map((item) => flowOf(trace, item, level));
+  const printed = isBuiltin(trace, schema, name)
+    ? printedBy(name, values, trace.masked.definitions(trace.names))
+    : undefined;
+  if (printed !== undefined) return printed;
   const flows: Flow[] = [trace.invoke(schema, name, values)];
   // An array may have fewer elements than the format asks for.
   if (name === "format" && (node.func_variadic === true || !isSafeFormat(stringConstantOf(args[0])))) {
@@ -165,6 +180,10 @@ function call(trace: Trace, node: TreeNode, level: Level | undefined): Flow {
   return derivedFrom(flows);
 }
 
+function isBuiltin(trace: Trace, schema: string | undefined, name: string): boolean {
+  return trace.names.functions(schema, name).every((info) => info.schema === "pg_catalog");
+}
+
 /** A window: its partitions and order show in what comes out. */
 export function window(trace: Trace, node: TreeNode, level: Level | undefined): void {
   condition(trace, node.partitionClause, level, "PARTITION BY");
@@ -179,10 +198,12 @@ export function sortKey(item: TreeNode): unknown {
 }
 
 function operator(trace: Trace, node: TreeNode, level: Level | undefined): Flow {
-  const given = derivedFrom([flowOf(trace, node.lexpr, level), flowOf(trace, node.rexpr, level)]);
   const { schema, name } = qualifiedOf(namesOf(node, "name"));
   const behind = trace.names.operatorFunctions(schema, name);
   const isOwn = behind.length > 0;
+  const constant = isOwn ? undefined : stringConstantOf(nodeOf(node, "rexpr"));
+  const left = comparedWith(flowOf(trace, node.lexpr, level), constant);
+  const given = derivedFrom([left, flowOf(trace, node.rexpr, level)]);
   const flow = trace.runs(behind, given, `operator ${name}`);
   if (!isTainted(flow)) return clean;
   const isSafe =
@@ -203,7 +224,7 @@ function coalesced(trace: Trace, args: readonly TreeNode[], level: Level | undef
     if (before.tellsByNull === true && !isInert(item, flow)) trace.infer(before, "COALESCE");
     flows.push(flow);
   }
-  return derivedFrom(flows);
+  return oneOf(flows);
 }
 
 /** True for what neither fails nor does anything: constants, and masked columns themselves. */
@@ -220,7 +241,7 @@ function choice(trace: Trace, node: TreeNode, level: Level | undefined): Flow {
     condition(trace, when?.expr, level, "CASE");
     flows.push(flowOf(trace, when?.result, level));
   }
-  return derivedFrom(flows);
+  return oneOf(flows);
 }
 
 /** `(row).field` and `array[i]`. */

@@ -78,6 +78,7 @@ export function rangeVar(trace: Trace, node: TreeNode, level: Level | undefined)
   // Analysis has answered 42P01 before; a name that only exists later is nothing that is masked now.
   if (relation === undefined) return aliased(node, { alias: name, columns: [], open: everythingIn(level) });
   const entry = relationEntry(trace, relation, name);
+  trace.infer(trace.placeOf(relation).above, `partition ${name}`);
   return aliased(node, schema === undefined ? withNamesakes(trace, relation, entry) : entry);
 }
 
@@ -111,7 +112,8 @@ function withNamesakes(trace: Trace, relation: RelationInfo, entry: RangeEntry):
 export function relationEntry(trace: Trace, relation: RelationInfo, alias: string): RangeEntry {
   const stored = trace.relationColumns(relation);
   if (relation.kind !== "view" && relation.kind !== "materializedView") {
-    return { alias, columns: stored };
+    const { all } = trace.placeOf(relation);
+    return { alias, columns: stored, ...(isTainted(all) ? { place: all } : {}) };
   }
   const shown = viewColumns(trace, relation);
   const columns = stored.map(({ name, flow }, index) => {
@@ -171,7 +173,7 @@ function aliased(node: TreeNode, entry: RangeEntry): RangeEntry {
   const names = stringsOf(listOf(alias, "colnames"));
   const columns = renamed(entry.columns, names, entry.open);
   const name = textOf(alias, "aliasname");
-  return entry.open === undefined ? { alias: name, columns } : { alias: name, columns, open: entry.open };
+  return { ...entry, alias: name, columns };
 }
 
 /** The columns with the first of them renamed; where there may be more than are listed, names make them. */

@@ -29,6 +29,8 @@ import {
   tagOf,
   textOf,
 } from "../sql/tree.ts";
+import { relationName } from "../sql/walk.ts";
+import { printedIn } from "./definitions.ts";
 import { flowOf } from "./expressions.ts";
 import { clean, derivedFrom, exactly, type Flow, isTainted } from "./flow.ts";
 import { rangeVar, relationEntry } from "./from.ts";
@@ -143,7 +145,13 @@ function explain(trace: Trace, node: TreeNode): void {
     const option = nodeOf(item, "DefElem");
     return textOf(option, "defname") === "analyze" && !isOff(nodeOf(option, "arg"));
   });
-  if (isRun) trace.infer(trace.seen, "EXPLAIN ANALYZE");
+  if (!isRun) return;
+  trace.infer(trace.seen, "EXPLAIN ANALYZE");
+  // It counts the rows of each partition.
+  for (const name of trace.followed) {
+    const relation = relationNamed(trace.names, name);
+    if (relation !== undefined) trace.infer(trace.placeOf(relation).all, "EXPLAIN ANALYZE");
+  }
 }
 
 function isOff(value: TreeNode | undefined): boolean {
@@ -335,7 +343,7 @@ function functionReach(trace: Trace, schema: string | undefined, name: string): 
 
 /** What the body of a function may read of masked columns. */
 function bodyReach(trace: Trace, info: FunctionInfo): readonly Flow[] {
-  const flows: Flow[] = [];
+  const flows: Flow[] = [...printedIn(info.body ?? "", trace.masked.definitions(trace.names))];
   const own = info.settings.filter((setting) => /^search_path\s*=/i.test(setting));
   const path = own.flatMap((setting) => pathOf(setting.slice(setting.indexOf("=") + 1).trim()));
   for (const part of trace.partsOf(info)) {
@@ -425,6 +433,7 @@ function definition(trace: Trace, { tag, node, parts }: Definition): void {
   const isChecked = tag === "AlterDomainStmt" && /^[COV]$/.test(textOf(node, "subtype"));
   if (isChecked) trace.find("define", exactly(anyColumn), where);
   called(trace, node, where);
+  copied(trace, node, where);
   for (const name of relationsOf(parts)) {
     const relation = relationNamed(trace.names, name);
     if (relation !== undefined && moves.has(tag)) trace.find("define", shownBy(trace, relation), where);
@@ -444,6 +453,25 @@ function definition(trace: Trace, { tag, node, parts }: Definition): void {
   if (parts.some((part) => part.enforcement === "heuristic")) {
     trace.find("opaque", exactly(anyColumn), where);
   }
+}
+
+/** `LIKE … INCLUDING DEFAULTS`: what the catalog keeps of a masked column would go to a column that is not. */
+function copied(trace: Trace, node: TreeNode, where: string): void {
+  eachNode(node, (tag, inside) => {
+    if (tag !== "TableLikeClause") return false;
+    const of = nodeOf(inside, "relation");
+    const schema = of?.schemaname === undefined ? undefined : textOf(of, "schemaname");
+    const relation = trace.names.relation(schema, textOf(of, "relname"));
+    const kept = relation === undefined ? undefined : trace.names.definitions?.get(relationName(relation));
+    if (relation === undefined || kept === undefined || !inside.options) return false;
+    const masked = trace.masked.of(relation, trace.names);
+    trace.find("define", derivedFrom(kept.flatMap(({ column }) => flowsOf(masked?.get(column)))), where);
+    return false;
+  });
+}
+
+function flowsOf(source: string | undefined): readonly Flow[] {
+  return source === undefined ? [] : [exactly(source)];
 }
 
 /** True where a new foreign key means the relation's primary key without naming it, which its first column is then taken for. */

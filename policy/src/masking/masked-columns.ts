@@ -1,5 +1,6 @@
 /** Which columns are masked, found by name through inheritance and partitions in both directions. */
 import { type NameResolver, type RelationInfo, relationNamed } from "../sql/names.ts";
+import { type DefinitionKind, definitionColumns } from "./definitions.ts";
 import type { MaskedColumns } from "./trace.ts";
 
 /** Statements of other sessions: the texts may hold values of any column. */
@@ -27,6 +28,7 @@ export class MaskedColumnSet implements MaskedColumns {
   readonly #matchers: readonly Matcher[];
   #version: number | undefined;
   #cache = new WeakMap<RelationInfo, ReadonlyMap<string, string>>();
+  #definitions: ReadonlySet<DefinitionKind> | undefined;
 
   constructor(patterns: readonly string[]) {
     this.isEmpty = patterns.length === 0;
@@ -35,16 +37,56 @@ export class MaskedColumnSet implements MaskedColumns {
 
   of(relation: RelationInfo, names: NameResolver): ReadonlyMap<string, string> | undefined {
     if (this.isEmpty) return undefined;
-    if (this.#version !== names.version) {
-      this.#version = names.version;
-      this.#cache = new WeakMap();
+    const found = this.#found(relation, names);
+    return found.size === 0 ? undefined : found;
+  }
+
+  /** What the catalog keeps of masked columns that may be a value of theirs. */
+  definitions(names: NameResolver): ReadonlySet<DefinitionKind> {
+    if (names.isAltered === true) return this.#kinds(names);
+    this.#follow(names);
+    this.#definitions ??= this.#kinds(names);
+    return this.#definitions;
+  }
+
+  #kinds(names: NameResolver): ReadonlySet<DefinitionKind> {
+    const kinds = new Set<DefinitionKind>();
+    for (const [name, columns] of names.definitions ?? []) {
+      const relation = relationNamed(names, name);
+      const masked = relation === undefined ? undefined : this.of(relation, names);
+      // What a statement of this text has dropped may be there again when the next one runs.
+      for (const { kind, column } of columns)
+        if (relation === undefined || masked?.has(column) === true) kinds.add(kind);
     }
+    return kinds;
+  }
+
+  /** The masked columns that say in which of its partitions a row of that table is. */
+  placedBy(name: string, names: NameResolver): readonly string[] {
+    const keys = names.definitions?.get(name)?.filter(({ kind }) => kind === "bound");
+    const relation = keys === undefined ? undefined : relationNamed(names, name);
+    const masked = relation === undefined ? undefined : this.of(relation, names);
+    return keys?.flatMap(({ column }) => masked?.get(column) ?? []) ?? [];
+  }
+
+  #found(relation: RelationInfo, names: NameResolver): ReadonlyMap<string, string> {
+    // What a text changes on the way is true of that text alone, and its version is that of the names without it.
+    if (names.isAltered === true) return this.#find(relation, names);
+    this.#follow(names);
     let found = this.#cache.get(relation);
     if (found === undefined) {
       found = this.#find(relation, names);
       this.#cache.set(relation, found);
     }
-    return found.size === 0 ? undefined : found;
+    return found;
+  }
+
+  /** Forgets what was found under other names. */
+  #follow(names: NameResolver): void {
+    if (this.#version === names.version) return;
+    this.#version = names.version;
+    this.#cache = new WeakMap();
+    this.#definitions = undefined;
   }
 
   /** True where one of the patterns names this column, given as `schema.table.column`. */
@@ -79,6 +121,12 @@ export class MaskedColumnSet implements MaskedColumns {
     for (const column of generatedFrom(relation, found)) {
       // A name that no entry has: what is computed keeps nothing of the value.
       found.set(column, `${relation.schema}.${relation.name}.${column}`);
+    }
+    const definitions = definitionColumns(`${relation.schema}.${relation.name}`, () =>
+      this.definitions(names),
+    );
+    for (const [column, source] of definitions) {
+      if (relation.columns.includes(column)) found.set(column, source);
     }
     for (const [table, column] of statementTexts) {
       if (relation.name === table && relation.columns.includes(column)) {

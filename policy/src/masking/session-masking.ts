@@ -3,6 +3,7 @@
  * on a value the strictest holds, and what is computed from a masked value is never shown in part.
  */
 import type { RuleRef, Verdict } from "../model.ts";
+import { isPrinted } from "./definitions.ts";
 import { type Flow, isTainted } from "./flow.ts";
 import { anyColumn } from "./lineage.ts";
 import { MaskedColumnSet } from "./masked-columns.ts";
@@ -47,6 +48,8 @@ export interface ValueMaskChoice {
   readonly paths?: readonly JsonPathChoice[];
   /** True where NULL is hidden too, because it tells of the value. */
   readonly hidesNull?: true;
+  /** True of a definition that the server has printed: its literals alone are hidden. */
+  readonly hidesLiterals?: true;
 }
 
 /** The mask of one part of a JSON column. */
@@ -57,7 +60,7 @@ export interface JsonPathChoice {
 }
 
 /** The choice for all of the value, also where it was for parts of it alone. */
-export function ofWhole({ paths: _, ...choice }: ValueMaskChoice): ValueMaskChoice {
+export function ofWhole({ paths: _, hidesLiterals: __, ...choice }: ValueMaskChoice): ValueMaskChoice {
   return { ...choice, with: choice.with === "Null" ? "Null" : "Redact", isExact: false };
 }
 
@@ -146,6 +149,7 @@ export class SessionMasking {
   #choice(flow: Flow): ValueMaskChoice | undefined {
     if (!isTainted(flow)) return undefined;
     const choice = this.#strictest([...flow.sources].sort(), flow.isExact);
+    if (flow.isExact && choice.columns.every(isPrinted)) return { ...choice, hidesLiterals: true };
     return flow.tellsByNull === true ? { ...choice, hidesNull: true } : choice;
   }
 

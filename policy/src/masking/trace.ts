@@ -8,6 +8,7 @@ import { NameOverlay } from "../sql/overlay.ts";
 import { tooComplex } from "../sql/parser.ts";
 import type { TreeNode } from "../sql/tree.ts";
 import { relationName } from "../sql/walk.ts";
+import type { DefinitionKind } from "./definitions.ts";
 import { clean, derivedFrom, exactly, type Flow, type FlowColumn, isTainted, nullTelling } from "./flow.ts";
 import type { LineageFinding, TracedRows } from "./model.ts";
 import { isNullWithArgument, makesRows, mayTakeMasked } from "./safe-functions.ts";
@@ -18,6 +19,10 @@ export interface MaskedColumns {
   readonly isEmpty: boolean;
   /** The masked columns of a relation by column name, each with its name as `schema.table.column`; undefined: none. */
   of(relation: RelationInfo, names: NameResolver): ReadonlyMap<string, string> | undefined;
+  /** What the catalog keeps of masked columns that may be a value of theirs. */
+  definitions(names: NameResolver): ReadonlySet<DefinitionKind>;
+  /** The masked columns that say in which partition a row of the table of that name is. */
+  placedBy(name: string, names: NameResolver): readonly string[];
 }
 
 /** One thing in FROM: what its alias stands for. */
@@ -26,6 +31,8 @@ export interface RangeEntry {
   readonly columns: readonly FlowColumn[];
   /** Set where there may be columns that are not listed: what those depend on. */
   readonly open?: Flow;
+  /** What the partition tells that a row is in: its `tableoid`. */
+  readonly place?: Flow;
 }
 
 /** One item of FROM: the names that it makes visible, and what `*` makes of it. */
@@ -242,6 +249,16 @@ export class Trace {
   find(kind: LineageFinding["kind"], flow: Flow, where: string): void {
     if (!isTainted(flow) || (this.#authored > 0 && kind !== "opaque")) return;
     this.findings.push({ kind, columns: [...flow.sources].sort(), where });
+  }
+
+  /** What the partition that a row of this relation is in tells, and of that what those above the relation tell. */
+  placeOf(relation: RelationInfo): { readonly all: Flow; readonly above: Flow } {
+    if (this.names.definitions === undefined || this.names.definitions.size === 0)
+      return { all: clean, above: clean };
+    const keysOf = (names: Iterable<string>) =>
+      derivedFrom([...names].flatMap((name) => this.masked.placedBy(name, this.names).map(exactly)));
+    const above = keysOf(ancestorsOf(this.names, relation));
+    return { all: derivedFrom([above, keysOf([relationName(relation)])]), above };
   }
 
   /** Notes that a value is named; gives it back. */

@@ -2,6 +2,7 @@
  * What SQL analysis asks of a live session: names to things. The gateway answers from the catalog and the session's
  * own uncommitted changes; tests answer from a table. Every answer is synchronous: the catalog is in memory.
  */
+import type { ColumnDefinition } from "../masking/definitions.ts";
 import type { CommandPart, ObjectRef } from "../model.ts";
 
 export type RelationKind =
@@ -91,6 +92,8 @@ export interface PreparedInfo {
 export interface NameResolver {
   /** Changes whenever any answer may change; part of the key of every cached decision. */
   readonly version: number;
+  /** True where what a text has changed so far lies over the names of that version. */
+  readonly isAltered?: boolean;
   /** The schemas that unqualified names are looked up in, pg_catalog and pg_temp made explicit; undefined if unknown. */
   readonly searchPath: readonly string[] | undefined;
   /** False while the catalog is too old or missing to answer. */
@@ -104,6 +107,8 @@ export interface NameResolver {
   operatorFunctions(schema: string | undefined, operator: string): readonly FunctionInfo[];
   type(schema: string | undefined, name: string): TypeInfo | undefined;
   schemaExists(name: string): boolean;
+  /** By relation, as `schema.name`: of which columns the catalog keeps literals; absent: of none that is known. */
+  readonly definitions?: ReadonlyMap<string, readonly ColumnDefinition[]>;
   /** SQL or wire prepared statement; undefined where the session has none of that name. */
   prepared(name: string): PreparedInfo | undefined;
 }

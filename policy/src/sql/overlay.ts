@@ -34,6 +34,14 @@ export class NameOverlay implements NameResolver {
     return this.#below.isFresh;
   }
 
+  get isAltered(): boolean {
+    return this.#relations.size > 0 || this.#below.isAltered === true;
+  }
+
+  get definitions(): NonNullable<NameResolver["definitions"]> {
+    return this.#below.definitions ?? noDefinitions;
+  }
+
   /** True once nobody can tell from the text what names mean: after a ROLLBACK of what it made, for one. */
   get isUnknown(): boolean {
     return this.#isUnknown;
@@ -248,6 +256,8 @@ export class NameOverlay implements NameResolver {
     this.#functions.set(key, [...(this.#functions.get(key) ?? []), info]);
   }
 }
+
+const noDefinitions: NonNullable<NameResolver["definitions"]> = new Map();
 
 /** Code that is known to be there and to nobody what it does. */
 export const unknownCode: FunctionInfo = {

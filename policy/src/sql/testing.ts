@@ -11,6 +11,7 @@ export interface TestNames {
   readonly functions?: readonly FunctionInfo[];
   readonly types?: readonly TypeInfo[];
   readonly prepared?: Readonly<Record<string, PreparedInfo>>;
+  readonly definitions?: NameResolver["definitions"];
 }
 
 /** A relation with nothing behind it, but for what is given. */
@@ -80,6 +81,7 @@ export function testNames(changes: TestNames = {}): NameResolver {
       ),
     schemaExists: (name) => ["public", "app", "evil", "pg_catalog", "information_schema"].includes(name),
     prepared: (name) => changes.prepared?.[name],
+    ...(changes.definitions === undefined ? {} : { definitions: changes.definitions }),
   };
 }
 

@@ -48,6 +48,7 @@ function hashOfAllButColumns(): string {
   ${hashOf("pg_cast", rowKey)},
   ${hashOf("pg_policy", rowKey)},
   ${hashOf("pg_attrdef", rowKey)},
+  ${hashOf("pg_enum", rowKey)},
   ${hashOf("pg_aggregate", `(x.aggfnoid::pg_catalog.oid::pg_catalog.int8 << 32) # ${xmin}`)},
   ${hashOf("pg_inherits", `(x.inhrelid::pg_catalog.int8 << 32) # (x.inhparent::pg_catalog.int8 << 16) # ${xmin}`)},
   ${hashOf(
@@ -147,6 +148,18 @@ const parts: readonly string[] = [
   ),
   // A generated column depends on the columns that its expression names.
   part(
+/**
+ * True where a stored expression has a literal that may be somebody's value: no NULL, boolean, zero, empty text, array or
+ * object, no name of a relation, and not the modifier of the column's own type. Read from the stored form, as printing locks.
+ */
+const hasLiteral = (tree: string, modifier: string) => `EXISTS (SELECT FROM pg_catalog.regexp_matches(
+    ${tree}::pg_catalog.text, ':consttype ([0-9]+) [^{}]*:constvalue ([0-9]+ \\[[^]]*\\])', 'g') f
+  WHERE f[1] NOT IN ('16', '2205')
+    AND NOT (f[1] IN ('20', '21', '23', '26', '700', '701') AND f[2] ~ '^[0-9]+ \\[( 0)+ \\]$')
+    AND f[2] !~ '^(4 \\[ 16 0 0 0|6 \\[ 24 0 0 0 0 128|8 \\[ 32 0 0 0 0 0 0 (32|64)|16 \\[ 64( 0){11}( [0-9]+){4}) \\]$'
+    AND NOT (f[1] = '23' AND f[2] ~ pg_catalog.format('^4 \\[ %s %s %s %s( [0-9]+)* \\]$', (${modifier}) & 255,
+      ((${modifier}) >> 8) & 255, ((${modifier}) >> 16) & 255, ((${modifier}) >> 24) & 255)))`;
+
     "generated",
     `${oid("x.adrelid")}, a.attname, pg_catalog.json_agg(b.attname)`,
     `FROM pg_catalog.pg_attrdef x
@@ -175,6 +188,31 @@ const parts: readonly string[] = [
     "read",
     `${oid("d.owner")}, ${referred}`,
     `FROM (SELECT DISTINCT r.ev_class AS owner, x.refclassid, x.refobjid
+  part(
+    "definition",
+    `${oid("d.relation")}, d.kind, pg_catalog.json_agg(d.name)`,
+    `FROM (
+      SELECT a.attrelid AS relation, 'missing' AS kind, a.attname AS name
+        FROM pg_catalog.pg_attribute a WHERE a.atthasmissing AND ${isOwnColumn.replaceAll("x.", "a.")}
+      UNION ALL SELECT a.attrelid, 'default', a.attname
+        FROM pg_catalog.pg_attrdef x JOIN pg_catalog.pg_attribute a ON a.attrelid = x.adrelid AND a.attnum = x.adnum
+        WHERE a.attgenerated = '' AND ${hasLiteral("x.adbin", "a.atttypmod")}
+      UNION ALL SELECT a.attrelid, 'bound', a.attname
+        FROM pg_catalog.pg_partitioned_table p JOIN pg_catalog.pg_attribute a ON a.attrelid = p.partrelid
+        WHERE a.attnum > 0 AND NOT a.attisdropped
+          AND (a.attnum = ANY (p.partattrs::pg_catalog.int2[]) OR 0 = ANY (p.partattrs::pg_catalog.int2[]))
+      UNION ALL SELECT a.attrelid, 'check', a.attname
+        FROM pg_catalog.pg_constraint x JOIN pg_catalog.pg_attribute a ON a.attrelid = x.conrelid AND a.attnum = ANY (x.conkey)
+        WHERE x.contype = 'c' AND ${hasLiteral("x.conbin", "-1")}
+      UNION ALL SELECT a.attrelid, 'index', a.attname
+        FROM pg_catalog.pg_index x
+        JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = x.indexrelid
+          AND d.refclassid = d.classid AND d.refobjid = x.indrelid
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = d.refobjsubid
+        WHERE x.indexrelid >= ${firstUserOid}
+          AND (${hasLiteral("x.indpred", "-1")} OR ${hasLiteral("x.indexprs", "-1")})) d
+      GROUP BY d.relation, d.kind`,
+  ),
       FROM pg_catalog.pg_depend x JOIN pg_catalog.pg_rewrite r ON r.oid = x.objid
       WHERE x.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND r.ev_class >= ${firstUserOid}
         AND (x.refclassid IN ${codeClasses}
@@ -235,7 +273,9 @@ const parts: readonly string[] = [
           JOIN pg_catalog.pg_type m ON m.oid = u.oid
         WHERE m.oid >= ${firstUserOid}), ${oid("t.typarray")},
       (SELECT pg_catalog.json_agg(${oid("a.atttypid")} ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = t.typrelid AND t.typrelid <> 0 AND a.attnum > 0 AND NOT a.attisdropped)`,
+        WHERE a.attrelid = t.typrelid AND t.typrelid <> 0 AND a.attnum > 0 AND NOT a.attisdropped),
+      CASE WHEN t.typtype = 'e' THEN (SELECT pg_catalog.json_agg(e.enumlabel ORDER BY e.enumsortorder)
+        FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid) END`,
     `FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
       WHERE (c.oid IS NULL OR c.relkind = 'c') AND NOT ${isArray("t")} AND ${isOwnSchema("t.typnamespace")}
         AND (t.oid >= ${firstUserOid} OR t.typnamespace <> 'pg_catalog'::pg_catalog.regnamespace

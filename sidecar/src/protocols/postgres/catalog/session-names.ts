@@ -100,6 +100,10 @@ export class SessionNames implements LiveNames {
     return this.resolved.schemas;
   }
 
+  get definitions(): NonNullable<LiveNames["definitions"]> {
+    return this.catalog.snapshot.definitions;
+  }
+
   refresh(force: boolean): Promise<void> {
     return this.catalog.refresh(force);
   }

@@ -181,3 +181,27 @@ test("a type's shape is told beneath domains, of arrays, and of composites up to
   ]);
   expect(JSON.stringify(snapshot.typeShape(430)).match(/composite/g)?.length).toBe(8);
 });
+
+test("it is known of which columns the catalog keeps literals, and what labels an enumeration has", () => {
+  const rows = [
+    ...shopRows,
+    catalogRow("definition", 102, "default", ["id"]),
+    catalogRow("definition", 102, "check", ["id", "id"]),
+    catalogRow("definition", 9999, "bound", ["gone"]),
+    catalogRow("type", 440, 2, "mood", 0, null, 441, null, ["good", "bad"]),
+  ];
+  const snapshot = buildSnapshot(rows);
+  expect([...snapshot.definitions]).toEqual([
+    [
+      "shop.users",
+      [
+        { kind: "default", column: "id" },
+        { kind: "check", column: "id" },
+        { kind: "check", column: "id" },
+      ],
+    ],
+  ]);
+  expect(snapshot.typeShape(440)).toEqual({ kind: "enum", labels: ["good", "bad"] });
+  expect(snapshot.typeShape(441)).toEqual({ kind: "array", element: 440 });
+  expect(() => buildSnapshot([catalogRow("definition", 102, "novelty", [])])).toThrow();
+});

@@ -1,7 +1,8 @@
 /** The committed catalog of one database at one moment, built from the rows of `catalogQuery`. */
 import {
+  type ColumnDefinition,
+  type DefinitionKind,
   type FunctionInfo,
-  isEstimator,
   isReadBuiltin,
   type ObjectRef,
   type RelationInfo,
@@ -26,6 +27,8 @@ export interface CatalogSnapshot {
   readonly schemas: ReadonlyMap<string, "everyone" | ReadonlySet<string>>;
   relation(schema: string, name: string): RelationInfo | undefined;
   /** Names of the relations that a user made in this schema. */
+  /** By relation, as `schema.name`: of which columns the catalog keeps literals. */
+  readonly definitions: ReadonlyMap<string, readonly ColumnDefinition[]>;
   relationsIn(schema: string): readonly string[];
   functions(schema: string, name: string): readonly FunctionInfo[];
   operatorFunctions(schema: string, operator: string): readonly FunctionInfo[];
@@ -117,6 +120,7 @@ type MadeType =
   | { readonly kind: "composite"; readonly fields: readonly number[] }
   | { readonly kind: "array"; readonly element: number }
   | { readonly kind: "other" };
+  | { readonly kind: "enum"; readonly labels: readonly string[] }
 
 /** What the server itself brings. */
 interface Builtins {
@@ -144,6 +148,7 @@ class Builder {
   private readonly children = new Map<number, number[]>();
   private readonly parents = new Map<number, number[]>();
   private readonly generated = new Map<number, (readonly [string, readonly string[]])[]>();
+  private readonly definitions = new Map<number, ColumnDefinition[]>();
   private readonly cascades = new Map<number, { relation: number; onDelete: boolean; onUpdate: boolean }[]>();
   private readonly triggers = new Map<number, { type: number; functions: readonly NamedFunction[] }[]>();
   private readonly reads = new Map<number, Use[]>();
@@ -223,6 +228,11 @@ class Builder {
           relation: numberOf(b),
           onDelete: c === true,
           onUpdate: d === true,
+      case "definition": {
+        const definition = definitionKindOf(b);
+        for (const column of textsOf(c)) push(this.definitions, numberOf(a), { kind: definition, column });
+        return;
+      }
         });
         return;
       case "trigger":
@@ -254,7 +264,7 @@ class Builder {
           schema: numberOf(b),
           name: textOf(c),
           parts: [numberOf(d), ...numbersOf(e)].filter((oid) => oid !== 0),
-          made: madeOf(numberOf(d), numbersOf(g)),
+          made: madeOf(numberOf(d), numbersOf(g), textsOf(h)),
         });
         if (typeof f === "number" && f !== 0) this.arrays.set(f, { kind: "array", element: numberOf(a) });
         return;
@@ -363,7 +373,7 @@ class Builder {
     const operators = new Map<string, FunctionInfo[]>();
     for (const row of this.operators.values()) {
       const key = keyOf(this.schemaNames.get(row.schema) ?? unknownSchema, row.name);
-      for (const named of row.functions) push(operators, key, this.operatorFunction(named));
+      for (const named of row.functions) push(operators, key, this.functionInfo(named));
     }
     return new Snapshot({
       isComplete: this.isComplete,
@@ -392,6 +402,12 @@ class Builder {
     }
     return {
       schema: this.schemaNames.get(row.schema) ?? unknownSchema,
+      definitions: new Map(
+        [...this.definitions].flatMap(([oid, found]) => {
+          const name = this.relationName(oid);
+          return name === undefined ? [] : [[name, found] as const];
+        }),
+      ),
       name: row.name,
       kind: row.kind,
       temporary: false,
@@ -478,14 +494,6 @@ class Builder {
     return [...found];
   }
 
-  /** An operator of users may be another name for what the server does at a call alone: `pg_read_file`, `nextval`. */
-  private operatorFunction(named: NamedFunction): FunctionInfo {
-    const info = this.functionInfo(named);
-    const { schema, name } = info;
-    const isReviewed = schema !== "pg_catalog" || isReadBuiltin(name) || isEstimator(name);
-    return isReviewed ? info : unreviewedFunction(name);
-  }
-
   private functionInfo([oid, schema, name]: NamedFunction): FunctionInfo {
     return this.functions.get(oid) ?? builtinFunction(schema, name);
   }
@@ -496,7 +504,7 @@ class Builder {
   }
 }
 
-function madeOf(base: number, fields: readonly number[]): MadeType {
+function madeOf(base: number, fields: readonly number[], labels: readonly string[]): MadeType {
   if (base !== 0) return { kind: "domain", base };
   return fields.length === 0 ? { kind: "other" } : { kind: "composite", fields };
 }
@@ -528,6 +536,7 @@ interface SnapshotParts {
   readonly builtinFunctions: ReadonlySet<string>;
   readonly builtinTypes: ReadonlySet<string>;
 }
+  if (labels.length > 0) return { kind: "enum", labels };
 
 class Snapshot implements CatalogSnapshot {
   readonly isComplete: boolean;
@@ -557,11 +566,13 @@ class Snapshot implements CatalogSnapshot {
     if (found === undefined) return undefined;
     const { info, numbers } = found;
     return { relation: info, column: info.columns[numbers.indexOf(attribute)] };
+  readonly definitions: CatalogSnapshot["definitions"];
   }
 
   columnType(source: string): number | undefined {
     this.typesBySource ??= new Map(
       [...this.parts.stored.values()].flatMap(({ info, types }) =>
+  readonly definitions: CatalogSnapshot["definitions"];
         info.columns.map(
           (name, index) => [`${info.schema}.${info.name}.${name}`, types[index] ?? 0] as const,
         ),
@@ -569,6 +580,7 @@ class Snapshot implements CatalogSnapshot {
     );
     const type = this.typesBySource.get(source);
     return type === undefined ? undefined : this.beneathDomains(type);
+    this.definitions = parts.definitions;
   }
 
   typeShape(oid: number): TypeShape | undefined {
@@ -582,7 +594,7 @@ class Snapshot implements CatalogSnapshot {
   /** Undefined also for a type with more fields, those of its fields included, than are left. */
   private shapeWithin(oid: number, left: { fields: number; readonly depth: number }): TypeShape | undefined {
     const made = this.parts.madeTypes.get(oid);
-    if (made?.kind === "array") return made;
+    if (made?.kind === "array" || made?.kind === "enum") return made;
     if (made?.kind !== "composite" || left.depth === 0) return undefined;
     left.fields -= made.fields.length;
     if (left.fields < 0) return undefined;
@@ -675,11 +687,17 @@ function builtinFunction(schema: string, name: string): FunctionInfo {
  * as its arguments are not known here. A default that draws from its sequence is the one exception.
  */
 function unreviewed(names: readonly string[]): readonly FunctionInfo[] {
-  return orNone(names.filter((name) => !isReadBuiltin(name) && name !== "nextval").map(unreviewedFunction));
-}
-
-function unreviewedFunction(name: string): FunctionInfo {
-  return builtinFunction("pg_catalog expression", name);
+  return orNone(
+    names
+      .filter((name) => !isReadBuiltin(name) && name !== "nextval")
+      .map((name) => ({
+        schema: "pg_catalog expression",
+        name,
+        language: "internal",
+        securityDefiner: false,
+        settings: none,
+      })),
+  );
 }
 
 const relationKinds: Readonly<Record<string, RelationKind>> = {
@@ -724,6 +742,23 @@ function withoutSemicolon(definition: string): string {
 }
 
 function push<Key, Value>(map: Map<Key, Value[]>, key: Key, value: Value): void {
+const definitionKinds: ReadonlySet<string> = new Set<DefinitionKind>([
+  "missing",
+  "default",
+  "bound",
+  "check",
+  "index",
+]);
+
+function definitionKindOf(value: unknown): DefinitionKind {
+  if (!isDefinitionKind(value)) throw new TypeError("not a kind of definition");
+  return value;
+}
+
+function isDefinitionKind(value: unknown): value is DefinitionKind {
+  return typeof value === "string" && definitionKinds.has(value);
+}
+
   const list = map.get(key);
   if (list === undefined) map.set(key, [value]);
   else list.push(value);

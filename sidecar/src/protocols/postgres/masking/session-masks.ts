@@ -128,6 +128,8 @@ export class SessionMasks {
   }
 
   #typeOf(choice: ValueMaskChoice | undefined): number | undefined {
+    // What the server prints is a text, of whatever column.
+    if (choice?.hidesLiterals === true) return textOid;
     const [source] = choice?.columns ?? [];
     return choice?.isExact === true && source !== undefined
       ? this.#options.names.columnType?.(source)
@@ -169,6 +171,7 @@ export class SessionMasks {
 }
 
 const cursorsMax = 1000;
+const textOid = 25;
 
 function derived(key: Buffer, purpose: string): Buffer {
   return Buffer.from(hkdfSync("sha256", key, Buffer.alloc(0), `sallyport masking ${purpose}`, 32));

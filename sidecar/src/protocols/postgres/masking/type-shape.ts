@@ -1,9 +1,10 @@
 /** What types of users' own making consist of, as far as masks have to know it. */
 
-/** A composite type by its fields, or an array type by what it holds. */
+/** A composite type by its fields, an array type by what it holds, an enumeration by its labels. */
 export type TypeShape =
   | { readonly kind: "composite"; readonly fields: readonly FieldType[] }
-  | { readonly kind: "array"; readonly element: number };
+  | { readonly kind: "array"; readonly element: number }
+  | { readonly kind: "enum"; readonly labels: readonly string[] };
 
 /** A field of a composite type. */
 export interface FieldType {
@@ -22,6 +23,6 @@ export function shapeShown(
   shape: TypeShape | undefined,
   choice: { readonly isExact: boolean; readonly hidesNull?: true },
 ): TypeShape | undefined {
-  if (shape === undefined || shape.kind === "array") return shape;
+  if (shape === undefined || shape.kind !== "composite") return shape;
   return choice.isExact && choice.hidesNull !== true ? shape : undefined;
 }

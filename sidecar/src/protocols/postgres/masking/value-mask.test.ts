@@ -190,3 +190,35 @@ test.each([
 ])("Redact of oid %i in binary is the wire form of its text", (oid, expected) => {
   expect(valueMask({ with: "Redact" }, { oid, format: 1 }, key)(Buffer.from([1]))).toEqual(expected);
 });
+
+test.each([0, 1])(
+  "an enumeration shows the label of Replace where it has it, and else NULL, in format %i",
+  (format) => {
+    const type = { oid: 70_003, format, shape: { kind: "enum", labels: ["good", "bad mood"] } } as const;
+    const shown = (method: MaskMethod) => valueMask(method, type, key)(Buffer.from("good"))?.toString();
+    expect(shown({ with: "Replace", format: "bad mood" })).toBe("bad mood");
+    for (const method of [
+      { with: "Replace", format: "worse" },
+      { with: "Replace" },
+      { with: "Redact" },
+      { with: "Hash" },
+      { with: "Partial", format: "bad mood" },
+      { with: "Null" },
+    ] as const) {
+      expect(shown(method)).toBeUndefined();
+    }
+  },
+);
+
+test("a printed definition loses its literals as a text, and all as any other type", () => {
+  const method = { with: "Redact", hidesLiterals: true } as const;
+  const shown = (oid: number) =>
+    valueMask(method, { oid, format: 0 }, key)(Buffer.from("'x'::text"))?.toString();
+  expect([shown(25), shown(1043), shown(19), shown(3802), shown(1009)]).toEqual([
+    "'***'",
+    "'***'",
+    "'***'",
+    undefined,
+    undefined,
+  ]);
+});

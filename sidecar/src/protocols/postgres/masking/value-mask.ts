@@ -5,6 +5,7 @@
 import { createHmac } from "node:crypto";
 import { compositeMask } from "./composite-mask.ts";
 import { type JsonMask, maskedJson } from "./json-paths.ts";
+import { withoutLiterals } from "./literals.ts";
 import type { TypeShape } from "./type-shape.ts";
 
 /** How a policy hides a value. */
@@ -14,6 +15,8 @@ export interface MaskMethod {
   readonly format?: string;
   /** Of JSON: the parts that are hidden, where not all of it is. */
   readonly paths?: readonly (MaskMethod & { readonly path: readonly string[] })[];
+  /** Set for a definition that the server has printed: its literals alone are hidden. */
+  readonly hidesLiterals?: true;
 }
 
 /** A column as RowDescription tells of it. */
@@ -38,6 +41,7 @@ function always(constant: Buffer | null): ValueMask {
 }
 
 const toNull = always(null);
+const literalMask: ValueMask = (value) => Buffer.from(withoutLiterals(value.toString("utf8")));
 
 /** The mask of a column; `key` makes hashes that nobody without it can test guesses against. */
 export function valueMask(method: MaskMethod, type: ColumnType, key: Buffer): ValueMask {
@@ -45,6 +49,7 @@ export function valueMask(method: MaskMethod, type: ColumnType, key: Buffer): Va
   if (method.paths !== undefined && prefix !== undefined) {
     return jsonMask(method.paths, { prefix: type.format === 1 ? prefix : noBytes, key });
   }
+  if (method.hidesLiterals === true) return textOids.has(type.oid) ? literalMask : toNull;
   if (method.with === "Null") return toNull;
   if (type.shape !== undefined) return shapedMask(method, { ...type, shape: type.shape }, key);
   const codec = codecs.get(type.oid);
@@ -70,7 +75,7 @@ export function valueMask(method: MaskMethod, type: ColumnType, key: Buffer): Va
   return always(encode(codec.redacted));
 }
 
-/** An array is empty; of a composite each field is masked as a column of its type would be. */
+/** An array is empty, an enumeration NULL or the label of Replace; of a composite each field is masked as a column of its type would be. */
 function shapedMask(
   { paths: _, ...method }: MaskMethod,
   { shape, format }: ColumnType & { readonly shape: TypeShape },
@@ -78,6 +83,11 @@ function shapedMask(
 ): ValueMask {
   if (shape.kind === "array")
     return always(format === 1 ? emptyArray(shape.element) : Buffer.from(emptyArrayText));
+  if (shape.kind === "enum") {
+    // A label stands for itself in both formats; what is none of them is no value of the type.
+    const label = method.with === "Replace" ? method.format : undefined;
+    return label !== undefined && shape.labels.includes(label) ? always(Buffer.from(label)) : toNull;
+  }
   const masks = shape.fields.map((field) =>
     valueMask(method, { oid: field.oid, format, shape: field.shape }, key),
   );
@@ -163,7 +173,8 @@ const textCodec: Codec = {
   hash: (bytes) => bytes.toString("hex", 0, 16),
 };
 // text, varchar, bpchar, name, unknown; "char" holds one byte only.
-for (const oid of [25, 1043, 1042, 19, 705]) codecs.set(oid, textCodec);
+const textOids: ReadonlySet<number> = new Set([25, 1043, 1042, 19, 705]);
+for (const oid of textOids) codecs.set(oid, textCodec);
 codecs.set(18, {
   ...textCodec,
   redacted: "*",
