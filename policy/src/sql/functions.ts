@@ -3,7 +3,7 @@ import { builtinEffect, isReadBuiltin } from "./builtin-functions.ts";
 import { isKnownType } from "./builtin-types.ts";
 import { parseStatements } from "./parser.ts";
 import { Rejected } from "./rejection.ts";
-import { findRelation, readRelation, searchPathKnown, writeRelation } from "./relations.ts";
+import { findRelation, functionObject, readRelation, searchPathKnown, writeRelation } from "./relations.ts";
 import { setConfigCall } from "./settings.ts";
 import { listOf, namesOf, nodeOf, qualifiedOf, stringConstantOf, type TreeNode, tagOf } from "./tree.ts";
 import { type Scope, scopeBelow, type Walk } from "./walk.ts";
@@ -27,6 +27,8 @@ export function callByName(walk: Walk, call: NamedCall, word: string): void {
   const found = walk.names.functions(schema, name);
   for (const info of found) {
     if (info.schema !== "pg_catalog") walk.walkers.functionInfo(walk, info, word);
+    // Named, so that a Deny rule finds it.
+    if (info.isReviewed === true) walk.add("read", word, [functionObject(info)]);
   }
   const isBuiltin = schema === "pg_catalog" || found.some((info) => info.schema === "pg_catalog");
   if (isBuiltin && (found.length > 0 || isReadBuiltin(name))) builtinCall(walk, name, node, word);

@@ -59,9 +59,9 @@ export interface FunctionInfo {
   readonly settings: readonly string[];
   /** Its parameters and the columns of its result that have names, in order; absent: not known. */
   readonly parameters?: readonly { readonly name: string; readonly isResult: boolean }[];
-  /** The types of the columns of its result; those outside pg_catalog with a schema before them. Absent: not known. */
   /** True for code of a known extension that does nothing but compute from its arguments. */
   readonly isReviewed?: true;
+  /** The types of the columns of its result; those outside pg_catalog with a schema before them. Absent: not known. */
   readonly returns?: readonly string[];
   /** The relation whose rows it returns, as `schema.name`. */
   readonly returnsRow?: string;

@@ -101,7 +101,7 @@ const triggerFunctions = `SELECT g.tgfoid
 // Functions of pg_catalog are in no pg_depend; the stored expression names them by their ids.
 const builtinUses = (
   kind: string,
-  expressions: readonly (readonly [owner: string, tree: string, from: string])[],
+  expressions: readonly (readonly [owner: string, tree: string, from: string, where?: string])[],
 ) =>
   part(
     kind,
@@ -112,13 +112,31 @@ const builtinUses = (
           owner,
           tree,
           from,
+          where = "true",
         ]) => `SELECT ${owner} AS owner, found[1]::pg_catalog.oid AS function FROM pg_catalog.${from},
           pg_catalog.regexp_matches(${tree}::pg_catalog.text, ':(?:funcid|opfuncid) ([0-9]+)', 'g') found
-          WHERE ${tree} IS NOT NULL`,
+          WHERE ${tree} IS NOT NULL AND ${where}`,
       )
       .join(" UNION ")}) u JOIN pg_catalog.pg_proc p ON p.oid = u.function
     WHERE p.oid < ${firstUserOid} GROUP BY u.owner`,
   );
+
+// Not the expression of a generated column.
+const isPlainDefault = `(SELECT a.attgenerated = '' FROM pg_catalog.pg_attribute a
+  WHERE a.attrelid = x.adrelid AND a.attnum = x.adnum)`;
+
+/**
+ * Extensions whose functions in C compute from their arguments, and neither read tables nor run SQL; of `populate_record`
+ * nobody knows what the checks of its row do. Their volatile ones set thresholds, but for those that draw random values.
+ */
+const reviewedExtensions = `'btree_gin', 'btree_gist', 'citext', 'cube', 'earthdistance', 'fuzzystrmatch', 'hstore', 'intarray',
+  'isn', 'ltree', 'pg_trgm', 'pgcrypto', 'seg', 'unaccent', 'uuid-ossp', 'vector'`;
+const randomExtensions = "'pgcrypto', 'uuid-ossp'";
+
+// Types get these from superusers alone: a column of a type is read and written by them.
+const isPartOfType = `d.refobjid IN (x.typinput::pg_catalog.oid, x.typoutput::pg_catalog.oid, x.typreceive::pg_catalog.oid,
+  x.typsend::pg_catalog.oid, x.typmodin::pg_catalog.oid, x.typmodout::pg_catalog.oid, x.typanalyze::pg_catalog.oid,
+  x.typsubscript::pg_catalog.oid)`;
 
 const columnsOf = (list: string) => `(SELECT ${list} FROM pg_catalog.pg_attribute a
   WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)`;
@@ -222,7 +240,7 @@ const hasLiteral = (tree: string, modifier: string) => `EXISTS (SELECT FROM pg_c
     "relationUse",
     `${oid("d.owner")}, ${referred}`,
     `FROM (${[
-      uses("pg_attrdef", "x.adrelid", "true"),
+      uses("pg_attrdef", "x.adrelid", `NOT ${isPlainDefault}`),
       uses("pg_constraint", "x.conrelid", "x.conrelid <> 0"),
       uses("pg_policy", "x.polrelid", "true"),
       // Expressions of an index run on writes, and those of a partition key as well.
@@ -233,8 +251,15 @@ const hasLiteral = (tree: string, modifier: string) => `EXISTS (SELECT FROM pg_c
       ),
     ].join(" UNION ")}) d`,
   ),
+  // No read computes a default.
+  part(
+    "columnDefaultUse",
+    `${oid("d.owner")}, ${referred}`,
+    `FROM (${uses("pg_attrdef", "x.adrelid", isPlainDefault)}) d`,
+  ),
+  builtinUses("columnDefaultBuiltins", [["x.adrelid", "x.adbin", "pg_attrdef x", isPlainDefault]]),
   builtinUses("relationBuiltins", [
-    ["x.adrelid", "x.adbin", "pg_attrdef x"],
+    ["x.adrelid", "x.adbin", "pg_attrdef x", `NOT ${isPlainDefault}`],
     ["x.conrelid", "x.conbin", "pg_constraint x"],
     ["x.polrelid", "x.polqual", "pg_policy x"],
     ["x.polrelid", "x.polwithcheck", "pg_policy x"],
@@ -252,7 +277,7 @@ const hasLiteral = (tree: string, modifier: string) => `EXISTS (SELECT FROM pg_c
     `${oid("d.owner")}, ${referred}`,
     `FROM (${[
       uses("pg_constraint", "x.contypid", "x.contypid <> 0"),
-      uses("pg_type", "x.oid", `x.oid >= ${firstUserOid}`),
+      uses("pg_type", "x.oid", `x.oid >= ${firstUserOid} AND NOT ${isPartOfType}`),
       uses("pg_cast", "x.casttarget", "true"),
     ].join(" UNION ")}) d`,
   ),
@@ -307,6 +332,17 @@ const hasLiteral = (tree: string, modifier: string) => `EXISTS (SELECT FROM pg_c
         JOIN pg_catalog.pg_type r ON r.oid = p.prorettype
       WHERE ${isOwnSchema("p.pronamespace")}
         AND (p.oid >= ${firstUserOid} OR p.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace)`,
+  ),
+  part(
+    "extension",
+    `e.extname, pg_catalog.json_agg(${oid("p.oid")})`,
+    `FROM pg_catalog.pg_extension e
+      JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid
+        AND d.deptype = 'e' AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+      JOIN pg_catalog.pg_proc p ON p.oid = d.objid JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+      WHERE e.extname IN (${reviewedExtensions}) AND l.lanname IN ('c', 'internal') AND p.proname <> 'populate_record'
+        AND (p.provolatile <> 'v' OR e.extname IN (${randomExtensions}))
+      GROUP BY e.extname`,
   ),
   part(
     "operator",

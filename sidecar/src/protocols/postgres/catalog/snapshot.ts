@@ -155,6 +155,10 @@ class Builder {
   private readonly relationUses = new Map<number, Use[]>();
   private readonly typeUses = new Map<number, Use[]>();
   private readonly defaultUses = new Map<number, Use[]>();
+  private readonly columnDefaultUses = new Map<number, Use[]>();
+  private readonly columnDefaultBuiltins = new Map<number, readonly FunctionInfo[]>();
+  /** Functions of known extensions. */
+  private readonly reviewed = new Set<number>();
   private readonly relationBuiltins = new Map<number, readonly FunctionInfo[]>();
   private readonly typeBuiltins = new Map<number, readonly FunctionInfo[]>();
   private readonly defaultBuiltins = new Map<number, readonly FunctionInfo[]>();
@@ -243,6 +247,15 @@ class Builder {
         return;
       case "relationUse":
         push(this.relationUses, numberOf(a), useOf(b, c));
+        return;
+      case "columnDefaultUse":
+        push(this.columnDefaultUses, numberOf(a), useOf(b, c));
+        return;
+      case "columnDefaultBuiltins":
+        this.columnDefaultBuiltins.set(numberOf(a), unreviewed(wordsOf(b)));
+        return;
+      case "extension":
+        for (const each of numbersOf(b)) this.reviewed.add(each);
         return;
       case "relationBuiltins":
         this.relationBuiltins.set(numberOf(a), unreviewed(wordsOf(b)));
@@ -345,6 +358,7 @@ class Builder {
       const found = {
         schema: this.schemaNames.get(schema) ?? unknownSchema,
         ...facts,
+        ...(this.reviewed.has(oid) ? ({ isReviewed: true } as const) : {}),
         ...(returnsRow === undefined ? {} : { returnsRow }),
         ...(types.length === 0 && !hasDefaults ? {} : { runs }),
       };
@@ -425,16 +439,23 @@ class Builder {
           ),
       ),
       hasRules: row.hasRules,
-      functions: orNone([
-        ...new Set([
-          ...family.flatMap((each) => [
-            ...this.functionsBehind(this.relationUses.get(each)),
-            ...(this.relationBuiltins.get(each) ?? []),
-            ...this.functionsOfTypes(this.relations.get(each)?.types ?? []),
-          ]),
-        ]),
-      ]),
+      ...this.codeOf(family),
     };
+  }
+
+  /** What runs with a table's rows; defaults only with those that are written. */
+  private codeOf(family: readonly number[]): Pick<RelationInfo, "functions" | "readFunctions"> {
+    const always = family.flatMap((each) => [
+      ...this.functionsBehind(this.relationUses.get(each)),
+      ...(this.relationBuiltins.get(each) ?? []),
+      ...this.functionsOfTypes(this.relations.get(each)?.types ?? []),
+    ]);
+    const defaults = family.flatMap((each) => [
+      ...this.functionsBehind(this.columnDefaultUses.get(each)),
+      ...(this.columnDefaultBuiltins.get(each) ?? []),
+    ]);
+    const functions = orNone([...new Set([...always, ...defaults])]);
+    return defaults.length === 0 ? { functions } : { functions, readFunctions: orNone([...new Set(always)]) };
   }
 
   /** Where values of the relation's columns may also stand: what it is a child of, what a column is computed from. */
