@@ -148,6 +148,18 @@ const isPrintable = (catalog: string, objects: string) => `(SELECT path FROM set
     AND d.objid IN (${objects}) AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
     AND d.refobjid IN (SELECT relation FROM locked))`;
 
+/**
+ * True where a stored expression has a literal that may be somebody's value: no NULL, boolean, zero, empty text, array or
+ * object, no name of a relation, and not the modifier of the column's own type. Read from the stored form, as printing locks.
+ */
+const hasLiteral = (tree: string, modifier: string) => `EXISTS (SELECT FROM pg_catalog.regexp_matches(
+    ${tree}::pg_catalog.text, ':consttype ([0-9]+) [^{}]*:constvalue ([0-9]+ \\[[^]]*\\])', 'g') f
+  WHERE f[1] NOT IN ('16', '2205')
+    AND NOT (f[1] IN ('20', '21', '23', '26', '700', '701') AND f[2] ~ '^[0-9]+ \\[( 0)+ \\]$')
+    AND f[2] !~ '^(4 \\[ 16 0 0 0|6 \\[ 24 0 0 0 0 128|8 \\[ 32 0 0 0 0 0 0 (32|64)|16 \\[ 64( 0){11}( [0-9]+){4}) \\]$'
+    AND NOT (f[1] = '23' AND f[2] ~ pg_catalog.format('^4 \\[ %s %s %s %s( [0-9]+)* \\]$', (${modifier}) & 255,
+      ((${modifier}) >> 8) & 255, ((${modifier}) >> 16) & 255, ((${modifier}) >> 24) & 255)))`;
+
 /** What is small, or hangs on more than can be told from its own rows: read whole each time. */
 const parts: readonly string[] = [
   // A schema that its user may not enter is skipped in the search_path, so who may enter decides what a name means.
@@ -166,18 +178,6 @@ const parts: readonly string[] = [
   ),
   // A generated column depends on the columns that its expression names.
   part(
-/**
- * True where a stored expression has a literal that may be somebody's value: no NULL, boolean, zero, empty text, array or
- * object, no name of a relation, and not the modifier of the column's own type. Read from the stored form, as printing locks.
- */
-const hasLiteral = (tree: string, modifier: string) => `EXISTS (SELECT FROM pg_catalog.regexp_matches(
-    ${tree}::pg_catalog.text, ':consttype ([0-9]+) [^{}]*:constvalue ([0-9]+ \\[[^]]*\\])', 'g') f
-  WHERE f[1] NOT IN ('16', '2205')
-    AND NOT (f[1] IN ('20', '21', '23', '26', '700', '701') AND f[2] ~ '^[0-9]+ \\[( 0)+ \\]$')
-    AND f[2] !~ '^(4 \\[ 16 0 0 0|6 \\[ 24 0 0 0 0 128|8 \\[ 32 0 0 0 0 0 0 (32|64)|16 \\[ 64( 0){11}( [0-9]+){4}) \\]$'
-    AND NOT (f[1] = '23' AND f[2] ~ pg_catalog.format('^4 \\[ %s %s %s %s( [0-9]+)* \\]$', (${modifier}) & 255,
-      ((${modifier}) >> 8) & 255, ((${modifier}) >> 16) & 255, ((${modifier}) >> 24) & 255)))`;
-
     "generated",
     `${oid("x.adrelid")}, a.attname, pg_catalog.json_agg(b.attname)`,
     `FROM pg_catalog.pg_attrdef x
@@ -188,24 +188,6 @@ const hasLiteral = (tree: string, modifier: string) => `EXISTS (SELECT FROM pg_c
       JOIN pg_catalog.pg_attribute b ON b.attrelid = x.adrelid AND b.attnum = d.refobjsubid
       GROUP BY x.adrelid, a.attname`,
   ),
-  part(
-    "cascade",
-    `${oid("k.confrelid")}, ${oid("k.conrelid")}, k.confdeltype IN ('c', 'n', 'd'), k.confupdtype IN ('c', 'n', 'd')`,
-    `FROM pg_catalog.pg_constraint k WHERE k.contype = 'f'
-      AND (k.confdeltype IN ('c', 'n', 'd') OR k.confupdtype IN ('c', 'n', 'd'))`,
-  ),
-  // Clones of a partitioned table's triggers count as internal before 15; those of foreign keys are all in pg_catalog.
-  part(
-    "trigger",
-    `${oid("g.tgrelid")}, g.tgtype, ${functionNames(triggerFunctions)}`,
-    `FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid
-      WHERE g.tgenabled <> 'D'
-        AND NOT (g.tgisinternal AND p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace)`,
-  ),
-  part(
-    "read",
-    `${oid("d.owner")}, ${referred}`,
-    `FROM (SELECT DISTINCT r.ev_class AS owner, x.refclassid, x.refobjid
   part(
     "definition",
     `${oid("d.relation")}, d.kind, pg_catalog.json_agg(d.name)`,
@@ -231,6 +213,24 @@ const hasLiteral = (tree: string, modifier: string) => `EXISTS (SELECT FROM pg_c
           AND (${hasLiteral("x.indpred", "-1")} OR ${hasLiteral("x.indexprs", "-1")})) d
       GROUP BY d.relation, d.kind`,
   ),
+  part(
+    "cascade",
+    `${oid("k.confrelid")}, ${oid("k.conrelid")}, k.confdeltype IN ('c', 'n', 'd'), k.confupdtype IN ('c', 'n', 'd')`,
+    `FROM pg_catalog.pg_constraint k WHERE k.contype = 'f'
+      AND (k.confdeltype IN ('c', 'n', 'd') OR k.confupdtype IN ('c', 'n', 'd'))`,
+  ),
+  // Clones of a partitioned table's triggers count as internal before 15; those of foreign keys are all in pg_catalog.
+  part(
+    "trigger",
+    `${oid("g.tgrelid")}, g.tgtype, ${functionNames(triggerFunctions)}`,
+    `FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid
+      WHERE g.tgenabled <> 'D'
+        AND NOT (g.tgisinternal AND p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace)`,
+  ),
+  part(
+    "read",
+    `${oid("d.owner")}, ${referred}`,
+    `FROM (SELECT DISTINCT r.ev_class AS owner, x.refclassid, x.refobjid
       FROM pg_catalog.pg_depend x JOIN pg_catalog.pg_rewrite r ON r.oid = x.objid
       WHERE x.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND r.ev_class >= ${firstUserOid}
         AND (x.refclassid IN ${codeClasses}

@@ -3,6 +3,7 @@ import {
   type ColumnDefinition,
   type DefinitionKind,
   type FunctionInfo,
+  isEstimator,
   isReadBuiltin,
   type ObjectRef,
   type RelationInfo,
@@ -26,9 +27,9 @@ export interface CatalogSnapshot {
   /** Schemas by name; the accounts that may look into one, or `everyone`. */
   readonly schemas: ReadonlyMap<string, "everyone" | ReadonlySet<string>>;
   relation(schema: string, name: string): RelationInfo | undefined;
-  /** Names of the relations that a user made in this schema. */
   /** By relation, as `schema.name`: of which columns the catalog keeps literals. */
   readonly definitions: ReadonlyMap<string, readonly ColumnDefinition[]>;
+  /** Names of the relations that a user made in this schema. */
   relationsIn(schema: string): readonly string[];
   functions(schema: string, name: string): readonly FunctionInfo[];
   operatorFunctions(schema: string, operator: string): readonly FunctionInfo[];
@@ -119,8 +120,8 @@ type MadeType =
   | { readonly kind: "domain"; readonly base: number }
   | { readonly kind: "composite"; readonly fields: readonly number[] }
   | { readonly kind: "array"; readonly element: number }
-  | { readonly kind: "other" };
   | { readonly kind: "enum"; readonly labels: readonly string[] }
+  | { readonly kind: "other" };
 
 /** What the server itself brings. */
 interface Builtins {
@@ -147,8 +148,8 @@ class Builder {
   private relationOids: readonly number[] | undefined;
   private readonly children = new Map<number, number[]>();
   private readonly parents = new Map<number, number[]>();
-  private readonly generated = new Map<number, (readonly [string, readonly string[]])[]>();
   private readonly definitions = new Map<number, ColumnDefinition[]>();
+  private readonly generated = new Map<number, (readonly [string, readonly string[]])[]>();
   private readonly cascades = new Map<number, { relation: number; onDelete: boolean; onUpdate: boolean }[]>();
   private readonly triggers = new Map<number, { type: number; functions: readonly NamedFunction[] }[]>();
   private readonly reads = new Map<number, Use[]>();
@@ -227,16 +228,16 @@ class Builder {
       case "generated":
         push(this.generated, numberOf(a), [textOf(b), textsOf(c)] as const);
         return;
-      case "cascade":
-        push(this.cascades, numberOf(a), {
-          relation: numberOf(b),
-          onDelete: c === true,
-          onUpdate: d === true,
       case "definition": {
         const definition = definitionKindOf(b);
         for (const column of textsOf(c)) push(this.definitions, numberOf(a), { kind: definition, column });
         return;
       }
+      case "cascade":
+        push(this.cascades, numberOf(a), {
+          relation: numberOf(b),
+          onDelete: c === true,
+          onUpdate: d === true,
         });
         return;
       case "trigger":
@@ -387,7 +388,7 @@ class Builder {
     const operators = new Map<string, FunctionInfo[]>();
     for (const row of this.operators.values()) {
       const key = keyOf(this.schemaNames.get(row.schema) ?? unknownSchema, row.name);
-      for (const named of row.functions) push(operators, key, this.functionInfo(named));
+      for (const named of row.functions) push(operators, key, this.operatorFunction(named));
     }
     return new Snapshot({
       isComplete: this.isComplete,
@@ -401,6 +402,12 @@ class Builder {
       builtinRelations: this.builtinRelations,
       builtinFunctions: this.builtinFunctions ?? new Set(),
       builtinTypes: this.builtinTypes,
+      definitions: new Map(
+        [...this.definitions].flatMap(([oid, found]) => {
+          const name = this.relationName(oid);
+          return name === undefined ? [] : [[name, found] as const];
+        }),
+      ),
     });
   }
 
@@ -416,12 +423,6 @@ class Builder {
     }
     return {
       schema: this.schemaNames.get(row.schema) ?? unknownSchema,
-      definitions: new Map(
-        [...this.definitions].flatMap(([oid, found]) => {
-          const name = this.relationName(oid);
-          return name === undefined ? [] : [[name, found] as const];
-        }),
-      ),
       name: row.name,
       kind: row.kind,
       temporary: false,
@@ -515,6 +516,14 @@ class Builder {
     return [...found];
   }
 
+  /** An operator of users may be another name for what the server does at a call alone: `pg_read_file`, `nextval`. */
+  private operatorFunction(named: NamedFunction): FunctionInfo {
+    const info = this.functionInfo(named);
+    const { schema, name } = info;
+    const isReviewed = schema !== "pg_catalog" || isReadBuiltin(name) || isEstimator(name);
+    return isReviewed ? info : unreviewedFunction(name);
+  }
+
   private functionInfo([oid, schema, name]: NamedFunction): FunctionInfo {
     return this.functions.get(oid) ?? builtinFunction(schema, name);
   }
@@ -527,6 +536,7 @@ class Builder {
 
 function madeOf(base: number, fields: readonly number[], labels: readonly string[]): MadeType {
   if (base !== 0) return { kind: "domain", base };
+  if (labels.length > 0) return { kind: "enum", labels };
   return fields.length === 0 ? { kind: "other" } : { kind: "composite", fields };
 }
 
@@ -556,12 +566,13 @@ interface SnapshotParts {
   readonly builtinRelations: ReadonlyMap<string, BuiltinRelation>;
   readonly builtinFunctions: ReadonlySet<string>;
   readonly builtinTypes: ReadonlySet<string>;
+  readonly definitions: CatalogSnapshot["definitions"];
 }
-  if (labels.length > 0) return { kind: "enum", labels };
 
 class Snapshot implements CatalogSnapshot {
   readonly isComplete: boolean;
   readonly schemas: CatalogSnapshot["schemas"];
+  readonly definitions: CatalogSnapshot["definitions"];
   private readonly parts: SnapshotParts;
   private typesBySource: ReadonlyMap<string, number> | undefined;
   private readonly shapes = new Map<number, TypeShape | undefined>();
@@ -569,6 +580,7 @@ class Snapshot implements CatalogSnapshot {
   constructor(parts: SnapshotParts) {
     this.isComplete = parts.isComplete;
     this.schemas = parts.schemas;
+    this.definitions = parts.definitions;
     this.parts = parts;
   }
 
@@ -587,13 +599,11 @@ class Snapshot implements CatalogSnapshot {
     if (found === undefined) return undefined;
     const { info, numbers } = found;
     return { relation: info, column: info.columns[numbers.indexOf(attribute)] };
-  readonly definitions: CatalogSnapshot["definitions"];
   }
 
   columnType(source: string): number | undefined {
     this.typesBySource ??= new Map(
       [...this.parts.stored.values()].flatMap(({ info, types }) =>
-  readonly definitions: CatalogSnapshot["definitions"];
         info.columns.map(
           (name, index) => [`${info.schema}.${info.name}.${name}`, types[index] ?? 0] as const,
         ),
@@ -601,7 +611,6 @@ class Snapshot implements CatalogSnapshot {
     );
     const type = this.typesBySource.get(source);
     return type === undefined ? undefined : this.beneathDomains(type);
-    this.definitions = parts.definitions;
   }
 
   typeShape(oid: number): TypeShape | undefined {
@@ -708,17 +717,11 @@ function builtinFunction(schema: string, name: string): FunctionInfo {
  * as its arguments are not known here. A default that draws from its sequence is the one exception.
  */
 function unreviewed(names: readonly string[]): readonly FunctionInfo[] {
-  return orNone(
-    names
-      .filter((name) => !isReadBuiltin(name) && name !== "nextval")
-      .map((name) => ({
-        schema: "pg_catalog expression",
-        name,
-        language: "internal",
-        securityDefiner: false,
-        settings: none,
-      })),
-  );
+  return orNone(names.filter((name) => !isReadBuiltin(name) && name !== "nextval").map(unreviewedFunction));
+}
+
+function unreviewedFunction(name: string): FunctionInfo {
+  return builtinFunction("pg_catalog expression", name);
 }
 
 const relationKinds: Readonly<Record<string, RelationKind>> = {
@@ -737,6 +740,23 @@ function relationKindOf(value: unknown): RelationKind {
   const kind = relationKinds[textOf(value)];
   if (kind === undefined) throw new TypeError("not a kind of relation");
   return kind;
+}
+
+const definitionKinds: ReadonlySet<string> = new Set<DefinitionKind>([
+  "missing",
+  "default",
+  "bound",
+  "check",
+  "index",
+]);
+
+function definitionKindOf(value: unknown): DefinitionKind {
+  if (!isDefinitionKind(value)) throw new TypeError("not a kind of definition");
+  return value;
+}
+
+function isDefinitionKind(value: unknown): value is DefinitionKind {
+  return typeof value === "string" && definitionKinds.has(value);
 }
 
 /** The bits of pg_trigger.tgtype: https://github.com/postgres/postgres/blob/REL_18_STABLE/src/include/catalog/pg_trigger.h */
@@ -763,23 +783,6 @@ function withoutSemicolon(definition: string): string {
 }
 
 function push<Key, Value>(map: Map<Key, Value[]>, key: Key, value: Value): void {
-const definitionKinds: ReadonlySet<string> = new Set<DefinitionKind>([
-  "missing",
-  "default",
-  "bound",
-  "check",
-  "index",
-]);
-
-function definitionKindOf(value: unknown): DefinitionKind {
-  if (!isDefinitionKind(value)) throw new TypeError("not a kind of definition");
-  return value;
-}
-
-function isDefinitionKind(value: unknown): value is DefinitionKind {
-  return typeof value === "string" && definitionKinds.has(value);
-}
-
   const list = map.get(key);
   if (list === undefined) map.set(key, [value]);
   else list.push(value);
