@@ -9,6 +9,27 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 const root = import.meta.dirname;
 const workspaces = ["crds", "control", "policy", "sidecar", "operator", "cli", "e2e"];
 
+const forbidden = [
+  ["policy/src/x-upwards.ts", "@sallyport/sidecar", "workspace-policy"],
+  ["crds/src/x-upwards.ts", "@sallyport/policy", "workspace-crds"],
+  ["sidecar/src/x-upwards.ts", "@sallyport/cli", "workspace-sidecar"],
+  ["control/src/x-upwards.ts", "@sallyport/policy", "workspace-control"],
+  ["sidecar/src/x-sideways.ts", "../../operator/src/kube/index.ts", "workspace-sidecar"],
+  ["operator/src/x-sideways.ts", "@sallyport/sidecar", "workspace-operator"],
+  ["operator/src/kube/x-upwards.ts", "../reconcile/index.ts", "operator-kube"],
+  ["policy/src/x-impure.ts", "node:fs", "policy-is-pure"],
+  ["policy/src/x-type-only.ts", "type ../../sidecar/src/index.ts", "workspace-policy"],
+  ["sidecar/src/protocols/x-io.ts", "node:net", "protocols-do-no-io"],
+  ["sidecar/src/protocols/x-recorder.ts", "../recording/model.ts", "sidecar-protocols"],
+  ["sidecar/src/wire/x-guard.ts", "../recording/model.ts", "sidecar-wire"],
+  ["sidecar/src/wire/x-missing.ts", "./nowhere.ts", "no-orphan-import"],
+] as const;
+const planted = [
+  ...forbidden,
+  ["policy/src/x-cycle-a.ts", "type ./x-cycle-b.ts"],
+  ["policy/src/x-cycle-b.ts", "type ./x-cycle-a.ts"],
+] as const;
+
 interface Cruise {
   readonly summary: {
     readonly violations: readonly {
@@ -21,6 +42,8 @@ interface Cruise {
 }
 
 let copy: string;
+/** Of the copy, with a file for each forbidden import beside the project's own: to read it all takes seconds. */
+let found: Cruise["summary"];
 
 beforeAll(async () => {
   copy = await mkdtemp(join(tmpdir(), "sallyport-architecture-"));
@@ -37,42 +60,25 @@ beforeAll(async () => {
   for (const name of workspaces) {
     await symlink(join(copy, name), join(copy, "node_modules/@sallyport", name));
   }
+  for (const [path, target] of planted) await plant(path, target);
+  found = (await cruise(copy)).summary;
 });
 afterAll(() => rm(copy, { recursive: true, force: true }));
 
-test("no file of the project breaks the import table", async () => {
-  const { summary } = await cruise(root);
-  expect(summary.violations).toEqual([]);
-  expect(summary.totalCruised).toBeGreaterThan(20);
+test("no file of the project breaks the import table", () => {
+  const own = found.violations.filter(({ from }) => !planted.some(([path]) => path === from));
+  expect(own).toEqual([]);
+  expect(found.totalCruised).toBeGreaterThan(500);
 });
 
-test("every forbidden import is found", async () => {
-  const forbidden = [
-    ["policy/src/x-upwards.ts", "@sallyport/sidecar", "workspace-policy"],
-    ["crds/src/x-upwards.ts", "@sallyport/policy", "workspace-crds"],
-    ["sidecar/src/x-upwards.ts", "@sallyport/cli", "workspace-sidecar"],
-    ["control/src/x-upwards.ts", "@sallyport/policy", "workspace-control"],
-    ["sidecar/src/x-sideways.ts", "../../operator/src/kube/index.ts", "workspace-sidecar"],
-    ["operator/src/x-sideways.ts", "@sallyport/sidecar", "workspace-operator"],
-    ["operator/src/kube/x-upwards.ts", "../reconcile/index.ts", "operator-kube"],
-    ["policy/src/x-impure.ts", "node:fs", "policy-is-pure"],
-    ["policy/src/x-type-only.ts", "type ../../sidecar/src/index.ts", "workspace-policy"],
-    ["sidecar/src/protocols/x-io.ts", "node:net", "protocols-do-no-io"],
-    ["sidecar/src/protocols/x-recorder.ts", "../recording/model.ts", "sidecar-protocols"],
-    ["sidecar/src/wire/x-guard.ts", "../recording/model.ts", "sidecar-wire"],
-    ["sidecar/src/wire/x-missing.ts", "./nowhere.ts", "no-orphan-import"],
-  ] as const;
-  for (const [path, target] of forbidden) await plant(path, target);
-  await plant("policy/src/x-cycle-a.ts", "type ./x-cycle-b.ts");
-  await plant("policy/src/x-cycle-b.ts", "type ./x-cycle-a.ts");
-  const { summary } = await cruise(copy);
-  const found = summary.violations.map(({ from, rule }) => `${from} ${rule.name}`);
-  for (const [path, , rule] of forbidden) expect(found).toContain(`${path} ${rule}`);
-  expect(found).toContain("policy/src/x-cycle-a.ts no-cycle");
+test("every forbidden import is found", () => {
+  const broken = found.violations.map(({ from, rule }) => `${from} ${rule.name}`);
+  for (const [path, , rule] of forbidden) expect(broken).toContain(`${path} ${rule}`);
+  expect(broken).toContain("policy/src/x-cycle-a.ts no-cycle");
 });
 
 function isSource(path: string): boolean {
-  return !/\/(node_modules|dist|testdata)(\/|$)/.test(path.slice(root.length));
+  return !/\/(node_modules|dist)(\/|$)/.test(path.slice(root.length));
 }
 
 async function plant(path: string, target: string): Promise<void> {
