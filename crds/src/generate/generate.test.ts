@@ -25,6 +25,25 @@ describe("the CRD files", () => {
     expect(parse(text, { version: "1.1" })).toEqual(parse(text));
   });
 
+  test.each(crds)("$kind has one version, which is stored and needs no conversion", ({ file }) => {
+    const { spec } = parse(readFileSync(join(root, "crds", file), "utf8"));
+    expect(spec.conversion).toBeUndefined();
+    expect(spec.versions).toEqual([
+      expect.objectContaining({ name: "v1alpha1", served: true, storage: true }),
+    ]);
+  });
+
+  test("nothing is kept that no schema knows, but the options of other protocols", () => {
+    const open = crds.flatMap(({ kind, file }) => {
+      const text = readFileSync(join(root, "crds", file), "utf8");
+      return [...text.matchAll(/x-kubernetes-preserve-unknown-fields: true/g)].map(() => kind);
+    });
+    expect(open).toEqual(["ProtectedResource"]);
+    const options = crds.find(({ kind }) => kind === "ProtectedResource")?.schema.properties?.spec?.properties
+      ?.options;
+    expect(options).toMatchObject({ "x-kubernetes-preserve-unknown-fields": true, maxProperties: 64 });
+  });
+
   test("a schema that is not structural is found out", () => {
     const faults = structuralFaults({
       properties: {
@@ -34,6 +53,19 @@ describe("the CRD files", () => {
           properties: {
             open: { type: "string", description: "x" },
             list: { type: "array", description: "x", items: { type: "string", maxLength: 1 } },
+            share: { type: "number", description: "x" },
+            wait: {
+              type: "string",
+              description: "A duration such as `90s`.",
+              maxLength: 9,
+              pattern: "^[0-9]+s$",
+            },
+            things: {
+              type: "object",
+              description: "x",
+              maxProperties: 1,
+              additionalProperties: { type: "object", description: "x", properties: {} },
+            },
           },
           additionalProperties: { type: "string" },
         },
@@ -47,6 +79,9 @@ describe("the CRD files", () => {
       "spec.list: has no maxItems",
       "spec.list: has no list type",
       "spec.list[]: has no description",
+      "spec.share: is a float",
+      "spec.wait: is a duration with another pattern than the others",
+      "spec.things: is a map of objects",
       "spec{}: has no description",
       "spec{}: has no maxLength",
       "status: requires gone, which is not a property",

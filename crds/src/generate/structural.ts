@@ -22,6 +22,10 @@ const FORBIDDEN = [
   "xml",
 ];
 
+/** As `durationMs` reads it, and where none at all is a choice. */
+const duration = "[1-9][0-9]{0,5}(ms|s|m|h|d)([0-9]{1,6}(ms|s|m|h|d)){0,4}";
+const durationPatterns: readonly unknown[] = [`^${duration}$`, `^(0s|${duration})$`];
+
 /** Says everything about a schema that an API server or we would not accept, each with its path. */
 export function structuralFaults(schema: StructuralSchema): readonly string[] {
   const faults: string[] = [];
@@ -48,6 +52,12 @@ function walk(node: StructuralSchema, path: string, faults: string[]): void {
   if (node.type === "string" && node.enum === undefined && node.maxLength === undefined)
     fault("has no maxLength");
   if (node.type === "array") listFaults(node, fault);
+  // Floats are read differently by every language, and things with fields are lists by their name.
+  if (node.type === "number") fault("is a float");
+  const values = node.additionalProperties;
+  if (values && "properties" in values) fault("is a map of objects");
+  if (/\bduration such as\b/.test(node.description ?? "") && !durationPatterns.includes(node.pattern))
+    fault("is a duration with another pattern than the others");
   if (node.additionalProperties && node.maxProperties === undefined) fault("has no maxProperties");
   if (node.type === "integer" && (node.minimum === undefined || !Number.isSafeInteger(node.maximum ?? 0))) {
     fault("has no minimum, or a maximum that JSON cannot carry");
