@@ -414,6 +414,19 @@ describe("copy", () => {
     expect(session.session.isIdle).toBe(true);
   });
 
+  it("C18: a COPY that was ended is over, whatever was pipelined behind it before the server asked for data", async () => {
+    const session = openSession([]);
+    const whole = (text: string) => [client.parse("", text), client.bind("", ""), client.execute("")];
+    await session.send(...whole("COPY orders FROM STDIN"), client.copyDone(), client.sync());
+    await session.send(...whole("SELECT 1"));
+    session.reply(server.parseComplete(), server.bindComplete(), server.copyIn());
+    await session.send(client.sync());
+    session.reply(server.error("22P04", "COPY file signature not recognized"), server.ready("I"));
+    session.reply(server.parseComplete(), server.bindComplete(), server.complete("SELECT 1"));
+    session.reply(server.ready("I"));
+    expect(session.session.isIdle).toBe(true);
+  });
+
   it("C18: takes the end of a COPY that came before the server asked for data", async () => {
     const session = openSession([]);
     await session.send(client.parse("", "COPY orders FROM STDIN"), client.bind("", ""), client.execute(""));
