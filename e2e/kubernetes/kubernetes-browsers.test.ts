@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { dirname } from "node:path";
+import { listSessions, readSession } from "@sallyport/sidecar";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
 import { run } from "../cluster/kubectl.ts";
@@ -13,7 +14,7 @@ import {
   startKubernetesGateway,
 } from "../targets/kubernetes-gateway.ts";
 import { policyDocument } from "../targets/policies.ts";
-import { rawHttp2Session } from "./raw-client.ts";
+import { raw, rawHttp2Session } from "./raw-client.ts";
 import { type NotSwitched, openWebSocket } from "./websocket-client.ts";
 
 const policy = (user: string, rest: string, name: string) => policyDocument("cluster", user, rest, name);
@@ -38,8 +39,22 @@ const policies = [
     approval: {required: 1, timeout: 60s}`,
     "deploy",
   ),
+  policy(
+    "gus",
+    `  profile: Admin
+  rules:
+  - name: remove
+    match: {objects: ["delete:configmaps"]}
+    action: RequireApproval
+    approval: {required: 1, timeout: 1s, breakGlass: {group: "local:oncall"}}
+  - name: make
+    match: {objects: ["create:configmaps"]}
+    action: RequireApproval
+    approval: {required: 1, timeout: 1s, reasonRequired: true}`,
+    "glass",
+  ),
 ].join("");
-const users = ["ana", "mia", "health", "deploy"];
+const users = ["ana", "mia", "health", "deploy", "gus"];
 const secrets = "/api/v1/namespaces/default/secrets";
 
 let api: ApiServer;
@@ -224,3 +239,46 @@ test("requests of one connection that wait for a person wait in turn, and each i
   for (const [name, status] of created)
     expect([name, names.includes(`secret/${name}\n`)]).toEqual([name, status === 201]);
 });
+
+test("a reason comes from kubectl or in a header: rules that want one take it, and break-glass passes for its group", async () => {
+  const gus = await gateway.user("gus", ["oncall"]);
+  const because = (reason: string) => ["--as=me", `--as-user-extra=sallyport-reason=${reason}`];
+  const make = ["create", "configmap", "made"];
+  const unsaid = await gus.try(undefined, ...make);
+  expect(unsaid.code).toBe(1);
+  expect(unsaid.stderr).toContain("a reason is required");
+  expect(unsaid.stderr).toContain('kubectl --as=me --as-user-extra=sallyport-reason="..."');
+  const held = await gus.try(undefined, ...make, ...because("ticket 12, for the sake of it"));
+  expect([held.code, held.stderr]).toEqual([1, expect.stringContaining("nobody decided in time")]);
+
+  const names = ["one", "two", "three"];
+  for (const name of names) await api.kubectl("create", "configmap", name);
+  const removed = async (name: string, ...more: readonly string[]) =>
+    (await gus.try(undefined, "delete", "configmap", name, ...more)).code === 0;
+  expect(await removed("one")).toBe(false);
+  expect(await removed("one", ...because(" \u200b "))).toBe(false);
+  expect(await removed("one", ...because("INC-42: größer"))).toBe(true);
+  const asked = async (name: string, headers: Readonly<Record<string, string>>, groups = ["oncall"]) => {
+    const authorization = `Bearer ${gateway.token("gus", groups)}`;
+    const path = `/api/v1/namespaces/default/configmaps/${name}`;
+    return (await raw(gateway, path, { method: "DELETE", headers: { authorization, ...headers } })).status;
+  };
+  expect(await asked("two", { "sallyport-reason": "INC-43" }, [])).toBe(403);
+  expect(await asked("two", { "sallyport-reason": "INC-43" })).toBe(200);
+  const metrics = await (await fetch(`${gateway.adminUrl}/metrics`)).text();
+  expect(metrics).toMatch(/^sallyport_break_glass_total\{[^}]*resource="default\/cluster"[^}]*\} 2$/m);
+  expect(await api.kubectl("get", "configmaps", "-o", "name")).toContain("configmap/three");
+  const told = /"name":"breakGlass".*"reason":"(INC-42: größer|INC-43)"/g;
+  await waitFor(
+    "both uses to be recorded",
+    async () => (await recorded()).match(told)?.length === 2 || undefined,
+  );
+});
+
+async function recorded(): Promise<string> {
+  let text = "";
+  for (const { sessionId } of await listSessions(gateway.recordingDir))
+    for await (const record of readSession(gateway.recordingDir, sessionId))
+      text += `${JSON.stringify(record)}\n`;
+  return text;
+}

@@ -157,7 +157,7 @@ test.each([
   [{}, "one person other than who asks, within 10m, for this one command"],
   [
     { required: 2, timeout: "90s", grant: "Window", window: "1h", reasonRequired: true },
-    "2 people other than who asks, within 90s, for 1h from then on, with a reason (SET sallyport.reason)",
+    "2 people other than who asks, within 90s, for 1h from then on, with a reason (SET sallyport.reason = '...')",
   ],
   [
     { breakGlass: { group: "oncall" } },

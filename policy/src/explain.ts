@@ -14,6 +14,7 @@ import type {
   Verdict,
   VerdictAction,
 } from "./model.ts";
+import { howToSayWhy } from "./say-why.ts";
 
 /** One policy, and why it applies to this session or does not. */
 export interface PolicyExplanation {
@@ -124,7 +125,7 @@ function explainPart(
       const terms = enforced.find(
         ({ ref }) => ref.policy === approve.policy && ref.rule === approve.rule,
       )?.terms;
-      const asks = terms === undefined ? "" : `: ${termsText(terms)}`;
+      const asks = terms === undefined ? "" : `: ${termsText(terms, reading.command.protocol)}`;
       return {
         action: "RequireApproval",
         why: `rule ${approve.rule} of ${approve.policy} asks for approval${asks}`,
@@ -148,10 +149,14 @@ function explainPart(
 }
 
 /** What a rule asks of approvers, and what they give by it. */
-function termsText({ required, timeoutMs, grant, windowMs = 0, ...more }: ApprovalTerms): string {
+function termsText(
+  { required, timeoutMs, grant, windowMs = 0, ...more }: ApprovalTerms,
+  protocol: string,
+): string {
+  const way = howToSayWhy(protocol);
   const who = required === 1 ? "one person other than who asks" : `${required} people other than who asks`;
   const gives = grant === "Once" ? "for this one command" : `for ${spanText(windowMs)} from then on`;
-  const reason = more.reasonRequired ? ", with a reason (SET sallyport.reason)" : "";
+  const reason = more.reasonRequired ? `, with a reason${way === undefined ? "" : ` (${way})`}` : "";
   const glass =
     more.breakGlassGroup === undefined
       ? ""

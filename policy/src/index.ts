@@ -50,6 +50,7 @@ export {
 export type { MaskedColumns } from "./masking/trace.ts";
 export type * from "./model.ts";
 export { type ProfileName, profileNames } from "./profiles.ts";
+export { howToSayWhy } from "./say-why.ts";
 export { analyseSql } from "./sql/analyse.ts";
 export type * from "./sql/analysis.ts";
 export * from "./sql/index.ts";

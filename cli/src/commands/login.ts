@@ -113,6 +113,7 @@ function stanzaFor(
     `  CertificateFile ${quoted(`${files.keyFile}-cert.pub`)}`,
     "  IdentitiesOnly yes",
     `  UserKnownHostsFile ${quoted(files.knownHostsFile)}`,
+    "  SendEnv SALLYPORT_REASON",
     // What the gateway has, AES-GCM first: OpenSSH would take AES-CTR, which costs both sides more.
     "  Ciphers aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes256-ctr,aes128-ctr",
     "",

@@ -291,3 +291,23 @@ test.each(["AccessPolicy", "ClusterAccessPolicy"] as const)(
     expect(events).toEqual([["breakGlass", { policy, rule: "r", reason: "incident 7" }]]);
   },
 );
+
+test("a reason that is wanted and was not given is asked for, in the words of the protocol", async () => {
+  const { guard, asked, settle, holdable, opened } = holding();
+  const asks = [{ ...terms, reasonRequired: true }];
+  const verdict = { action: "RequireApproval", message: "asks", asks } as unknown as Verdict;
+  const record = { at: 0, text: "rm a", verdict } as CommandRecord;
+  guard.giveReason("\u200b\r\n\u202e");
+  expect(await guard.request(record, false, holdable("rm a"))).toMatchObject({
+    kind: "refusal",
+    message: "asks; a reason is required",
+    hint: expect.stringContaining("SALLYPORT_REASON="),
+  });
+  guard.giveReason(`INC-42\r\nforged\u001b[2J ${"x".repeat(5_000)}`);
+  const held = guard.request(record, false, holdable("rm a"));
+  await opened(0);
+  expect(asked[0]?.reason).toMatch(/^INC-42 forged \[2J x+$/);
+  expect(asked[0]?.reason?.length).toBeLessThanOrEqual(1_024);
+  settle[0]?.({ kind: "denied", by: "bob" });
+  await held;
+});

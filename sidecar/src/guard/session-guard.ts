@@ -1,6 +1,8 @@
 import { randomBytes } from "node:crypto";
+import { oneLine } from "@sallyport/control";
 import {
   type Command,
+  howToSayWhy,
   type Identity,
   type MaskLift,
   policyName,
@@ -86,7 +88,7 @@ export class SessionGuard {
   private policy: SessionPolicy;
   private rate: StatementRate | undefined;
   private readonly options: SessionGuardOptions;
-  /** Why the user does what comes next, in their own words (`SET sallyport.reason`). */
+  /** Why the user does what comes next, in their own words (`howToSayWhy`). */
   private reason = "";
   private open: OpenHold | undefined;
   private readonly running = new Map<number, Running>();
@@ -140,7 +142,9 @@ export class SessionGuard {
 
   /** Takes the user's reason for what follows; break-glass and rules that want a reason read it. */
   giveReason(reason: string): void {
-    this.reason = reason.trim().slice(0, reasonCharactersMax);
+    const given = oneLine(reason.trim().slice(0, reasonCharactersMax));
+    if (given === this.reason) return;
+    this.reason = given;
     this.note("reason", { reason: this.reason });
     this.followLifts();
   }
@@ -418,7 +422,7 @@ export class SessionGuard {
       return this.notRun(number, refusalAfter("request", { kind: "cancelled", reason: claim.cancelled }));
     const asks = record.verdict.asks ?? [];
     const shown = shownOf(record, holdable.explained);
-    const unfit = this.unfitToHold(record, approvals, shown === undefined);
+    const unfit = this.unfitToHold(record, holdable, approvals, shown === undefined);
     if (unfit !== undefined || shown === undefined) return this.notRun(number, unfit ?? tooLong);
     this.digestKey ??= randomBytes(32);
     const digest = digestOf(this.digestKey, holdable.bytes);
@@ -495,6 +499,7 @@ export class SessionGuard {
 
   private unfitToHold(
     { verdict }: CommandRecord,
+    { command }: Holdable,
     { identity }: SessionApprovals,
     isTooLong: boolean,
   ): Refusal | undefined {
@@ -504,12 +509,14 @@ export class SessionGuard {
         "approvalNeeded",
         `${verdict.message}; ApproverIdentityUnknown: your identity provider does not say who you are elsewhere`,
       );
-    if (this.reason === "" && (verdict.asks ?? []).some(({ reasonRequired }) => reasonRequired))
+    if (this.reason === "" && (verdict.asks ?? []).some(({ reasonRequired }) => reasonRequired)) {
+      const howTo = howToSayWhy(command.protocol);
       return refusal(
         "approvalNeeded",
         `${verdict.message}; a reason is required`,
-        "Say why first: SET sallyport.reason = '...'",
+        howTo === undefined ? undefined : `Say why first: ${howTo}`,
       );
+    }
     return undefined;
   }
 

@@ -5,6 +5,7 @@ import type { Identity } from "@sallyport/policy";
 import { errorTable, GatewayError } from "../../wire/gateway-error.ts";
 import type { HttpHead } from "../../wire/http-server.ts";
 import type { AdmittedSession, EndCode, ProtocolHost, UpstreamAccount } from "../protocol.ts";
+import { reasonIn } from "./headers.ts";
 import { HoldTurns } from "./hold-turns.ts";
 import type { ApiServers } from "./upstream.ts";
 
@@ -48,8 +49,15 @@ export class ClientConnection {
     this.address = tls.remoteAddress ?? "local";
   }
 
-  /** The session of whoever sent a request; throws `identityRefused`, `denied` and others. */
+  /** The session of whoever sent a request, told why they do; throws `identityRefused`, `denied` and others. */
   async session(head: HttpHead): Promise<OpenSession> {
+    const session = await this.#sessionOf(head);
+    const reason = reasonIn(head.headers);
+    if (reason !== undefined) session.admitted.guard.giveReason(reason);
+    return session;
+  }
+
+  async #sessionOf(head: HttpHead): Promise<OpenSession> {
     const token = bearerOf(head);
     const key = token === undefined ? "" : createHash("sha256").update(token).digest("hex");
     const known = this.#sessions.get(key);

@@ -15,7 +15,16 @@ const ofTheClient = new Set(
     " ",
   ),
 );
-const families = ["impersonate-", "x-remote-", "x-forwarded-", "x-client-", "x-ssl-", "ssl-client-", ":"];
+const families = [
+  "sallyport-",
+  "impersonate-",
+  "x-remote-",
+  "x-forwarded-",
+  "x-client-",
+  "x-ssl-",
+  "ssl-client-",
+  ":",
+];
 
 /** What a client's headers leave behind for the server, with the gateway's own credential and whom it speaks for. */
 export function upstreamHeaders(
@@ -65,4 +74,13 @@ function withoutTokens(value: string | readonly string[]): string {
 /** UTF-8 as the bytes of a header, which Node takes as Latin-1; what would end the header is refused by Node. */
 function headerText(text: string): string {
   return Buffer.from(text, "utf8").toString("latin1");
+}
+
+/**
+ * Why a client does what it asks for, where it says so: in the gateway's own header, or as kubectl can say it, beside a name
+ * that counts for nothing (`--as=me --as-user-extra=sallyport-reason=…`).
+ */
+export function reasonIn(headers: IncomingHttpHeaders): string | undefined {
+  const given = headers["sallyport-reason"] ?? headers["impersonate-extra-sallyport-reason"];
+  return given === undefined ? undefined : Buffer.from([given].flat().join(", "), "latin1").toString("utf8");
 }

@@ -5,7 +5,7 @@ import { OutputPatterns } from "../../terminal/index.ts";
 import { commandOf, noFacts } from "./command.ts";
 import { Denials } from "./denials.ts";
 import { securityOf, securityOfContainer, writtenBy } from "./facts.ts";
-import { upstreamHeaders } from "./headers.ts";
+import { reasonIn, upstreamHeaders } from "./headers.ts";
 import { readJsonBody } from "./json-body.ts";
 import { masked } from "./object-mask.ts";
 import { readProtobuf } from "./protobuf.ts";
@@ -152,6 +152,8 @@ test("K24: nothing of what a client says of itself reaches the server", () => {
       authorization: "Bearer mine",
       "impersonate-user": "root",
       "impersonate-extra-x": "y",
+      "impersonate-extra-sallyport-reason": "INC-42",
+      "sallyport-reason": "INC-42",
       "x-remote-user": "root",
       cookie: "c",
       connection: "keep-alive, x-secret",
@@ -169,6 +171,17 @@ test("K24: nothing of what a client says of itself reaches the server", () => {
     "impersonate-user": Buffer.from("okta:ä").toString("latin1"),
     "impersonate-group": ["g1", "g2"],
   });
+});
+
+test.each([
+  [{}, undefined],
+  [{ "sallyport-reason": "INC-42" }, "INC-42"],
+  [{ "impersonate-extra-sallyport-reason": "INC-43" }, "INC-43"],
+  [{ "sallyport-reason": "mine", "impersonate-extra-sallyport-reason": "kubectl's" }, "mine"],
+  [{ "sallyport-reason": Buffer.from("größer").toString("latin1") }, "größer"],
+  [{ "sallyport-reason": ["one", "two"] }, "one, two"],
+])("of the headers %j the reason is %j", (headers, reason) => {
+  expect(reasonIn(headers)).toBe(reason);
 });
 
 test("K3: the second telling of a denial is the first one's, once, and only over the other method", () => {

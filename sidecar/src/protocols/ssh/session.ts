@@ -64,6 +64,8 @@ const listenersMax = 32;
 const openFailure = { prohibited: 1, connectFailed: 2, unknownType: 3, shortage: 4 } as const;
 /** Of a shell that finds a command and may not run it. */
 const refusedStatus = 126;
+/** Says to the gateway why its sender does what follows on the connection; the host never sees it. */
+const reasonVariable = "SALLYPORT_REASON";
 const policyHasChanged = "the access policy has changed";
 
 /**
@@ -390,9 +392,13 @@ export class SshSession {
       if (wantsReply) channel.answer(false);
       return undefined;
     };
+    const took = (): undefined => {
+      if (wantsReply) channel.answer(true);
+      return undefined;
+    };
     if (channel.kind !== "session") return refuse("no session");
     try {
-      return this.#known(channel, name, new Reader(rest), { pass, refuse, rest });
+      return this.#known(channel, name, new Reader(rest), { pass, refuse, took, rest });
     } catch (error) {
       if (!(error instanceof NotText)) throw error;
       if (name !== "exec" || channel.isAsked) return refuse("no UTF-8 text");
@@ -403,12 +409,8 @@ export class SshSession {
     }
   }
 
-  #known(
-    channel: SessionChannel,
-    name: string,
-    reader: Reader,
-    { pass, refuse, rest }: Answers,
-  ): Promise<void> | undefined {
+  #known(channel: SessionChannel, name: string, reader: Reader, answers: Answers): Promise<void> | undefined {
+    const { pass, refuse, rest } = answers;
     switch (name) {
       case "pty-req":
         if (channel.isAsked || channel.terminal !== undefined) return refuse("there is a terminal already");
@@ -422,7 +424,7 @@ export class SshSession {
       case "eow@openssh.com":
         return pass();
       case "env":
-        return this.#environment(channel, reader, pass, refuse);
+        return this.#environment(channel, reader, answers);
       case "shell":
         return this.#start(channel, shellCommand(), pass, refuse, rest);
       case "exec":
@@ -465,15 +467,14 @@ export class SshSession {
     return pass();
   }
 
-  #environment(
-    channel: SessionChannel,
-    reader: Reader,
-    pass: () => undefined,
-    refuse: (why?: string) => undefined,
-  ): undefined {
+  #environment(channel: SessionChannel, reader: Reader, { pass, refuse, took }: Answers): undefined {
     const name = reader.text();
     const value = reader.text();
     if (channel.isAsked) return refuse("something runs already");
+    if (name === reasonVariable && reader.isAtEnd) {
+      this.#guard.giveReason(value);
+      return took();
+    }
     const mayPass = reader.isAtEnd && mayBeSet(name, value, this.#options.environment);
     return mayPass ? pass() : refuse(`variable ${name.slice(0, 64)}`);
   }
@@ -608,12 +609,12 @@ export class SshSession {
    * The client is told why on its standard error, and gets an exit status: a bare failure would close OpenSSH's
    * connection with all its other channels.
    */
-  #refused(channel: SessionChannel, { message: text, hint }: Refusal): void {
+  #refused(channel: SessionChannel, answer: Refusal): void {
     channel.isRefused = true;
     const { toClient, toUpstream } = channel;
     if (toClient === undefined || toUpstream === undefined) return;
     channel.answer(true);
-    channel.tell(hint === undefined ? text : `${text}\r\n${hint}`);
+    channel.tell(saidOf(answer, "\r\n"));
     toClient.message(made(message.channelRequest, toClient.remote, "exit-status", false, refusedStatus));
     toClient.message(this.#toClient(channel, message.channelEof));
     toClient.message(this.#toClient(channel, message.channelClose));
@@ -650,7 +651,7 @@ export class SshSession {
           if (found === undefined) return refuse(openFailure.prohibited, "forwarding there is not offered");
           const asked = this.#forwardCommand("forward.local", found);
           const answer = await this.#judge(asked, Buffer.from(asked.text), undefined);
-          if (answer.kind === "refusal") return refuse(openFailure.prohibited, answer.message);
+          if (answer.kind === "refusal") return refuse(openFailure.prohibited, saidOf(answer));
           const extra = Buffer.concat([encoded(found.address, port), origin]);
           this.#openUpstream("forwarded", type, extra, end, { number: answer.number, command: asked });
         });
@@ -664,7 +665,7 @@ export class SshSession {
           if (!isOffered) return refuse(openFailure.prohibited, "forwarding there is not offered");
           const asked = command(`forward.socket ${path}`, "session", ["forward.socket"], [file(path)]);
           const answer = await this.#judge(asked, Buffer.from(asked.text), undefined);
-          if (answer.kind === "refusal") return refuse(openFailure.prohibited, answer.message);
+          if (answer.kind === "refusal") return refuse(openFailure.prohibited, saidOf(answer));
           const permitted = { number: answer.number, command: asked };
           this.#openUpstream("forwarded", type, Buffer.concat([encoded(path), extra]), end, permitted);
         });
@@ -1122,6 +1123,8 @@ interface Listening {
 interface Answers {
   readonly pass: () => undefined;
   readonly refuse: (why?: string) => undefined;
+  /** The gateway itself has done what was asked: the host is told nothing. */
+  readonly took: () => undefined;
   /** The request's own fields. */
   readonly rest: Buffer;
 }
@@ -1138,6 +1141,10 @@ function answerOpen(asks: Map<number, Answered>, isConfirmed: boolean, reader: R
   else answered?.(undefined, reader.rest);
   return answered !== undefined;
 }
+
+/** A refusal as its client reads it. */
+const saidOf = ({ message: text, hint }: Refusal, between = "; "): string =>
+  hint === undefined ? text : `${text}${between}${hint}`;
 
 /** What a host tells of its own accord. */
 const fromHost: ReadonlySet<string> = new Set(["exit-status", "exit-signal", "eow@openssh.com", "xon-xoff"]);
