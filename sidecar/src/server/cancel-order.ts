@@ -33,5 +33,7 @@ export function readExactly(socket: Socket, count: number): Promise<Buffer | und
     socket.on("end", onOver);
     socket.on("close", onOver);
     onReadable();
+    // Nothing is said of an end that has been: who waits for it then waits for ever.
+    if (socket.readableEnded || socket.destroyed) onOver();
   });
 }
