@@ -836,7 +836,7 @@ test("who approves is shown no literal and no parameter that meets a masked colu
 
 test("a server that ends an idle transaction in mid-hold ends the request", async () => {
   const one = await session();
-  await one.client.query("SET idle_in_transaction_session_timeout = '500ms'");
+  await one.client.query("SET idle_in_transaction_session_timeout = '3s'");
   await one.client.query("BEGIN");
   const outcome = run(one.client, "INSERT INTO note VALUES (1)");
   const name = await heldName(one);
