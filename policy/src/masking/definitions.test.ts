@@ -125,6 +125,8 @@ test.each([
     "denied: CREATE FUNCTION",
   ],
   ["CREATE TABLE t (LIKE cust INCLUDING DEFAULTS)", "denied: CREATE TABLE"],
+  ["DO $$BEGIN RAISE NOTICE '%', pg_get_indexdef(1); END$$", "denied: DO"],
+  ["DO $$BEGIN RAISE NOTICE '%', 1; END$$", "plain"],
   ["CREATE TABLE t (LIKE cust)", "plain"],
   ["CREATE TABLE t (LIKE ord INCLUDING ALL)", "plain"],
 ])("definitions of masked columns are hidden: %s", (sql, expected) => {
@@ -146,6 +148,9 @@ test.each([
   ["EXPLAIN SELECT id FROM cust", "plain"],
   ["EXPLAIN (ANALYZE) SELECT id FROM cust", "denied: EXPLAIN ANALYZE"],
   ["SELECT tableoid FROM ord", "plain"],
+  ["CREATE TABLE guess PARTITION OF cust FOR VALUES IN ('a')", "denied: CREATE TABLE"],
+  ["CREATE TABLE guess PARTITION OF low FOR VALUES IN ('a')", "denied: CREATE TABLE"],
+  ["CREATE TABLE part PARTITION OF ord FOR VALUES IN ('a')", "plain"],
 ])("the partition that a row is in tells of a masked key: %s", (sql, expected) => {
   expect(seen(sql)).toBe(expected);
 });

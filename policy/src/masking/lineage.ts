@@ -434,6 +434,8 @@ function definition(trace: Trace, { tag, node, parts }: Definition): void {
   if (isChecked) trace.find("define", exactly(anyColumn), where);
   called(trace, node, where);
   copied(trace, node, where);
+  if (tag === "CreateStmt" && node.partbound !== undefined) placed(trace, node, where);
+  if (tag === "DoStmt") printed(trace, node, where);
   for (const name of relationsOf(parts)) {
     const relation = relationNamed(trace.names, name);
     if (relation !== undefined && moves.has(tag)) trace.find("define", shownBy(trace, relation), where);
@@ -466,6 +468,25 @@ function copied(trace: Trace, node: TreeNode, where: string): void {
     if (relation === undefined || kept === undefined || !inside.options) return false;
     const masked = trace.masked.of(relation, trace.names);
     trace.find("define", derivedFrom(kept.flatMap(({ column }) => flowsOf(masked?.get(column)))), where);
+    return false;
+  });
+}
+
+/** A new partition fails where its bound meets another's, or a row of the default partition: that tells of its key. */
+function placed(trace: Trace, node: TreeNode, where: string): void {
+  for (const item of listOf(node, "inhRelations")) {
+    const parent = nodeOf(item, "RangeVar");
+    const schema = parent?.schemaname === undefined ? undefined : textOf(parent, "schemaname");
+    const relation = trace.names.relation(schema, textOf(parent, "relname"));
+    if (relation !== undefined) trace.find("define", trace.placeOf(relation).all, where);
+  }
+}
+
+/** Code that prints definitions, and may say in a notice what they are. */
+function printed(trace: Trace, node: TreeNode, where: string): void {
+  const kinds = trace.masked.definitions(trace.names);
+  eachNode(node, (tag, inside) => {
+    if (tag === "String") trace.find("opaque", derivedFrom(printedIn(textOf(inside, "sval"), kinds)), where);
     return false;
   });
 }
