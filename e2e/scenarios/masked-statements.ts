@@ -1,9 +1,11 @@
 /** Statements that try to get at masked values: a grammar for fast-check, and a corpus of tricks that people know. */
 import fc from "fast-check";
+import { catalogTricks, youngTricks } from "./masked-tricks.ts";
 
 /** What the database of the leak oracle holds; `canary` gives a value that occurs nowhere else. */
 export function schemaSql(canary: (kind: "text" | "number") => string): string {
   const q = () => `'${canary("text")}'`;
+  const listed = q();
   const rows = (count: number, row: (n: number) => string) =>
     Array.from({ length: count }, (_, index) => row(index + 1)).join(", ");
   return `
@@ -14,13 +16,15 @@ export function schemaSql(canary: (kind: "text" | "number") => string): string {
     CREATE TYPE mood AS ENUM ('good', 'bad');
     CREATE TYPE person AS (called held, "n o" bigint, at place, known labels, doc jsonb, how mood);
     CREATE TABLE cust (id int PRIMARY KEY, name text, ssn text, email text, big bigint, tags text[], doc jsonb,
-      home place, dom secret, raw bytea, boss person, places place[], doms held[], labelled labels, loud text GENERATED ALWAYS AS (upper(email)) STORED);
-    INSERT INTO cust (id, name, ssn, email, big, tags, doc, home, dom, raw, boss, places, doms, labelled) VALUES ${rows(
+      home place, dom secret, raw bytea, boss person, places place[], doms held[], labelled labels, span int8range, spans int8multirange,
+      loud text GENERATED ALWAYS AS (upper(email)) STORED);
+    INSERT INTO cust (id, name, ssn, email, big, tags, doc, home, dom, raw, boss, places, doms, labelled, span, spans) VALUES ${rows(
       6,
       (n) => `(${n}, 'name ${n}', ${q()}, ${q()}, ${canary("number")}, ARRAY[${q()}, ${q()}],
         jsonb_build_object('k', ${q()}, 'list', jsonb_build_array(${q()})), ROW(${q()}, ${q()}), ${q()},
         ${q()}::bytea, ROW('a "b"' || ${q()}, ${canary("number")}, ROW('(,\\' || ${q()}, NULL), ARRAY[${q()}],
-          jsonb_build_object('k', ${q()}), 'bad'), ARRAY[ROW(${q()}, ${q()})::place], ARRAY[${q()}], ARRAY[${q()}])`,
+          jsonb_build_object('k', ${q()}), 'bad'), ARRAY[ROW(${q()}, ${q()})::place], ARRAY[${q()}], ARRAY[${q()}],
+        int8range(${canary("number")}, NULL), int8multirange(int8range(${canary("number")}, NULL)))`,
     )};
     CREATE UNIQUE INDEX one_email ON cust (email);
     ALTER TABLE cust ADD CONSTRAINT long_ssn CHECK (length(ssn) > 3);
@@ -92,17 +96,35 @@ export function schemaSql(canary: (kind: "text" | "number") => string): string {
     CREATE FUNCTION lazy(i int) RETURNS text LANGUAGE plpgsql STABLE AS
       $f$DECLARE s text; BEGIN SELECT ssn INTO s FROM cust WHERE id = i; RETURN s; END$f$;
     CREATE FUNCTION lazy_sql(i int) RETURNS text LANGUAGE sql STABLE AS 'SELECT ssn FROM cust WHERE id = i';
+    ALTER TABLE cust ADD COLUMN later text DEFAULT ${q()};
+    ALTER TABLE cust ADD COLUMN virtual text GENERATED ALWAYS AS (upper(ssn)) VIRTUAL;
+    ALTER TABLE cust ADD COLUMN amount bigint DEFAULT ${canary("number")};
+    ALTER TABLE cust ADD CONSTRAINT not_later CHECK (later <> ${q()});
+    CREATE INDEX one_later ON cust (id) WHERE later = ${q()};
+    CREATE INDEX by_later ON cust ((later || ${q()}));
+    CREATE TABLE lists (id int, code text) PARTITION BY LIST (code);
+    CREATE TABLE lists_a PARTITION OF lists FOR VALUES IN (${listed});
+    CREATE TABLE lists_b PARTITION OF lists FOR VALUES IN (${q()});
+    CREATE TABLE lists_rest PARTITION OF lists DEFAULT;
+    INSERT INTO lists VALUES (1, ${listed}), (2, ${q()});
+    CREATE FUNCTION prints_bound(i oid) RETURNS text LANGUAGE sql STABLE AS
+      'SELECT pg_get_partition_constraintdef(i)';
+    CREATE FUNCTION prints_default() RETURNS SETOF text LANGUAGE sql STABLE AS
+      'SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef';
+    CREATE VIEW printed AS SELECT conname, pg_get_constraintdef(oid) AS says, reverse(pg_get_constraintdef(oid)) AS back
+      FROM pg_constraint;
     ANALYZE;`;
 }
 
 /** The columns that hold canaries. */
 export const maskedColumns = [
-  ..."ssn email big tags doc home dom raw boss places doms labelled"
+  ..."ssn email big tags doc home dom raw boss places doms labelled later span spans amount"
     .split(" ")
     .map((name) => `public.cust.${name}`),
   "public.base.code",
   "public.part.code",
   "public.mv.ssn",
+  "public.lists.code",
 ];
 
 /** What people try first. */
@@ -413,6 +435,8 @@ export const tricks: readonly string[] = [
   "CREATE TEMP TABLE any_name (x int); SELECT lazy_sql(1); CREATE TEMP TABLE cust (id int, ssn text); SELECT upper(lazy_sql(1))",
   "CREATE TEMP TABLE any_name (x int); PREPARE s AS SELECT upper(ssn) FROM cust; CREATE TEMP TABLE cust (ssn text); EXECUTE s",
   "CREATE SCHEMA front; SET search_path = front, public; SELECT lazy(1); CREATE TABLE front.cust (id int, ssn text); SELECT upper(lazy(1))",
+  ...catalogTricks,
+  ...youngTricks,
   // Views and functions that become others.
   "ALTER VIEW v RENAME COLUMN name TO other; ALTER VIEW v RENAME COLUMN s TO name; SELECT upper(name) FROM v",
   "ALTER TABLE v RENAME COLUMN name TO other; ALTER TABLE v RENAME COLUMN s TO name; SELECT upper(name) FROM v",
@@ -429,7 +453,7 @@ const column = fc.oneof(
   {
     weight: 1,
     arbitrary: fc.constantFrom(
-      ..."big tags doc home dom raw boss places doms labelled loud s t e code item total cust c v x".split(
+      ..."big tags doc home dom raw boss places doms labelled loud s t e code item total cust c v x later virtual span spans amount tableoid".split(
         " ",
       ),
     ),
@@ -439,7 +463,10 @@ const alias = fc.constantFrom("a", "b", "x");
 const source = fc.constantFrom("all_cust()", "ssn_of(1)", "both_of(2)", "by_loop()", "by_default()");
 const relation = fc.oneof(
   { weight: 2, arbitrary: fc.constant("cust") },
-  { weight: 1, arbitrary: fc.constantFrom("ord", "v", "vv", "mv", "base", "derived", "part", "part_low") },
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom(..."ord v vv mv base derived part part_low lists lists_a".split(" ")),
+  },
 );
 const reference = fc.oneof(
   { weight: 8, arbitrary: column },
@@ -493,6 +520,25 @@ const wrappers: readonly ((x: string, y: string) => string)[] = [
   (x) => `jsonb_path_query_first(to_jsonb(${x}), '$')`,
   (x) => `1 / length(${x})`,
   (x) => `overlay(${x} placing 'zz' from 2)`,
+  (x) => `JSON_VALUE(${x}, '$.k')`,
+  (x) => `JSON_QUERY(to_jsonb(${x}), '$')`,
+  (x, y) => `JSON_VALUE(jsonb '{}', '$x' PASSING (${x})::text AS x DEFAULT ${y} ON ERROR)`,
+  (x) => `JSON_EXISTS(to_jsonb(${x}), '$.k')`,
+  (x) => `JSON_SCALAR((${x})::text)`,
+  (x, y) => `${x} IS DISTINCT FROM ${y}`,
+  (x, y) => `(${x}, 1) < (${y}, 2)`,
+  (x, y) => `(ROW(${x}, ${y})).f1`,
+  (x, y) => `lpad((${x})::text, length((${y})::text), 'x')`,
+  (x) => `generate_series(1, length((${x})::text))`,
+  (x) => `range_agg(${x})`,
+  (x) => `xmlserialize(content xmlelement(name n, ${x}) AS text)`,
+  (x) => `count(*) FILTER (WHERE ${x} IS NULL)`,
+  (x, y) => `string_agg((${x})::text, ',' ORDER BY ${y})`,
+  (x) => `string_agg((${x})::text, ',') OVER (ORDER BY id ROWS 1 PRECEDING EXCLUDE CURRENT ROW)`,
+  (x) => `percentile_disc(0.5) WITHIN GROUP (ORDER BY ${x})`,
+  (x) => `ROW(${x})::text`,
+  (x) => `casefold((${x})::text)`,
+  (x) => `array_reverse(ARRAY[${x}])`,
 ];
 
 interface Grammar {
@@ -519,6 +565,19 @@ const grammar = fc.letrec<Grammar>((tie) => ({
     { depthSize: "small", withCrossShrink: true },
     { weight: 6, arbitrary: fc.tuple(relation, alias).map(([name, as]) => `${name} ${as}`) },
     { weight: 2, arbitrary: relation },
+    {
+      weight: 1,
+      arbitrary: fc.tuple(relation, alias).map(([name, as]) => `${name} ${as} TABLESAMPLE BERNOULLI (100)`),
+    },
+    {
+      weight: 1,
+      arbitrary: fc
+        .tuple(tie("expression"), alias)
+        .map(
+          ([x, as]) =>
+            `cust x, JSON_TABLE(to_jsonb(${x}), '$' COLUMNS (id int PATH '$.id', ssn text PATH '$')) ${as}`,
+        ),
+    },
     { weight: 1, arbitrary: fc.tuple(source, alias).map(([call, as]) => `${call} ${as}`) },
     { weight: 2, arbitrary: fc.tuple(tie("select"), alias).map(([select, as]) => `(${select}) ${as}`) },
     {
@@ -555,7 +614,17 @@ const grammar = fc.letrec<Grammar>((tie) => ({
           fc.array(tie("from"), { minLength: 1, maxLength: 2 }),
           fc.option(tie("expression"), { freq: 6 }),
           fc.constantFrom("", "", "", "", "DISTINCT "),
-          fc.constantFrom("", "", "", "", " ORDER BY 1", " GROUP BY 1", " LIMIT 3", " FOR UPDATE"),
+          fc.constantFrom(
+            "",
+            "",
+            "",
+            "",
+            " ORDER BY 1",
+            " GROUP BY 1",
+            " LIMIT 3",
+            " FOR UPDATE",
+            " GROUP BY ROLLUP (1)",
+          ),
         )
         .map(
           ([targets, from, where, distinct, tail]) =>
@@ -606,6 +675,30 @@ export const statements: fc.Arbitrary<string> = fc.oneof(
     arbitrary: fc
       .tuple(grammar.select, grammar.expression)
       .map(([select, x]) => `INSERT INTO ord (item) ${select} RETURNING ${x}`),
+  },
+  {
+    weight: 1,
+    arbitrary: fc
+      .tuple(grammar.expression, grammar.expression, alias)
+      .map(
+        ([x, y, as]) =>
+          `MERGE INTO ord ${as} USING cust x ON x.id = ${as}.id WHEN MATCHED THEN UPDATE SET item = ${y} RETURNING ${x}, old.*`,
+      ),
+  },
+  {
+    weight: 1,
+    arbitrary: fc
+      .tuple(relation, grammar.expression)
+      .map(([name, x]) => `UPDATE ${name} a SET id = id RETURNING WITH (OLD AS x, NEW AS b) ${x}, x, b.*`),
+  },
+  {
+    weight: 1,
+    arbitrary: fc
+      .tuple(
+        grammar.select,
+        fc.constantFrom("GENERIC_PLAN, VERBOSE", "ANALYZE, SERIALIZE, MEMORY", "VERBOSE"),
+      )
+      .map(([select, how]) => `EXPLAIN (${how}) ${select}`),
   },
   { weight: 1, arbitrary: grammar.select.map((select) => `EXPLAIN (ANALYZE, VERBOSE) ${select}`) },
   { weight: 1, arbitrary: grammar.select.map((select) => `PREPARE s AS ${select}; EXECUTE s; DEALLOCATE s`) },
