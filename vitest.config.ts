@@ -1,7 +1,17 @@
 import { configDefaults, defineConfig } from "vitest/config";
 
-/** Those that measure the process they run in, or start others that inherit its size. */
-const alone = ["sidecar/src/server/startup-memory.test.ts", "sidecar/src/server/parser-memory.test.ts"];
+/** Those that need a process of their own: what they measure, set or load for the whole process is nobody else's. */
+const alone = [
+  ...["sidecar/src/server/startup-memory.test.ts", "sidecar/src/server/parser-memory.test.ts"],
+  // It loads other scenarios once more, for another setting.
+  "e2e/scenarios/two-processes.test.ts",
+  ...["e2e/{cluster,image}/**/*.test.ts", "*.test.ts"],
+];
+/** Makes the bundle once, whichever of the projects that use it run. */
+const globalSetup = "e2e/targets/bundled.ts";
+// No promise to anybody: every wait in a scenario has a bound of its own. They start processes on a machine that others
+// use too; .ci/run names each that needed its second try.
+const scenario = { testTimeout: 90_000, retry: process.env.CI ? 1 : 0 };
 
 /** Unit tests beside their code, and the scenarios that need no cluster; `make e2e` runs those that do. */
 export default defineConfig({
@@ -19,14 +29,18 @@ export default defineConfig({
     projects: [
       {
         extends: true,
+        test: { name: "alone", include: alone, globalSetup, ...scenario },
+      },
+      {
+        extends: true,
         test: {
           name: "scenarios",
-          include: ["e2e/{scenarios,cluster,image}/**/*.test.ts", "*.test.ts", ...alone],
-          globalSetup: "e2e/targets/bundled.ts",
-          // No promise to anybody: every wait in a scenario has a bound of its own.
-          testTimeout: 90_000,
-          // They start processes on a machine that others use too. .ci/run names each that needed it.
-          retry: process.env.CI ? 1 : 0,
+          include: ["e2e/scenarios/**/*.test.ts"],
+          exclude: [...configDefaults.exclude, ...alone],
+          globalSetup,
+          ...scenario,
+          // What they try runs in processes of its own; what they try it with is loaded once for many of them.
+          isolate: false,
         },
       },
       {
