@@ -2,7 +2,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { dirname } from "node:path";
-import { listSessions, readSession } from "@sallyport/sidecar";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
 import { run } from "../cluster/kubectl.ts";
@@ -14,6 +13,7 @@ import {
   startKubernetesGateway,
 } from "../targets/kubernetes-gateway.ts";
 import { policyDocument } from "../targets/policies.ts";
+import { recordedText } from "../targets/recorded.ts";
 import { raw, rawHttp2Session } from "./raw-client.ts";
 import { type NotSwitched, openWebSocket } from "./websocket-client.ts";
 
@@ -271,14 +271,6 @@ test("a reason comes from kubectl or in a header: rules that want one take it, a
   const told = /"name":"breakGlass".*"reason":"(INC-42: größer|INC-43)"/g;
   await waitFor(
     "both uses to be recorded",
-    async () => (await recorded()).match(told)?.length === 2 || undefined,
+    async () => (await recordedText(gateway.recordingDir)).match(told)?.length === 2 || undefined,
   );
 });
-
-async function recorded(): Promise<string> {
-  let text = "";
-  for (const { sessionId } of await listSessions(gateway.recordingDir))
-    for await (const record of readSession(gateway.recordingDir, sessionId))
-      text += `${JSON.stringify(record)}\n`;
-  return text;
-}

@@ -14,6 +14,7 @@ import { listSessions, readSession } from "@sallyport/sidecar";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
 import { policyDocument } from "../targets/policies.ts";
+import { recordedText } from "../targets/recorded.ts";
 import { type RunOptions, type SshGateway, startSshGateway } from "../targets/ssh-gateway.ts";
 import { until } from "../targets/until.ts";
 
@@ -97,13 +98,7 @@ const approve = (name: string) => decide(`${name}/decisions`, { decision: "Appro
 const takeBack = (name: string) => decide(`${name}/revocation`, { reason: "no" });
 const heldAs = (text: string) => [...text.matchAll(/held for approval (\S+):/g)].at(-1)?.[1];
 
-async function recorded(): Promise<string> {
-  let text = "";
-  for (const { sessionId } of await listSessions(gateway.recordingDir))
-    for await (const record of readSession(gateway.recordingDir, sessionId))
-      text += `${JSON.stringify(record)}\n`;
-  return text;
-}
+const recorded = () => recordedText(gateway.recordingDir);
 
 test("the machine has OpenSSH's client and server", () => {
   // Without them nothing below can be said: that is a failure, and not a test that was not run.

@@ -6,11 +6,11 @@ import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import { join } from "node:path";
-import { listSessions, readSession } from "@sallyport/sidecar";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { freePort } from "../targets/free-port.ts";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
 import { policyDocument } from "../targets/policies.ts";
+import { recordedText } from "../targets/recorded.ts";
 import { type RunOptions, type SshGateway, startSshGateway } from "../targets/ssh-gateway.ts";
 import { until } from "../targets/until.ts";
 
@@ -47,13 +47,7 @@ const because = (reason: string | undefined, more: RunOptions = {}): RunOptions 
 const file = (name: string) => join(server.folder, name);
 const touch = (name: string, options: RunOptions) => gateway.ssh(send, ["touch", file(name)], options);
 
-async function recorded(): Promise<string> {
-  let text = "";
-  for (const { sessionId } of await listSessions(gateway.recordingDir))
-    for await (const record of readSession(gateway.recordingDir, sessionId))
-      text += `${JSON.stringify(record)}\n`;
-  return text;
-}
+const recorded = () => recordedText(gateway.recordingDir);
 
 async function glassBroken(): Promise<number> {
   const metrics = await (await fetch(`${gateway.adminUrl}/metrics`)).text();
