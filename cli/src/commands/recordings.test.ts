@@ -200,6 +200,44 @@ describe("sallyport replay", () => {
     expect(out).toContain("closed: client left");
   });
 
+  test("--web serves a player page of what a command printed, until the person has seen it", async () => {
+    const { privateKey } = generateKeyPairSync("ed25519");
+    const recorder = await createRecorder({ folder: join(cwd, "printed"), key: privateKey });
+    const session = recorder.open(opening("s-printed", "local:alice"));
+    for (const word of ["first", "second"]) {
+      const n = session.command({ text: `echo ${word}`, verdict, at: Date.now() });
+      session.stream?.(n, "o", Buffer.from(`the ${word} command's output`));
+    }
+    await session.close("client left");
+    await recorder.close();
+    const seen = new AbortController();
+    let played = "";
+    const { promise: url, resolve } = Promise.withResolvers<string>();
+    const replayed = sallyport(["replay", "printed", "s-printed", "--web", "2"], {
+      ...{ cwd, stop: seen.signal },
+      onOut: (text) => resolve(text.trim()),
+    });
+    try {
+      const page = await fetch(await url, { headers: { connection: "close" } });
+      expect(page.headers.get("content-type")).toContain("text/html");
+      await page.text();
+      const cast = await fetch(new URL("session.cast", await url), { headers: { connection: "close" } });
+      played = await cast.text();
+    } finally {
+      seen.abort();
+    }
+    expect(await replayed).toMatchObject({ code: 0, err: expect.stringContaining("Ctrl-C ends it") });
+    expect(played).toContain("the second command's output");
+    expect(played).not.toContain("first");
+    await expect(fetch(await url)).rejects.toThrow();
+  });
+
+  test("--web says so where nothing was printed", async () => {
+    const { code, err } = await sallyport(["replay", "recordings", "s-alice", "--web"], { cwd });
+    expect(code).toBe(1);
+    expect(err).toContain("printed nothing");
+  });
+
   test("an unknown or ambiguous session says how to name one", async () => {
     const unknown = await sallyport(["replay", "recordings", "zzz"], { cwd });
     expect(unknown.code).toBe(1);
