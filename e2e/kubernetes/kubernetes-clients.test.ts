@@ -304,8 +304,14 @@ test.each(ages)(
   },
 );
 
-test("K19: where a container has no tar, kubectl says so as it does without the gateway, and it is recorded", async () => {
+test("K19: where a container has no tar, kubectl says so as it does without the gateway, and it is recorded", async ({
+  onTestFinished,
+}) => {
   const { metadata, ...rest } = shellPod("bare");
+  // Other tests count the pods.
+  onTestFinished(async () => {
+    await scenario.kubectl("delete", "pod", "bare", "--timeout=60s");
+  });
   await scenario.apply({ ...rest, metadata: { name: metadata.name } });
   await scenario.ready("pod/bare");
   await scenario.eventually("its tar to be gone", async () => {
