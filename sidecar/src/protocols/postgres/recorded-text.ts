@@ -55,14 +55,11 @@ export function withHashedLiterals(text: string, hashOf: HashOf): string {
     const character = text[at] ?? "";
     const tag = character === "$" ? dollarTag(text, at) : undefined;
     let end: number;
-    if (text.startsWith("--", at)) {
-      const newline = text.slice(at).search(/[\n\r]/);
-      at = newline < 0 ? text.length : at + newline;
-      continue;
-    }
-    if (text.startsWith("/*", at)) {
-      at = commentEnd(text, at);
-      out += " ";
+    const comment = commentEnd(text, at);
+    if (comment !== undefined) {
+      // What stood on both sides of it stays apart; behind `--` the end of the line does that.
+      if (character === "/") out += " ";
+      at = comment;
       continue;
     }
     if (character === '"') {
@@ -90,7 +87,13 @@ export function withHashedLiterals(text: string, hashOf: HashOf): string {
   return out;
 }
 
-function commentEnd(text: string, start: number): number {
+/** Where a comment ends that begins here; undefined where none does. */
+function commentEnd(text: string, start: number): number | undefined {
+  if (text.startsWith("--", start)) {
+    const newline = text.slice(start).search(/[\n\r]/);
+    return newline < 0 ? text.length : start + newline;
+  }
+  if (!text.startsWith("/*", start)) return undefined;
   let depth = 0;
   for (let at = start; at < text.length; at += 1) {
     if (text.startsWith("/*", at)) {
@@ -119,14 +122,11 @@ export function withoutLiterals(text: string): string {
   let at = 0;
   while (at < text.length) {
     const character = text[at] ?? "";
-    if (text.startsWith("--", at)) {
-      const newline = text.slice(at).search(/[\n\r]/);
-      at = newline < 0 ? text.length : at + newline;
-      continue;
-    }
-    if (text.startsWith("/*", at)) {
-      at = commentEnd(text, at);
-      out += " ";
+    const comment = commentEnd(text, at);
+    if (comment !== undefined) {
+      // What stood on both sides of it stays apart; behind `--` the end of the line does that.
+      if (character === "/") out += " ";
+      at = comment;
       continue;
     }
     if (character === '"') {
