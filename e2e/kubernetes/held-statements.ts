@@ -4,8 +4,9 @@
  */
 import { beforeAll } from "vitest";
 import type { CommandResult, Kubectl } from "../cluster/kubectl.ts";
+import { localProvider } from "../targets/manifests.ts";
 import { LocalIssuer, type TokenRequest } from "../targets/tokens.ts";
-import { accessPolicy, condition, install, localProvider, protectedResource } from "./installed.ts";
+import { accessPolicy, condition, install, protectedResource } from "./installed.ts";
 import { clientPod, database } from "./objects.ts";
 import { type KubernetesObject, openScenario, type Scenario } from "./scenario.ts";
 
@@ -124,11 +125,10 @@ export function heldStatements(
     const { cluster } = scenario;
     await install(cluster);
     const mapping = { kubernetesUsername: "claims.mail", claims: { onBehalfOf: "owner" } };
-    await cluster.kubectl.apply(
-      [localProvider(provider, first, provider), localProvider(secondProvider, second, secondProvider)].map(
-        (object) => ({ ...object, spec: { ...(object.spec as object), ...mapping } }),
-      ),
-    );
+    await cluster.kubectl.apply([
+      localProvider(first, mapping, provider),
+      localProvider(second, mapping, secondProvider),
+    ]);
     const initSql = [
       "ALTER SYSTEM SET max_connections = 500;",
       ...tables.map((table) => `CREATE TABLE ${table} (n int);`),

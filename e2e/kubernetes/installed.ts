@@ -5,7 +5,6 @@ import type { ClusterAccess } from "../cluster/access.ts";
 import { run } from "../cluster/kubectl.ts";
 import { waitFor } from "../cluster/processes.ts";
 import { gatewayImageName } from "../image/gateway.ts";
-import type { LocalIssuer } from "../targets/tokens.ts";
 import type { KubernetesObject, Scenario } from "./scenario.ts";
 
 /** Where operator and recorder run. */
@@ -105,18 +104,6 @@ async function storage(cluster: ClusterAccess): Promise<void> {
       },
     },
   ]);
-}
-
-/** A provider whose key is the test's. */
-export function localProvider(name: string, issuer: LocalIssuer, issuerName: string): KubernetesObject {
-  return {
-    ...{ apiVersion, kind: "IdentityProvider", metadata: { name } },
-    spec: {
-      type: "local",
-      prefix: `${name}:`,
-      local: { issuer: issuerName, publicKeys: [issuer.publicKeyPem] },
-    },
-  };
 }
 
 /** A ProtectedResource for a database of `objects.ts`. */

@@ -2,8 +2,9 @@
 import { afterAll, beforeAll } from "vitest";
 import type { ClusterAccess } from "../cluster/access.ts";
 import type { CommandResult } from "../cluster/kubectl.ts";
+import { localProvider } from "../targets/manifests.ts";
 import { LocalIssuer } from "../targets/tokens.ts";
-import { accessPolicy, condition, install, localProvider, protectedResource } from "./installed.ts";
+import { accessPolicy, condition, install, protectedResource } from "./installed.ts";
 import { type LivePsql, livePsql } from "./live-psql.ts";
 import { clientPod, database } from "./objects.ts";
 import { type KubernetesObject, openScenario, type Scenario } from "./scenario.ts";
@@ -77,7 +78,7 @@ export function openOrders(name: string, options: OrdersOptions = {}): Orders {
   beforeAll(async () => {
     await install(cluster);
     await cluster.kubectl.apply([
-      provider === undefined ? localProvider(name, issuer, name) : await provider(cluster),
+      provider === undefined ? localProvider(issuer, {}, name) : await provider(cluster),
     ]);
     await setUp(orders);
   });

@@ -7,8 +7,9 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createKubectl, type Kubectl, run } from "../cluster/kubectl.ts";
 import { postgresImageName } from "../image/postgres/image.ts";
+import { localProvider } from "../targets/manifests.ts";
 import { LocalIssuer } from "../targets/tokens.ts";
-import { accessPolicy, condition, gatewayAddresses, install, localProvider } from "./installed.ts";
+import { accessPolicy, condition, gatewayAddresses, install } from "./installed.ts";
 import { restrictedContainer, restrictedPod } from "./objects.ts";
 import { openScenario } from "./scenario.ts";
 import { going } from "./shell-pod.ts";
@@ -55,10 +56,9 @@ let lea: Kubectl;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "sallyport-placed-kubernetes-"));
   await install(scenario.cluster, "--set", values);
-  const provider = localProvider(prefix, issuer, prefix);
   // Only who has a name in the cluster can ask.
-  const spec = { ...(provider.spec as object), kubernetesUsername: "claims.sub" };
-  await scenario.cluster.kubectl.apply([{ ...provider, spec }]);
+  const provider = localProvider(issuer, { kubernetesUsername: "claims.sub" }, prefix);
+  await scenario.cluster.kubectl.apply([provider]);
   await scenario.apply(
     cluster,
     accessPolicy("operators", {

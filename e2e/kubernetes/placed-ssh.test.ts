@@ -5,8 +5,9 @@ import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
 import { run } from "../cluster/kubectl.ts";
 import { sshd, sshdImageName } from "../image/sshd/image.ts";
+import { localProvider } from "../targets/manifests.ts";
 import { LocalIssuer } from "../targets/tokens.ts";
-import { accessPolicy, condition, install, localProvider } from "./installed.ts";
+import { accessPolicy, condition, install } from "./installed.ts";
 import { restrictedContainer, restrictedPod } from "./objects.ts";
 import { type KubernetesObject, openScenario } from "./scenario.ts";
 
@@ -21,7 +22,7 @@ let hostKey = "";
 
 beforeAll(async () => {
   await install(scenario.cluster);
-  await scenario.cluster.kubectl.apply([localProvider("placed-ssh", issuer, "placed-ssh")]);
+  await scenario.cluster.kubectl.apply([localProvider(issuer, {}, "placed-ssh")]);
   const folder = await mkdtemp(join(tmpdir(), "sallyport-placed-ssh-"));
   const keys: Record<string, string> = {};
   for (const name of ["host", "gateway"]) {

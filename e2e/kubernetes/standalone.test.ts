@@ -1,6 +1,7 @@
 /** The image runs in a pod as it is shipped, non-root and read-only, and is the only way to the database. */
 import { beforeAll, expect, test } from "vitest";
 import { createAuthority } from "../targets/certificates.ts";
+import { localProvider } from "../targets/manifests.ts";
 import { LocalIssuer } from "../targets/tokens.ts";
 import { clientPod, database, databasePassword, standaloneGateway } from "./objects.ts";
 import { openScenario } from "./scenario.ts";
@@ -111,14 +112,7 @@ test("a NetworkPolicy closes the database to all but the gateway", async () => {
 function manifests(): Record<string, string> {
   const apiVersion = "sallyport.dev/v1alpha1";
   const objects = {
-    provider: {
-      ...{ apiVersion, kind: "IdentityProvider", metadata: { name: "local" } },
-      spec: {
-        type: "local",
-        prefix: "local:",
-        local: { issuer: "sallyport-test", publicKeys: [issuer.publicKeyPem] },
-      },
-    },
+    provider: localProvider(issuer),
     resource: {
       ...{ apiVersion, kind: "ProtectedResource", metadata: { name: "shop", namespace } },
       spec: {

@@ -2,17 +2,17 @@
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { type AddressInfo, connect as connectTcp, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ApprovalAsk, OperatorMessage } from "@sallyport/control";
-import { loadManifests } from "@sallyport/crds";
 import type { Told } from "@sallyport/operator/control";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { hasCommand } from "../drivers/toolchains.ts";
 import { startControlPlane, type TestControlPlane } from "../targets/control-plane.ts";
 import { type GatewayProcess, spawnGateway } from "../targets/gateway.ts";
+import { bundleOf, localProvider, shopResource, writeSecret } from "../targets/manifests.ts";
 import { freePort, type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { LocalIssuer } from "../targets/tokens.ts";
 import { until } from "../targets/until.ts";
@@ -51,11 +51,10 @@ beforeAll(async () => {
     }),
   ]);
   folder = await mkdtemp(join(tmpdir(), "sallyport-placed-cancel-"));
-  const secret = join(folder, "secrets/shop");
-  await mkdir(secret, { recursive: true });
-  await writeFile(join(secret, "username"), server.superuser);
-  await writeFile(join(secret, "password"), server.password);
-  await writeFile(join(secret, "ca.crt"), server.caPem);
+  await writeSecret(join(folder, "secrets/shop"), {
+    ...{ username: server.superuser, password: server.password },
+    "ca.crt": server.caPem,
+  });
   await writeFile(join(folder, "shared.key"), randomBytes(32).toString("hex"));
   await publish();
   plane.bundles.markComplete();
@@ -245,29 +244,15 @@ async function missedHandOvers(at: number): Promise<number> {
   return Number(line?.split(" ").at(-1) ?? 0);
 }
 
-/** The resource, its provider and its policy, with the defaults that the API server would fill in. */
+/** Publishes the resource, its provider and its policy. */
 async function publish(): Promise<void> {
-  const apiVersion = "sallyport.dev/v1alpha1";
-  const texts = [
+  const manifests = [
+    shopResource(server),
+    localProvider(issuer, { kubernetesUsername: "claims.mail" }),
     {
-      ...{ apiVersion, kind: "ProtectedResource", metadata: { name: "shop", namespace: "default" } },
-      spec: {
-        protocol: "postgres",
-        endpoint: { host: server.host, port: server.port },
-        tls: { upstream: { mode: "verify-full", caRef: { name: "shop" } } },
-        credentials: [{ name: "shop", secretRef: { name: "shop" } }],
-        identity: { providers: ["local"] },
-      },
-    },
-    {
-      ...{ apiVersion, kind: "IdentityProvider", metadata: { name: "local" } },
-      spec: {
-        ...{ type: "local", prefix: "local:", kubernetesUsername: "claims.mail" },
-        local: { issuer: "sallyport-test", publicKeys: [issuer.publicKeyPem] },
-      },
-    },
-    {
-      ...{ apiVersion, kind: "AccessPolicy", metadata: { name: "alice", namespace: "default" } },
+      apiVersion: "sallyport.dev/v1alpha1",
+      kind: "AccessPolicy",
+      metadata: { name: "alice", namespace: "default" },
       spec: {
         ...{ resources: { names: ["shop"] }, subjects: [{ user: "local:alice" }], profile: "ReadWrite" },
         rules: [
@@ -280,21 +265,5 @@ async function publish(): Promise<void> {
       },
     },
   ];
-  const place = await mkdtemp(join(folder, "manifests-"));
-  await Promise.all(
-    texts.map((text, index) => writeFile(join(place, `${index}.yaml`), JSON.stringify(text))),
-  );
-  const { documents, problems } = await loadManifests(place);
-  expect(problems).toEqual([]);
-  plane.bundles.set("default/shop", {
-    revision: { all: "1" },
-    documents: documents.map(({ object }) => ({
-      key: `${object.kind}/${object.metadata.namespace ?? ""}/${object.metadata.name}`,
-      json: JSON.stringify({
-        ...object,
-        metadata: { ...object.metadata, generation: 1 },
-        ...(object.kind === "ProtectedResource" && { reach: { ownPod: true, forbidden: [], allowed: [] } }),
-      }),
-    })),
-  });
+  plane.bundles.set("default/shop", await bundleOf(manifests));
 }

@@ -1,18 +1,18 @@
 /** A gateway as the operator places it: policy over the control stream, recordings at the recorder, real PostgreSQL. */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import type { Bundle, SessionReport } from "@sallyport/control";
-import { loadManifests } from "@sallyport/crds";
+import type { SessionReport } from "@sallyport/control";
 import { loadPublicKey } from "@sallyport/sidecar";
 import { readVolume } from "@sallyport/sidecar/recorder-volume";
 import pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startControlPlane, type TestControlPlane } from "../targets/control-plane.ts";
 import { type GatewayProcess, sallyportCommand, spawnGateway } from "../targets/gateway.ts";
+import { besideServer, bundleOf, localProvider, shopResource, writeSecret } from "../targets/manifests.ts";
 import { freePort, type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { LocalIssuer } from "../targets/tokens.ts";
 import { quickestOf } from "../targets/until.ts";
@@ -41,11 +41,10 @@ beforeAll(async () => {
   [port, recorderPort] = [await freePort(), await freePort()];
   tokenFile = await plane.gatewayPod("default/shop", "uid-1");
   recorder = await startRecorder();
-  const secret = join(folder, "secrets/shop");
-  await mkdir(secret, { recursive: true });
-  await writeFile(join(secret, "username"), server.superuser);
-  await writeFile(join(secret, "password"), server.password);
-  await writeFile(join(secret, "ca.crt"), server.caPem);
+  await writeSecret(join(folder, "secrets/shop"), {
+    ...{ username: server.superuser, password: server.password },
+    "ca.crt": server.caPem,
+  });
   starting = spawnGateway({
     configDir: folder,
     stateDir: join(folder, "state"),
@@ -123,10 +122,10 @@ test("the operator can end a live session", async () => {
 });
 
 test("an address that the operator has given no right to is not dialled, and a gateway that was told none dials none", async () => {
-  const policies = policy(["read", "write", "define"]);
+  const granted = policy(["read", "write", "define"]);
   const outside = { ownPod: false, forbidden: ["10.0.0.0/8"], allowed: [{ range: "0.0.0.0/0" }] };
   for (const reach of [outside, null, { ownPod: true }]) {
-    await publish(policies, reach);
+    await publish(granted, reach);
     await until(() =>
       connect().then(
         (client) => client.end().then(no),
@@ -135,7 +134,7 @@ test("an address that the operator has given no right to is not dialled, and a g
     );
     await until(async () => problems().includes("UpstreamNotGranted"));
   }
-  await publish(policies);
+  await publish(granted);
   await until(() => connect().then((client) => client.end().then(yes), no));
 });
 
@@ -222,8 +221,8 @@ async function verified() {
   return volume.verify(await loadPublicKey(join(folder, "recorder.pub.pem")));
 }
 
-function policy(operations: readonly string[]): string {
-  return JSON.stringify({
+function policy(operations: readonly string[]) {
+  return {
     apiVersion: "sallyport.dev/v1alpha1",
     kind: "AccessPolicy",
     metadata: { name: "alice", namespace: "default" },
@@ -232,55 +231,13 @@ function policy(operations: readonly string[]): string {
       subjects: [{ user: "local:alice" }],
       rules: [{ name: "some", match: { operations: [...operations, "session"] }, action: "Allow" }],
     },
-  });
+  };
 }
 
-/** The server of this test is on the gateway's own machine, as a sidecar's is. */
-const besideServer = { ownPod: true, forbidden: [], allowed: [] };
-
-/** Publishes the resource, its provider and a policy, with the defaults that the API server would fill in. */
-async function publish(policies: string, reach: unknown = besideServer): Promise<void> {
-  const texts = [
-    policies,
-    JSON.stringify({
-      apiVersion: "sallyport.dev/v1alpha1",
-      kind: "ProtectedResource",
-      metadata: { name: "shop", namespace: "default" },
-      spec: {
-        protocol: "postgres",
-        endpoint: { host: server.host, port: server.port },
-        tls: { upstream: { mode: "verify-full", caRef: { name: "shop" } } },
-        credentials: [{ name: "shop", secretRef: { name: "shop" } }],
-        identity: { providers: ["local"] },
-      },
-    }),
-    JSON.stringify({
-      apiVersion: "sallyport.dev/v1alpha1",
-      kind: "IdentityProvider",
-      metadata: { name: "local" },
-      spec: {
-        type: "local",
-        prefix: "local:",
-        local: { issuer: "sallyport-test", publicKeys: [issuer.publicKeyPem] },
-      },
-    }),
-  ];
-  const place = await mkdtemp(join(folder, "manifests-"));
-  await Promise.all(texts.map((text, index) => writeFile(join(place, `${index}.yaml`), text)));
-  const { documents, problems } = await loadManifests(place);
-  expect(problems).toEqual([]);
-  const bundle: Bundle = {
-    revision: { all: String(++revision) },
-    documents: documents.map(({ object }) => ({
-      key: `${object.kind}/${object.metadata.namespace ?? ""}/${object.metadata.name}`,
-      json: JSON.stringify({
-        ...object,
-        metadata: { ...object.metadata, generation: revision },
-        ...(object.kind === "ProtectedResource" && { reach }),
-      }),
-    })),
-  };
-  plane.bundles.set("default/shop", bundle);
+/** Publishes the resource, its provider and a policy. */
+async function publish(policy: object, reach: unknown = besideServer): Promise<void> {
+  const manifests = [policy, shopResource(server), localProvider(issuer)];
+  plane.bundles.set("default/shop", await bundleOf(manifests, { revision: ++revision, reach }));
 }
 
 async function connect(change: pg.ClientConfig = {}): Promise<pg.Client> {

@@ -1,16 +1,16 @@
 /** SSH gateways as the operator places them: policy over the control stream, a shared key, Debian's sshd and ssh. */
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { loadManifests } from "@sallyport/crds";
 import { afterAll, beforeAll, expect } from "vitest";
 import { waitFor } from "../cluster/processes.ts";
 import { testWith } from "../drivers/test-with.ts";
 import { startControlPlane, type TestControlPlane } from "../targets/control-plane.ts";
 import { type GatewayProcess, spawnGateway } from "../targets/gateway.ts";
+import { bundleOf, localProvider, writeSecret } from "../targets/manifests.ts";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
 import { freePort } from "../targets/postgres.ts";
 import { LocalIssuer } from "../targets/tokens.ts";
@@ -30,10 +30,10 @@ beforeAll(async () => {
   if (found.kind !== "ready") return;
   plane = await startControlPlane();
   folder = await mkdtemp(join(tmpdir(), "sallyport-placed-ssh-"));
-  const secret = join(folder, "secrets/web");
-  await mkdir(secret, { recursive: true, mode: 0o700 });
-  await writeFile(join(secret, "username"), server.user);
-  await writeFile(join(secret, "ssh-privatekey"), server.privateKey, { mode: 0o600 });
+  await writeSecret(join(folder, "secrets/web"), {
+    username: server.user,
+    "ssh-privatekey": server.privateKey,
+  });
   // As the operator writes it into the Secret that the gateways mount.
   await writeFile(join(folder, "masking.key"), randomBytes(32).toString("hex"), { mode: 0o600 });
   await publish();
@@ -74,13 +74,7 @@ async function publish(): Promise<void> {
         options: { hostKeys: [server.hostKey] },
       },
     },
-    {
-      ...{ apiVersion, kind: "IdentityProvider", metadata: { name: "local" } },
-      spec: {
-        ...{ type: "local", prefix: "local:" },
-        local: { issuer: "sallyport-test", publicKeys: [issuer.publicKeyPem] },
-      },
-    },
+    localProvider(issuer),
     {
       ...{ apiVersion, kind: "AccessPolicy", metadata: { name: "operators", namespace: "default" } },
       spec: {
@@ -90,23 +84,7 @@ async function publish(): Promise<void> {
       },
     },
   ];
-  const written = await mkdtemp(join(folder, "manifests-"));
-  await Promise.all(manifests.map((one, at) => writeFile(join(written, `${at}.yaml`), JSON.stringify(one))));
-  const { documents, problems } = await loadManifests(written);
-  expect(problems).toEqual([]);
-  plane.bundles.set(resource, {
-    revision: { all: "1" },
-    documents: documents.map(({ object }) => ({
-      key: `${object.kind}/${object.metadata.namespace ?? ""}/${object.metadata.name}`,
-      json: JSON.stringify({
-        ...object,
-        metadata: { ...object.metadata, generation: 1 },
-        ...(object.kind === "ProtectedResource" && {
-          reach: { ownPod: true, forbidden: [], allowed: [] },
-        }),
-      }),
-    })),
-  });
+  plane.bundles.set(resource, await bundleOf(manifests));
 }
 
 /** The line that the status of the resource would show, for one gateway. */

@@ -10,6 +10,7 @@ import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
 import { type Kubectl, run } from "../cluster/kubectl.ts";
 import { waitFor } from "../cluster/processes.ts";
 import { type GatewayProcess, spawnGateway } from "./gateway.ts";
+import { localProvider, writeSecret } from "./manifests.ts";
 import { startOperator, systemNamespace, type TestOperator, testImage } from "./operator.ts";
 import { freePort, type PostgresServer, startPostgres } from "./postgres.ts";
 import { LocalIssuer } from "./tokens.ts";
@@ -108,7 +109,7 @@ export class ApprovalCluster {
       await api.kubectl.apply([
         { apiVersion: "v1", kind: "Namespace", metadata: { name: approvalNamespace } },
         service,
-        cluster.#provider(),
+        localProvider(cluster.issuer, { kubernetesUsername: "claims.mail" }),
         resource(replicas),
         approvers,
         ...objects,
@@ -271,10 +272,10 @@ export class ApprovalCluster {
       ...["configmap", "orders-gateway-ca", ...named],
     );
     await writeFile(join(folder, "ca.crt"), Object.values(bundle.data).join("\n"));
-    const secret = join(folder, "secrets/orders");
-    await mkdir(secret, { recursive: true });
-    await writeFile(join(secret, "username"), server.superuser);
-    await writeFile(join(secret, "password"), server.password);
+    await writeSecret(join(folder, "secrets/orders"), {
+      username: server.superuser,
+      password: server.password,
+    });
     // The server's address is one that a gateway may dial, which the loopback never is for one in the cluster.
     const resolver = `import dns from "node:dns"; const real = dns.lookup; dns.lookup = (host, options, done) =>
       real(host.endsWith(".svc") ? "127.0.0.1" : host, options, done);
@@ -314,20 +315,6 @@ export class ApprovalCluster {
     };
     await writeFile(path, JSON.stringify(config), { mode: 0o600 });
     return path;
-  }
-
-  #provider() {
-    return {
-      apiVersion: ours,
-      kind: "IdentityProvider",
-      metadata: { name: "local" },
-      spec: {
-        type: "local",
-        prefix: "local:",
-        local: { issuer: "sallyport-test", publicKeys: [this.issuer.publicKeyPem] },
-        kubernetesUsername: "claims.mail",
-      },
-    };
   }
 }
 

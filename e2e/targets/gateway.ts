@@ -2,12 +2,13 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { rmSync } from "node:fs";
-import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { get } from "node:http";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import pg from "pg";
 import { atExit } from "./at-exit.ts";
+import { localProvider, type SpecChange, shopResource, writeSecret } from "./manifests.ts";
 import { freePort, type PostgresServer } from "./postgres.ts";
 import { LocalIssuer } from "./tokens.ts";
 
@@ -119,9 +120,9 @@ export interface GatewayOptions {
   /** YAML documents: AccessPolicies and ClusterAccessPolicies. */
   readonly policies: string;
   /** Put over the ProtectedResource's spec, key by key. */
-  readonly resource?: Readonly<Record<string, unknown>>;
+  readonly resource?: SpecChange;
   /** Put over the IdentityProvider's spec, key by key. */
-  readonly provider?: Readonly<Record<string, unknown>>;
+  readonly provider?: SpecChange;
   /** The account upstream; the superuser where absent. */
   readonly account?: { readonly username: string; readonly password: string };
   readonly args?: readonly string[];
@@ -202,46 +203,16 @@ function severalProcesses(): readonly string[] {
   return count === undefined ? [] : ["--processes", count];
 }
 
-/** JSON is YAML, so the manifests that are made here need no YAML library. */
 async function writeConfiguration(
   configDir: string,
   options: GatewayOptions,
   { issuer, port }: { readonly issuer: LocalIssuer; readonly port: number },
 ): Promise<void> {
   const { server } = options;
-  const secret = join(configDir, "secrets/shop");
-  await mkdir(secret, { recursive: true, mode: 0o700 });
   const account = options.account ?? { username: server.superuser, password: server.password };
-  await writeFile(join(secret, "username"), account.username, { mode: 0o600 });
-  await writeFile(join(secret, "password"), account.password, { mode: 0o600 });
-  await writeFile(join(secret, "ca.crt"), server.caPem, { mode: 0o600 });
-  const upstream =
-    server.caPem === "" ? { mode: "disable" } : { mode: "verify-full", caRef: { name: "shop" } };
-  const resource = {
-    apiVersion: "sallyport.dev/v1alpha1",
-    kind: "ProtectedResource",
-    metadata: { name: "shop", namespace: "default" },
-    spec: {
-      protocol: "postgres",
-      endpoint: { host: server.host, port: server.port },
-      listen: { port },
-      tls: { upstream },
-      credentials: [{ name: "shop", secretRef: { name: "shop" } }],
-      identity: { providers: ["local"] },
-      ...options.resource,
-    },
-  };
-  const provider = {
-    apiVersion: "sallyport.dev/v1alpha1",
-    kind: "IdentityProvider",
-    metadata: { name: "local" },
-    spec: {
-      type: "local",
-      prefix: "local:",
-      local: { issuer: "sallyport-test", publicKeys: [issuer.publicKeyPem] },
-      ...options.provider,
-    },
-  };
+  await writeSecret(join(configDir, "secrets/shop"), { ...account, "ca.crt": server.caPem });
+  const resource = shopResource(server, { listen: { port }, ...options.resource });
+  const provider = localProvider(issuer, options.provider);
   await writeFile(join(configDir, "resource.yaml"), JSON.stringify(resource));
   await writeFile(join(configDir, "provider.yaml"), JSON.stringify(provider));
   await writeFile(join(configDir, "policies.yaml"), options.policies);

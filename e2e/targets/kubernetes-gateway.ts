@@ -1,12 +1,13 @@
 /** A gateway in front of an API server, and kubectl as its users have it. */
 import { rmSync } from "node:fs";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createKubectl, type Kubectl } from "../cluster/kubectl.ts";
 import { atExit } from "./at-exit.ts";
 import type { GatewayProcess } from "./gateway.ts";
 import { spawnGateway, writeInOneStep } from "./gateway.ts";
+import { localProvider, type SpecChange, writeSecret } from "./manifests.ts";
 import { freePort } from "./postgres.ts";
 import { LocalIssuer } from "./tokens.ts";
 
@@ -69,9 +70,9 @@ export async function startKubernetesGateway(
   cluster: ProtectedCluster,
   options: {
     readonly policies: string;
-    readonly resource?: Readonly<Record<string, unknown>>;
+    readonly resource?: SpecChange;
     /** Put over the IdentityProvider's spec, key by key. */
-    readonly provider?: Readonly<Record<string, unknown>>;
+    readonly provider?: SpecChange;
     readonly args?: readonly string[];
     /** What Node runs as the command line; its sources where absent. */
     readonly program?: readonly string[];
@@ -92,11 +93,11 @@ export async function startKubernetesGateway(
   const account = ["create", "token", "gateway", "--namespace", "sallyport-gateway", "--duration=2h"];
   const token = (await kubectl(...account)).trim();
   const configDir = join(home, "config");
-  const secret = join(configDir, "secrets/cluster");
-  await mkdir(secret, { recursive: true, mode: 0o700 });
-  await writeFile(join(secret, "username"), "gateway", { mode: 0o600 });
-  await writeFile(join(secret, "password"), token, { mode: 0o600 });
-  await writeFile(join(secret, "ca.crt"), cluster.caPem, { mode: 0o600 });
+  await writeSecret(join(configDir, "secrets/cluster"), {
+    username: "gateway",
+    password: token,
+    "ca.crt": cluster.caPem,
+  });
   const issuer = new LocalIssuer("sallyport-test", "sallyport:default/cluster");
   const port = await freePort();
   const upstream = new URL(cluster.url);
@@ -116,18 +117,7 @@ export async function startKubernetesGateway(
         ...options.resource,
       },
     },
-    {
-      apiVersion: "sallyport.dev/v1alpha1",
-      kind: "IdentityProvider",
-      metadata: { name: "local" },
-      spec: {
-        type: "local",
-        prefix: "local:",
-        kubernetesUsername: "claims.sub",
-        local: { issuer: "sallyport-test", publicKeys: [issuer.publicKeyPem] },
-        ...options.provider,
-      },
-    },
+    localProvider(issuer, { kubernetesUsername: "claims.sub", ...options.provider }),
   ];
   await writeFile(
     join(configDir, "resource.yaml"),

@@ -1,9 +1,10 @@
 /** The gateway in front of a real sshd, and real OpenSSH clients in front of the gateway. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type GatewayProcess, sallyportCommand, spawnGateway, writeInOneStep } from "./gateway.ts";
+import { localProvider, writeSecret } from "./manifests.ts";
 import type { OpenSshServer } from "./openssh.ts";
 import { freePort } from "./postgres.ts";
 import { LocalIssuer, type TokenRequest } from "./tokens.ts";
@@ -58,13 +59,12 @@ export async function startSshGateway(request: {
   const configDir = join(home, "config");
   const issuer = new LocalIssuer("sallyport-test", "sallyport:default/web");
   const port = await freePort();
-  const secret = join(configDir, "secrets/web");
-  await mkdir(secret, { recursive: true, mode: 0o700 });
-  await writeFile(join(secret, "username"), server.user, { mode: 0o600 });
-  await writeFile(join(secret, "ssh-privatekey"), server.privateKey, { mode: 0o600 });
-  const apiVersion = "sallyport.dev/v1alpha1";
+  await writeSecret(join(configDir, "secrets/web"), {
+    username: server.user,
+    "ssh-privatekey": server.privateKey,
+  });
   const resource = {
-    apiVersion,
+    apiVersion: "sallyport.dev/v1alpha1",
     kind: "ProtectedResource",
     metadata: { name: "web", namespace: "default" },
     spec: {
@@ -78,15 +78,8 @@ export async function startSshGateway(request: {
       ...request.resource,
     },
   };
-  const local = { issuer: "sallyport-test", publicKeys: [issuer.publicKeyPem] };
-  const provider = {
-    apiVersion,
-    kind: "IdentityProvider",
-    metadata: { name: "local" },
-    spec: { type: "local", prefix: "local:", local },
-  };
   await writeFile(join(configDir, "resource.yaml"), JSON.stringify(resource));
-  await writeFile(join(configDir, "provider.yaml"), JSON.stringify(provider));
+  await writeFile(join(configDir, "provider.yaml"), JSON.stringify(localProvider(issuer)));
   await writeFile(join(configDir, "policies.yaml"), request.policies);
   const askpass = join(home, "askpass");
   await writeFile(askpass, '#!/bin/sh\nprintf "%s\\n" "$SALLYPORT_TOKEN"\n', { mode: 0o700 });

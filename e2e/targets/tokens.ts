@@ -15,16 +15,17 @@ export interface TokenRequest {
 export class LocalIssuer {
   readonly publicKeyPem: string;
   readonly privateKeyPem: string;
+  /** What its tokens name as `iss`. */
+  readonly name: string;
   readonly #key: KeyObject;
-  readonly #issuer: string;
   readonly #audience: string;
 
-  constructor(issuer: string, audience: string) {
+  constructor(name: string, audience: string) {
     const { publicKey, privateKey } = generateKeyPairSync("ed25519");
     this.publicKeyPem = publicKey.export({ type: "spki", format: "pem" }).toString();
     this.privateKeyPem = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
     this.#key = privateKey;
-    this.#issuer = issuer;
+    this.name = name;
     this.#audience = audience;
   }
 
@@ -33,7 +34,7 @@ export class LocalIssuer {
     const now = Math.floor(Date.now() / 1000);
     const header = { alg: "EdDSA", typ: "JWT", ...request.header };
     const claims = {
-      iss: this.#issuer,
+      iss: this.name,
       aud: this.#audience,
       sub: request.user,
       groups: request.groups ?? [],
