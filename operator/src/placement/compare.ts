@@ -27,8 +27,8 @@ export function comparePod(
   const foreign = (message: string): PodComparison => ({ kind: "foreign", message });
   if (metadata.labels?.[gatewayLabel] !== namesOf(resource).label)
     return foreign("the pod is not of this resource");
-  if (spec.hostNetwork === true || spec.shareProcessNamespace === true) {
-    return foreign("the pod shares its host's network or its containers' processes");
+  if (spec.hostNetwork === true || spec.hostPID === true || spec.shareProcessNamespace === true) {
+    return foreign("the pod shares its host's network, or processes of its host or its containers");
   }
   const list = isSidecar ? (spec.initContainers ?? []) : spec.containers;
   const found = list[0];
@@ -43,7 +43,12 @@ export function comparePod(
   if (found.envFrom !== undefined || found.lifecycle !== undefined || !envIsOurs(found, wanted)) {
     return foreign("the gateway is started with another environment");
   }
-  if (!holds(found.securityContext, wanted.securityContext)) return foreign("the gateway has other rights");
+  if (!holds(found.securityContext, wanted.securityContext) || isCapable(found))
+    return foreign("the gateway has other rights");
+  if (probesOf(found).some((probe) => probe.exec !== undefined))
+    return foreign("a probe runs a program in the gateway's place");
+  const stray = mountsOf(found).find((mount) => !isOurMount(mount, wanted, spec.volumes ?? [], volumes));
+  if (stray !== undefined) return foreign(`the gateway has something else at ${stray.mountPath}`);
   const others = [...(spec.initContainers ?? []), ...spec.containers, ...ephemeral(spec)].filter(
     (container) => container !== found,
   );
@@ -70,6 +75,48 @@ function envIsOurs(found: ContainerSpec, wanted: ContainerSpec): boolean {
   const names = new Set((wanted.env as readonly { name: string }[]).map(({ name }) => name));
   const env = found.env;
   return Array.isArray(env) && env.every((one: { name?: string }) => names.has(one.name ?? ""));
+}
+
+function isCapable({ securityContext }: ContainerSpec): boolean {
+  const { capabilities } = (securityContext ?? {}) as {
+    readonly capabilities?: { readonly add?: readonly string[] };
+  };
+  return (capabilities?.add ?? []).length > 0;
+}
+
+function probesOf({ startupProbe, livenessProbe, readinessProbe }: ContainerSpec) {
+  return [startupProbe, livenessProbe, readinessProbe].map(
+    (probe) => (probe ?? {}) as { readonly exec?: unknown },
+  );
+}
+
+interface Mount {
+  readonly name: string;
+  readonly mountPath: string;
+}
+
+function mountsOf({ volumeMounts }: ContainerSpec): readonly Mount[] {
+  return (volumeMounts ?? []) as readonly Mount[];
+}
+
+/**
+ * Whether a mount is one of the gateway's, of the same kind of volume: what lies over its program is another program, and
+ * what others can read its keys from is no secret. Earlier releases have fewer, later ones more beside its secrets.
+ */
+function isOurMount(
+  { name, mountPath }: Mount,
+  wanted: ContainerSpec,
+  volumes: readonly VolumeSpec[],
+  ours: readonly VolumeSpec[],
+): boolean {
+  if (mountPath.includes("..")) return false;
+  if (mountPath.startsWith("/var/run/secrets/") && !ours.some((volume) => volume.name === name)) return true;
+  const isWanted = mountsOf(wanted).some((mount) => mount.name === name && mount.mountPath === mountPath);
+  const kind = (list: readonly VolumeSpec[]) => {
+    const volume = list.find((one) => one.name === name) ?? { name };
+    return Object.keys(volume).find((key) => key !== "name");
+  };
+  return isWanted && kind(volumes) === kind(ours);
 }
 
 function ephemeral(spec: PodDocument["spec"]): readonly ContainerSpec[] {

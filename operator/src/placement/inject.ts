@@ -14,6 +14,7 @@ export interface PodDocument {
   };
   readonly spec: {
     readonly hostNetwork?: boolean;
+    readonly hostPID?: boolean;
     readonly shareProcessNamespace?: boolean;
     readonly initContainers?: readonly ContainerSpec[];
     readonly containers: readonly ContainerSpec[];

@@ -272,6 +272,18 @@ describe("a pod that asks for the control stream", () => {
     ).toBe("drifted");
   });
 
+  test("is drifted, and no stranger, with fewer mounts and what the API server and other injectors add", () => {
+    const pod = injected((spec) => {
+      const mounts = gateway(spec).volumeMounts as { name: string }[];
+      gateway(spec).volumeMounts = [
+        ...mounts.filter(({ name }) => name !== "sallyport-key"),
+        { name: "kube-api-access-x", mountPath: "/var/run/secrets/kubernetes.io/serviceaccount" },
+        { name: "sallyport-more", mountPath: "/var/run/secrets/sallyport/more" },
+      ];
+    });
+    expect(compare(pod)).toBe("drifted");
+  });
+
   const attacks: readonly (readonly [string, (spec: Record<string, unknown>) => void])[] = [
     [
       "an image of its own",
@@ -304,9 +316,54 @@ describe("a pod that asks for the control stream", () => {
       },
     ],
     [
+      "a probe that runs a program",
+      (spec) => {
+        gateway(spec).livenessProbe = { exec: { command: ["sh"] } };
+      },
+    ],
+    [
+      "something over its program",
+      (spec) => {
+        (spec.volumes as unknown[]).push({ name: "mine", configMap: { name: "mine" } });
+        (gateway(spec).volumeMounts as unknown[]).push({ name: "mine", mountPath: "/opt/sallyport" });
+      },
+    ],
+    [
+      "its own volume over its program",
+      (spec) => {
+        (gateway(spec).volumeMounts as unknown[]).push({
+          name: "sallyport-tmp",
+          mountPath: "/opt/sallyport",
+        });
+      },
+    ],
+    [
+      "state that other pods read",
+      (spec) => {
+        spec.volumes = (spec.volumes as { name: string }[]).map((volume) =>
+          volume.name === "sallyport-state"
+            ? { name: volume.name, persistentVolumeClaim: { claimName: "mine" } }
+            : volume,
+        );
+      },
+    ],
+    [
       "more rights",
       (spec) => {
         gateway(spec).securityContext = { privileged: true };
+      },
+    ],
+    [
+      "a capability",
+      (spec) => {
+        const context = gateway(spec).securityContext as Record<string, unknown>;
+        gateway(spec).securityContext = { ...context, capabilities: { drop: ["ALL"], add: ["SYS_PTRACE"] } };
+      },
+    ],
+    [
+      "the host's processes",
+      (spec) => {
+        spec.hostPID = true;
       },
     ],
     [
