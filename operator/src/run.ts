@@ -21,7 +21,7 @@ export async function runOperator(): Promise<number> {
   const stop = new AbortController();
   for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => stop.abort(new Error(name)));
   const registry = new Registry();
-  collectDefaultMetrics({ register: registry });
+  collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: 100 });
   const metrics = kubeMetrics(registry);
   const client = kubeClient({ connection: await connectionFrom(process.env), metrics });
   try {
