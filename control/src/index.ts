@@ -58,4 +58,5 @@ export {
   type RecordingRequest,
   recordingStreamLimits,
 } from "./recording-messages.ts";
+export { requestPath } from "./request-path.ts";
 export { MessageError } from "./shape.ts";

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import { join } from "node:path";
-import { recorderFor } from "@sallyport/control";
+import { recorderFor, requestPath } from "@sallyport/control";
 import { Gauge, Histogram, type Registry } from "prom-client";
 import { CertificateStore, injectCaBundle } from "./certificates/index.ts";
 import type { OperatorConfiguration } from "./configuration.ts";
@@ -437,7 +437,7 @@ export class Operator {
         response.writeHead(status, { "content-type": type });
         response.end(body);
       };
-      switch (new URL(request.url ?? "/", "http://admin").pathname) {
+      switch (requestPath(request.url)) {
         case "/healthz":
           // Alive is who answers: an API server that is away must not have us restarted.
           send(200, "ok\n");

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer, type Server } from "node:https";
+import { requestPath } from "@sallyport/control";
 import type { Log } from "../kube/index.ts";
 import { type AdmissionRequest, type AdmissionResponse, readReview } from "./review.ts";
 
@@ -87,7 +88,7 @@ export class WebhookServer {
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { handlers, log, onAnswer } = this.#parts;
     const begunAt = performance.now();
-    const path = new URL(request.url ?? "/", "https://webhook").pathname;
+    const path = requestPath(request.url);
     const handler = Object.hasOwn(handlers, path) ? handlers[path] : undefined;
     const send = (status: number, body: object) => {
       const text = JSON.stringify(body);

@@ -191,6 +191,12 @@ describe("the server", () => {
     expect((await post("/nowhere", "{}")).status).toBe(404);
   });
 
+  test.each(["//", "//pods", "http://["])("outlives a request for %s, which is no URL", async (path) => {
+    await serve(() => ({ allowed: true }));
+    expect((await post(path, review(question()))).status).toBe(404);
+    expect((await post("/pods?timeout=5s", review(question()))).status).toBe(200);
+  });
+
   test("O50 takes no body beyond its bound, and no old TLS", async () => {
     await serve(() => ({ allowed: true }));
     const large = await post("/pods", " ".repeat(webhookLimits.bodyBytesMax + 1)).catch(() => ({

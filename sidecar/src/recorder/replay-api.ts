@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer, type Server } from "node:https";
 import { pipeline } from "node:stream/promises";
-import { recorderAudience } from "@sallyport/control";
+import { recorderAudience, requestPath } from "@sallyport/control";
 import type { KeptSession, RecordingVolume } from "./recording-volume.ts";
 import type { Reviews } from "./reviews.ts";
 
@@ -76,7 +76,7 @@ class ReplayApi {
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { volume } = this.#options;
-    const path = new URL(request.url ?? "/", "https://recorder").pathname;
+    const path = requestPath(request.url);
     const isRead = request.method === "GET";
     if (isRead && path === "/healthz") return send(response, { ok: true });
     if (isRead && path === "/v1/head") return send(response, { head: volume.head ?? null });

@@ -1,4 +1,5 @@
 import { createServer, type Server } from "node:http";
+import { requestPath } from "@sallyport/control";
 
 export interface AdminOptions {
   readonly host: string;
@@ -12,7 +13,7 @@ export interface AdminOptions {
 /** Serves /healthz (the process runs), /readyz (it takes sessions) and /metrics. */
 export async function serveAdmin(options: AdminOptions): Promise<Server> {
   const server = createServer((request, response) => {
-    const path = new URL(request.url ?? "/", "http://admin").pathname;
+    const path = requestPath(request.url);
     const send = (status: number, body: string, type = "text/plain; charset=utf-8") => {
       response.writeHead(status, { "content-type": type });
       response.end(body);
@@ -20,8 +21,9 @@ export async function serveAdmin(options: AdminOptions): Promise<Server> {
     if (request.method !== "GET" && request.method !== "HEAD") send(405, "method not allowed\n");
     else if (path === "/healthz") send(200, "ok\n");
     else if (path === "/readyz") {
-      void Promise.resolve(options.notReady()).then((reason) =>
-        send(reason === undefined ? 200 : 503, `${reason ?? "ok"}\n`),
+      Promise.resolve(options.notReady()).then(
+        (reason) => send(reason === undefined ? 200 : 503, `${reason ?? "ok"}\n`),
+        () => send(503, "not known\n"),
       );
     } else if (path === "/metrics") {
       options.metrics().then(

@@ -6,7 +6,7 @@
 import { chmod, mkdir, rm } from "node:fs/promises";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { join } from "node:path";
-import { ruleHashOf } from "@sallyport/control";
+import { requestPath, ruleHashOf } from "@sallyport/control";
 import { durationMs } from "@sallyport/crds";
 import type { ApprovalTerms, Identity } from "@sallyport/policy";
 import {
@@ -87,7 +87,7 @@ function send(response: ServerResponse, status: number, body: unknown): void {
 }
 
 async function answer(options: ApprovalServerOptions, request: IncomingMessage): Promise<Answer> {
-  const path = new URL(request.url ?? "/", "http://gateway").pathname;
+  const path = requestPath(request.url);
   const [, version, kind, name, what, ...rest] = path.split("/");
   if (version !== "v1" || kind !== "approvals" || rest.length > 0)
     return failed(404, "there is no such path");
