@@ -115,10 +115,9 @@ export class ControlClient {
   #reportsTimer: NodeJS.Timeout | undefined;
   readonly #questions = new Map<number, (answer: Extract<OperatorMessage, { kind: "signed" }>) => void>();
   #nextQuestion = 1;
-  #isStopped = false;
+  readonly #stopping = new AbortController();
   #isStale = false;
   #mismatches = 0;
-  #wake: (() => void) | undefined;
   #running: Promise<void> | undefined;
   /** Bundles are put in force one after the other, whatever comes meanwhile. */
   #adopting: Promise<void> = Promise.resolve();
@@ -144,10 +143,9 @@ export class ControlClient {
       if (this.#reports.size === left) break;
     }
     await this.#connection?.drained();
-    this.#isStopped = true;
+    this.#stopping.abort();
     clearTimeout(this.#reportsTimer);
     this.#connection?.finish();
-    this.#wake?.();
     await this.#running;
   }
 
@@ -238,7 +236,7 @@ export class ControlClient {
   }
 
   async #run(): Promise<void> {
-    while (!this.#isStopped) {
+    while (!this.#stopping.signal.aborted) {
       try {
         await this.#session();
         this.#options.log.info({}, "the control stream ended");
@@ -251,14 +249,7 @@ export class ControlClient {
       }
       this.#connection?.end();
       this.#connection = undefined;
-      if (this.#isStopped) return;
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, this.#backoff.nextMs());
-        this.#wake = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
+      await this.#backoff.pause(this.#stopping.signal);
     }
   }
 
@@ -270,7 +261,7 @@ export class ControlClient {
     const { heartbeatMs, silenceMs } = this.#limits;
     const frameBytesMax = controlLimits.bundleBytesMax;
     const connection = new FramedConnection(socket, { frameBytesMax, heartbeatMs, silenceMs });
-    if (this.#isStopped) {
+    if (this.#stopping.signal.aborted) {
       connection.end();
       return;
     }

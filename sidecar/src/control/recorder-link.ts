@@ -119,9 +119,8 @@ export class RecorderLink {
   #refused: { readonly message: string; readonly atMs: number } | undefined;
   readonly #dueFiles = new Set<RemoteFile>();
   #isPumping = false;
-  #isStopped = false;
+  readonly #stopping = new AbortController();
   #timer: NodeJS.Timeout | undefined;
-  #wake: (() => void) | undefined;
   #running: Promise<void> | undefined;
 
   constructor(options: RecorderLinkOptions) {
@@ -142,10 +141,9 @@ export class RecorderLink {
     while (this.#spoolBytes > 0 && performance.now() < deadline) {
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    this.#isStopped = true;
+    this.#stopping.abort();
     clearInterval(this.#timer);
     this.#connection?.end();
-    this.#wake?.();
     await this.#running;
   }
 
@@ -266,21 +264,14 @@ export class RecorderLink {
 
   /** Connects, and again whenever the connection ends. */
   async #run(): Promise<void> {
-    while (!this.#isStopped) {
+    while (!this.#stopping.signal.aborted) {
       try {
         await this.#session();
       } catch (error) {
         this.#cause = error as Error;
       }
       this.#disconnected();
-      if (this.#isStopped) return;
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, this.#backoff.nextMs());
-        this.#wake = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
+      await this.#backoff.pause(this.#stopping.signal);
     }
   }
 
@@ -289,7 +280,7 @@ export class RecorderLink {
     if (address === undefined) throw new Error("nobody has said where the recorder is");
     const credentials = await this.#options.credentials();
     const socket = await dial(address, credentials, this.#limits.dialMs);
-    if (this.#isStopped) {
+    if (this.#stopping.signal.aborted) {
       socket.destroy();
       return;
     }
