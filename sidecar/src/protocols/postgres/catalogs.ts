@@ -155,8 +155,9 @@ class SideDialer {
     });
     const connection = new SideConnection(upstream.socket);
     try {
-      // Not at start-up: PgBouncer takes no settings there that it does not know.
-      await connection.query("SET default_transaction_read_only = on");
+      // Not at start-up: PgBouncer takes no settings there that it does not know. Operators are looked for along the
+      // search_path, and one of a user's own would be nearer to its operands than the server's.
+      await connection.query("SET search_path = pg_catalog; SET default_transaction_read_only = on");
     } catch (error) {
       connection.close();
       throw error;

@@ -1,4 +1,7 @@
-/** What the side connection asks PostgreSQL 14 to 18; every name is qualified, so that no search_path can bend it. */
+/**
+ * What the side connection asks PostgreSQL 14 to 18. Every name is qualified but those of operators, so that only the
+ * search_path of pg_catalog under which it is asked keeps users' own out.
+ */
 
 /** The first object id that a user's own objects can have (FirstNormalObjectId). */
 const firstUserOid = 16384;

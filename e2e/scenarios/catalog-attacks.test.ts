@@ -1,0 +1,66 @@
+/** Promise: who may define objects cannot bend what the gateway reads of the catalog: what a rule closes stays closed. */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type Gateway, startGateway } from "../targets/gateway.ts";
+import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
+
+const policies = `
+apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: all}
+spec:
+  resources: {names: [shop]}
+  subjects: [{user: "local:ann"}]
+  profile: Admin
+  rules: [{name: closed, match: {objects: ["public.payroll"]}, action: Deny}]
+`;
+
+let server: PostgresServer;
+let gateway: Gateway;
+
+beforeAll(async () => {
+  server = await startPostgres({
+    tls: true,
+    database: "shop",
+    initSql: `
+      CREATE TABLE payroll (n int);
+      INSERT INTO payroll VALUES (917351);
+      CREATE ROLE app LOGIN PASSWORD 'app';
+      GRANT ALL ON SCHEMA public TO app;
+      GRANT CREATE ON DATABASE shop TO app;
+      GRANT SELECT ON payroll TO app;`,
+  });
+  gateway = await startGateway({ server, policies, account: { username: "app", password: "app" } });
+});
+afterAll(async () => {
+  await gateway?.stop();
+  await server?.stop();
+});
+
+test("operators of a user's own do not run in what reads the catalog", async () => {
+  const client = await gateway.connect({ user: "ann" });
+  try {
+    await client.query("CREATE SCHEMA mine; CREATE TABLE mine.payroll (n int)");
+    // Nearer to the types of counts and hashes than the server's own: to whoever searches public, no count changes again.
+    await client.query(
+      "CREATE FUNCTION public.one(int8, text) RETURNS text IMMUTABLE LANGUAGE sql AS $$SELECT '1:'::text$$",
+    );
+    await client.query(
+      "CREATE FUNCTION public.one(text, int8) RETURNS text IMMUTABLE LANGUAGE sql AS $$SELECT '1:1'::text$$",
+    );
+    for (const [left, right] of [
+      ["text", "int8"],
+      ["int8", "text"],
+    ])
+      await client.query(
+        `CREATE OPERATOR public.|| (LEFTARG = ${left}, RIGHTARG = ${right}, FUNCTION = public.one)`,
+      );
+    const bent = "SELECT pg_catalog.count(*) || ':' AS text FROM pg_catalog.pg_class";
+    expect((await client.query(bent)).rows).toEqual([{ text: "1:" }]);
+    await client.query("SET search_path = mine, public");
+    expect((await client.query("SELECT n FROM payroll")).rows).toEqual([]);
+    await client.query("DROP TABLE mine.payroll");
+    await expect(client.query("SELECT n FROM payroll")).rejects.toMatchObject({ code: "42501" });
+  } finally {
+    await client.end();
+  }
+});
