@@ -1,4 +1,6 @@
 /** What somebody with a valid account tries against the Kubernetes gateway, against a real API server. */
+import { once } from "node:events";
+import { connect } from "node:tls";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
 import { run } from "../cluster/kubectl.ts";
@@ -767,3 +769,36 @@ test("K3: a denial over WebSocket and the SPDY that follows are one record; aski
     await waitFor("the records", async () => ((await records()) >= 4 ? await records() : undefined)),
   ).toBe(4);
 });
+
+test.each(["GET", "POST"])(
+  "K16: who asks for a denied exec by %s and leaves before the answer is recorded all the same",
+  async (method) => {
+    const head = `Host: localhost\r\nAuthorization: Bearer ${gateway.token("bob")}\r\n`;
+    const spdy =
+      "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n";
+    const target = (round: number) => `${pods}/p/exec?command=left-by-${method}-${round}&stdout=true`;
+    const rounds = Array.from({ length: 8 }, (_, round) => round);
+    await Promise.all(
+      rounds.map(async (round) => {
+        const socket = connect({
+          host: "localhost",
+          port: gateway.port,
+          ca: gateway.caPem,
+          ALPNProtocols: ["http/1.1"],
+        });
+        socket.on("error", () => undefined);
+        await once(socket, "secureConnect");
+        const rest = method === "GET" ? upgradeHead : spdy;
+        socket.end(`${method} ${target(round)} HTTP/1.1\r\n${head}${rest}\r\n`);
+        socket.resume();
+        await once(socket, "close");
+      }),
+    );
+    await waitFor("a record of each", async () => {
+      const text = (
+        await run("grep", ["-rh", '"kind":"command"', gateway.recordingDir, "--include=*.journal"])
+      ).stdout;
+      return rounds.every((round) => text.includes(`left-by-${method}-${round}`)) || undefined;
+    });
+  },
+);

@@ -1,5 +1,6 @@
 /** One client connection: who speaks on it, and the session that policy lets it have. */
 import { createHash, createHmac, randomBytes } from "node:crypto";
+import { setTimeout as delay } from "node:timers/promises";
 import type { TLSSocket } from "node:tls";
 import type { Identity } from "@sallyport/policy";
 import { errorTable, GatewayError } from "../../wire/gateway-error.ts";
@@ -31,6 +32,8 @@ export interface OpenSession {
 }
 
 const sessionsMax = 8;
+/** Longer than a pod is looked up. */
+const judgedMs = 15_000;
 
 /** The sessions of one connection: one for each credential that is shown on it. */
 export class ClientConnection {
@@ -39,6 +42,7 @@ export class ClientConnection {
   readonly #servers: ApiServers;
   readonly #onLoggedIn: () => void;
   readonly #sessions = new Map<string, Promise<OpenSession>>();
+  readonly #judging = new Set<Promise<void>>();
   readonly address: string;
 
   constructor(tls: TLSSocket, host: ProtocolHost, servers: ApiServers, onLoggedIn: () => void) {
@@ -77,8 +81,20 @@ export class ClientConnection {
     return opening;
   }
 
+  /** Begins to judge a request; what it gives back is to be called when that is done, and may be again. */
+  judging(): () => void {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#judging.add(promise);
+    return () => {
+      this.#judging.delete(promise);
+      resolve();
+    };
+  }
+
   /** Ends everything of a connection that is over. */
   async close(): Promise<void> {
+    // Whoever leaves before the answer has asked all the same, and is recorded.
+    await Promise.race([Promise.all(this.#judging), delay(judgedMs, undefined, { ref: false })]);
     const sessions = await Promise.allSettled(this.#sessions.values());
     for (const session of sessions) {
       if (session.status === "rejected") continue;

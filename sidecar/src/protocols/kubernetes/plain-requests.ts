@@ -51,6 +51,7 @@ export interface Serving {
 /** Answers one request; never throws. */
 export async function answerRequest(exchange: HttpExchange, serving: Serving): Promise<void> {
   let isAnswered = false;
+  const judged = serving.connection.judging();
   try {
     const session = await serving.connection.session(exchange);
     const request = readRequest(exchange.method, exchange.url);
@@ -67,6 +68,7 @@ export async function answerRequest(exchange: HttpExchange, serving: Serving): P
     session.touch();
     exchange.continue();
     await serve(exchange, serving, session, request, () => {
+      judged();
       isAnswered = true;
     });
   } catch (error) {
@@ -74,6 +76,8 @@ export async function answerRequest(exchange: HttpExchange, serving: Serving): P
     serving.host.report(error, id);
     if (isAnswered || exchange.closed.aborted) exchange.abort();
     else sendStatus(exchange, statusOfError(error, id));
+  } finally {
+    judged();
   }
 }
 

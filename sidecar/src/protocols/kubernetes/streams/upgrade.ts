@@ -74,6 +74,7 @@ export async function answerUpgrade(upgrade: HttpUpgrade, serving: Serving): Pro
   let isSwitched = false;
   const gone = new AbortController();
   upgrade.socket.once("close", () => gone.abort());
+  const judged = serving.connection.judging();
   try {
     const session = await serving.connection.session(upgrade);
     const plain = plainExchange(upgrade);
@@ -87,7 +88,7 @@ export async function answerUpgrade(upgrade: HttpUpgrade, serving: Serving): Pro
       return;
     }
     session.touch();
-    await serve(attempt, () => {
+    await serve(attempt, judged, () => {
       isSwitched = true;
     });
   } catch (error) {
@@ -95,6 +96,8 @@ export async function answerUpgrade(upgrade: HttpUpgrade, serving: Serving): Pro
     if (!gone.signal.aborted) serving.host.report(error, id);
     if (isSwitched || gone.signal.aborted) upgrade.socket.destroy();
     else refuseUpgrade(upgrade, statusOfError(error, id));
+  } finally {
+    judged();
   }
 }
 
@@ -196,13 +199,14 @@ function namesPorts({ query, subresource }: ApiRequest): boolean {
   return subresource === "portforward" && query.has("ports");
 }
 
-async function serve(attempt: Attempt, switched: () => void): Promise<void> {
+async function serve(attempt: Attempt, done: () => void, switched: () => void): Promise<void> {
   const { session, request, upgrade } = attempt;
   const { guard } = session.admitted;
   const needsApproval = guard.decide(commandOf(request, attempt.facts)).action === "RequireApproval";
   const early =
     needsApproval && !guard.isObserving && isCommand(request) ? acceptEarly(attempt, switched) : undefined;
   const judged = await judge(attempt, (line) => early?.bridge.notice(line, noticeStream(request)));
+  done();
   await early?.stop();
   if (judged.kind === "refused") {
     const status = statusOfRefusal(judged.refusal, request, judged.id);
