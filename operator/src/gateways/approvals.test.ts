@@ -182,3 +182,55 @@ test("a gateway that has left again before it could ask loses nothing", async ()
   await vi.advanceTimersByTimeAsync(60_000);
   expect(stored.get(ask.id)?.status?.phase).toBeUndefined();
 });
+
+/** Asks until it is told no; withdrawing each at once leaves nothing held. */
+async function asksOf(all: ReturnType<typeof desk>, requester: (n: number) => string, withdraws: boolean) {
+  const { stream, told } = gateway();
+  const request = ask.request as object;
+  let made = 0;
+  for (; made < 2_500 && told.length === 0; made++) {
+    const id = `orders-${requester(made)}-${made}`;
+    all.desk.asked(
+      "shop/orders",
+      { ...ask, id, request: { ...request, requester: requester(made) } },
+      stream,
+    );
+    await settle();
+    if (withdraws && told.length === 0) all.desk.ended("shop/orders", id, "Cancelled");
+    await settle();
+    // What was cancelled itself is told as well.
+    if (withdraws) told.splice(0, told.length, ...told.filter((one) => JSON.stringify(one).includes("many")));
+  }
+  return { made: made - 1, told };
+}
+
+const tooMany = { kind: "unavailable", message: "too many requests for approval were made" };
+
+test.each([
+  ["holds", false],
+  ["asks and withdraws", true],
+])("somebody who %s without end leaves others their room", async (_, withdraws) => {
+  const all = desk();
+  expect(await asksOf(all, () => "mallory", withdraws)).toEqual({ made: 300, told: [tooMany] });
+  expect(all.stored.size).toBe(300);
+  const other = gateway();
+  all.desk.asked("shop/orders", ask, other.stream);
+  await settle();
+  expect(all.stored.has(ask.id)).toBe(true);
+  // A minute later there are twelve more.
+  await vi.advanceTimersByTimeAsync(60_500);
+  const later = gateway();
+  const request = { ...(ask.request as object), requester: "mallory" };
+  all.desk.asked("shop/orders", { ...ask, id: "orders-later", request }, later.stream);
+  await settle();
+  expect(later.told).toEqual(withdraws ? [] : [tooMany]);
+});
+
+test("a gateway that makes its requesters up has its resource's share, and no other's", async () => {
+  const all = desk();
+  const { made, told } = await asksOf(all, (n) => `user-${n}`, true);
+  expect([made >= 2_000 && made < 2_200, told]).toEqual([true, [tooMany]]);
+  all.desk.asked("shop/other", ask, gateway().stream);
+  await settle();
+  expect(all.stored.has(ask.id)).toBe(true);
+});

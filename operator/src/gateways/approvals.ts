@@ -3,6 +3,7 @@ import type { Approval } from "@sallyport/crds";
 import type { Told } from "../control/index.ts";
 import { type KubeClient, KubeError, type Log, type ObjectRef, refOf } from "../kube/index.ts";
 import { gatewayPodLabel, isBorneOut, kinds, type OperatorCaches } from "../resources/index.ts";
+import { AskBudget } from "./ask-budget.ts";
 
 /** What turns gateways' asks into Approval objects. */
 export interface ApprovalDeskParts {
@@ -18,6 +19,10 @@ export interface ApprovalDeskParts {
 /** Time for a gateway that has come to say what it holds. */
 const asksAgainMs = 30_000;
 const heldMax = 10_000;
+/** What of all may be one resource's: each request is an object that stays until its retention is over. */
+const ofResource = { heldMax: 2_000, burst: 2_000, perSecond: 1 };
+/** What of a resource's may be one requester's. */
+const ofRequester = { heldMax: 300, burst: 300, perSecond: 0.2 };
 const commandCharactersMax = 32_768;
 const lastsMsMax = 86_400_000;
 
@@ -31,6 +36,8 @@ export class ApprovalDesk {
   readonly #asking = new Map<string, Asking>();
   /** What is being written: its end waits for that, or it would find nothing to close. */
   readonly #opening = new Map<string, Promise<void>>();
+  readonly #resources = new AskBudget(ofResource);
+  readonly #requesters = new AskBudget(ofRequester);
 
   constructor(parts: ApprovalDeskParts) {
     this.#parts = parts;
@@ -148,7 +155,13 @@ export class ApprovalDesk {
     const before = this.#asking.get(keyOf(object));
     if (before !== undefined && (before.digest !== request.digest || before.sessionId !== ask.session))
       return refuse("the name is taken");
-    this.#asking.set(keyOf(object), { stream, digest: request.digest, sessionId: ask.session });
+    const { requester } = request;
+    // What it comes back for is there already.
+    const isNew = before === undefined && caches.approvals.get({ namespace, name: ask.id }) === undefined;
+    if (isNew && !this.#mayAsk(resource, requester))
+      return refuse("too many requests for approval were made");
+    const asking = { stream, digest: request.digest, sessionId: ask.session, resource, requester };
+    this.#asking.set(keyOf(object), asking);
     try {
       await client.create(kinds.approval, object, { fieldManager: "sallyport-approval", signal });
     } catch (error) {
@@ -163,6 +176,14 @@ export class ApprovalDesk {
         refuse("the name is taken");
       }
     }
+  }
+
+  /** One user, or one gateway, leaves the others and the cluster's store their room. */
+  #mayAsk(resource: string, requester: string): boolean {
+    const own = [...this.#asking.values()].filter((asking) => asking.resource === resource);
+    if (own.length >= ofResource.heldMax) return false;
+    if (own.filter((asking) => asking.requester === requester).length >= ofRequester.heldMax) return false;
+    return this.#requesters.take(`${resource} ${requester}`) && this.#resources.take(resource);
   }
 
   /** Whether it is the request for the command that is held under its name; somebody else's of that name says nothing of it. */
@@ -200,6 +221,8 @@ interface Asking {
   readonly stream: Told;
   readonly digest: string | undefined;
   readonly sessionId: string;
+  readonly resource: string;
+  readonly requester: string;
 }
 
 function outcomeOf(approval: Approval): Outcome | undefined {
