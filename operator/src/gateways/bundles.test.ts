@@ -102,6 +102,7 @@ const kept = (revision: number, spec: object) => ({
   ...{ apiVersion: "apps/v1", kind: "ControllerRevision", revision, data: { spec: policy(1, spec).spec } },
   metadata: {
     ...meta(`readers-policy-${revision}`),
+    labels: { "sallyport.dev/kept": "true" },
     ownerReferences: [{ kind: "AccessPolicy", name: "readers", uid: "readers", controller: true }],
   },
 });
@@ -154,7 +155,7 @@ test("a deletion makes a bundle newer, and what was heard since goes with it", a
   expect(bundle?.revision).toMatchObject({ policies: "150", resources: "102" });
   // Nothing that concerns anybody, and yet the operator knows now that nothing else has happened.
   if (caches.namespaces) caches.namespaces.heard = "190";
-  const frame = Buffer.concat(bundles.encoded(undefined, bundle as Bundle).frame).toString();
+  const frame = Buffer.concat(bundles.encoded("shop/orders", undefined, bundle as Bundle).frame).toString();
   expect(frame).toContain('"policies":"150"');
   expect(frame).toContain('"namespaces":"190"');
 });
@@ -177,4 +178,12 @@ test("what was kept of a broken policy counts as soon as it is heard of", async 
   put("revisions", kept(1, named("orders")));
   await settled();
   expect(policiesOf("orders")).toEqual([2]);
+});
+
+test("what somebody else calls a kept generation of a policy is none", async () => {
+  put("accessPolicies", policy(2, { ...named("stock"), ...broken }));
+  const { metadata, ...forged } = kept(99, named("orders"));
+  put("revisions", { ...forged, metadata: { ...metadata, labels: { "sallyport.dev/policy": "readers" } } });
+  await settled();
+  expect(policiesOf("orders")).toEqual([]);
 });

@@ -6,15 +6,19 @@ import type { KeptGeneration, Policy } from "./in-force.ts";
 export const keptGenerationsMax = 3;
 
 /** Names the policy that a kept generation is of. */
-export const policyLabel = "sallyport.dev/policy";
+const policyLabel = "sallyport.dev/policy";
 
 /** The key by which the kept generations of a policy are found. */
 export function revisionKey({ kind, metadata }: Pick<Policy, "kind" | "metadata">): string {
   return `${kind}/${metadata.uid ?? ""}`;
 }
 
-/** The index of the cache of revisions. */
+/** What the cache of revisions holds: of those with the second label admission sees to it that we alone write them. */
+export const revisionSelector = `${policyLabel},${keptLabel}`;
+
+/** The index of the cache of revisions: an owner is whoever its writer says, so that only what we have kept has one. */
 export function revisionKeys(revision: ControllerRevision): readonly string[] {
+  if (revision.metadata.labels?.[keptLabel] === undefined) return [];
   const owner = revision.metadata.ownerReferences?.find(({ controller }) => controller === true);
   return owner === undefined ? [] : [`${owner.kind}/${owner.uid}`];
 }
