@@ -1,9 +1,10 @@
 import { request } from "node:https";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { makeAuthority, makeKey, signLeaf } from "../certificates/authority.ts";
-import type { Cache, EventNote, KubeObject } from "../kube/index.ts";
+import type { Cache, EventNote, KubeClient, KubeObject } from "../kube/index.ts";
 import { silentLog } from "../kube/index.ts";
 import { testResource, testSettings } from "../placement/testing.ts";
+import { connectReview } from "./connect.ts";
 import { podInjection } from "./pods.ts";
 import { policyReview } from "./policies.ts";
 import { readReview } from "./review.ts";
@@ -97,6 +98,70 @@ describe("injection", () => {
     const before = process.cpuUsage();
     for (let count = 0; count < 1000; count++) await handler(parsed);
     expect(process.cpuUsage(before).user / 1000 / 1000).toBeLessThan(5);
+  });
+});
+
+describe("a proxy to a Service", () => {
+  const closed = testResource({ bypassProtection: { networkPolicy: "Enforce", exec: "Enforce" } });
+  const podOf = (labels: Record<string, string>) => ({
+    metadata: { name: "db-0", namespace: "shop", labels },
+    spec: { containers: [{ name: "postgres", image: "p" }] },
+  });
+  const services = {
+    alias: { app: "orders-db", role: "primary" },
+    page: { app: "page" },
+    "by-hand": undefined,
+  } as const;
+  const asked: string[] = [];
+  const handler = connectReview({
+    client: {
+      find: async (_: unknown, { name }: { readonly name: string }) =>
+        name in services
+          ? {
+              metadata: { name, namespace: "shop" },
+              spec: { selector: services[name as keyof typeof services] },
+            }
+          : undefined,
+      list: async (_: unknown, { labelSelector = "" }: { readonly labelSelector?: string }) => {
+        asked.push(labelSelector);
+        const app = /app=([a-z-]+)/.exec(labelSelector)?.[1] ?? "";
+        return { items: [podOf({ app, role: "primary" })] };
+      },
+    } as unknown as KubeClient,
+    caches: { protectedResources: cacheOf(closed), services: cacheOf(service) },
+    breakGlassGroup: "break-glass",
+    book: { floored: (one) => one },
+  });
+  const proxy = (name: string, groups: readonly string[] = []) =>
+    handler(
+      readReview(
+        review(
+          question({
+            operation: "CONNECT",
+            kind: { kind: "ServiceProxyOptions" },
+            resource: { resource: "services" },
+            subResource: "proxy",
+            name,
+            userInfo: { username: "u", groups },
+          }),
+        ),
+      ).request,
+    );
+
+  test.each([
+    ["of the server itself", "orders-db", false],
+    ["of the server by port", "https:orders-db:5432", false],
+    ["that somebody else points at the server", "alias:5432", false],
+    ["whose addresses are written by hand", "by-hand", false],
+    ["of something else", "page:80", true],
+    ["that is not there", "nothing", true],
+  ])("%s", async (_, name, allowed) => {
+    expect((await proxy(name)).allowed).toBe(allowed);
+    expect((await proxy(name, ["break-glass"])).allowed).toBe(true);
+  });
+
+  test("is judged by all labels that it selects by", () => {
+    expect(asked).toContain("app=orders-db,role=primary");
   });
 });
 
