@@ -42,6 +42,10 @@ export interface VolumeOptions {
 export interface VolumeLimits {
   /** Journals that may be open at once. */
   readonly openMax: number;
+  /** Those of one namespace among them: its gateways leave the others' their places. */
+  readonly openByNamespaceMax: number;
+  /** Bytes of openings that are not whole yet; they wait in memory. */
+  readonly waitingBytesMax: number;
   /** How long a journal waits for its gateway to come back before it counts as torn. */
   readonly abandonMs: number;
   /** How often what was written is synced where nobody asks. */
@@ -53,6 +57,8 @@ export interface VolumeLimits {
 
 const defaultVolumeLimits: VolumeLimits = {
   openMax: 50_000,
+  openByNamespaceMax: 20_000,
+  waitingBytesMax: 64 * 1024 * 1024,
   abandonMs: 600_000,
   syncMs: 1_000,
   headMs: 10_000,
@@ -91,6 +97,7 @@ export class RecordingVolume implements SessionKeeper {
   readonly #live = new Map<string, StoredSession>();
   readonly #opening = new Map<string, Promise<StoredSession>>();
   readonly #used = new Map<string, number>();
+  #waitingBytes = 0;
   #freeBytes = Number.POSITIVE_INFINITY;
   #freeAt = Number.NEGATIVE_INFINITY;
   #timers: NodeJS.Timeout[] = [];
@@ -214,6 +221,9 @@ export class RecordingVolume implements SessionKeeper {
     if (live === undefined && this.#live.size >= this.limits.openMax) {
       throw new Refused("full", "too many journals are open");
     }
+    if (live === undefined && this.#isCrowded(place.namespace)) {
+      throw new Refused("full", "the namespace has too many journals open");
+    }
     await live?.release();
     this.#live.delete(place.sessionId);
     const resumed = kept === undefined ? undefined : await this.#resume(place, kept);
@@ -221,6 +231,14 @@ export class RecordingVolume implements SessionKeeper {
     session.isClosed = kept?.state === "closed";
     this.#live.set(place.sessionId, session);
     return session;
+  }
+
+  #isCrowded(namespace: string): boolean {
+    const { openByNamespaceMax } = this.limits;
+    if (this.#live.size < openByNamespaceMax) return false;
+    let open = 0;
+    for (const { place } of this.#live.values()) if (place.namespace === namespace) open++;
+    return open >= openByNamespaceMax;
   }
 
   /** Reads a journal from its start, cuts off a piece that was not written whole, and goes on from there. */
@@ -271,6 +289,7 @@ export class RecordingVolume implements SessionKeeper {
     const file = await SealedFile.create(this.#storage, path, key, place.sessionId);
     const kept = this.#sessions.get(place.sessionId);
     if (kept !== undefined) kept.fileBytes = file.end.raw;
+    this.#used.set(place.namespace, this.used(place.namespace) + file.end.raw);
     return file;
   }
 
@@ -287,6 +306,17 @@ export class RecordingVolume implements SessionKeeper {
     }
     this.#freeBytes -= bytes;
     this.#used.set(namespace, used);
+  }
+
+  giveBack(namespace: string, bytes: number): void {
+    this.#freeBytes += bytes;
+    this.#used.set(namespace, Math.max(0, this.used(namespace) - bytes));
+  }
+
+  wait(bytes: number): void {
+    if (bytes > 0 && this.#waitingBytes + bytes > this.limits.waitingBytesMax)
+      throw new Refused("full", "too many openings are not whole");
+    this.#waitingBytes += bytes;
   }
 
   async closed(session: StoredSession, counts: { commands?: number; refused?: number }): Promise<void> {

@@ -31,6 +31,8 @@ export interface SealedReading {
 
 const magic = Buffer.from("sallyport sealed journal v1\n");
 const lengthBytes = 4;
+/** What a piece takes on the disk beside its text. */
+export const pieceBytes = lengthBytes + sealBytes;
 /** Writers seal at most a quarter of this at once. */
 const pieceBytesMax = 1024 * 1024;
 

@@ -1,7 +1,7 @@
 import type { KeyObject } from "node:crypto";
 import type { RecordingFailure } from "@sallyport/control";
 import { BrokenJournal, ChainFollower, type Followed } from "./chain-follower.ts";
-import type { SealedFile } from "./sealed-file.ts";
+import { pieceBytes, type SealedFile } from "./sealed-file.ts";
 
 /** Why the recorder does not take a journal or a piece of one; the message is for the gateway's log. */
 export class Refused extends Error {
@@ -32,6 +32,10 @@ export interface SessionKeeper {
   announce(session: StoredSession, facts: SessionFacts): Promise<void>;
   /** Throws a Refused where the namespace or the volume has no room for so many more bytes. */
   reserve(namespace: string, bytes: number): Promise<void>;
+  /** What was reserved and is not written. */
+  giveBack(namespace: string, bytes: number): void;
+  /** Throws a Refused where too much waits in memory for openings to be whole; below zero: so much waits no more. */
+  wait(bytes: number): void;
   makeFile(session: StoredSession): Promise<SealedFile>;
   /** The closing block is on disk: the log says so. */
   closed(
@@ -119,8 +123,15 @@ export class StoredSession {
     if (at + piece.length <= taken) return;
     if (at > taken) throw new Refused("protocol", `bytes ${at} came where ${taken} were due`);
     const bytes = at < taken ? piece.subarray(taken - at) : piece;
-    await this.#keeper.reserve(this.place.namespace, bytes.length);
-    await this.#take(bytes);
+    // Counted as it will lie on the disk: many small pieces are mostly what seals them.
+    const cost = bytes.length + pieceBytes;
+    await this.#keeper.reserve(this.place.namespace, cost);
+    try {
+      await this.#take(bytes);
+    } catch (error) {
+      this.#keeper.giveBack(this.place.namespace, cost);
+      throw error;
+    }
   }
 
   async #take(bytes: Buffer): Promise<void> {
@@ -133,20 +144,28 @@ export class StoredSession {
     }
     try {
       if (this.#file === undefined) {
+        this.#keeper.wait(bytes.length);
         this.#early.push(Buffer.from(bytes));
         const line = this.#follower.openingLine;
         if (line === undefined) return;
         await this.#keeper.announce(this, readOpening(line, this.place));
         this.#file = await this.#keeper.makeFile(this);
-        for (const early of this.#early.splice(0)) await this.#file.append(early);
+        for (const early of this.#forgetEarly()) await this.#file.append(early);
       } else {
         await this.#file.append(bytes);
       }
     } catch (error) {
+      this.#forgetEarly();
       // What was followed and could not be written has to come again, from where the file ends.
       this.broken = new Refused("failed", "the journal has to be opened again");
       throw error instanceof Refused ? error : storageFailure(error);
     }
+  }
+
+  #forgetEarly(): readonly Buffer[] {
+    const early = this.#early.splice(0);
+    this.#keeper.wait(-early.reduce((sum, { length }) => sum + length, 0));
+    return early;
   }
 
   /** Syncs what is written, once for all who ask meanwhile; a failed sync takes the file back to the last good one. */
@@ -182,6 +201,7 @@ export class StoredSession {
   async release(): Promise<void> {
     await this.#file?.close().catch(() => undefined);
     this.#file = undefined;
+    this.#forgetEarly();
     this.broken ??= new Refused("failed", "the journal has to be opened again");
   }
 }
@@ -193,6 +213,9 @@ function storageFailure(error: unknown): Refused {
   return new Refused("failed", `the recorder cannot write: ${code ?? "failed"}`, error);
 }
 
+/** What is told of a session stays in memory as long as its recording is kept; the journal has it whole. */
+const factCharactersMax = 1024;
+
 /** The opening must be of the session, resource and namespace that the gateway's certificate lets it write. */
 function readOpening(line: string, place: SessionPlace): SessionFacts {
   let opening: Readonly<Record<string, unknown>> = {};
@@ -201,7 +224,8 @@ function readOpening(line: string, place: SessionPlace): SessionFacts {
   } catch {
     // Judged below: nothing in it is as it must be.
   }
-  const text = (name: string) => (typeof opening[name] === "string" ? (opening[name] as string) : "");
+  const text = (name: string) =>
+    typeof opening[name] === "string" ? (opening[name] as string).slice(0, factCharactersMax) : "";
   const isOwn =
     opening.kind === "opening" &&
     text("sessionId") === place.sessionId &&
