@@ -155,7 +155,7 @@ test("a deletion makes a bundle newer, and what was heard since goes with it", a
   expect(bundle?.revision).toMatchObject({ policies: "150", resources: "102" });
   // Nothing that concerns anybody, and yet the operator knows now that nothing else has happened.
   if (caches.namespaces) caches.namespaces.heard = "190";
-  const frame = Buffer.concat(bundles.encoded("shop/orders", undefined, bundle as Bundle).frame).toString();
+  const frame = Buffer.concat(bundles.encoded(undefined, bundle as Bundle).frame).toString();
   expect(frame).toContain('"policies":"150"');
   expect(frame).toContain('"namespaces":"190"');
 });
