@@ -3,9 +3,11 @@ import { execFile } from "node:child_process";
 import { once } from "node:events";
 import { connect as connectTcp, type Socket } from "node:net";
 import { join } from "node:path";
-import type pg from "pg";
+import { connect as connectTls } from "node:tls";
+import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { clientTools } from "../drivers/client-tools.ts";
+import { createAuthority } from "../targets/certificates.ts";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { frame, int32s, password, query, sslRequest, startup, WireClient } from "../targets/wire-client.ts";
@@ -18,6 +20,7 @@ const provider = (name: string, spec: object) =>
     metadata: { name },
     spec: { prefix: `${name}:`, ...spec },
   });
+const teams = await createAuthority("a team's authority", { organization: "team-a" });
 const policies = `
 apiVersion: sallyport.dev/v1alpha1
 kind: AccessPolicy
@@ -27,7 +30,7 @@ spec:
   subjects: [{kind: Human}]
   profile: Admin
 ---
-${provider("corp", { type: "oidc", oidc: { issuer } })}
+${provider("corp", { type: "oidc", oidc: { issuer }, clientCertificates: { caBundle: teams.caPem } })}
 `;
 const tools = await clientTools();
 
@@ -192,6 +195,64 @@ it.runIf(tools.kind === "ready")(
     expect(await psql(join(folder, "psql"), "channel_binding=require")).toMatch(/channel binding required/);
   },
 );
+
+describe("a client certificate", () => {
+  async function whoami(...organizations: readonly string[]): Promise<string> {
+    const { certPem, keyPem } = await teams.issue({ commonName: "alice", organizations, usage: "client" });
+    const client = new pg.Client({
+      ...{ host: "localhost", port: gateway.port, user: "shop", database: "shop" },
+      ssl: { ca: gateway.caPem, cert: certPem, key: keyPem },
+    });
+    client.on("error", () => undefined);
+    try {
+      await client.connect();
+      const { rows } = await client.query("SELECT current_setting('application_name') AS name");
+      return rows[0].name;
+    } finally {
+      await client.end().catch(() => undefined);
+    }
+  }
+
+  it("logs in whom its authority may name", async () => {
+    expect(await whoami("team-a")).toContain("corp:alice");
+  });
+
+  it("logs in nobody whom its authority may not name", async () => {
+    await expect(whoami("admins")).rejects.toMatchObject({ code: "28000" });
+    await expect(whoami("admins", "team-a")).rejects.toMatchObject({ code: "28000" });
+    await expect(whoami()).rejects.toMatchObject({ code: "28000" });
+  });
+
+  it.each(["TLSv1.2", "TLSv1.3"] as const)(
+    "may be asked for, and whoever resumes a session of %s gets in all the same",
+    async (version) => {
+      const once = (session?: Buffer) =>
+        new Promise<{ readonly isResumed: boolean; readonly session: Buffer }>((resolve, reject) => {
+          const socket = connectTls({
+            ...{ host: "localhost", port: gateway.port, ca: gateway.caPem, ALPNProtocols: ["postgresql"] },
+            ...{ minVersion: version, maxVersion: version },
+            ...(session === undefined ? {} : { session }),
+          });
+          socket.once("error", reject);
+          // A session comes behind the handshake in TLS 1.3; the answer to a start-up packet shows that all went well.
+          socket.once("secureConnect", () => socket.write(startup({ user: "shop", database: "shop" })));
+          let latest = session;
+          socket.on("session", (given: Buffer) => {
+            latest = given;
+          });
+          socket.once("data", (answer: Buffer) => {
+            expect(answer.toString("latin1", 0, 1)).toBe("R");
+            if (latest === undefined) reject(new Error("no session was given"));
+            else resolve({ isResumed: socket.isSessionReused(), session: latest });
+            socket.destroy();
+          });
+        });
+      const first = await once();
+      expect(first.isResumed).toBe(false);
+      expect((await once(first.session)).isResumed).toBe(true);
+    },
+  );
+});
 
 describe("a role upstream", () => {
   const connect = (account: string, user = "ann") => gateway.connect({ user }, { user: account });

@@ -27,8 +27,11 @@ export interface Authority {
 const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
 const dayMs = 86_400_000;
 
-/** Makes a new authority. */
-export async function createAuthority(name = "Sallyport test authority"): Promise<Authority> {
+/** Makes a new authority; with an `organization`, its own certificate says that it may name nobody of another one. */
+export async function createAuthority(
+  name = "Sallyport test authority",
+  { organization }: { readonly organization?: string } = {},
+): Promise<Authority> {
   x509.cryptoProvider.set(webcrypto);
   const keys = await webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
   const ca = await x509.X509CertificateGenerator.createSelfSigned({
@@ -41,12 +44,25 @@ export async function createAuthority(name = "Sallyport test authority"): Promis
       new x509.BasicConstraintsExtension(true, 0, true),
       new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true),
       await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
+      ...(organization === undefined ? [] : [permitted(organization)]),
     ],
   });
   return {
     caPem: `${ca.toString("pem")}\n`,
     issue: (request) => issue(ca, keys.privateKey, request),
   };
+}
+
+/** NameConstraints (RFC 5280, 4.2.1.10) with one permitted subtree: the directory names that begin with O=. */
+function permitted(organization: string): x509.Extension {
+  const der = (tag: number, ...inside: readonly Uint8Array[]) => {
+    const content = Buffer.concat(inside);
+    return Buffer.concat([Buffer.of(tag, content.length), content]);
+  };
+  const ofOrganization = der(0x30, Buffer.from("060355040a", "hex"), der(0x0c, Buffer.from(organization)));
+  const name = der(0x30, der(0x31, ofOrganization));
+  const subtrees = der(0xa0, der(0x30, der(0xa4, name)));
+  return new x509.Extension("2.5.29.30", true, der(0x30, subtrees));
 }
 
 async function issue(

@@ -423,7 +423,7 @@ describe("client certificates", () => {
     const authenticator = authenticatorOf([provider], { clock: () => clock });
     const { raw, subject } = new X509Certificate(pem(name));
     return await authenticator.authenticate(
-      { kind: "certificate", subject, raw },
+      { kind: "certificate", subject, raw, isVerified: true },
       { audience, providers: ["ci"] },
     );
   };
@@ -458,10 +458,19 @@ describe("client certificates", () => {
     expect(reason(await present(name))).toMatch(expected);
   });
 
+  it("are refused where TLS found something wrong with them", async () => {
+    const { raw, subject } = new X509Certificate(pem("alice"));
+    const authenticator = authenticatorOf([provider], { clock: () => Date.parse("2030-01-01T00:00:00Z") });
+    const shown = { kind: "certificate", subject, raw, isVerified: false } as const;
+    const outcome = await authenticator.authenticate(shown, { audience, providers: ["ci"] });
+    expect(reason(outcome)).toMatch(/may issue/);
+  });
+
   it("are refused before and after their dates, and when they are not certificates", async () => {
     expect(reason(await present("alice", 0))).toMatch(/not trusted|not valid yet/);
     const authenticator = authenticatorOf([provider]);
-    const garbage = { kind: "certificate", subject: "CN=alice", raw: new Uint8Array([1, 2, 3]) } as const;
+    const raw = new Uint8Array([1, 2, 3]);
+    const garbage = { kind: "certificate", subject: "CN=alice", raw, isVerified: true } as const;
     expect((await authenticator.authenticate(garbage, { audience, providers: ["ci"] })).kind).toBe("refused");
   });
 });

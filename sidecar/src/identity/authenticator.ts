@@ -200,6 +200,9 @@ function byCertificate(
   if (!isValidAt(certificate, now)) return refused("the certificate has expired or is not valid yet");
   const claims = claimsOf(certificate);
   if ("refused" in claims) return refused(claims.refused);
+  // Asked last, as it has one word for everything: what is known better has been said above.
+  if (!credential.isVerified)
+    return refused("the certificate is not one that its authority may issue, or is signed too weakly");
   // The same mapping as for tokens, so that names, groups and kinds obey the same rules; names are fixed here.
   const mapping = identityFromClaims(
     {

@@ -1,4 +1,4 @@
-/** Client certificates as identities. TLS has verified the chain; here the issuer is tied to one provider. */
+/** Client certificates as identities. TLS verifies the chain; here the issuer is tied to one provider. */
 import { X509Certificate } from "node:crypto";
 
 /** What a certificate says of its holder, before a provider's prefix. */

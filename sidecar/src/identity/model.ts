@@ -1,10 +1,16 @@
 /** Who is at the other end: the face of identity that the server and the protocols see. */
 import type { Identity } from "@sallyport/policy";
 
-/** What a client showed: a bearer token, or a certificate that TLS has verified against the provider's CA. */
+/** What a client showed: a bearer token, or a certificate whose key it has. */
 export type Credential =
   | { readonly kind: "token"; readonly token: string }
-  | { readonly kind: "certificate"; readonly subject: string; readonly raw: Uint8Array };
+  | {
+      readonly kind: "certificate";
+      readonly subject: string;
+      readonly raw: Uint8Array;
+      /** TLS found nothing wrong with it: its authority may certify such names, by such algorithms. */
+      readonly isVerified: boolean;
+    };
 
 /** The outcome of authentication. `publicReason` may be shown to the client and holds no token and no secret. */
 export type Authentication =

@@ -28,6 +28,7 @@ import type { SocketChannel, TlsServerOptions } from "../wire/channel.ts";
 import type { UpstreamTarget } from "../wire/dial.ts";
 import { GatewayError } from "../wire/gateway-error.ts";
 import type { Limits } from "../wire/limits.ts";
+import { hasVerifiedPeer } from "../wire/peer-certificate.ts";
 import { noReach } from "../wire/reach.ts";
 import type { Identified } from "./approval-server.ts";
 import { BreakGlassTally } from "./break-glass-tally.ts";
@@ -546,6 +547,7 @@ function credentialOf(shown: { token: string } | { certificate: TLSSocket }): Cr
     kind: "certificate",
     subject: certificate?.subject ?? "",
     raw: certificate?.raw ?? new Uint8Array(),
+    isVerified: hasVerifiedPeer(shown.certificate),
   };
 }
 
@@ -555,6 +557,9 @@ export function serverContext(certificate: string, key: string, clientCa: readon
     cert: certificate,
     key,
     minVersion: "TLSv1.2",
-    ...(clientCa.length === 0 ? {} : { ca: [...clientCa] }),
+    // A bundle may hold the authority alone that signs, without those above it.
+    ...(clientCa.length === 0 ? {} : { ca: [...clientCa], allowPartialTrustChain: true }),
+    // OpenSSL ends whoever resumes a session with a server that asks for certificates and gives its sessions no name.
+    sessionIdContext: "sallyport",
   });
 }
