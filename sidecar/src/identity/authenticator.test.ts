@@ -284,6 +284,44 @@ describe("claim mapping", () => {
     });
   });
 
+  it.each([
+    ["an aggregated claim", { _claim_names: { groups: "src1" } }],
+    ["an aggregated claim, beside some of them", { groups: ["a"], _claim_names: { groups: "src1" } }],
+    ["Entra's mark of too many", { hasgroups: true }],
+  ])("refuses a token whose groups are told elsewhere: %s", async (_, claims) => {
+    // A rule that denies a group would not find its members.
+    expect(reason(await map({}, claims))).toMatch(/does not hold its groups/);
+  });
+
+  it("minds only what is told elsewhere of claims that it reads", async () => {
+    const outcome = await map({ claims: { groups: "roles" } }, { roles: ["a"], hasgroups: true });
+    expect(outcome).toMatchObject({ identity: { groups: ["ci:a"] } });
+    expect(await map({}, { _claim_names: { photo: "src1" } })).toMatchObject({ identity: { groups: [] } });
+    expect(await map({}, { _claim_names: "groups" })).toMatchObject({ identity: { groups: [] } });
+  });
+
+  it("takes a service account of a cluster for nobody's person, whatever a mapping says", async () => {
+    const sub = "system:serviceaccount:shop:job";
+    const kind = { claim: "t", values: { bot: "Agent", person: "Human" }, default: "Human" } as const;
+    for (const claims of [{ sub }, { sub: "job", "kubernetes.io": { namespace: "shop" } }]) {
+      expect(await map({}, claims)).toMatchObject({ identity: { kind: "Workload" } });
+      expect(await map({ claims: { kind } }, { ...claims, t: "person" })).toMatchObject({
+        identity: { kind: "Workload" },
+      });
+      expect(await map({ claims: { kind } }, { ...claims, t: "bot" })).toMatchObject({
+        identity: { kind: "Agent" },
+      });
+    }
+  });
+
+  it.each(["\u3164", "\uffa0", "\u115f", "\u034f", "\u17b4", "\u2800"])(
+    "refuses names with a letter that nobody sees: %j",
+    async (letter) => {
+      expect((await map({}, { sub: `alice${letter}` })).kind).toBe("refused");
+      expect((await map({}, { groups: [`dba${letter}`] })).kind).toBe("refused");
+    },
+  );
+
   it("records whom an agent acts for, behind the prefix", async () => {
     const outcome = await map({ claims: { onBehalfOf: "owner" } }, { owner: "bob" });
     expect(outcome).toMatchObject({ identity: { onBehalfOf: "ci:bob" } });
@@ -386,6 +424,24 @@ describe("provider manifests", () => {
     const credential = { kind: "token", token: await token() } as const;
     const outcome = await authenticator.authenticate(credential, { audience, providers: ["ci", "other"] });
     expect(outcome.kind).toBe("refused");
+  });
+
+  it("refuses two providers with one authority under two certificates", () => {
+    const pem = (name: string) => readFileSync(new URL(`testdata/${name}.pem`, import.meta.url), "utf8");
+    const certified = (name: string, bundle: string): IdentityProviderDocument => ({
+      metadata: { name },
+      spec: {
+        type: "local",
+        prefix: `${name}:`,
+        local: { publicKeys: [generateLocalKey().publicKey] },
+        clientCertificates: { caBundle: pem(bundle) },
+      },
+    });
+    const rolled = [certified("one", "rolled-ca-1"), certified("other", "rolled-ca-2")];
+    const path = "spec.clientCertificates.caBundle";
+    expect(authenticatorOf(rolled).problems.map((found) => found.path)).toEqual([path, path]);
+    const apart = [certified("one", "rolled-ca-1"), certified("other", "user-ca")];
+    expect(authenticatorOf(apart).problems).toEqual([]);
   });
 
   it("are read as the custom resource's own type", () => {

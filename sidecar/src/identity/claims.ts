@@ -24,7 +24,11 @@ export function identityFromClaims(claims: Readonly<Record<string, unknown>>, ru
   // An address that the provider has not verified is the user's own word for who they are.
   if (userClaim === "email" && "email_verified" in claims && claims.email_verified !== true)
     return unmapped("the token's e-mail address is not verified");
-  const groups = groupsIn(claims[rules.claims.groups ?? "groups"], rules.prefix);
+  const groupsClaim = rules.claims.groups ?? "groups";
+  // Without them no rule that denies one of them would be found.
+  if (isToldElsewhere(claims, groupsClaim))
+    return unmapped("the token does not hold its groups, but says that they are told elsewhere");
+  const groups = groupsIn(claims[groupsClaim], rules.prefix);
   if (groups === undefined) return unmapped("the token's groups are not a list of names");
   const kind = kindOf(claims, rules.claims.kind);
   const ownerClaim = rules.claims.onBehalfOf;
@@ -51,11 +55,13 @@ export function identityFromClaims(claims: Readonly<Record<string, unknown>>, ru
 const nameLengthMax = 512;
 const groupsMax = 1000;
 
+const unseen = /[\p{Cc}\p{Cs}\p{Cf}\p{Zl}\p{Zp}\u115f\u1160\u2800\u3164\uffa0]|\u034f|\u17b4|\u17b5/u;
+
 /** A prefixed name; undefined where it is empty, too long, holds control characters or would be reserved. */
 function nameIn(value: unknown, prefix: string): string | undefined {
   if (typeof value !== "string" || value.length === 0 || value.length > nameLengthMax) return undefined;
-  // Control characters, lone surrogates and invisible direction marks make one name look like another.
-  if (/[\p{Cc}\p{Cs}\p{Cf}\p{Zl}\p{Zp}]/u.test(value)) return undefined;
+  // Control characters, lone surrogates, direction marks and letters that nobody sees make one name look like another.
+  if (unseen.test(value)) return undefined;
   const name = prefix + value;
   return isReserved(name) ? undefined : name;
 }
@@ -79,8 +85,29 @@ function groupsIn(value: unknown, prefix: string): readonly string[] | undefined
   return named.length === groups.length ? [...new Set(named)] : undefined;
 }
 
-/** The most restricted kind wins where a claim holds several values. */
+/**
+ * Distributed claims (OpenID Connect Core, 5.6.2): the token names where they are to be had, as providers do for whoever
+ * is in many groups. Entra ID says `hasgroups` in some of its flows.
+ */
+function isToldElsewhere(claims: Readonly<Record<string, unknown>>, groupsClaim: string): boolean {
+  const names = claims._claim_names;
+  if (typeof names === "object" && names !== null && Object.hasOwn(names, groupsClaim)) return true;
+  return groupsClaim === "groups" && (claims.hasgroups ?? false) !== false;
+}
+
+/** A service account of a cluster is nobody's person, whatever its provider's mapping leaves open. */
 function kindOf(claims: Readonly<Record<string, unknown>>, mapping: KindMapping | undefined): SubjectKind {
+  const kind = mappedKind(claims, mapping);
+  const isServiceAccount =
+    claims["kubernetes.io"] !== undefined || String(claims.sub).startsWith("system:serviceaccount:");
+  return isServiceAccount && kind === "Human" ? "Workload" : kind;
+}
+
+/** The most restricted kind wins where a claim holds several values. */
+function mappedKind(
+  claims: Readonly<Record<string, unknown>>,
+  mapping: KindMapping | undefined,
+): SubjectKind {
   if (mapping === undefined) return "Human";
   const value = claims[mapping.claim];
   const values: unknown[] = Array.isArray(value) ? value : [value];

@@ -167,8 +167,12 @@ function conflictBetween(one: Provider, other: Provider) {
   if (one.issuer === other.issuer && !areLocal) return { path: "spec", what: "the issuer" };
   if (one.keys?.fingerprints?.some((key) => other.keys?.fingerprints?.includes(key)))
     return { path: "spec.local", what: "the keys" };
-  const fingerprints = new Set(one.authorities.map((authority) => authority.fingerprint256));
-  if (other.authorities.some((authority) => fingerprints.has(authority.fingerprint256)))
+  // By key and not by certificate: an authority that renews its own signs for whoever lists either.
+  const keys = new Set(one.authorities.map(keyOf));
+  if (other.authorities.some((authority) => keys.has(keyOf(authority))))
     return { path: "spec.clientCertificates.caBundle", what: "certificate authorities" };
   return undefined;
 }
+
+const keyOf = ({ publicKey }: X509Certificate): string =>
+  publicKey.export({ type: "spki", format: "der" }).toString("base64");
