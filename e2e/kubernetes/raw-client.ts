@@ -106,7 +106,7 @@ function askOver(
 }
 
 /** What the gateway answers to bytes, until it closes. */
-export function rawBytes(gateway: KubernetesGateway, text: string): Promise<string> {
+export function rawBytes(gateway: Pick<KubernetesGateway, "port" | "caPem">, text: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = connect({
       host: "localhost",
@@ -124,6 +124,39 @@ export function rawBytes(gateway: KubernetesGateway, text: string): Promise<stri
     socket.on("error", reject);
   });
 }
+
+/** What the gateway says to one try of an exec: the id of its refusal, where it refuses. */
+export interface TriedExec {
+  /** kubectl asks by GET for a WebSocket, and then by POST for SPDY. */
+  readonly method: "GET" | "POST";
+  readonly token: string;
+  readonly command: string;
+  /** What a run of kubectl calls itself; "" where a client does not. */
+  readonly run?: string;
+}
+
+/** Asks for an exec on a connection of its own as kubectl would; gives back the refusal's id. */
+export async function tryExec(
+  gateway: Pick<KubernetesGateway, "port" | "caPem">,
+  { method, token, command, run = "" }: TriedExec,
+): Promise<string | undefined> {
+  const head = [
+    `${method} /api/v1/namespaces/default/pods/p/exec?command=${command}&stdout=true HTTP/1.1`,
+    "Host: localhost",
+    `Authorization: Bearer ${token}`,
+    ...(run === "" ? [] : [`Kubectl-Session: ${run}`]),
+    method === "GET" ? upgradeHead : spdyHead,
+    "",
+  ];
+  return /\(([0-9a-f]{12})\)/.exec(await rawBytes(gateway, head.join("\r\n")))?.[1];
+}
+
+const spdyHead = [
+  "Connection: Upgrade",
+  "Upgrade: SPDY/3.1",
+  "X-Stream-Protocol-Version: v4.channel.k8s.io",
+  "",
+].join("\r\n");
 
 /** The head of a WebSocket's request, without its first line and without who asks. */
 export const upgradeHead = [

@@ -78,7 +78,9 @@ export async function startShellGateway(
 }
 
 /** Every line of every session's recording so far. */
-export async function recordedLines(gateway: KubernetesGateway): Promise<readonly Record<string, unknown>[]> {
+export async function recordedLines(
+  gateway: Pick<KubernetesGateway, "recordingDir">,
+): Promise<readonly Record<string, unknown>[]> {
   const { stdout } = await run("find", [gateway.recordingDir, "-name", "*.journal"]);
   const paths = stdout.trim().split("\n").filter(Boolean);
   const texts = await Promise.all(paths.map((path) => readFile(path, "utf8")));
@@ -90,6 +92,18 @@ export async function recordedLines(gateway: KubernetesGateway): Promise<readonl
       .filter(Boolean)
       .map((line) => JSON.parse(line) as Record<string, unknown>),
   );
+}
+
+/** The ids under which execs of a command were refused, as the recordings tell so far. */
+export async function refusalsOf(
+  gateway: Pick<KubernetesGateway, "recordingDir">,
+  command: string,
+): Promise<readonly string[]> {
+  return (await recordedLines(gateway))
+    .filter(({ name }) => name === "refused")
+    .map(({ fields }) => fields as { readonly id: string; readonly request: string })
+    .filter(({ request }) => request.endsWith(`-- ${command}`))
+    .map(({ id }) => id);
 }
 
 /** A kubectl that goes on, and what it has printed so far; it is ended after two minutes in any case. */

@@ -61,7 +61,7 @@ beforeAll(async () => {
   for (const podUid of ["uid-a", "uid-b"]) peers.push({ podUid, host: "127.0.0.1", port: await freePort() });
   gateways.push(...(await Promise.all(peers.map(start))));
   const isJoined = ({ logs }: GatewayProcess) =>
-    logs().includes("cancel requests are handed between gateways") &&
+    logs().includes("the gateways of the resource can ask each other") &&
     logs().includes("the operator signed the serving certificate");
   await until(() => gateways.every(isJoined));
   ca = await readFile(join(plane.folder, "serving-ca.crt"), "utf8");

@@ -65,6 +65,44 @@ export const clusterAdmins = (users: readonly string[], prefix = "") =>
     subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "User", name: `local:${name}` }],
   }));
 
+/** Makes the gateway's own account with its rights, and writes what it logs in with as Secret `cluster` is mounted. */
+export async function writeGatewayAccount(
+  { kubectl, caPem }: ProtectedCluster,
+  folder: string,
+): Promise<void> {
+  await kubectl.apply([
+    { apiVersion: "v1", kind: "Namespace", metadata: { name: "sallyport-gateway" } },
+    {
+      apiVersion: "v1",
+      kind: "ServiceAccount",
+      metadata: { name: "gateway", namespace: "sallyport-gateway" },
+    },
+    ...gatewayRole,
+  ]);
+  const account = ["create", "token", "gateway", "--namespace", "sallyport-gateway", "--duration=2h"];
+  const token = (await kubectl(...account)).trim();
+  await writeSecret(folder, { username: "gateway", password: token, "ca.crt": caPem });
+}
+
+/** The ProtectedResource `cluster` in front of an API server. */
+export function clusterResource({ url }: ProtectedCluster, change: SpecChange = {}) {
+  const upstream = new URL(url);
+  return {
+    apiVersion: "sallyport.dev/v1alpha1",
+    kind: "ProtectedResource",
+    metadata: { name: "cluster", namespace: "default" },
+    spec: {
+      protocol: "kubernetes",
+      endpoint: { host: upstream.hostname, port: Number(upstream.port || 443) },
+      tls: { upstream: { mode: "verify-full", caRef: { name: "cluster" } } },
+      credentials: [{ name: "gateway", secretRef: { name: "cluster" } }],
+      identity: { providers: ["local"] },
+      options: { impersonate: ["uid", "extra"] },
+      ...change,
+    },
+  };
+}
+
 /** Starts a gateway with policies, and gives its account the rights that it needs. */
 export async function startKubernetesGateway(
   cluster: ProtectedCluster,
@@ -81,42 +119,12 @@ export async function startKubernetesGateway(
   const home = await mkdtemp(join(tmpdir(), "sallyport-kubernetes-"));
   const forgetExit = atExit(() => rmSync(home, { recursive: true, force: true }));
   const { kubectl } = cluster;
-  await kubectl.apply([
-    { apiVersion: "v1", kind: "Namespace", metadata: { name: "sallyport-gateway" } },
-    {
-      apiVersion: "v1",
-      kind: "ServiceAccount",
-      metadata: { name: "gateway", namespace: "sallyport-gateway" },
-    },
-    ...gatewayRole,
-  ]);
-  const account = ["create", "token", "gateway", "--namespace", "sallyport-gateway", "--duration=2h"];
-  const token = (await kubectl(...account)).trim();
   const configDir = join(home, "config");
-  await writeSecret(join(configDir, "secrets/cluster"), {
-    username: "gateway",
-    password: token,
-    "ca.crt": cluster.caPem,
-  });
+  await writeGatewayAccount(cluster, join(configDir, "secrets/cluster"));
   const issuer = new LocalIssuer("sallyport-test", "sallyport:default/cluster");
   const port = await freePort();
-  const upstream = new URL(cluster.url);
   const documents = [
-    {
-      apiVersion: "sallyport.dev/v1alpha1",
-      kind: "ProtectedResource",
-      metadata: { name: "cluster", namespace: "default" },
-      spec: {
-        protocol: "kubernetes",
-        endpoint: { host: upstream.hostname, port: Number(upstream.port || 443) },
-        listen: { port },
-        tls: { upstream: { mode: "verify-full", caRef: { name: "cluster" } } },
-        credentials: [{ name: "gateway", secretRef: { name: "cluster" } }],
-        identity: { providers: ["local"] },
-        options: { impersonate: ["uid", "extra"] },
-        ...options.resource,
-      },
-    },
+    clusterResource(cluster, { listen: { port }, ...options.resource }),
     localProvider(issuer, { kubernetesUsername: "claims.sub", ...options.provider }),
   ];
   await writeFile(

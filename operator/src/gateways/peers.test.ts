@@ -154,13 +154,16 @@ test("nothing is said before every list is complete, nor without an authority, a
   ]);
 });
 
-test("who comes later is told what the others know, and of protocols without cancel requests nobody is", async () => {
-  const { desk: made, pods, resources, settle } = watched();
+test("who comes later is told what the others know, and of protocols that ask nothing nobody is", async () => {
+  const { desk: made, pods, resources, peersOf, settle } = watched();
   resources.put(resource("hosts", "ssh"));
+  resources.put(resource("cluster", "kubernetes"));
   made.complete();
   pods.put(pod("a", running("10.0.0.1")));
   pods.put(pod("s", running("10.0.0.2"), "hosts"));
+  pods.put(pod("k", running("10.0.0.3"), "cluster"));
   await settle();
+  expect(peersOf("shop/cluster")).toEqual([at("k", "10.0.0.3")]);
   const heard: unknown[] = [];
   const stream = { tell: (message: unknown) => heard.push(message) };
   made.joined("shop/orders", stream);

@@ -149,7 +149,7 @@ describe("what is rendered", () => {
     expect(selected[0]).toContain('"podSelector":{"matchLabels":{"sallyport.dev/gateway"');
   });
 
-  test("the gateways of a database reach each other on one port, and nobody else reaches them there", () => {
+  test("the gateways of a database or a cluster reach each other on one port, and nobody else reaches them there", () => {
     const rulesFor = (spec: Partial<ProtectedResourceSpec>) =>
       placeResource(inputOf(spec))
         .objects.filter(({ kind }) => kind === "NetworkPolicy")
@@ -163,6 +163,7 @@ describe("what is rendered", () => {
       { from: gateways, ports },
       { to: gateways, ports },
     ]);
+    expect(rulesFor(ownCluster)).toEqual(rulesFor({}));
     expect(rulesFor(sidecarSpec)).toEqual([{ from: gateways, ports }]);
     expect(rulesFor(sshSpec)).toEqual([]);
   });

@@ -6,6 +6,8 @@ export interface Refusal {
   readonly code: ErrorCode;
   readonly message: string;
   readonly hint?: string;
+  /** True where nothing of it could be recorded. */
+  readonly isUnrecorded?: true;
 }
 
 /** Makes a refusal. */

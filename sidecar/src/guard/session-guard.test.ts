@@ -49,6 +49,14 @@ test("a journal that never has room ends in a refusal, not in a wait without end
   expect(await guardOf(recording).request(record, false)).toMatchObject({ code: "recordingUnavailable" });
 });
 
+test("a denial says whether it could be recorded", async () => {
+  const denied = { ...record, verdict: { action: "Deny", message: "no", hint: "" } as Verdict };
+  const full = guardOf(crowded(Number.POSITIVE_INFINITY));
+  expect(await full.request(denied, false)).toMatchObject({ code: "denied", isUnrecorded: true });
+  for (const waits of [0, 2])
+    expect(await guardOf(crowded(waits)).request(denied, false)).not.toHaveProperty("isUnrecorded");
+});
+
 test("a command beyond the statement rate is refused even when it had to wait for room", async () => {
   const guard = guardOf(crowded(1), 0);
   expect(await guard.request(record, false)).toMatchObject({ code: "rateExceeded" });

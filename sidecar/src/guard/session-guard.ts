@@ -637,7 +637,7 @@ export class SessionGuard {
   // Required: what cannot be recorded does not run. BestEffort lets it run; the journal marks the gap when it is back.
   private withoutRecord(cause: unknown, verdict: Verdict | undefined, number = 0): Permit | Refusal {
     const refusal = verdict === undefined ? undefined : this.refusalOf(verdict);
-    if (refusal !== undefined) return refusal;
+    if (refusal !== undefined) return { ...refusal, isUnrecorded: true };
     if (this.options.recordingMode !== "Required") return makePermit(number);
     const error = new GatewayError("recordingUnavailable", { cause });
     return {

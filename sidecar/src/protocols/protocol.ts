@@ -80,6 +80,14 @@ export interface CancelRoutes {
   missed(address: string): void;
 }
 
+/** Denials that a client was given by one process or replica, and whose other half reaches another. */
+export interface DenialRoutes {
+  /** Gives away, once, the id of what was denied here. */
+  receive(give: (digest: string) => string | undefined): void;
+  /** Has another give it away; undefined where none has it, or says so within a second. */
+  takeElsewhere(digest: string): Promise<string | undefined>;
+}
+
 /** A login that waits for somebody to confirm it elsewhere. */
 export interface DeviceLogin {
   /** Where to confirm it, and what to compare there; printable. */
@@ -102,6 +110,7 @@ export interface ProtocolHost {
   /** Throws `lockedOut` where too many logins have failed. */
   mayLogIn(claim: LoginClaim): Promise<void>;
   readonly cancels: CancelRoutes;
+  readonly denials: DenialRoutes;
   /** The OpenID Connect issuer that clients of this resource get tokens from, where it has one. */
   readonly tokenIssuer: { readonly issuer?: string };
   /** Begins a login that a person confirms in a browser (RFC 8628); absent where the resource offers none. */

@@ -1,6 +1,6 @@
-/** How cancel orders are read from a connection between gateways, whatever proves who sent them. */
+/** How orders are read from a connection between gateways, whatever proves who sent them. */
 import type { Socket } from "node:net";
-import type { CancelOrder } from "./shared-state.ts";
+import type { CancelOrder, DenialOrder } from "./shared-state.ts";
 
 /** Reads an order, with the time of its sender where that says one; undefined where the text is none. */
 export function readOrder(text: string): (CancelOrder & { readonly at?: number }) | undefined {
@@ -10,6 +10,13 @@ export function readOrder(text: string): (CancelOrder & { readonly at?: number }
     return undefined;
   if (!isNumber(replica) || !isNumber(process) || !isNumber(processId)) return undefined;
   return { resource, replica, process, processId, keyHex, ...(isNumber(at) && { at }) };
+}
+
+/** Reads a question for a denial; undefined where the text is none. */
+export function readDenialOrder(text: string): DenialOrder | undefined {
+  const { kind, resource, digest } = JSON.parse(text) as Readonly<Record<string, unknown>>;
+  if (kind !== "denial" || typeof resource !== "string" || typeof digest !== "string") return undefined;
+  return /^[0-9a-f]{64}$/.test(digest) ? { resource, digest } : undefined;
 }
 
 const isNumber = (value: unknown): value is number => Number.isSafeInteger(value);

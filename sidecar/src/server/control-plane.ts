@@ -18,7 +18,7 @@ import type { LiveSession } from "./live-session.ts";
 import { type ManifestSet, manifestSetOf } from "./manifest-set.ts";
 import { PlacedPeers, type PlacedPeersOptions } from "./placed-peers.ts";
 import type { ServingCertificate } from "./serving-certificate.ts";
-import type { CancelOrder } from "./shared-state.ts";
+import type { CancelOrder, DenialOrder } from "./shared-state.ts";
 
 /** What a gateway that the operator placed gives its control plane. */
 export interface ControlPlaneOptions {
@@ -34,8 +34,8 @@ export interface ControlPlaneOptions {
   readonly sessions: () => Iterable<LiveSession>;
   /** The host key that clients meet, where the protocol has one. */
   readonly knownHosts: () => string | undefined;
-  /** How cancel requests come from other gateways of the resource; absent where its protocol has none. */
-  readonly cancels: Pick<PlacedPeersOptions, "listen" | "take" | "onHandOver"> | undefined;
+  /** What other gateways of the resource ask of this one; absent where they have nothing to ask. */
+  readonly peers: Pick<PlacedPeersOptions, "listen" | "take" | "give" | "onHandOver"> | undefined;
 }
 
 const dueMs = 10_000;
@@ -67,12 +67,12 @@ export class ControlPlane {
 
   constructor(options: ControlPlaneOptions) {
     this.#options = options;
-    const { configuration, log, version, cancels } = options;
+    const { configuration, log, version } = options;
     const { address, caFile, tokenFile, resource, recorder } = configuration;
     const peers =
-      cancels &&
+      options.peers &&
       new PlacedPeers({
-        ...cancels,
+        ...options.peers,
         ...{ resource, log, certificate: (key) => this.#client.certificate("peer", key) },
       });
     this.#peers = peers;
@@ -129,6 +129,11 @@ export class ControlPlane {
   /** Hands a cancel request to the gateway that has its session; false where none took it. */
   async handOver(order: CancelOrder): Promise<boolean> {
     return (await this.#peers?.handOver(order)) ?? false;
+  }
+
+  /** The id of a denial that another gateway gave; undefined where none has it, or says so in time. */
+  async takeDenial(order: DenialOrder): Promise<string | undefined> {
+    return this.#peers?.takeDenial(order);
   }
 
   /** True while nobody new may be let in: there is no policy, or no news of it for too long. */

@@ -49,7 +49,13 @@ import {
   readEarly,
   readSettled,
 } from "./settled-folder.ts";
-import { type CancelOrder, LocalState, network, type SharedState } from "./shared-state.ts";
+import {
+  type CancelOrder,
+  type DenialOrder,
+  LocalState,
+  network,
+  type SharedState,
+} from "./shared-state.ts";
 import { giveBackStartupMemory, LoginGarbage, optimiseLess } from "./startup-memory.ts";
 import { upstreamProblem } from "./upstream-problem.ts";
 
@@ -144,11 +150,10 @@ export class Gateway {
     };
     this.shared =
       part?.shared ??
-      new LocalState(
-        configuration,
-        () => performance.now(),
-        (order) => this.forwardCancel(order),
-      );
+      new LocalState(configuration, () => performance.now(), {
+        forwardCancel: (order) => this.forwardCancel(order),
+        takeDenial: async (order) => this.plane?.takeDenial(order),
+      });
     this.peers =
       part === undefined ? peersOf(configuration, (order) => this.receiveCancel(order)) : undefined;
     this.secrets = new Secrets(configuration.secrets);
@@ -304,6 +309,11 @@ export class Gateway {
   receiveCancel({ resource, processId, keyHex }: CancelOrder): Promise<boolean> {
     const found = this.hosts.get(resource);
     return found?.host.receiveCancel(processId, Buffer.from(keyHex, "hex")) ?? Promise.resolve(false);
+  }
+
+  /** A denial that was given here, and whose other half arrived elsewhere. */
+  giveDenial({ resource, digest }: DenialOrder): string | undefined {
+    return this.hosts.get(resource)?.host.giveDenial(digest);
   }
 
   /** Notes in this process's log that another one records below its folder. */
@@ -482,17 +492,18 @@ export class Gateway {
       },
       sessions: () => this.allSessions(),
       knownHosts: () => this.hosts.get(control.resource)?.announced().knownHosts,
-      cancels: this.cancels(control),
+      peers: this.placedPeers(control),
     });
   }
 
-  /** PostgreSQL alone has requests that come by a connection of their own. */
-  private cancels({ protocol, resource }: ControlConfiguration) {
+  /** PostgreSQL's cancel requests and what kubectl asks for a second time come by a connection of their own. */
+  private placedPeers({ protocol, resource }: ControlConfiguration) {
     const { peerListen: listen } = this.configuration;
-    if (protocol !== "postgres" || listen === undefined) return undefined;
+    if (!["postgres", "kubernetes"].includes(protocol) || listen === undefined) return undefined;
     return {
       listen,
       take: (order: CancelOrder) => this.receiveCancel(order),
+      give: (order: DenialOrder) => this.giveDenial(order),
       onHandOver: (result: HandOver) => this.metrics.handOvers.inc({ resource, result }),
     };
   }

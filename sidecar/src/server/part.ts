@@ -5,7 +5,7 @@ import type { GatewayConfiguration } from "./configuration.ts";
 import { Gateway } from "./gateway.ts";
 import { Link } from "./link.ts";
 import type { FirstAnswers, PartAnswers } from "./processes.ts";
-import type { SharedState } from "./shared-state.ts";
+import { denialMs, type SharedState } from "./shared-state.ts";
 
 /** Runs as process `number` until the first process says so, or is gone; resolves with the exit code. */
 export async function runPart(
@@ -26,6 +26,7 @@ export async function runPart(
     metrics: () => started().metrics.registry.getMetricsAsJSON(),
     readiness: () => gateway?.readiness() ?? null,
     receiveCancel: (order) => started().receiveCancel(order),
+    giveDenial: (order) => started().giveDenial(order) ?? null,
     announceChain: (chain) => started().announceChain(chain),
     stop: () => stop(),
     holdSettled: ({ name, outcome }) => approvals.settled(name, outcome),
@@ -84,5 +85,6 @@ function sharedBy(first: Link<FirstAnswers>): SharedState {
     mayCancel: (address) => first.ask("mayCancel", address),
     cancelMissed: (address) => first.tell("cancelMissed", address),
     forwardCancel: (order) => first.ask("forwardCancel", order),
+    takeDenial: async (order) => (await first.ask("takeDenial", order, denialMs)) ?? undefined,
   };
 }

@@ -11,6 +11,7 @@ import {
 } from "@peculiar/x509";
 import { type GatewayPeer, gatewayUri, peerNumber, peerProtocol } from "@sallyport/control";
 import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { readOrder } from "./cancel-order.ts";
 import { type HandOver, PlacedPeers, type PlacedPeersLimits } from "./placed-peers.ts";
 import type { CancelOrder } from "./shared-state.ts";
 
@@ -55,6 +56,8 @@ interface Gateway {
   readonly peers: PlacedPeers;
   readonly podUid: string;
   readonly taken: CancelOrder[];
+  /** Ids that it gives away, by what was denied. */
+  readonly denials: Map<string, string>;
   readonly results: HandOver[];
   readonly warned: string[];
   /** Where the others reach it. */
@@ -92,6 +95,7 @@ async function gateway(podUid: string, change: Change = {}): Promise<Gateway> {
   const [namespace = "", name = ""] = (change.resource ?? resource).split("/");
   const [taken, results, warned]: [CancelOrder[], HandOver[], string[]] = [[], [], []];
   const stolen = {} as Gateway["stolen"];
+  const denials = new Map<string, string>();
   const peers = new PlacedPeers({
     resource: change.resource ?? resource,
     listen: { host: "127.0.0.1", port: 0 },
@@ -107,15 +111,20 @@ async function gateway(podUid: string, change: Change = {}): Promise<Gateway> {
       taken.push(order);
       return change.take?.(order) ?? Promise.resolve(order.processId === 5);
     },
+    give: ({ digest }) => {
+      const id = denials.get(digest);
+      denials.delete(digest);
+      return id;
+    },
     onHandOver: (result) => results.push(result),
     log: { info: () => undefined, warn: (_, message) => warned.push(message) },
-    limits: { dialMs: 10_000, exchangeMs: 10_000, ...change.limits },
+    limits: { dialMs: 10_000, exchangeMs: 10_000, denialMs: 10_000, ...change.limits },
   });
   cleanups.push(() => peers.close());
   peers.adopt(podUid, authority.pem, []);
   await vi.waitFor(() => expect(peers.port).toBeGreaterThan(0), { timeout: 10_000 });
   const peer = { podUid, host: "127.0.0.1", port: peers.port ?? 0 };
-  return { peers, podUid, taken, results, warned, peer, stolen };
+  return { peers, podUid, taken, denials, results, warned, peer, stolen };
 }
 
 function introduce(...gateways: readonly Gateway[]): void {
@@ -229,6 +238,75 @@ describe("a cancel order between gateways of a resource", () => {
   });
 });
 
+describe("a denial", () => {
+  const digest = "0a".repeat(32);
+  const id = "0123456789ab";
+  const asked = { resource, digest };
+
+  it("is given away by whichever gateway has it, once", async () => {
+    const [a, b, c, d] = await Promise.all(["pod-a", "pod-b", "pod-c", "pod-d"].map((uid) => gateway(uid)));
+    if (!a || !b || !c || !d) throw new Error("a gateway is missing");
+    introduce(a, b, c, d);
+    expect(await a.peers.takeDenial(asked)).toBeUndefined();
+    c.denials.set(digest, id);
+    expect(await a.peers.takeDenial({ resource, digest: "0b".repeat(32) })).toBeUndefined();
+    const both = await Promise.all([a.peers.takeDenial(asked), b.peers.takeDenial(asked)]);
+    expect(both.filter((one) => one !== undefined)).toEqual([id]);
+    expect(await d.peers.takeDenial(asked)).toBeUndefined();
+    // Its own it knows without asking, and cancels are counted alone.
+    a.denials.set(digest, id);
+    expect(await a.peers.takeDenial(asked)).toBeUndefined();
+    expect([a.results, a.warned]).toEqual([[], []]);
+  });
+
+  it("is waited for no longer than a moment, whoever is gone or silent; who has it is not held up", async () => {
+    const a = await gateway("pod-a", { limits: { denialMs: 300 } });
+    const b = await gateway("pod-b");
+    const silent = await listening(createServer(() => undefined));
+    const gone = await listening(createServer());
+    cleanups.pop()?.();
+    const others = [silent, gone].map((port, at) => ({ podUid: `pod-${at}`, host: "127.0.0.1", port }));
+    introduce(a, b);
+    a.peers.adopt("pod-a", authority.pem, others);
+    const before = performance.now();
+    expect(await a.peers.takeDenial(asked)).toBeUndefined();
+    expect(performance.now() - before).toBeLessThan(5_000);
+    const patient = await gateway("pod-c", { limits: { denialMs: 60_000, dialMs: 60_000 } });
+    introduce(patient, b);
+    patient.peers.adopt("pod-c", authority.pem, [...others, b.peer]);
+    b.denials.set(digest, id);
+    expect(await patient.peers.takeDenial(asked)).toBe(id);
+  });
+
+  it("is not given to a gateway of another resource, and what is no id is none", async () => {
+    const [a, b] = await Promise.all([gateway("pod-a"), gateway("pod-b")]);
+    introduce(a, b);
+    b.denials.set(digest, id);
+    expect(await a.peers.takeDenial({ resource: "shop/stock", digest })).toBeUndefined();
+    expect(await a.peers.takeDenial({ resource, digest: `${digest}0` })).toBeUndefined();
+    expect(b.denials.size).toBe(1);
+    for (const odd of ["", "0123456789a", "0123456789abc", "0123456789aB", "x".repeat(500)]) {
+      b.denials.set(digest, odd);
+      expect(await a.peers.takeDenial(asked)).toBeUndefined();
+    }
+  });
+
+  it("is asked for so many times a second, each gateway that is asked counted", async () => {
+    const a = await gateway("pod-a", { limits: { ordersPerSecond: 1 } });
+    const [b, c] = await Promise.all([gateway("pod-b"), gateway("pod-c")]);
+    introduce(a, b, c);
+    const digests = Array.from({ length: 20 }, (_, at) => at.toString(16).padStart(64, "0"));
+    for (const one of digests) for (const other of [b, c]) other.denials.set(one, id);
+    const found = await Promise.all(digests.map((one) => a.peers.takeDenial({ resource, digest: one })));
+    const given = found.filter((one) => one === id).length;
+    expect([given > 0, given < 10]).toEqual([true, true]);
+  });
+
+  it("is no cancel request to a gateway of before, which closes without an answer", () => {
+    expect(readOrder(JSON.stringify({ kind: "denial", ...asked }))).toBeUndefined();
+  });
+});
+
 describe("an order is not given away or taken", () => {
   it.each<[string, string, Change, string]>([
     ["another pod of the resource", "pod-c", {}, "pod-b"],
@@ -256,7 +334,11 @@ describe("an order is not given away or taken", () => {
     a.peers.adopt("pod-a", authority.pem, []);
     expect(await gone.peers.handOver(orderFor("pod-a"))).toBe(false);
     expect(a.taken).toEqual([]);
-    expect(a.warned).toEqual(["a stranger's cancel request was refused"]);
+    const digest = "1f".repeat(32);
+    a.denials.set(digest, "0123456789ab");
+    expect(await gone.peers.takeDenial({ resource, digest })).toBeUndefined();
+    expect(a.denials.size).toBe(1);
+    expect(a.warned).toEqual(["a stranger's order was refused", "a stranger's order was refused"]);
   });
 
   it("from who shows no certificate, speaks another protocol, or says what is no order", async () => {

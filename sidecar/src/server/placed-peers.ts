@@ -1,22 +1,24 @@
 /**
- * Cancel requests between the gateways that an operator placed for one resource: each may arrive at any, and only one has
- * the session. Whom to ask is in the key: its number is that of a pod. Both sides show certificates that name their pods,
- * signed by the operator alone, and what is said in TLS is one order and one byte back:
+ * What the gateways that an operator placed for one resource say to each other. Both sides show certificates that name
+ * their pods, signed by the operator alone, and what is said in TLS is one order and its answer:
  *
  *     +-----------------+-----------------------+
- *     | length (uint16) | the order, as JSON    |  →  0 or 1
+ *     | length (uint16) | the order, as JSON    |  →  0, or 1 and what was asked for
  *     +-----------------+-----------------------+
  *
- * An order is never handed on a second time: who takes it looks among its own sessions and nowhere else.
+ * A cancel request may arrive at any gateway, and only one has the session. Whom to ask is in the key: its number is that
+ * of a pod. Of a denial whose first half another gateway may have given, the others are all asked at once: `kind` is
+ * `denial`, and the answer holds its id; a gateway that does not know the kind closes, which is no. An order is never
+ * handed on a second time: who takes it looks at its own and nowhere else.
  */
 import { generateKeyPairSync, type KeyObject } from "node:crypto";
 import { isIP } from "node:net";
 import { connect, createServer, type Server, type TLSSocket } from "node:tls";
 import { type GatewayPeer, parseGatewayUri, peerNumber, peerProtocol } from "@sallyport/control";
 import type { SignedCertificate } from "../control/index.ts";
-import { readExactly, readOrder } from "./cancel-order.ts";
+import { readDenialOrder, readExactly, readOrder } from "./cancel-order.ts";
 import { renewalOf } from "./certificate-life.ts";
-import type { CancelOrder } from "./shared-state.ts";
+import { type CancelOrder, type DenialOrder, denialMs } from "./shared-state.ts";
 
 /** What became of a cancel request whose session another gateway may have. */
 export type HandOver = "done" | "missed" | "limited";
@@ -30,6 +32,8 @@ export interface PlacedPeersOptions {
   readonly certificate: (key: KeyObject) => Promise<SignedCertificate>;
   /** Cancels what an order names among this gateway's own sessions; false where it names none. */
   readonly take: (order: CancelOrder) => Promise<boolean>;
+  /** Gives away the id of a denial of this gateway's own. */
+  readonly give: (order: DenialOrder) => string | undefined;
   readonly onHandOver: (result: HandOver) => void;
   readonly log: { info(fields: object, message: string): void; warn(fields: object, message: string): void };
   readonly limits?: Partial<PlacedPeersLimits>;
@@ -41,6 +45,8 @@ export interface PlacedPeersLimits {
   readonly dialMs: number;
   /** The order itself, which lasts until the server has taken the cancel. */
   readonly exchangeMs: number;
+  /** Everything about a denial: a client waits for it, and no answer is one. */
+  readonly denialMs: number;
   /** Orders a second, in each direction; a burst may be twice as many. */
   readonly ordersPerSecond: number;
   readonly retryMs: number;
@@ -49,15 +55,18 @@ export interface PlacedPeersLimits {
 const defaultLimits: PlacedPeersLimits = {
   dialMs: 2_000,
   exchangeMs: 12_000,
+  denialMs,
   ordersPerSecond: 50,
   retryMs: 5_000,
 };
 const atOnceMax = 64;
 const frameBytesMax = 2048;
-/** Gateways that are asked for one request: of 256 numbers few are had by more than one. */
+const answerBytesMax = 64;
+/** Gateways that are asked for one cancel request: of 256 numbers few are had by more than one. */
 const askedMax = 4;
+const idForm = /^[0-9a-f]{12}$/;
 
-/** Hands cancel orders to other gateways, and takes theirs. */
+/** Hands orders to other gateways, and takes theirs. */
 export class PlacedPeers {
   readonly #options: PlacedPeersOptions;
   readonly #limits: PlacedPeersLimits;
@@ -122,7 +131,7 @@ export class PlacedPeers {
     }
     this.#handing += 1;
     try {
-      await Promise.any(asked.map((peer) => this.#ask(peer, order)));
+      await Promise.any(asked.map((peer) => this.#ask(peer, order, hasTaken)));
       this.#options.onHandOver("done");
       return true;
     } catch {
@@ -134,25 +143,51 @@ export class PlacedPeers {
     }
   }
 
+  /** Has whichever gateway denied it a moment ago give away its id; undefined where none has it, or says so in time. */
+  async takeDenial({ resource, digest }: DenialOrder): Promise<string | undefined> {
+    if (this.#certificate === undefined) return undefined;
+    const order = { kind: "denial", resource, digest };
+    const signal = AbortSignal.timeout(this.#limits.denialMs);
+    const asked = this.#peers
+      .filter(() => this.#handing < atOnceMax && this.#leaving.take())
+      .map(async (peer) => {
+        this.#handing += 1;
+        try {
+          return await this.#ask(peer, order, idIn, signal);
+        } finally {
+          this.#handing -= 1;
+        }
+      });
+    return Promise.any(asked).catch(() => undefined);
+  }
+
   close(): void {
     this.#isClosed = true;
     this.#server?.close();
     for (const socket of this.#sockets) socket.destroy();
   }
 
-  /** Rejects where the peer does not take the order. */
-  #ask({ podUid, host, port }: GatewayPeer, order: CancelOrder): Promise<void> {
+  /** What the peer answers; rejects where it cannot be asked, or `read` finds nothing in what it says. */
+  #ask<T>(
+    { podUid, host, port }: GatewayPeer,
+    order: object,
+    read: (answer: Buffer) => T | undefined,
+    signal?: AbortSignal,
+  ): Promise<T> {
     return new Promise((resolve, reject) => {
       const socket = connect({
         ...this.#context(),
         ...{ host, port, ALPNProtocols: [peerProtocol] },
-        // An address says nothing: who is asked is the pod, and it alone learns the key.
+        // An address says nothing: who is asked is the pod, and it alone learns what is asked.
         checkServerIdentity: (_host, { subjectaltname }) =>
           this.#podNamed(subjectaltname) === podUid ? undefined : new Error("another pod"),
       });
       const { dialMs, exchangeMs } = this.#limits;
       let deadline = setTimeout(() => socket.destroy(), dialMs);
-      let isTaken = false;
+      const given: Buffer[] = [];
+      let givenBytes = 0;
+      const giveUp = () => socket.destroy();
+      signal?.addEventListener("abort", giveUp, { once: true });
       this.#sockets.add(socket);
       socket.once("secureConnect", () => {
         clearTimeout(deadline);
@@ -160,16 +195,19 @@ export class PlacedPeers {
         if (socket.alpnProtocol === peerProtocol) socket.write(frameOf(order));
         else socket.destroy();
       });
-      socket.on("data", (answer: Buffer) => {
-        isTaken = answer[0] === 1;
-        socket.destroy();
+      socket.on("data", (chunk: Buffer) => {
+        given.push(chunk);
+        givenBytes += chunk.length;
+        if (givenBytes > answerBytesMax) socket.destroy();
       });
       socket.on("error", () => undefined);
       socket.once("close", () => {
         clearTimeout(deadline);
+        signal?.removeEventListener("abort", giveUp);
         this.#sockets.delete(socket);
-        if (isTaken) resolve();
-        else reject(new Error("not taken"));
+        const answer = read(Buffer.concat(given));
+        if (answer === undefined) reject(new Error("not given"));
+        else resolve(answer);
       });
     });
   }
@@ -185,26 +223,37 @@ export class PlacedPeers {
       const named = this.#podNamed(socket.getPeerX509Certificate()?.subjectAltName);
       // A pod that is gone keeps its certificate for days: only who the operator still lists is one of us.
       if (!this.#peers.some(({ podUid }) => podUid === named)) {
-        this.#options.log.warn(
-          { resource: this.#options.resource },
-          "a stranger's cancel request was refused",
-        );
+        this.#options.log.warn({ resource: this.#options.resource }, "a stranger's order was refused");
         return;
       }
       const length = (await readExactly(socket, 2))?.readUInt16BE(0) ?? 0;
       if (length === 0 || length > frameBytesMax) return;
-      const order = readOrder((await readExactly(socket, length))?.toString("utf8") ?? "");
+      const text = (await readExactly(socket, length))?.toString("utf8") ?? "";
       clearTimeout(deadline);
       deadline = setTimeout(() => socket.destroy(), exchangeMs);
-      if (order === undefined || order.resource !== this.#options.resource) return;
-      const isTaken = await this.#options.take(order).catch(() => false);
-      socket.end(Buffer.from([isTaken ? 1 : 0]));
+      const answer = await this.#answerTo(text);
+      if (answer !== undefined) socket.end(answer);
     } catch {
       // What it sent is no order: nothing is owed to it.
     } finally {
       clearTimeout(deadline);
       if (!socket.writableEnded) socket.destroy();
     }
+  }
+
+  /** Undefined where the text is no order, or one of another resource. */
+  async #answerTo(text: string): Promise<Buffer | undefined> {
+    const { resource, take, give } = this.#options;
+    const denial = readDenialOrder(text);
+    if (denial !== undefined) {
+      if (denial.resource !== resource) return undefined;
+      const id = give(denial);
+      return id === undefined ? Buffer.from([0]) : Buffer.from(`\u0001${id}`);
+    }
+    const order = readOrder(text);
+    if (order === undefined || order.resource !== resource) return undefined;
+    const isTaken = await take(order).catch(() => false);
+    return Buffer.from([isTaken ? 1 : 0]);
   }
 
   /** The pod that a certificate names, where its chain is checked and it is a gateway of this resource. */
@@ -228,7 +277,7 @@ export class PlacedPeers {
     } catch (error) {
       const cause = error instanceof Error ? error.message : "failed";
       if (!this.#hasWarned)
-        log.warn({ resource, cause }, "cancel requests cannot be handed between gateways");
+        log.warn({ resource, cause }, "the gateways of the resource cannot ask each other");
       this.#hasWarned = true;
     }
   }
@@ -251,7 +300,7 @@ export class PlacedPeers {
     });
     server.on("error", () => undefined);
     if (this.#isClosed) server.close();
-    log.info({ resource }, "cancel requests are handed between gateways");
+    log.info({ resource }, "the gateways of the resource can ask each other");
     return server;
   }
 
@@ -292,7 +341,14 @@ class Allowance {
   }
 }
 
-function frameOf(order: CancelOrder): Buffer {
+const hasTaken = (answer: Buffer) => (answer[0] === 1 ? true : undefined);
+
+function idIn(answer: Buffer): string | undefined {
+  const id = answer.toString("latin1", 1);
+  return answer[0] === 1 && idForm.test(id) ? id : undefined;
+}
+
+function frameOf(order: object): Buffer {
   const body = Buffer.from(JSON.stringify(order));
   const length = Buffer.alloc(2);
   length.writeUInt16BE(body.length);

@@ -20,7 +20,13 @@ import type { Listening } from "./gateway.ts";
 import { Link } from "./link.ts";
 import { type Peers, peersOf } from "./peers.ts";
 import { issueServingCertificate, type ServingCertificate } from "./serving-certificate.ts";
-import { type CancelOrder, LocalState, type LoginAttempt } from "./shared-state.ts";
+import {
+  type CancelOrder,
+  type DenialOrder,
+  denialMs,
+  LocalState,
+  type LoginAttempt,
+} from "./shared-state.ts";
 
 /** What the first process answers the others. */
 export type FirstAnswers = {
@@ -37,6 +43,7 @@ export type FirstAnswers = {
   readonly mayCancel: (address: string) => Promise<boolean>;
   readonly cancelMissed: (address: string) => void;
   readonly forwardCancel: (order: CancelOrder) => Promise<boolean>;
+  readonly takeDenial: (order: DenialOrder) => Promise<string | null>;
   readonly announceChain: (chain: number) => Promise<void>;
   readonly publishHead: (head: PublishedHead) => Promise<void>;
   readonly openHold: (hold: {
@@ -52,6 +59,7 @@ export type PartAnswers = {
   readonly metrics: (none: null) => Promise<MetricObjectWithValues<MetricValue<string>>[]>;
   readonly readiness: (none: null) => string | null;
   readonly receiveCancel: (order: CancelOrder) => Promise<boolean>;
+  readonly giveDenial: (order: DenialOrder) => string | null;
   readonly announceChain: (chain: number) => Promise<void>;
   readonly stop: (none: null) => void;
   readonly holdSettled: (hold: { readonly name: string; readonly outcome: HoldOutcome }) => void;
@@ -98,11 +106,7 @@ export class Processes {
     this.configuration = configuration;
     this.log = log;
     this.peers = peersOf(configuration, (order) => this.forwardCancel(order));
-    this.state = new LocalState(
-      configuration,
-      () => performance.now(),
-      (order) => this.forwardCancel(order),
-    );
+    this.state = new LocalState(configuration, () => performance.now());
   }
 
   /** Starts all processes; all load at once, and one opens its listeners ahead of the others. */
@@ -253,6 +257,7 @@ export class Processes {
       mayCancel: (address) => state.mayCancel(address),
       cancelMissed: (address) => state.cancelMissed(address),
       forwardCancel: (order) => this.forwardCancel(order),
+      takeDenial: (order) => this.takeDenial(number, order),
       openHold: async ({ name, request }) => {
         if (this.approvals === undefined) return "nobody can be asked";
         // Noted before: it may be settled before the answer is there.
@@ -282,6 +287,17 @@ export class Processes {
     if (order.replica !== this.configuration.replica) return this.peers?.send(order) ?? false;
     const part = this.parts.get(order.process);
     return part === undefined ? false : part.link.ask("receiveCancel", order);
+  }
+
+  /** Asks all processes but the one that asks; whoever has it gives it away. */
+  private async takeDenial(asking: number, order: DenialOrder): Promise<string | null> {
+    const others = [...this.parts].filter(([number, { isReady }]) => isReady && number !== asking);
+    const asked = others.map(async ([, { link }]) => {
+      const id = await link.ask("giveDenial", order, denialMs);
+      if (id === null) throw new Error("not given here");
+      return id;
+    });
+    return Promise.any(asked).catch(() => null);
   }
 
   /** Tokens are checked where the manifests are followed: in a process that serves. */

@@ -19,6 +19,7 @@ import type { Authenticator, Credential } from "../identity/model.ts";
 import type {
   AdmittedSession,
   CancelRoutes,
+  DenialRoutes,
   LoginClaim,
   ProtocolHost,
   UpstreamAccount,
@@ -105,7 +106,9 @@ export class ResourceHost implements ProtocolHost {
   private policies = new Map<string, SessionPolicy>();
   private tls: TlsServerOptions | undefined;
   private takeCancel: ((processId: number, key: Buffer) => Promise<boolean>) | undefined;
+  private giveDenialHere: ((digest: string) => string | undefined) | undefined;
   readonly cancels: CancelRoutes;
+  readonly denials: DenialRoutes;
 
   constructor(key: string, served: ServedResource, set: ManifestSet, services: HostServices) {
     this.key = key;
@@ -125,6 +128,13 @@ export class ResourceHost implements ProtocolHost {
           .catch(() => false),
       mayTry: (address) => services.shared.mayCancel(address).catch(() => false),
       missed: (address) => services.shared.cancelMissed(address),
+    };
+    this.denials = {
+      receive: (give) => {
+        this.giveDenialHere = give;
+      },
+      // Who cannot be asked has none: then there are two records, and never none.
+      takeElsewhere: (digest) => services.shared.takeDenial({ resource: key, digest }).catch(() => undefined),
     };
   }
 
@@ -330,6 +340,11 @@ export class ResourceHost implements ProtocolHost {
   /** A cancel request that another process has handed over. */
   async receiveCancel(processId: number, key: Buffer): Promise<boolean> {
     return (await this.takeCancel?.(processId, key)) ?? false;
+  }
+
+  /** A denial that another process or replica asks for: it is given away. */
+  giveDenial(digest: string): string | undefined {
+    return this.giveDenialHere?.(digest);
   }
 
   target(account: UpstreamAccount): UpstreamTarget {

@@ -28,7 +28,25 @@ export interface CancelOrder {
   readonly keyHex: string;
 }
 
-export interface SharedState {
+/** Asks for the id of a denial that was given elsewhere a moment ago; whoever has it gives it away once. */
+export interface DenialOrder {
+  readonly resource: string;
+  /** What was denied to whom, as hex; see `digestOfDenial`. */
+  readonly digest: string;
+}
+
+/** What one process asks the others, and the other replicas. */
+export interface Elsewhere {
+  /** Hands a cancel request to the process that its key names; false where nobody took it. */
+  forwardCancel(order: CancelOrder): Promise<boolean>;
+  /** Undefined where nobody has it, or says so in time. */
+  takeDenial(order: DenialOrder): Promise<string | undefined>;
+}
+
+/** How long a client that was denied waits for others' denials: who does not answer costs a second record. */
+export const denialMs = 1_000;
+
+export interface SharedState extends Elsewhere {
   /** Counts a session of `user`; false where `max` are live already, and then nothing is counted. */
   enter(user: string, max: number | undefined): Promise<boolean>;
   leave(user: string): void;
@@ -40,8 +58,6 @@ export interface SharedState {
   /** False where an address has sent too many wrong keys. */
   mayCancel(address: string): Promise<boolean>;
   cancelMissed(address: string): void;
-  /** Hands a cancel request to the process that its key names; false where nobody took it. */
-  forwardCancel(order: CancelOrder): Promise<boolean>;
 }
 
 export interface LoginBounds {
@@ -63,19 +79,15 @@ export class LocalState implements SharedState {
   private readonly byUser: AttemptTable;
   private readonly byAddress: AttemptTable;
   private readonly missedCancels: AttemptTable;
-  private readonly forward: (order: CancelOrder) => Promise<boolean>;
+  private readonly elsewhere: Elsewhere;
 
-  constructor(
-    bounds: LoginBounds,
-    monotonicMs: () => number,
-    forward: (order: CancelOrder) => Promise<boolean> = () => Promise.resolve(false),
-  ) {
+  constructor(bounds: LoginBounds, monotonicMs: () => number, elsewhere: Elsewhere = nobodyElse) {
     const table = (failuresMax: number, windowMs: number) =>
       new AttemptTable({ failuresMax, windowMs, keysMax, monotonicMs });
     this.byUser = table(bounds.failedLoginsMax, bounds.lockOutMs);
     this.byAddress = table(bounds.failedLoginsByAddressMax, bounds.lockOutMs);
     this.missedCancels = table(missedCancelsMax, cancelWindowMs);
-    this.forward = forward;
+    this.elsewhere = elsewhere;
   }
 
   enter(user: string, max: number | undefined): Promise<boolean> {
@@ -120,9 +132,18 @@ export class LocalState implements SharedState {
   }
 
   forwardCancel(order: CancelOrder): Promise<boolean> {
-    return this.forward(order);
+    return this.elsewhere.forwardCancel(order);
+  }
+
+  takeDenial(order: DenialOrder): Promise<string | undefined> {
+    return this.elsewhere.takeDenial(order);
   }
 }
+
+const nobodyElse: Elsewhere = {
+  forwardCancel: () => Promise.resolve(false),
+  takeDenial: () => Promise.resolve(undefined),
+};
 
 /** A user is locked out together with an address: by the user alone, anybody could lock anybody out. */
 const pair = ({ resource, user, address }: LoginAttempt): string =>

@@ -6,6 +6,7 @@ import type { Identity } from "@sallyport/policy";
 import { errorTable, GatewayError } from "../../wire/gateway-error.ts";
 import type { HttpHead } from "../../wire/http-server.ts";
 import type { AdmittedSession, EndCode, ProtocolHost, UpstreamAccount } from "../protocol.ts";
+import { runOf } from "./denials.ts";
 import { reasonIn } from "./headers.ts";
 import { HoldTurns } from "./hold-turns.ts";
 import type { ApiServers } from "./upstream.ts";
@@ -32,7 +33,7 @@ export interface OpenSession {
 }
 
 const sessionsMax = 8;
-/** Longer than a pod is looked up. */
+/** Longer than a pod is looked up, and other gateways are asked. */
 const judgedMs = 15_000;
 
 /** The sessions of one connection: one for each credential that is shown on it. */
@@ -193,14 +194,9 @@ export function correlationId(): string {
  * The same of what one run of kubectl asks for twice (over WebSocket, then over SPDY), whichever process or replica each
  * reaches: kubectl names its runs from 1.22 on. Who names two runs alike has two records under one id, no fewer.
  */
-export function idOfRun(
-  key: Buffer,
-  { user }: Identity,
-  { headers }: HttpHead,
-  target: string,
-): string | undefined {
-  const run = headers["kubectl-session"];
-  if (typeof run !== "string" || run === "" || run.length > runLengthMax) return undefined;
+export function idOfRun(key: Buffer, { user }: Identity, head: HttpHead, target: string): string | undefined {
+  const run = runOf(head);
+  if (run === "") return undefined;
   // What masks hash with the same key, and what this does, must not say anything of each other.
   const own = createHmac("sha256", key).update("sallyport refusal").digest();
   return createHmac("sha256", own)
@@ -208,8 +204,6 @@ export function idOfRun(
     .digest("hex")
     .slice(0, 12);
 }
-
-const runLengthMax = 64;
 
 /** The token that a request shows; throws where what it shows is none. */
 export function bearerOf({ headers }: HttpHead): string | undefined {

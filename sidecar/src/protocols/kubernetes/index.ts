@@ -24,6 +24,13 @@ import { ApiServers } from "./upstream.ts";
 
 export const kubernetes: Protocol = { name: "kubernetes", defaultPort: 6443, serve };
 
+/** What was refused here, given away to other processes and replicas, too. */
+function denialsOf(host: ProtocolHost): Denials {
+  const denials = new Denials();
+  host.denials.receive((digest) => denials.take(digest));
+  return denials;
+}
+
 async function serve(socket: Socket, host: ProtocolHost, onLoggedIn: () => void): Promise<void> {
   countBuffersWithTheHeap();
   const channel = new SocketChannel(socket, AbortSignal.timeout(host.limits.loginMs));
@@ -33,7 +40,7 @@ async function serve(socket: Socket, host: ProtocolHost, onLoggedIn: () => void)
     channel.detach();
     if (tls === undefined) throw new GatewayError("tlsRequired");
     const servers = host.shared("apiServers", () => new ApiServers(host));
-    const denials = host.shared("denials", () => new Denials());
+    const denials = host.shared("denials", () => denialsOf(host));
     // Who connects and does not log in is not kept: the place is others' to take.
     const late = setTimeout(() => tls.destroy(), host.limits.loginMs);
     const connection = new ClientConnection(tls, host, servers, () => {

@@ -25,7 +25,7 @@ export interface Asked {
   /** Aborted when the client is gone: what is held then never runs. */
   readonly closed: AbortSignal;
   /** A denial that the same client was just given over another protocol; see `denials.ts`. */
-  readonly known?: (refusal: { readonly message: string }) => string | undefined;
+  readonly known?: (refusal: { readonly message: string }) => Promise<string | undefined>;
   /** What a refusal is named; by chance where absent. */
   readonly id?: string | undefined;
 }
@@ -36,7 +36,7 @@ export async function ask(asked: Asked): Promise<Judged> {
   const { guard } = session.admitted;
   const verdict = guard.decide(command);
   if (verdict.action === "Deny" && !guard.isObserving) {
-    const id = asked.known?.(verdict);
+    const id = await asked.known?.(verdict);
     if (id !== undefined) {
       const { message, hint } = verdict;
       const refusal: Refusal = {

@@ -3,7 +3,7 @@ import { PatternScanner, SessionMasking } from "@sallyport/policy";
 import { describe, expect, test } from "vitest";
 import { OutputPatterns } from "../../terminal/index.ts";
 import { commandOf, noFacts } from "./command.ts";
-import { Denials } from "./denials.ts";
+import { Denials, digestOfDenial } from "./denials.ts";
 import { securityOf, securityOfContainer, writtenBy } from "./facts.ts";
 import { reasonIn, upstreamHeaders } from "./headers.ts";
 import { readJsonBody } from "./json-body.ts";
@@ -184,14 +184,47 @@ test.each([
   expect(reasonIn(headers)).toBe(reason);
 });
 
-test("K3: the second telling of a denial is the first one's, once, and only over the other method", () => {
-  const denials = new Denials();
-  denials.remember("k", "GET", "no", "id1");
-  expect(denials.take("other", "POST", "no")).toBeUndefined();
-  expect(denials.take("k", "POST", "no")).toBe("id1");
-  expect(denials.take("k", "POST", "no")).toBeUndefined();
-  denials.remember("k", "GET", "no", "id2");
-  expect(denials.take("k", "GET", "no")).toBeUndefined();
+test("K3: the second telling of a denial is the first one's, once, and not for long", () => {
+  let nowMs = 0;
+  const denials = new Denials(() => nowMs);
+  denials.remember("k", "id1");
+  expect(denials.take("other")).toBeUndefined();
+  expect(denials.take("k")).toBe("id1");
+  expect(denials.take("k")).toBeUndefined();
+  denials.remember("k", "id2");
+  nowMs = 10_001;
+  expect(denials.take("k")).toBeUndefined();
+  for (let at = 0; at <= 1_000; at += 1) denials.remember(`k${at}`, "id");
+  expect([denials.take("k0"), denials.take("k1")]).toEqual([undefined, "id"]);
+});
+
+test("K3: two denials are one only where user, run, pod, command, order of words and message are the same", () => {
+  const target = "/api/v1/namespaces/a/pods/p/exec?command=ls&command=-l";
+  const of = (change: { user?: string; run?: string; target?: string; message?: string }) => {
+    const { user = "okta:ana", run = "r", message = "no" } = change;
+    const headers = run === "" ? {} : { "kubectl-session": run };
+    const url = change.target ?? target;
+    const who = { kind: "human", user, groups: [], claims: {} } as const;
+    return digestOfDenial(who as never, { method: "POST", url, headers }, read("POST", url), message);
+  };
+  const all = [
+    of({}),
+    of({ user: "okta:bob" }),
+    of({ run: "other" }),
+    of({ run: "" }),
+    of({ message: "never" }),
+    of({ target: target.replace("/p/", "/q/") }),
+    of({ target: target.replace("/a/", "/b/") }),
+    of({ target: `${target}&stdin=true` }),
+    of({ target: target.replace("command=ls&command=-l", "command=-l&command=ls") }),
+    of({ target: target.replace("exec", "attach") }),
+    // What stands in one place does not count for another.
+    of({ user: 'okta:ana","r', run: "" }),
+  ];
+  expect(new Set(all).size).toBe(all.length);
+  expect(of({})).toMatch(/^[0-9a-f]{64}$/);
+  // Methods are what differs between the two.
+  expect(of({})).toBe(of({}));
 });
 
 describe("frames of WebSockets", () => {

@@ -15,7 +15,7 @@ import { refuseUpgrade, statusOfError, statusOfRefusal } from "../answer.ts";
 import { commandOf, noFacts, type RequestFacts } from "../command.ts";
 import { correlationId, idOfRun, isTokenProtocol, type OpenSession } from "../connection.ts";
 import { copyOf } from "../copying.ts";
-import type { Denials } from "../denials.ts";
+import { type Denials, digestOfDenial } from "../denials.ts";
 import { onlyContainer, securityOfContainer } from "../facts.ts";
 import { upstreamHeaders } from "../headers.ts";
 import { marksOf } from "../impersonation.ts";
@@ -260,29 +260,28 @@ const portsMax = 64;
 /** Judges it; a denial that the same client just got over the other dialect is the same decision. */
 async function judge(attempt: Attempt, notice: (line: string) => void): Promise<Judged> {
   const { session, serving, request, upgrade, facts, closed, dialect } = attempt;
-  let known: string | undefined;
-  const key = createHash("sha256")
-    .update(`${session.identity.user}\n${targetOf(request)}`)
-    .digest("base64");
+  const { denials, host } = serving;
+  const digestOf = (message: string) => digestOfDenial(session.identity, upgrade, request, message);
   const judged = await ask({
     session,
-    host: serving.host,
+    host,
     command: commandOf(request, facts),
     bytes: [Buffer.from(`${request.subresource} ${targetOf(request)}`)],
     closed,
-    id: idOfRun(serving.host.masking.key, session.identity, upgrade, targetOf(request)),
-    known: ({ message }) => {
-      if (dialect === "websocket") return undefined;
-      known = serving.denials.take(key, upgrade.method, message);
-      return known;
+    id: idOfRun(host.masking.key, session.identity, upgrade, targetOf(request)),
+    known: async ({ message }) => {
+      if (dialect !== "spdy" || upgrade.method !== "POST") return undefined;
+      const digest = digestOf(message);
+      return denials.take(digest) ?? (await host.denials.takeElsewhere(digest));
     },
     tell: ({ message, detail, hint }) =>
       notice([message, detail, hint].filter((one) => one !== "").join("\r\n")),
     again: async () => commandOf(request, (await factsOf(serving, session, request)) ?? noFacts),
   });
-  // The second half of a denial begins no new one: whoever goes on asking is recorded again.
-  if (judged.kind === "refused" && known === undefined && dialect === "websocket")
-    serving.denials.remember(key, upgrade.method, judged.refusal.message, judged.id);
+  if (judged.kind === "permit" || dialect !== "websocket" || upgrade.method !== "GET") return judged;
+  const { code, message, isUnrecorded = false } = judged.refusal;
+  // Only what is in the recording accounts for another request, and who has left makes none.
+  if (code === "denied" && !isUnrecorded && !closed.aborted) denials.remember(digestOf(message), judged.id);
   return judged;
 }
 
