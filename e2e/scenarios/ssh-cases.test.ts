@@ -449,6 +449,14 @@ describe.runIf(found.kind === "ready")("OpenSSH through the gateway", () => {
     expect(live.printed.err).toMatch(/idle/);
   }, 30_000);
 
+  test("S22 keepalives of a client that nobody uses do not keep its session", async () => {
+    const flags = ["-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=100"];
+    const live = running(flags, ["echo up; sleep 60"], as("ivan"));
+    await until(() => live.printed.out.includes("up"));
+    expect(await live.ended).toBe(255);
+    expect(live.printed.err).toMatch(/idle/);
+  }, 30_000);
+
   test("S22 a client that vanishes leaves a recording that is whole", async () => {
     const live = running([], ["echo vanishing; sleep 60"], as("alice"));
     await until(() => live.printed.out === "vanishing\n");

@@ -89,6 +89,7 @@ export class SshSession {
   #awaited: ((answer: Reader | undefined) => void) | undefined;
   /** Where the host listens for the client, by what its channels will say. */
   readonly #listeners = new Map<string, Listening>();
+  #lastClientMs = performance.now();
   #mayOpenSessions = true;
   #next = 0;
   #holding: Promise<unknown> = Promise.resolve();
@@ -105,9 +106,9 @@ export class SshSession {
     this.#guard = options.guard;
   }
 
-  /** When the client last sent something. */
+  /** When the client last did something. That it is still there, as programs say by themselves, is no use of it. */
   get lastClientMs(): number {
-    return this.#client.lastMs;
+    return this.#lastClientMs;
   }
 
   /** Carries until one side ends, or `stop`. */
@@ -276,6 +277,7 @@ export class SshSession {
       case message.requestFailure:
         return;
       case message.channelOpen:
+        this.#touch();
         return this.#openFromClient(reader);
       case message.channelOpenConfirmation:
       case message.channelOpenFailure: {
@@ -291,11 +293,16 @@ export class SshSession {
       case message.channelRequest:
       case message.channelSuccess:
       case message.channelFailure:
+        this.#touch();
         return this.#channelFromClient(type, reader);
       default:
         // Authentication is over, and nothing else is known.
         this.#client.send(made(message.unimplemented, this.#client.lastSequence));
     }
+  }
+
+  #touch(): void {
+    this.#lastClientMs = performance.now();
   }
 
   #channelFromClient(type: number, reader: Reader): undefined {

@@ -75,8 +75,6 @@ export class Transport {
   /** What the peer said of itself: `SSH-2.0-OpenSSH_9.2`. */
   peerVersion = "";
   bytesIn = 0;
-  /** When the peer last sent something, on the monotonic clock. */
-  lastMs = performance.now();
 
   constructor(options: TransportOptions) {
     const { socket, role } = options;
@@ -248,7 +246,6 @@ export class Transport {
 
   #read(chunk: Buffer): void {
     if (this.#isOver) return;
-    this.lastMs = performance.now();
     this.bytesIn += chunk.length;
     try {
       this.socket.cork();
