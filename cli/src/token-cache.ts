@@ -1,8 +1,8 @@
 /** Tokens of people, kept on their own machine until they end: one file for each resource, readable by nobody else. */
-import { randomBytes } from "node:crypto";
-import { chmod, mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { replacePrivately } from "./private-file.ts";
 import type { ResourceName } from "./values.ts";
 
 /** A token, and when it ends where it says so. */
@@ -37,14 +37,11 @@ export function usableToken(text: string, now: number): CachedToken | undefined 
   return expiresAt - marginMs <= now ? undefined : { token, expiresAt };
 }
 
-/** Keeps a token; a reader meanwhile sees the one before or this one. */
+/** Keeps a token. */
 export async function keepToken(folder: string, resource: ResourceName, token: string): Promise<void> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
   await chmod(folder, 0o700);
-  const file = fileOf(folder, resource);
-  const temporary = `${file}.${randomBytes(6).toString("hex")}`;
-  await writeFile(temporary, `${token}\n`, { mode: 0o600, flag: "wx" });
-  await rename(temporary, file);
+  await replacePrivately(fileOf(folder, resource), `${token}\n`);
 }
 
 /** Names hold no underscore: no two resources share a file. */

@@ -3,13 +3,14 @@
  * the gateway, and what an attacker tries at the door. S18, S20, S21 and S22 of the cases for SSH.
  */
 import { type ChildProcess, execFile } from "node:child_process";
-import { readFile, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, stat, symlink, writeFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { made, message, Reader, Transport } from "@sallyport/sidecar/ssh-testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type DeviceProvider, startDeviceProvider } from "../targets/device-provider.ts";
+import { sallyportCommand } from "../targets/gateway.ts";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
 import { type SshGateway, startSshGateway } from "../targets/ssh-gateway.ts";
 import { until } from "../targets/until.ts";
@@ -367,7 +368,7 @@ describe.runIf(found.kind === "ready")("at the door", () => {
 
   describe("certificates", () => {
     let folder = "";
-    const file = () => join(folder, "default-web");
+    const file = () => join(folder, "default_web");
     const bare = () =>
       gateway.options.map((one) =>
         one === "PreferredAuthentications=password" ? "PreferredAuthentications=publickey" : one,
@@ -395,7 +396,7 @@ describe.runIf(found.kind === "ready")("at the door", () => {
       const other = join(gateway.home, "login-bob");
       expect(await gateway.login(other, { user: "bob" })).toMatchObject({ code: 0 });
       const mixed = join(gateway.home, "mixed");
-      await writeFile(mixed, await readFile(join(other, "default-web")), { mode: 0o600 });
+      await writeFile(mixed, await readFile(join(other, "default_web")), { mode: 0o600 });
       await writeFile(`${mixed}-cert.pub`, await readFile(`${file()}-cert.pub`));
       expect((await withKey(mixed, ["-o", `CertificateFile=${mixed}-cert.pub`])).code).toBe(255);
     });
@@ -436,6 +437,40 @@ describe.runIf(found.kind === "ready")("at the door", () => {
         const { userauthBanner: banner, userauthFailure: failure } = message;
         expect(answers, user).toEqual([banner, failure, failure, failure]);
         one.transport.destroy();
+      }
+    });
+
+    test("S18 `sallyport login` writes a key for its owner alone, whatever lies where it goes", async () => {
+      const other = await mkdtemp(join(gateway.home, "crowded-"));
+      const [elsewhere, key] = [join(other, "elsewhere"), join(other, "default_web")];
+      await writeFile(key, "old", { mode: 0o666 });
+      await writeFile(elsewhere, "mine");
+      await symlink(elsewhere, `${key}-cert.pub`);
+      await symlink(elsewhere, join(other, "config"));
+      expect(await gateway.login(other)).toMatchObject({ code: 0 });
+      for (const name of ["default_web", "default_web-cert.pub", "config"])
+        expect((await stat(join(other, name))).mode & 0o777, name).toBe(0o600);
+      expect(await readFile(elsewhere, "utf8")).toBe("mine");
+      expect(await withKey(key)).toMatchObject({ code: 0, stdout: "in\n" });
+    });
+
+    test("S20 `sallyport login` sends no token to a gateway whose key known_hosts revokes", async () => {
+      const [line = ""] = (await readFile(join(gateway.home, "known_hosts"), "utf8")).trim().split("\n");
+      const key = line.split(" ").slice(1).join(" ");
+      const others = `@revoked * ${server.hostKey}\n@revoked |1|x|y ssh-dss AAAA\n@revoked\n`;
+      const logIn = async (...revoked: readonly string[]) => {
+        const known = join(gateway.home, "known_hosts_revoked");
+        await writeFile(known, [line, others, ...revoked].join("\n"));
+        const words = ["login", "--ssh", `127.0.0.1:${gateway.port}`, "--resource", "default/web"];
+        const files = ["--known-hosts", known, "--folder", join(gateway.home, "revoked")];
+        return gateway.run(process.execPath, [...sallyportCommand, ...words, "--account", "app", ...files]);
+      };
+      expect(await logIn()).toMatchObject({ code: 0 });
+      for (const names of ["*", "another.example.com", "|1|c2FsdA==|aGFzaA=="]) {
+        expect(await logIn(`@revoked ${names} ${key}`), names).toMatchObject({
+          code: 1,
+          stderr: expect.stringContaining("issued no certificate"),
+        });
       }
     });
 

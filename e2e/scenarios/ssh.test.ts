@@ -445,7 +445,7 @@ describe.runIf(found.kind === "ready")("OpenSSH through the gateway", () => {
       expect(configured).toMatchObject({ code: 0, stdout: "by-certificate\n" });
       const plain = ["-o", "PreferredAuthentications=publickey", ...gateway.options];
       const key = join(gateway.home, "alone");
-      await writeFile(key, await readFile(join(folder, "default-web")), { mode: 0o600 });
+      await writeFile(key, await readFile(join(folder, "default_web")), { mode: 0o600 });
       const alone = await gateway.run("ssh", [...plain, "-i", key, gateway.destination, "id"]);
       expect(alone.code).toBe(255);
     });

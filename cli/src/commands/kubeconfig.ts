@@ -2,14 +2,14 @@
  * `sallyport kubeconfig`: a context for kubectl that leads through a gateway, with this program as its credential plugin
  * (client.authentication.k8s.io/v1), so that no token stands in the kubeconfig.
  */
-import { randomBytes } from "node:crypto";
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { text } from "node:stream/consumers";
 import { type Command, InvalidArgumentError } from "commander";
 import { CliFailure } from "../failure.ts";
 import { type OutputFormat, printable, withOutput, writeJson } from "../output.ts";
+import { replacePrivately } from "../private-file.ts";
 import { exitCodes, type Invocation, type Terminal } from "../terminal.ts";
 import { type CachedToken, cachedToken, defaultTokenFolder, keepToken, usableToken } from "../token-cache.ts";
 import { inFolder, parseResource, type ResourceName } from "../values.ts";
@@ -240,9 +240,7 @@ async function edit(
   }
   document.set("current-context", name);
   await mkdir(dirname(file), { recursive: true, mode: 0o700 });
-  const temporary = `${file}.${randomBytes(6).toString("hex")}`;
-  await writeFile(temporary, document.toString(), { mode: 0o600, flag: "wx" });
-  await rename(temporary, file);
+  await replacePrivately(file, document.toString());
 }
 
 function parseServer(given: string): string {

@@ -1,5 +1,5 @@
 /** `sallyport login`: a short-lived SSH certificate for a new key, and the lines of ssh_config that use it. */
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { homedir } from "node:os";
 import { join } from "node:path";
@@ -7,6 +7,7 @@ import { text } from "node:stream/consumers";
 import { type Command, InvalidArgumentError } from "commander";
 import { CliFailure } from "../failure.ts";
 import { type OutputFormat, withOutput, writeJson } from "../output.ts";
+import { replacePrivately } from "../private-file.ts";
 import { exitCodes, type Invocation, type Terminal } from "../terminal.ts";
 import { inFolder, parseResource, type ResourceName } from "../values.ts";
 
@@ -56,12 +57,17 @@ async function logIn(options: LoginOptions, terminal: Terminal): Promise<void> {
   const { ssh, resource } = options;
   const { hostKeysFrom, newKey, obtainCertificate } = await import("@sallyport/sidecar/ssh-login");
   const knownHostsFile = inFolder(terminal.cwd, options.knownHosts);
-  const hostKeys = hostKeysFrom(linesFor(await readFile(knownHostsFile, "utf8").catch(() => ""), ssh));
-  if (hostKeys.length === 0) {
+  const knownHosts = await readFile(knownHostsFile, "utf8").catch(() => "");
+  const keys = hostKeysFrom(linesFor(knownHosts, ssh));
+  if (keys.length === 0) {
     throw new CliFailure(`${options.knownHosts} holds no key of ${ssh.host}:${ssh.port}`, {
       next: "Add the line that the gateway logs when it starts (knownHosts), behind the gateway's name.",
     });
   }
+  const hostKeys = [
+    ...keys,
+    ...revokedIn(knownHosts).flatMap((line) => readable(() => hostKeysFrom([line]))),
+  ];
   const token = await tokenOf(options, terminal);
   const signal = AbortSignal.timeout(loginMs);
   const named = `${resource.namespace}/${resource.name}`;
@@ -76,10 +82,11 @@ async function logIn(options: LoginOptions, terminal: Terminal): Promise<void> {
     });
   });
   const folder = inFolder(terminal.cwd, options.folder);
-  const keyFile = join(folder, `${resource.namespace}-${resource.name}`);
+  // Names hold no underscore: no two resources share a key.
+  const keyFile = join(folder, `${resource.namespace}_${resource.name}`);
   await mkdir(folder, { recursive: true, mode: 0o700 });
-  await writeFile(keyFile, key.privateKey, { mode: 0o600 });
-  await writeFile(`${keyFile}-cert.pub`, `${issued.line} ${named}\n`, { mode: 0o600 });
+  await replacePrivately(keyFile, key.privateKey);
+  await replacePrivately(`${keyFile}-cert.pub`, `${issued.line} ${named}\n`);
   const stanza = stanzaFor(options, { keyFile, knownHostsFile });
   await writeStanza(join(folder, "config"), resource.name, stanza);
   const expiresAt = issued.validBefore.toISOString();
@@ -97,6 +104,23 @@ function linesFor(file: string, { host, port }: Address): readonly string[] {
     const [first = ""] = line.trim().split(/\s+/);
     return first.split(",").some((name) => names.has(name));
   });
+}
+
+/** Keys that are revoked, for whatever host: `@revoked names type key` with any name, as hashed ones cannot be read. */
+function revokedIn(file: string): readonly string[] {
+  return file.split("\n").flatMap((line) => {
+    const [marker, , ...key] = line.trim().split(/\s+/);
+    return marker === "@revoked" ? [`@revoked * ${key.join(" ")}`] : [];
+  });
+}
+
+/** What cannot be read is a key of a kind that no gateway shows. */
+function readable<Key>(read: () => readonly Key[]): readonly Key[] {
+  try {
+    return read();
+  } catch {
+    return [];
+  }
 }
 
 function stanzaFor(
@@ -127,7 +151,7 @@ const quoted = (path: string) => `"${path.replaceAll("%", "%%")}"`;
 async function writeStanza(file: string, name: string, stanza: string): Promise<void> {
   const before = await readFile(file, "utf8").catch(() => "");
   const others = before.split(/^(?=Host )/m).filter((one) => one !== "" && !one.startsWith(`Host ${name}\n`));
-  await writeFile(file, [...others, stanza].join(""), { mode: 0o600 });
+  await replacePrivately(file, [...others, stanza].join(""));
 }
 
 async function tokenOf({ tokenFile }: LoginOptions, terminal: Terminal): Promise<string> {
