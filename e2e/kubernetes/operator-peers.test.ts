@@ -15,6 +15,7 @@ import {
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { ApiServer } from "../cluster/api-server.ts";
 import { waitFor } from "../cluster/processes.ts";
+import { databaseService, oktaProvider, ordersResource } from "../targets/manifests.ts";
 import {
   startApiServerWithKinds,
   startOperator,
@@ -31,24 +32,9 @@ beforeAll(async () => {
   api = await startApiServerWithKinds();
   await api.kubectl.apply([
     { apiVersion: "v1", kind: "Namespace", metadata: { name: namespace } },
-    {
-      ...{ apiVersion: "v1", kind: "Service", metadata: { name: "orders-db", namespace } },
-      spec: { selector: { app: "orders-db" }, ports: [{ port: 5432, targetPort: 5432 }] },
-    },
-    {
-      ...{ apiVersion: "sallyport.dev/v1alpha1", kind: "IdentityProvider", metadata: { name: "okta" } },
-      spec: { type: "oidc", prefix: "okta:", oidc: { issuer: "https://example.okta.com" } },
-    },
-    {
-      ...{ apiVersion: "sallyport.dev/v1alpha1", kind: "ProtectedResource" },
-      metadata: { name: "orders", namespace },
-      spec: {
-        protocol: "postgres",
-        endpoint: { serviceRef: { name: "orders-db", port: 5432 } },
-        credentials: [{ name: "default", secretRef: { name: "orders-db" } }],
-        identity: { providers: ["okta"] },
-      },
-    },
+    databaseService("orders-db", namespace),
+    oktaProvider,
+    ordersResource(namespace),
   ]);
   running = await startOperator(api);
 });

@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { ApiServer } from "../cluster/api-server.ts";
 import { waitFor } from "../cluster/processes.ts";
+import { databaseService, oktaProvider, ordersResource } from "../targets/manifests.ts";
 import {
   startApiServerWithKinds,
   startOperator,
@@ -39,18 +40,8 @@ beforeAll(async () => {
       kind: "ServiceAccount",
       metadata: { name: "default", namespace: one },
     })),
-    {
-      apiVersion: "v1",
-      kind: "Service",
-      metadata: { name: "orders-db", namespace },
-      spec: { selector: { app: "orders-db" }, ports: [{ port: 5432, targetPort: "pg" }] },
-    },
-    {
-      apiVersion: "sallyport.dev/v1alpha1",
-      kind: "IdentityProvider",
-      metadata: { name: "okta" },
-      spec: { type: "oidc", prefix: "okta:", oidc: { issuer: "https://example.okta.com" } },
-    },
+    databaseService("orders-db", namespace, "pg"),
+    oktaProvider,
   ]);
   running = await startOperator(api);
 });
@@ -59,18 +50,7 @@ afterAll(async () => {
   await api?.close();
 });
 
-const resource = (listen: object = {}) => ({
-  apiVersion: "sallyport.dev/v1alpha1",
-  kind: "ProtectedResource",
-  metadata: { name: "orders", namespace },
-  spec: {
-    protocol: "postgres",
-    endpoint: { serviceRef: { name: "orders-db", port: 5432 } },
-    credentials: [{ name: "default", secretRef: { name: "orders-db" } }],
-    identity: { providers: ["okta"] },
-    listen,
-  },
-});
+const resource = (listen: object = {}) => ordersResource(namespace, { listen });
 
 async function startPod(name: string, labels: object, address: string): Promise<void> {
   const ports = [{ name: "pg", containerPort: 15_000 }];

@@ -10,6 +10,7 @@ import type { ApiServer } from "../cluster/api-server.ts";
 import { run } from "../cluster/kubectl.ts";
 import { waitFor } from "../cluster/processes.ts";
 import { createAuthority } from "../targets/certificates.ts";
+import { databaseService, oktaProvider, ordersResource, type SpecChange } from "../targets/manifests.ts";
 import {
   startApiServerWithKinds,
   startOperator,
@@ -48,14 +49,9 @@ beforeAll(async () => {
   await api.kubectl.apply([
     { apiVersion: "v1", kind: "Namespace", metadata: { name: namespace } },
     { apiVersion: "v1", kind: "Namespace", metadata: { name: "other" } },
-    service("orders-db", namespace),
-    service("secret-db", "other"),
-    {
-      apiVersion: "sallyport.dev/v1alpha1",
-      kind: "IdentityProvider",
-      metadata: { name: "okta" },
-      spec: { type: "oidc", prefix: "okta:", oidc: { issuer: "https://example.okta.com" } },
-    },
+    databaseService("orders-db", namespace),
+    databaseService("secret-db", "other"),
+    oktaProvider,
   ]);
   running = await startOperator(api);
 });
@@ -64,29 +60,7 @@ afterAll(async () => {
   await api?.close();
 });
 
-function service(name: string, inNamespace: string) {
-  return {
-    apiVersion: "v1",
-    kind: "Service",
-    metadata: { name, namespace: inNamespace },
-    spec: { selector: { app: name }, ports: [{ port: 5432, targetPort: 5432 }] },
-  };
-}
-
-function resource(name: string, spec: object = {}) {
-  return {
-    apiVersion: "sallyport.dev/v1alpha1",
-    kind: "ProtectedResource",
-    metadata: { name, namespace },
-    spec: {
-      protocol: "postgres",
-      endpoint: { serviceRef: { name: "orders-db", port: 5432 } },
-      credentials: [{ name: "default", secretRef: { name: "orders-db" } }],
-      identity: { providers: ["okta"] },
-      ...spec,
-    },
-  };
-}
+const resource = (name: string, change: SpecChange = {}) => ordersResource(namespace, change, name);
 
 function policy(name: string, spec: object = {}) {
   return {
@@ -244,7 +218,7 @@ describe("a Shared resource", () => {
 });
 
 describe("bad input is a condition with a reason", () => {
-  const cases: readonly (readonly [string, object, string])[] = [
+  const cases: readonly (readonly [string, SpecChange, string])[] = [
     ["protocol", { protocol: "telnet" }, "UnsupportedProtocol"],
     ["service", { endpoint: { serviceRef: { name: "nowhere", port: 5432 } } }, "ServiceNotFound"],
     ["port", { endpoint: { serviceRef: { name: "orders-db", port: 1 } } }, "PortNotFound"],
@@ -330,7 +304,7 @@ describe("bad input is a condition with a reason", () => {
       },
     ]);
     await condition("resourcegrant", "early", "Accepted", "ServiceNotFound");
-    await api.kubectl.apply([service("coming", namespace)]);
+    await api.kubectl.apply([databaseService("coming", namespace)]);
     await condition("resourcegrant", "early", "Accepted", "Accepted");
   });
 });

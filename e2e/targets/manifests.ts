@@ -46,6 +46,40 @@ export function shopResource(server: PostgresServer, change: SpecChange = {}) {
   };
 }
 
+/** An IdentityProvider that is accepted and that nobody logs in by. */
+export const oktaProvider = {
+  apiVersion,
+  kind: "IdentityProvider",
+  metadata: { name: "okta" },
+  spec: { type: "oidc", prefix: "okta:", oidc: { issuer: "https://example.okta.com" } },
+};
+
+/** The Service of a database, for a resource that no gateway serves. */
+export function databaseService(name: string, namespace: string, targetPort: string | number = 5432) {
+  return {
+    apiVersion: "v1",
+    kind: "Service",
+    metadata: { name, namespace },
+    spec: { selector: { app: name }, ports: [{ port: 5432, targetPort }] },
+  };
+}
+
+/** A ProtectedResource in front of Service `orders-db`, for whom `okta` knows. */
+export function ordersResource(namespace: string, change: SpecChange = {}, name = "orders") {
+  return {
+    apiVersion,
+    kind: "ProtectedResource",
+    metadata: { name, namespace },
+    spec: {
+      protocol: "postgres",
+      endpoint: { serviceRef: { name: "orders-db", port: 5432 } },
+      credentials: [{ name: "default", secretRef: { name: "orders-db" } }],
+      identity: { providers: ["okta"] },
+      ...change,
+    },
+  };
+}
+
 /** Writes a Secret as it is mounted: a folder with a file for each of its keys, which only the gateway may read. */
 export async function writeSecret(folder: string, values: Readonly<Record<string, string>>): Promise<void> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
