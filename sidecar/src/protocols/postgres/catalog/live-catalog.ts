@@ -1,12 +1,7 @@
 /** The committed catalog of one upstream database, kept at most `ageMs` old while sessions use it. */
 import { catalogQuery, changesQuery, fingerprintQuery, typeNamesQuery } from "./queries.ts";
-import {
-  buildSnapshot,
-  type CatalogReading,
-  type CatalogSnapshot,
-  type KeptCatalog,
-  readCatalog,
-} from "./snapshot.ts";
+import { buildSnapshot, type CatalogReading, type KeptCatalog, readCatalog } from "./reading.ts";
+import type { CatalogSnapshot } from "./snapshot.ts";
 
 /** What a live catalog needs: a side connection and a clock. */
 export interface LiveCatalogOptions {

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { buildSnapshot } from "./snapshot.ts";
+import { buildSnapshot } from "./reading.ts";
 import { catalogRow, shopRows } from "./testing.ts";
 
 const table = (oid: number, name: string, types: readonly number[] | null = null) =>
