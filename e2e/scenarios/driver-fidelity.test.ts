@@ -1,4 +1,5 @@
 /** What drivers' own test suites look at, and a gateway can get wrong: the same bytes as from the server itself. */
+import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { policyDocument } from "../targets/policies.ts";
 import { type Shop, startShop } from "../targets/shop.ts";
@@ -58,6 +59,89 @@ describe("application_name", () => {
     expect(await noticesOf(through, gateway.user, await gateway.token({ user: "ann" }))).toEqual(expected);
     direct.close();
     through.close();
+  });
+
+  const set = "SET LOCAL application_name = 'two'";
+  const show = "SHOW application_name";
+  it.each<readonly [string, ...string[]]>([
+    ["SET LOCAL that is committed", "BEGIN", set, show, "COMMIT", show],
+    ["SET LOCAL that is rolled back", "BEGIN", set, show, "ROLLBACK", show],
+    ["SET LOCAL outside of a transaction", set, show],
+    ["a savepoint", "BEGIN", set, "SAVEPOINT s", "SET application_name = three", show, "ROLLBACK TO s", show],
+    ["a released savepoint", "BEGIN", "SAVEPOINT s", set, "RELEASE s", show, "COMMIT", show],
+    ["SET under SET LOCAL", "BEGIN", "SET application_name = three", set, show, "COMMIT", show],
+    ["a failed transaction", "BEGIN", set, "SELECT 1/0", show, "ROLLBACK", show],
+    [
+      "SET LOCAL to the default",
+      "SET application_name = one",
+      "BEGIN",
+      "SET LOCAL application_name TO DEFAULT",
+      show,
+      "COMMIT",
+      show,
+    ],
+    ["RESET after SET LOCAL", "BEGIN", set, "RESET application_name", show, "COMMIT", show],
+    [
+      "set_config",
+      "BEGIN",
+      "SELECT set_config('application_name', 'two', true) AS \"My name\"",
+      show,
+      "COMMIT",
+      show,
+    ],
+    [
+      "set_config for the session",
+      "SELECT set_config('application_name', 'a name of thirty letters or so', false)",
+      show,
+    ],
+    [
+      "other spellings",
+      'SET application_name = "My App"',
+      "/* c */ SET application_name = E'it\\'s' -- c",
+      show,
+    ],
+    [
+      "several statements",
+      "BEGIN; SET LOCAL application_name = 'two'; SELECT 'é' AS x",
+      show,
+      "ROLLBACK; SELECT 1",
+      show,
+    ],
+  ])("answers %s as the server does", async (_, ...texts) => {
+    const answers = async (client: WireClient) => {
+      const messages: (readonly [string, string])[] = [];
+      for (const text of ["SET application_name = 'own'", ...texts]) {
+        client.send(query(text));
+        for (const { type, body } of await client.until("Z")) messages.push([type, body.toString()]);
+      }
+      client.close();
+      return messages;
+    };
+    const expected = await answers(await shop.logInDirect());
+    expect(await answers(await shop.logIn({ user: "ann" }))).toEqual(expected);
+  });
+
+  it("is set by parameters of set_config, and stays behind the identity", async () => {
+    const through = await shop.gateway.connect({ user: "ann" });
+    const { port, caPem: ca } = shop.server;
+    const account = { user: "direct", password: "direct", database: "shop" };
+    const direct = new pg.Client({ host: "localhost", port, ssl: { ca }, ...account });
+    await direct.connect();
+    for (const client of [through, direct]) {
+      await client.query("BEGIN");
+      const text = "SELECT set_config('application_name', $1, $2) AS name";
+      const named = async (value: string | null) => (await client.query(text, [value, true])).rows;
+      expect(await named("report")).toEqual([{ name: "report" }]);
+      expect(await named("")).toEqual([{ name: "" }]);
+      expect(await named(null)).toEqual([{ name: "" }]);
+      expect(await named("é".repeat(5))).toHaveLength(1);
+      await client.query({ name: "kept", text, values: ["kept", false] });
+      await client.query("COMMIT");
+      expect((await client.query("SHOW application_name")).rows).toEqual([{ application_name: "kept" }]);
+      const { rows } = await client.query("SELECT current_setting('application_name') AS name");
+      expect(rows[0].name).toMatch(client === direct ? /^kept$/ : /^local:ann\/[0-9a-f-]{36} kept$/);
+      await client.end();
+    }
   });
 
   it("is reported by ParameterStatus as the client has set it, also where a rollback takes it back", async () => {

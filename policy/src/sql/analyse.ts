@@ -4,6 +4,7 @@ import { lineageOf } from "../masking/lineage.ts";
 import type { StatementLineage } from "../masking/model.ts";
 import type { MaskedColumns } from "../masking/trace.ts";
 import type { Analysis, SqlRejection, StatementAnalysis } from "./analysis.ts";
+import { nameSettingOf } from "./name-setting.ts";
 import type { NameResolver } from "./names.ts";
 import { NameOverlay } from "./overlay.ts";
 import { forgetLargeText, type ParsedStatement, parseStatements, tooComplex } from "./parser.ts";
@@ -78,7 +79,7 @@ function analyseAll(
 ): Analysis {
   const statements: StatementAnalysis[] = [];
   let literalsMatter = false;
-  for (const { node, text } of parsed) {
+  for (const { node, text, start, end } of parsed) {
     const walk = new Walk(overlay, walkers, limits.nodesMax);
     walk.loneCall = loneCallOf(node);
     const tag = walkStatement(walk, node, text);
@@ -86,6 +87,7 @@ function analyseAll(
     const lineage =
       masked?.isEmpty === false ? lineageOf(node, parts, overlay, masked, walk.effects) : undefined;
     const copyOut = copyOutOptions(node);
+    const nameSetting = nameSettingOf(node);
     statements.push({
       text,
       tag,
@@ -94,6 +96,7 @@ function analyseAll(
       ...(walk.reached.size > 0 && { code: codeOf(walk.reached) }),
       ...(lineage && { lineage }),
       ...(copyOut && { copyOut }),
+      ...(nameSetting && { applicationName: { ...nameSetting, start, end } }),
     });
     // `ORDER BY 1` and `ORDER BY 2` tell of different columns.
     literalsMatter ||= lineage !== undefined && concernsMasked(lineage);

@@ -72,6 +72,18 @@ export interface ReachedCode {
   readonly securityDefiner?: boolean;
 }
 
+/** What application_name is set to by a statement that does nothing else, so that another can be written in its place. */
+export interface NameSetting {
+  /** A parameter is given by its number; absent: what it was when the session began. */
+  readonly value?: string | { readonly parameter: number };
+  readonly isLocal: boolean | { readonly parameter: number };
+  /** Set where set_config does it: what the text calls the column of its row, if anything. */
+  readonly call?: { readonly column?: string };
+  /** Where the statement stands in the whole text, in characters. */
+  readonly start: number;
+  readonly end: number;
+}
+
 /** One statement of a text, judged as a unit. */
 export interface StatementAnalysis {
   /** The statement's own text, cut out of the whole. */
@@ -86,6 +98,7 @@ export interface StatementAnalysis {
   readonly lineage?: StatementLineage;
   /** COPY TO STDOUT: how its data is written. */
   readonly copyOut?: CopyOutOptions;
+  readonly applicationName?: NameSetting;
 }
 
 /** An error in PostgreSQL's own words; `position` counts characters from 1, as in ErrorResponse field P. */

@@ -8,6 +8,9 @@ import { isNode, listOf, nodeOf, type TreeNode } from "./tree.ts";
 export interface ParsedStatement {
   readonly node: TreeNode;
   readonly text: string;
+  /** Where it stands in the whole text, in characters, with the spaces and comments around it. */
+  readonly start: number;
+  readonly end: number;
 }
 
 /** One token of a text, as PostgreSQL's lexer cuts it; offsets count bytes. */
@@ -80,11 +83,11 @@ function parseAnew(sql: string): readonly ParsedStatement[] {
   const tree = withInstance((instance) => parseWith(instance, sql));
   const statements: ParsedStatement[] = [];
   const raw = listOf(tree, "stmts");
-  const cut = raw.length > 1 ? cutter(sql) : () => sql;
+  const cut = raw.length > 1 ? cutter(sql) : () => ({ text: sql, start: 0, end: sql.length });
   for (const item of raw) {
     const node = nodeOf(item, "stmt");
     if (node === undefined) throw tooComplex();
-    statements.push({ node, text: cut(item) });
+    statements.push({ node, ...cut(item) });
   }
   return statements;
 }
@@ -252,13 +255,18 @@ function heapOf(instance: PgQueryModule): Buffer {
 }
 
 /** Cuts statements out of a text by the parser's byte offsets, which are indexes where the text is all ASCII. */
-function cutter(sql: string): (item: TreeNode) => string {
+function cutter(sql: string): (item: TreeNode) => Omit<ParsedStatement, "node"> {
   const bytes = Buffer.from(sql, "utf8");
   const isAscii = bytes.length === sql.length;
+  // Statements come in order: what stands before one is counted on from the last.
+  let at = { byte: 0, character: 0 };
   return (item) => {
     const start = Number(item.stmt_location ?? 0);
     const length = Number(item.stmt_len ?? 0);
     const end = length === 0 ? bytes.length : start + length;
-    return (isAscii ? sql.slice(start, end) : bytes.toString("utf8", start, end)).trim();
+    if (isAscii) return { text: sql.slice(start, end).trim(), start, end };
+    const text = bytes.toString("utf8", start, end);
+    at = { byte: start, character: at.character + bytes.toString("utf8", at.byte, start).length };
+    return { text: text.trim(), start: at.character, end: at.character + text.length };
   };
 }

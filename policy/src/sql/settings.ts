@@ -16,7 +16,7 @@ const pinned: Readonly<Record<string, readonly string[]>> = {
 const roleSettings = new Set(["role", "session_authorization"]);
 
 /** One VariableSetStmt: what it says, in lower case, once. */
-interface SettingChange {
+export interface SettingChange {
   readonly name: string;
   readonly kind: string;
   /** Literal values; undefined where the value is DEFAULT, RESET or FROM CURRENT. */
@@ -24,7 +24,8 @@ interface SettingChange {
   readonly local: boolean;
 }
 
-function changeOf(node: TreeNode): SettingChange {
+/** Reads a VariableSetStmt. */
+export function changeOf(node: TreeNode): SettingChange {
   const kind = textOf(node, "kind");
   const values = listOf(node, "args").map((arg) => stringConstantOf(arg) ?? constantText(arg));
   return {
@@ -146,7 +147,8 @@ function pathOf(value: string | undefined): readonly string[] | undefined {
   return names.map((name) => name.replaceAll('"', ""));
 }
 
-function booleanOf(node: TreeNode | undefined): boolean | undefined {
+/** The value of TRUE or FALSE, as a literal. */
+export function booleanOf(node: TreeNode | undefined): boolean | undefined {
   const constant = nodeOf(node, "A_Const");
   const value = nodeOf(constant, "boolval");
   if (constant === undefined || value === undefined) return undefined;

@@ -2,7 +2,7 @@
  * application_name toward the server carries who is at the other end: `<user>/<session id> <what the client says>`.
  * Clients may set their part; the part in front of it is the gateway's.
  */
-import type { CommandPart, SqlRejection } from "@sallyport/policy";
+import type { CommandPart, NameSetting, SqlRejection, StatementAnalysis } from "@sallyport/policy";
 
 /** NAMEDATALEN - 1: the server cuts longer names. */
 const nameBytesMax = 63;
@@ -28,10 +28,20 @@ export class ApplicationName {
     this.own = [own ?? ""];
   }
 
-  /** The statement that makes it the client's name; the gateway's part stands in front. */
-  statementFor(own: string): string {
+  /** A text in which the gateway's part stands in front of the names that it sets. */
+  textFor(text: string, settings: readonly NameSetting[]): string {
+    let result = "";
+    let at = 0;
+    for (const setting of settings) {
+      result += text.slice(at, setting.start) + statementOf(this.prefix, setting);
+      at = setting.end;
+      if (typeof setting.value === "string") this.remember(setting.value);
+    }
+    return result + text.slice(at);
+  }
+
+  private remember(own: string): void {
     this.own = [own, ...this.own.filter((each) => each !== own)].slice(0, ownMax);
-    return setNameStatement(this.prefix, own);
   }
 
   /** What the client has called itself where the server has this name for it: a direct server would say so. */
@@ -57,45 +67,56 @@ export function tooLongNotice(own: string | undefined): string | undefined {
 /** Names that a client has given itself and that the server may still go back to. */
 const ownMax = 16;
 
-/** True of a text that asks for the name and nothing else. */
-export function showsApplicationName(text: string): boolean {
+/** True of a text whose one row is the name: it asks for that and nothing else, or sets it by set_config. */
+export function showsApplicationName(text: string, [setting]: readonly NameSetting[] = []): boolean {
+  if (setting?.call !== undefined && setting.end - setting.start === text.length) return true;
   return /^\s*show\s+(?:application_name|"application_name")\s*;?\s*$/i.test(text);
 }
 
-/** What a text does to application_name: nothing, sets it to a literal, or in a way that cannot be carried over. */
+/** What a text does to application_name: nothing, sets it, or in a way that cannot be carried over. */
 export type NameChange =
   | { readonly kind: "none" }
-  | { readonly kind: "set"; readonly value: string }
+  | { readonly kind: "set"; readonly settings: readonly NameSetting[] }
   | { readonly kind: "refused"; readonly rejection: SqlRejection };
 
 const none: NameChange = { kind: "none" };
-const plainSet =
-  /^\s*set\s+(?:session\s+)?application_name\s*(?:=|\s+to\s)\s*(?:'((?:[^'\\]|'')*)'|([a-z_][a-z0-9_]*))\s*;?\s*$/i;
 
-/** Looks at the judged parts of a text for a change of application_name. RESET goes back to the gateway's own. */
-export function nameChangeOf(text: string, parts: readonly CommandPart[]): NameChange {
-  const isSet = parts.some(
-    ({ words, objects }) =>
-      words.includes("SET") &&
-      objects.some(({ kind, name }) => kind === "setting" && name === "application_name"),
-  );
-  if (!isSet) return none;
-  const [, quoted, bare] = plainSet.exec(text) ?? [];
-  if (bare?.toLowerCase() === "default") return none;
-  const value = quoted?.replaceAll("''", "'") ?? bare?.toLowerCase();
-  if (value !== undefined) return { kind: "set", value };
-  return {
-    kind: "refused",
-    rejection: {
-      kind: "rejected",
-      sqlstate: "0A000",
-      message: "application_name carries the identity of the session",
-      hint: "Set it in a statement of its own: SET application_name = 'text'.",
-    },
-  };
+/** Looks at the statements of a text for a change of application_name. RESET goes back to the gateway's own. */
+export function nameChangeOf(statements: readonly StatementAnalysis[]): NameChange {
+  const setting = statements.filter(({ parts }) => parts.some(setsName));
+  const settings = setting.flatMap(({ applicationName: own }) => own ?? []);
+  if (settings.length < setting.length) return { kind: "refused", rejection: refusal };
+  const rewritten = settings.filter(({ value }) => value !== undefined);
+  return rewritten.length === 0 ? none : { kind: "set", settings: rewritten };
 }
 
+function setsName({ words, objects }: CommandPart): boolean {
+  return (
+    words.includes("SET") &&
+    objects.some(({ kind, name }) => kind === "setting" && name === "application_name")
+  );
+}
+
+const refusal: SqlRejection = {
+  kind: "rejected",
+  sqlstate: "0A000",
+  message: "application_name carries the identity of the session",
+  hint: "Set it in a statement of its own: SET application_name = 'text'.",
+};
+
 /** The statement that sets the name with the gateway's part in front. */
-export function setNameStatement(prefix: string, value: string): string {
-  return `SET application_name = '${applicationName(prefix, value).replaceAll("'", "''")}'`;
+function statementOf(prefix: string, { value, isLocal, call }: NameSetting): string {
+  const whole =
+    typeof value === "object"
+      ? // NULL stays NULL: it goes back to the gateway's own.
+        `pg_catalog.left(${literal(`${prefix} `)} OPERATOR(pg_catalog.||) $${value.parameter}::pg_catalog.text, ${nameBytesMax})`
+      : literal(applicationName(prefix, value));
+  if (call === undefined) return `SET ${isLocal === true ? "LOCAL " : ""}application_name = ${whole}`;
+  const local = typeof isLocal === "object" ? `$${isLocal.parameter}` : String(isLocal);
+  const column = call.column === undefined ? "" : ` AS "${call.column.replaceAll('"', '""')}"`;
+  return `SELECT pg_catalog.set_config('application_name', ${whole}, ${local})${column}`;
+}
+
+function literal(value: string): string {
+  return `'${value.replaceAll("'", "''")}'`;
 }

@@ -350,8 +350,8 @@ export class ClientHalf {
       return;
     } else if (outcome.kind === "permit") {
       this.state.portals.delete("");
-      if (judged.applicationName === undefined) this.up.passCommand(outcome, chunk, at, end);
-      else this.up.ownCommand(outcome, queryFrame(this.namedAs(judged.applicationName)));
+      if (judged.nameSettings === undefined) this.up.passCommand(outcome, chunk, at, end);
+      else this.up.ownCommand(outcome, queryFrame(this.sentText(judged)));
       entry.effects = judged.effects;
       entry.changesNames = judged.changesNames;
       entry.mayCopy = judged.mayCopy;
@@ -383,7 +383,7 @@ export class ClientHalf {
     // A Query drops what has no name; here it is taken by the Query's own.
     state.statements.delete("");
     state.portals.delete("");
-    this.up.ownCommand(permit, parseFrame("", judged.text));
+    this.up.ownCommand(permit, parseFrame("", this.sentText(judged)));
     this.up.own(Buffer.concat([bindFrame, describeFrame, executeFrame("", bound.rowsToAsk(0)), flushFrame]));
     const described: Described | undefined = judged.masks === undefined ? undefined : { columns: undefined };
     for (const kind of ["parse", "bind", "describe"] as const) {
@@ -598,8 +598,8 @@ export class ClientHalf {
       return undefined;
     }
     this.checkPrepared();
-    if (judged.applicationName === undefined) this.up.passCommand(preview, chunk, at, end);
-    else this.up.ownCommand(preview, parseFrame(name, this.namedAs(judged.applicationName)));
+    if (judged.nameSettings === undefined) this.up.passCommand(preview, chunk, at, end);
+    else this.up.ownCommand(preview, otherTextFrame(chunk, at, end, this.sentText(judged)));
     this.putStatement(judged, name);
     return undefined;
   }
@@ -750,8 +750,8 @@ export class ClientHalf {
       state.statements.put(closed.entry);
       state.push(closed);
     }
-    if (judged.applicationName === undefined) this.up.ownCommand(permit, parse);
-    else this.up.ownCommand(permit, parseFrame(name, this.namedAs(judged.applicationName)));
+    if (judged.nameSettings === undefined) this.up.ownCommand(permit, parse);
+    else this.up.ownCommand(permit, otherTextFrame(parse, 0, parse.length, this.sentText(judged)));
     const made = new Owed("parse", state.segment);
     made.isHidden = true;
     made.hidesErrors = judged.hidesErrors;
@@ -1076,8 +1076,9 @@ export class ClientHalf {
     owed.startedMs = this.options.clock.monotonicMs();
   }
 
-  private namedAs(value: string): string {
-    return this.options.applicationName.statementFor(value);
+  /** The text that the server gets: the client's, with the gateway's part in front of a name that it sets. */
+  private sentText({ text, nameSettings }: Judged): string {
+    return nameSettings === undefined ? text : this.options.applicationName.textFor(text, nameSettings);
   }
 }
 

@@ -7,6 +7,7 @@ import {
   type MaskDecision,
   type MaskedColumns,
   type NameResolver,
+  type NameSetting,
   type ReachedCode,
   type RelationInfo,
   refusedByMasks,
@@ -54,8 +55,8 @@ export interface Judged {
   readonly hidesErrors: boolean;
   /** True where its literals and parameters may be values that are masked for the session. */
   readonly hidesLiterals: boolean;
-  /** Set where the text sets application_name: the session puts its own part in front. */
-  readonly applicationName: string | undefined;
+  /** Where the text sets application_name: the session puts its own part in front. */
+  readonly nameSettings: readonly NameSetting[] | undefined;
   /** True where its one row is the session's application_name. */
   readonly showsName: boolean;
 }
@@ -279,11 +280,11 @@ export class StatementJudge {
       return { ...this.made(text, command, rejectedVerdict(analysis), analysis, []), readsPrepared };
     }
     const command = commandOf(text, analysis.statements);
-    const change = nameChangeOf(text, command.parts);
+    const change = nameChangeOf(analysis.statements);
     if (change.kind === "refused") {
       return this.made(text, command, rejectedVerdict(change.rejection), change.rejection, []);
     }
-    const applicationName = change.kind === "set" ? change.value : undefined;
+    const nameSettings = change.kind === "set" ? change.settings : undefined;
     const found = masking.isEmpty ? unmasked : hiddenBy(masking, analysis.statements);
     const decided = command.parts.length === 0 ? emptyVerdict : this.guard.decide(command);
     const verdict = found.denied === undefined ? decided : refusedByMasks(decided, [found.denied]);
@@ -295,7 +296,8 @@ export class StatementJudge {
       hidesErrors: found.hidesErrors,
       hidesLiterals: found.hidesLiterals,
       readsPrepared,
-      applicationName,
+      nameSettings,
+      showsName: showsApplicationName(text, nameSettings),
     };
     if (verdict.cacheable && !readsPrepared) {
       cache.put(text, judged);
@@ -344,7 +346,7 @@ export class StatementJudge {
       // A text that nobody can follow may hold values, and so may the error that answers it.
       hidesErrors: rejection !== undefined && !this.masking.isEmpty,
       hidesLiterals: rejection !== undefined && !this.masking.isEmpty,
-      applicationName: undefined,
+      nameSettings: undefined,
     };
   }
 }
