@@ -7,8 +7,11 @@ import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { type Shop, startShop } from "../targets/shop.ts";
 import { LocalIssuer } from "../targets/tokens.ts";
 import {
+  bind,
+  execute,
   frame,
   int32s,
+  parse,
   password,
   query,
   type ServerMessage,
@@ -228,6 +231,49 @@ test("a statement of 16 MB is answered, and others are served meanwhile", async 
   const served = bystander.query("SELECT 1 AS n");
   expect(errorIn(await client.until("Z")).C).toBe("54000");
   expect((await served).rows).toEqual([{ n: 1 }]);
+});
+
+test("a Bind and a statement over their sizes say how large they may be", async () => {
+  for (const [type, length, hint] of [
+    ["B", 65 * 1024 * 1024, "67108864 bytes here. Send the data in parts, or by COPY."],
+    ["Q", 9 * 1024 * 1024, "8388608 bytes here."],
+  ] as const) {
+    const client = await loggedIn();
+    const head = Buffer.alloc(5, type);
+    head.writeInt32BE(length, 1);
+    client.send(head);
+    expect(errorIn(await client.untilClosed())).toMatchObject({
+      S: "FATAL",
+      C: "54000",
+      H: expect.stringContaining(hint),
+    });
+  }
+});
+
+test("one prepared statement or portal too many is refused, and the session goes on", async () => {
+  const client = await loggedIn();
+  const sync = frame("S");
+  const outcome = async (...messages: Uint8Array[]) => {
+    client.send(...messages);
+    const error = (await client.until("Z")).find(({ type }) => type === "E")?.fields;
+    return error === undefined ? "done" : `${error.C} ${error.H}`;
+  };
+  const [mayClose, mayEnd] = ["send DEALLOCATE ALL.", "end the transaction."].map(
+    (way) => `54000 Close those that are not needed any more, or ${way}`,
+  );
+  const numbers = Array.from({ length: 10_000 }, (_, number) => String(number));
+  expect(await outcome(...numbers.map((name) => parse(`s${name}`, "SELECT 1")), sync)).toBe("done");
+  expect(await outcome(parse("more", "SELECT 1"), bind("", "more"), execute(""), sync)).toBe(mayClose);
+  expect(await outcome(query("PREPARE more AS SELECT 1"))).toBe(mayClose);
+  expect(await outcome(parse("", "PREPARE more AS SELECT 1"), sync)).toBe(mayClose);
+  expect(await outcome(parse("", "DEALLOCATE s7"), bind("", ""), execute(""), sync)).toBe("done");
+  expect(await outcome(query("PREPARE more AS SELECT 1"))).toBe("done");
+  expect(await outcome(query("BEGIN"))).toBe("done");
+  expect(await outcome(...numbers.map((name) => bind(`p${name}`, "s8")), sync)).toBe("done");
+  expect(await outcome(bind("more", "s8"), sync)).toBe(mayEnd);
+  expect(await outcome(query("ROLLBACK"))).toBe("done");
+  expect(await outcome(bind("more", "s8"), execute("more"), sync)).toBe("done");
+  client.close();
 });
 
 test("a client that vanishes takes its running statement with it", async () => {

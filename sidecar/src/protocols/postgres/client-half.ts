@@ -36,6 +36,8 @@ import {
   functionCallRefusal,
   type SqlRefusal,
   sqlRefusal,
+  tooManyPortals,
+  tooManyPrepared,
   unknownStatement,
 } from "./refusals.ts";
 import { RepeatedText } from "./repeated-text.ts";
@@ -171,12 +173,12 @@ export class ClientHalf {
   private checkSize(type: number, size: number): void {
     if (size < 5) throw new GatewayError("protocolViolation", { detail: "invalid message length" });
     if (size > smallBytesMax && size > this.bytesMax(type)) {
-      const isStatement = type === frontend.query || type === frontend.parse;
-      throw new GatewayError(isStatement || type === frontend.bind ? "tooLarge" : "protocolViolation", {
-        ...(isStatement
-          ? { hint: `Statements may have ${this.options.limits.statementBytesMax} bytes here.` }
-          : {}),
-      });
+      const { bindBytesMax, statementBytesMax } = this.options.limits;
+      if (type === frontend.query || type === frontend.parse)
+        throw new GatewayError("tooLarge", { hint: `Statements may have ${statementBytesMax} bytes here.` });
+      if (type !== frontend.bind) throw new GatewayError("protocolViolation");
+      const hint = `The parameters of one Bind may have ${bindBytesMax} bytes here. Send the data in parts, or by COPY.`;
+      throw new GatewayError("tooLarge", { hint });
     }
   }
 
@@ -341,8 +343,9 @@ export class ClientHalf {
   ): undefined {
     const entry = new Owed("query", this.state.segment);
     const limits = outcome.kind === "permit" ? this.limitsOn(judged) : undefined;
-    const unfit = limits === undefined ? undefined : unboundable(limits, judged);
-    if (unfit !== undefined) {
+    const overfull = this.hasNoRoomFor("", judged) ? tooManyPrepared(this.options.limits) : undefined;
+    const unfit = overfull ?? (limits === undefined ? undefined : unboundable(limits, judged));
+    if (outcome.kind === "permit" && unfit !== undefined) {
       entry.refusal = unfit;
       this.up.own(queryFrame(this.failing(unfit)));
     } else if (outcome.kind === "permit" && limits !== undefined) {
@@ -582,7 +585,7 @@ export class ClientHalf {
     if (preview === undefined) {
       const failing = failingWhenRun(judged, this.options.nonce);
       if (failing === undefined) return this.refuseJudged(judged, name);
-      this.checkPrepared();
+      if (this.hasNoRoomFor(name, judged)) return this.refuseExtended(tooManyPrepared(this.options.limits));
       this.up.own(otherTextFrame(chunk, at, end, failing));
       this.putStatement(judged, name).standsFor = Buffer.from(chunk.subarray(at, end));
       return undefined;
@@ -597,16 +600,19 @@ export class ClientHalf {
       );
       return undefined;
     }
-    this.checkPrepared();
+    if (this.hasNoRoomFor(name, judged)) return this.refuseExtended(tooManyPrepared(this.options.limits));
     if (judged.nameSettings === undefined) this.up.passCommand(preview, chunk, at, end);
     else this.up.ownCommand(preview, otherTextFrame(chunk, at, end, this.sentText(judged)));
     this.putStatement(judged, name);
     return undefined;
   }
 
-  private checkPrepared(): void {
-    if (this.state.statements.size >= this.options.limits.preparedMax)
-      throw new GatewayError("tooLarge", { detail: "too many prepared statements in one session" });
+  /** There is always room for the unnamed statement: what closes others may be sent as one. */
+  private hasNoRoomFor(name: string, judged: Judged): boolean {
+    const { statements } = this.state;
+    let size = statements.size + (name === "" || statements.newest(name) !== undefined ? 0 : 1);
+    if (judged.changesNames) for (const { kind } of judged.effects.flat()) if (kind === "prepare") size += 1;
+    return size > statements.size && size > this.options.limits.preparedMax;
   }
 
   /** The server now owes ParseComplete for this statement. */
@@ -694,6 +700,9 @@ export class ClientHalf {
     const values = recordedParameters(message, bounds.recordedParameterBytesMax, judge.isOutsideUtf8);
     if (this.mustPrepareHold(judged)) return this.prepareHold(() => this.bindTo(message, end));
     const { chunk, at } = message;
+    // Before anybody permits it: what is recorded as permitted is sent.
+    if (message.portal !== "" && this.state.portals.size >= bounds.preparedMax)
+      return this.refuseExtended(tooManyPortals(bounds));
     const held = this.mayHold(judged)
       ? this.heldBy(judged, [Buffer.from(judged.text), chunk.subarray(at, end)], chunk.subarray(end))
       : undefined;
@@ -716,9 +725,6 @@ export class ClientHalf {
       return;
     }
     const { portals, segment } = this.state;
-    if (portals.size >= this.options.limits.preparedMax) {
-      throw new GatewayError("tooLarge", { detail: "too many portals in one session" });
-    }
     if (outcome.kind !== "permit") {
       const owed = new Owed("bind", segment);
       owed.portal = new PortalEntry(message.portal, entry, 0, segment);
@@ -1047,7 +1053,7 @@ export class ClientHalf {
   }
 
   /** A statement that must fail, prepared in place of the refused message; all until Sync is skipped by the server. */
-  private refuseExtended(refusal: SqlRefusal, dropped?: StatementEntry): void {
+  private refuseExtended(refusal: SqlRefusal, dropped?: StatementEntry): undefined {
     this.up.own(parseFrame(dropped === undefined ? this.options.nonce : "", this.failing(refusal)));
     const owed = new Owed("parse", this.state.segment);
     owed.refusal = refusal;

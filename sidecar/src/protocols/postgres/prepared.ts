@@ -77,8 +77,9 @@ export class Portals {
   private unnamed: PortalEntry | undefined;
   private readonly named = new Map<string, PortalEntry>();
 
+  /** How many have a name. */
   get size(): number {
-    return this.named.size + (this.unnamed === undefined ? 0 : 1);
+    return this.named.size;
   }
 
   get(name: string): PortalEntry | undefined {
@@ -117,8 +118,9 @@ export class PreparedStatements {
   /** How often names were looked up for analysis: a verdict made meanwhile rests on what they meant then. */
   lookups = 0;
 
+  /** How many have a name. */
   get size(): number {
-    return this.byName.size;
+    return this.byName.size - (this.byName.has("") ? 1 : 0);
   }
 
   get(name: string): StatementEntry | undefined {

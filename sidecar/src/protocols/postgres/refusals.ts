@@ -1,6 +1,7 @@
 import { type Command, isLoneUtility } from "@sallyport/policy";
 import type { Refusal } from "../../guard/index.ts";
 import { errorTable } from "../../wire/gateway-error.ts";
+import type { Limits } from "../../wire/limits.ts";
 import type { Judged } from "./statement-judge.ts";
 
 /** A refusal in PostgreSQL's words: what the substituted statement's error is rewritten to. */
@@ -19,6 +20,24 @@ export function sqlRefusal(refusal: Refusal, { rejection }: Judged): SqlRefusal 
   if (rejection !== undefined && refusal.code === "denied") return rejection;
   const { sqlstate } = errorTable[refusal.code];
   return { sqlstate, message: refusal.message, ...(refusal.hint ? { hint: refusal.hint } : {}) };
+}
+
+/** A Parse of one statement more than a session may have. */
+export function tooManyPrepared({ preparedMax }: Limits): SqlRefusal {
+  return {
+    sqlstate: errorTable.tooLarge.sqlstate,
+    message: `a session may have ${preparedMax} prepared statements here`,
+    hint: "Close those that are not needed any more, or send DEALLOCATE ALL.",
+  };
+}
+
+/** A Bind of one portal more than a session may have. */
+export function tooManyPortals({ preparedMax }: Limits): SqlRefusal {
+  return {
+    sqlstate: errorTable.tooLarge.sqlstate,
+    message: `a session may have ${preparedMax} open portals here`,
+    hint: "Close those that are not needed any more, or end the transaction.",
+  };
 }
 
 /** A Bind that names a statement which does not exist. */
