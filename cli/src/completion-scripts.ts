@@ -18,6 +18,7 @@ export interface CompletedOption {
   readonly choices: readonly string[];
 }
 
+/** A shell that completion is written for. */
 export type Shell = "bash" | "zsh" | "fish";
 
 export const shells: readonly Shell[] = ["bash", "zsh", "fish"];

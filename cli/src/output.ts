@@ -2,6 +2,7 @@
 import { type Command, Option } from "commander";
 import type { Terminal } from "./terminal.ts";
 
+/** For people, or for programs. */
 export type OutputFormat = "text" | "json";
 
 /** Adds `--output`, which every command with a result has. */

@@ -4,6 +4,7 @@ import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Provider } from "oidc-provider";
 
+/** A provider that runs. */
 export interface DeviceProvider {
   readonly issuer: string;
   /** Of the public client that the gateway is. */

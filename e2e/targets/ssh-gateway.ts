@@ -16,6 +16,7 @@ export interface ClientRun {
   readonly code: number | null;
 }
 
+/** How a client of a test is run. */
 export interface RunOptions {
   /** Who asks; `alice` where absent. */
   readonly user?: TokenRequest;
@@ -25,6 +26,7 @@ export interface RunOptions {
   readonly environment?: Readonly<Record<string, string>>;
 }
 
+/** A gateway for resource `web`, with the clients that reach it. */
 export interface SshGateway extends GatewayProcess {
   readonly home: string;
   readonly configDir: string;

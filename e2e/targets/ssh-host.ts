@@ -14,6 +14,7 @@ export interface HostConnection extends SshPeer {
   request(name: string, isGranted?: boolean): Promise<Buffer>;
 }
 
+/** A host whose side of each connection is the test's. */
 export interface ScriptedHost {
   /** For `startSshGateway`. */
   readonly server: OpenSshServer;

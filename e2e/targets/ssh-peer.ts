@@ -11,6 +11,7 @@ import {
 } from "@sallyport/sidecar/ssh-testing";
 import type { SshGateway } from "./ssh-gateway.ts";
 
+/** A client that is logged in and says what a test has it say. */
 export interface SshPeer {
   readonly transport: Transport;
   send(type: number, ...fields: readonly Field[]): void;

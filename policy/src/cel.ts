@@ -21,6 +21,7 @@ export interface CelReads {
   readonly claimedByClient: boolean;
 }
 
+/** An expression that was checked, and what it reads. */
 export interface CelProgram {
   readonly source: string;
   readonly reads: CelReads;
@@ -37,6 +38,7 @@ export interface CelBindings {
   readonly time: CelInput;
 }
 
+/** What became of the text of a condition. */
 export type CelCompilation =
   | { readonly kind: "compiled"; readonly program: CelProgram }
   | { readonly kind: "invalid"; readonly reason: "InvalidCel" | "InvalidRegex"; readonly message: string };
@@ -111,6 +113,7 @@ export function compileCel(source: string): CelCompilation {
   }
 }
 
+/** What became of the text of an expression over claims. */
 export type ClaimTextCompilation =
   | {
       readonly kind: "compiled";

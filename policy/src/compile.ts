@@ -53,6 +53,7 @@ export interface PolicyFeatures {
   readonly rowLimits?: boolean;
 }
 
+/** Why a document is not accepted, as its condition tells it. */
 export type ProblemReason =
   | "InvalidCel"
   | "InvalidRegex"
@@ -123,6 +124,7 @@ export interface PolicySet {
   readonly features: PolicyFeatures;
 }
 
+/** What compilation knows besides the documents. */
 export interface CompileOptions {
   /** The set in force until now: the source of last accepted generations. */
   readonly previous?: PolicySet;

@@ -40,6 +40,7 @@ export interface ApprovalSpec {
   readonly breakGlass?: { readonly group: string };
 }
 
+/** `spec.rules[]` of a policy, as it is written. */
 export interface PolicyRule {
   readonly name: string;
   readonly match?: RuleMatch;

@@ -3,6 +3,7 @@
 import type { LabelSelector } from "./documents.ts";
 import type { ObjectRef } from "./model.ts";
 
+/** Whether a name fits a pattern. */
 export type NameMatcher = (name: string) => boolean;
 
 /**
@@ -69,6 +70,7 @@ function hasOneReading({ kind, name }: ObjectRef): boolean {
   return name.indexOf(".") === name.lastIndexOf(".");
 }
 
+/** Labels of an object or a namespace. */
 export type Labels = Readonly<Record<string, string>>;
 
 /** Says what is wrong with a selector, as a path under it and a sentence. */

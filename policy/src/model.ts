@@ -65,6 +65,7 @@ export interface Command {
   readonly facts?: Readonly<Record<string, FactValue>>;
 }
 
+/** What connects: a person, a program, or an agent that acts for somebody. */
 export type SubjectKind = "Human" | "Workload" | "Agent";
 
 /** Who asks, after a provider has verified it. Users and groups carry the provider's prefix. */
@@ -138,6 +139,7 @@ export interface ApprovalTerms {
   readonly breakGlassGroup?: string;
 }
 
+/** What becomes of a command. */
 export type VerdictAction = "Allow" | "Deny" | "RequireApproval";
 
 /** What policy decided about one command of one subject on one resource. */

@@ -13,6 +13,7 @@ export interface ProfileRule {
   readonly object?: (object: ObjectRef) => boolean;
 }
 
+/** What `spec.profile` may say. */
 export const profileNames = ["ReadOnly", "ReadWrite", "SchemaOnly", "Admin", "None"] as const;
 export type ProfileName = (typeof profileNames)[number];
 

@@ -15,6 +15,7 @@ export interface CommandEntry {
   readonly load: () => Promise<{ readonly configure: Configure }>;
 }
 
+/** Every command, in the order in which help lists them. */
 export const commands: readonly CommandEntry[] = [
   { name: "gateway", summary: "run the gateway", load: () => import("./gateway.ts") },
   {

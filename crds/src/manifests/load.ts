@@ -7,6 +7,7 @@ import type { Problem } from "./problem.ts";
 /** Bounds on what one load reads. */
 const filesMax = 10_000;
 const fileBytesMax = 4 * 1024 * 1024;
+/** How many folders deep manifests are looked for. */
 export const depthMax = 16;
 
 /** Whether a folder of manifests is read as if the name were not there. */

@@ -1,6 +1,7 @@
 /** What is wrong with a manifest, and where. No message ever holds a value of the manifest that could be a secret. */
 import type { PathSegment } from "../schema.ts";
 
+/** Whether the document counts all the same (a warning), or not (an error). */
 export type Severity = "error" | "warning";
 
 /** Something wrong with one document, before its place in the file is known. */

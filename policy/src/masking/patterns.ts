@@ -16,6 +16,7 @@ export const patternNames = [
   "awsKey",
 ] as const;
 
+/** The name of a built-in pattern. */
 export type PatternName = (typeof patternNames)[number];
 
 /** Where a pattern was found: bytes from `start` up to `end`. */

@@ -13,6 +13,7 @@ import type { PatternName } from "./patterns.ts";
 /** How a value is hidden, strictest first. */
 export const maskMethods = ["Null", "Redact", "Replace", "Hash", "Partial"] as const;
 
+/** How a masked value is shown, as `with` of an entry says it. */
 export type MaskMethodName = (typeof maskMethods)[number];
 
 /** A masking entry of a policy, its tags turned into columns. */

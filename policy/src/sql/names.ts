@@ -5,6 +5,7 @@
 import type { ColumnDefinition } from "../masking/definitions.ts";
 import type { CommandPart, ObjectRef } from "../model.ts";
 
+/** What a relation is, as pg_class tells kinds apart. */
 export type RelationKind =
   | "table"
   | "partitionedTable"
@@ -47,6 +48,7 @@ export interface RelationInfo {
   readonly readFunctions?: readonly FunctionInfo[];
 }
 
+/** A function that SQL may call, with what tells what a call does. */
 export interface FunctionInfo {
   readonly schema: string;
   readonly name: string;
@@ -69,6 +71,7 @@ export interface FunctionInfo {
   readonly runs?: readonly FunctionInfo[];
 }
 
+/** A type, with what values of it run. */
 export interface TypeInfo {
   readonly schema: string;
   readonly name: string;
@@ -76,6 +79,7 @@ export interface TypeInfo {
   readonly functions: readonly FunctionInfo[];
 }
 
+/** A statement that the session has prepared under a name. */
 export interface PreparedInfo {
   readonly parts: readonly CommandPart[];
   readonly text: string;
@@ -89,6 +93,7 @@ export interface PreparedInfo {
   };
 }
 
+/** What names mean to the session at this moment. */
 export interface NameResolver {
   /** Changes whenever any answer may change; part of the key of every cached decision. */
   readonly version: number;

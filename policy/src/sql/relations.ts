@@ -6,6 +6,7 @@ import { Rejected, settingPinned } from "./rejection.ts";
 import { nodeOf, type TreeNode, tagOf, textOf } from "./tree.ts";
 import { relationName, scopeBelow, type Walk } from "./walk.ts";
 
+/** What a trigger can be for. */
 export type WriteEvent = "insert" | "update" | "delete" | "truncate";
 
 /** Catalogs that hold secrets or samples of other tables' values: reading them is a privilege. */

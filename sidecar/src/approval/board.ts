@@ -31,6 +31,7 @@ export interface BoardRefusal {
   readonly message: string;
 }
 
+/** What a person who decides, asks or revokes is told. */
 export type BoardAnswer = { readonly kind: "done"; readonly approval: Approval } | BoardRefusal;
 
 /** An approver with the groups that the provider vouches for. */
@@ -45,6 +46,7 @@ export interface BoardListener {
   grantsChanged(grants: readonly Grant[]): void;
 }
 
+/** What the board needs. */
 export interface BoardOptions {
   readonly approvers: readonly ApproverRule[];
   readonly nowMs: () => number;

@@ -34,6 +34,7 @@ import { StatementRate } from "./statement-rate.ts";
 /** Limits of a policy that a statement can reach. */
 export type ReachedLimit = "rows" | "affectedRows" | "statementsPerMinute";
 
+/** What the guard of one session needs. */
 export interface SessionGuardOptions {
   readonly policy: SessionPolicy;
   readonly recording: SessionRecording;

@@ -13,6 +13,7 @@ import { ProviderUnreachable } from "./key-source.ts";
 import type { Authentication, Authenticator, Credential } from "./model.ts";
 import { conflictsAmong, type Provider, providerFrom } from "./provider.ts";
 
+/** What an authenticator needs: the providers, and how it reaches them. */
 export interface AuthenticatorOptions {
   readonly providers: readonly IdentityProviderDocument[];
   /** Milliseconds since the epoch. */

@@ -2,6 +2,7 @@
 import { request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
 
+/** How long an answer may take, how large it may be, and whose certificate it may have. */
 export interface FetchBounds {
   readonly timeoutMs: number;
   readonly bytesMax: number;

@@ -12,6 +12,7 @@ export interface MappingRules {
   readonly kubernetesUsername?: (claims: Readonly<Record<string, unknown>>) => string | undefined;
 }
 
+/** Whom claims speak for, or why for nobody. */
 export type Mapping =
   | { readonly kind: "mapped"; readonly identity: Identity }
   | { readonly kind: "unmapped"; readonly publicReason: string };

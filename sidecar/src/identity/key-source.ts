@@ -103,6 +103,7 @@ export function algorithmOf(key: KeyObject): string {
   throw new Error("the key is not Ed25519, P-256 or RSA");
 }
 
+/** Where keys are fetched, and how often at most. */
 export interface RemoteKeysOptions {
   readonly issuer: string;
   readonly caBundle?: string;

@@ -11,6 +11,7 @@ import { SignJWT } from "jose";
 import { algorithmOf } from "./key-source.ts";
 import { localIssuer } from "./provider.ts";
 
+/** What a token of a local provider is to say. */
 export interface LocalTokenRequest {
   /** PEM of the private key (PKCS #8), or the key itself. */
   readonly key: string | KeyObject;

@@ -23,6 +23,7 @@ export type Authentication =
       readonly isUndecided?: boolean;
     };
 
+/** Says who a credential is, or why it is nobody. */
 export interface Authenticator {
   /** Checks a credential for one resource; `audience` is the resource's own. Never throws for bad input. */
   authenticate(

@@ -36,6 +36,7 @@ export interface Provider {
   readonly keySource: string;
 }
 
+/** What a provider needs besides its manifest. */
 export interface ProviderOptions {
   readonly clock: () => number;
   /** Lets issuers on loopback addresses be plain HTTP; for tests and demos on one machine. */

@@ -159,6 +159,7 @@ export type LoopbackFinding =
   | { readonly kind: "trusted"; readonly user: string; readonly host: string }
   | { readonly kind: "closed" | "unknown" };
 
+/** What a protocol gives to the server: its name, its port, and how a connection is served. */
 export interface Protocol {
   readonly name: string;
   /** Where its servers listen, and its gateways where the resource does not say. */

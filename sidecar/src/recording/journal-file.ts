@@ -33,6 +33,7 @@ interface Place extends Head {
   readonly line: string;
 }
 
+/** The file of one journal: lines in blocks, each chained to the one before. */
 export class JournalFile {
   readonly path: string;
   readonly #journal: string;

@@ -96,6 +96,7 @@ interface Waiter {
   readonly reject: (error: Error) => void;
 }
 
+/** The recording of one session as lines of its journal. */
 export class SessionJournal implements SessionRecording {
   readonly sessionId: string;
   readonly file: JournalFile;

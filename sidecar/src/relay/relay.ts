@@ -17,6 +17,7 @@ export interface RelayedSession {
   end(): void;
 }
 
+/** How a session ended. */
 export type RelayEnd =
   | { readonly kind: "clientClosed" }
   | { readonly kind: "upstreamClosed" }

@@ -1,6 +1,7 @@
 import { createServer, type Server } from "node:http";
 import { requestPath } from "@sallyport/control";
 
+/** What the admin port answers with. */
 export interface AdminOptions {
   readonly host: string;
   readonly port: number;

@@ -25,6 +25,7 @@ export type Identified =
   | { readonly kind: "identified"; readonly identity: Identity; readonly terms: readonly ApprovalTerms[] }
   | { readonly kind: "refused"; readonly message: string };
 
+/** What the approvers' socket needs. */
 export interface ApprovalServerOptions {
   /** The gateway's folder of state. */
   readonly state: string;

@@ -4,6 +4,7 @@
  */
 import { createHash } from "node:crypto";
 
+/** When failures lock a key out. */
 export interface AttemptTableOptions {
   /** Failures within the window that lock a key out; 0 locks nobody out. */
   readonly failuresMax: number;

@@ -6,6 +6,7 @@ import type { SessionRecording } from "../recording/model.ts";
 import { GatewayError } from "../wire/gateway-error.ts";
 import type { BreakGlassTally } from "./break-glass-tally.ts";
 
+/** What a session that has logged in is made of. */
 export interface LiveSessionOptions {
   readonly id: string;
   readonly resourceKey: string;

@@ -34,6 +34,7 @@ export interface SetAbilities {
   readonly approvals?: boolean;
 }
 
+/** What a folder of manifests amounts to. */
 export type LoadedSet =
   | { readonly kind: "loaded"; readonly set: ManifestSet; readonly problems: readonly string[] }
   | { readonly kind: "broken"; readonly problems: readonly string[] };

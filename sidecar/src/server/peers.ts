@@ -15,6 +15,7 @@ import { connect, createServer, type Server, type Socket } from "node:net";
 import { readExactly, readOrder } from "./cancel-order.ts";
 import type { CancelOrder } from "./shared-state.ts";
 
+/** What handing cancel requests to replicas needs. */
 export interface PeersOptions {
   /** Path of the file of peers. */
   readonly file: string;

@@ -17,6 +17,7 @@ export interface Channel {
   readonly isLocal: boolean;
 }
 
+/** How TLS is answered. */
 export interface TlsServerOptions {
   readonly secureContext: SecureContext;
   readonly requestCert: boolean;

@@ -33,6 +33,7 @@ export const errorTable = {
   draining: { sqlstate: "57P01", text: "the gateway is shutting down" },
 } as const;
 
+/** The codes of the table above. */
 export type ErrorCode = keyof typeof errorTable;
 
 /** A failure of one session. `message` is safe to show; `cause` is for the log alone. */

@@ -40,6 +40,7 @@ export interface Limits {
   readonly recordedParameterBytesMax: number;
 }
 
+/** The limits of a gateway whose start says nothing else. */
 export const defaultLimits: Limits = {
   startupBytesMax: 10_000,
   passwordBytesMax: 65_536,

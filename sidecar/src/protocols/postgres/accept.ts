@@ -14,10 +14,12 @@ export interface Greeting {
   readonly parameters: ReadonlyMap<string, string>;
 }
 
+/** What a new connection wants: a session, or the end of another's statement. */
 export type Accepted =
   | Greeting
   | { readonly kind: "cancel"; readonly processId: number; readonly key: Buffer };
 
+/** What start-up needs of its connection. */
 export interface AcceptOptions {
   readonly limits: Limits;
   /** Answers TLS on the channel; `required` where the client began without asking. */

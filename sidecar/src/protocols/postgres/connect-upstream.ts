@@ -8,6 +8,7 @@ import { inAscii } from "./client-encodings.ts";
 import { backend, lengthAt, queryFrame } from "./frames.ts";
 import { sslRequest, startupMessage, UpstreamLogin, type UpstreamLoginStep } from "./upstream-login.ts";
 
+/** Which server, as which account, in which database. */
 export interface ConnectOptions {
   readonly target: UpstreamTarget;
   readonly account: UpstreamAccount;

@@ -10,6 +10,7 @@ import type { RowBound } from "./row-bound.ts";
 import type { SkipProbe } from "./skip-probe.ts";
 import type { LiveNames, StatementJudge } from "./statement-judge.ts";
 
+/** What a session is made of. */
 export interface PostgresSessionOptions {
   readonly guard: SessionGuard;
   readonly judge: StatementJudge;

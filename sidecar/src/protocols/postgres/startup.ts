@@ -11,6 +11,7 @@ import { isUtf8 } from "node:buffer";
 import type { Channel } from "../../wire/channel.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
 
+/** What a client's first packet asks for. */
 export type StartupPacket =
   | { readonly kind: "tlsRequest" }
   | { readonly kind: "gssRequest" }

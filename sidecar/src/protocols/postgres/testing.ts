@@ -129,8 +129,10 @@ export class RememberedRecording implements SessionRecording {
   }
 }
 
+/** What substitute statements of tests are marked with. */
 export const nonce = "refused_by_test";
 
+/** A session whose both ends are the test's. */
 export interface TestSession {
   readonly session: PostgresSession;
   readonly recording: RememberedRecording;

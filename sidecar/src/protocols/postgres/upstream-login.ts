@@ -13,6 +13,7 @@ import { endpointBinding } from "./channel-binding.ts";
 import { backend, frame, frontend, readErrorFields } from "./frames.ts";
 import { saslPrepared } from "./saslprep.ts";
 
+/** Who logs in at the server, and by what. */
 export interface UpstreamLoginOptions {
   readonly user: string;
   /** Absent where the server takes the account by certificate or trust. */
@@ -52,6 +53,7 @@ export interface UpstreamLoginFailure {
   readonly hint?: string;
 }
 
+/** What a message of the server's asks next. */
 export type UpstreamLoginStep =
   | { readonly kind: "continue"; readonly send: readonly Buffer[] }
   | { readonly kind: "done"; readonly session: UpstreamSession }

@@ -109,6 +109,7 @@ export interface ParsedKey {
   getPrivatePEM(): string;
 }
 
+/** The library's class, which its types do not know. */
 export const Protocol = protocolModule as new (options: LibraryOptions) => LibraryProtocol;
 
 export const { sendPacket } = utilsModule as {

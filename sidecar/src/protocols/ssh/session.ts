@@ -33,6 +33,7 @@ import { SftpGate } from "./sftp-gate.ts";
 import { mayBeSet, terminalOf } from "./terminal-request.ts";
 import type { Transport } from "./transport.ts";
 
+/** What a session is made of. */
 export interface SshSessionOptions {
   readonly client: Transport;
   readonly upstream: Transport;

@@ -45,6 +45,7 @@ export interface Receiver {
   readonly ended: (error: Error | undefined) => void;
 }
 
+/** One side of a connection, before its key exchange. */
 export interface TransportOptions {
   readonly socket: Socket;
   /** Server: our host keys by algorithm. Client: the algorithms that it takes, and what a key or certificate must sign by. */

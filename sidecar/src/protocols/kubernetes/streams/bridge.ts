@@ -1,6 +1,7 @@
 /** What stands between a client's stream and the server's: it reads both, and can end them with a Status. */
 import type { Status } from "../status.ts";
 
+/** What stands between the two sides of an upgraded connection: bytes go in as they come, and out once they may. */
 export interface StreamBridge {
   fromClient(chunk: Buffer): Promise<void> | undefined;
   fromUpstream(chunk: Buffer): Promise<void> | undefined;

@@ -23,6 +23,7 @@ export interface DataSlice {
   readonly isFin: boolean;
 }
 
+/** The control frames that Kubernetes uses. */
 export const frameTypes = {
   synStream: 1,
   synReply: 2,
@@ -31,6 +32,7 @@ export const frameTypes = {
   goAway: 7,
   headers: 8,
 } as const;
+/** On the last frame of a side of a stream. */
 export const finFlag = 1;
 const controlMax = 64 * 1024;
 

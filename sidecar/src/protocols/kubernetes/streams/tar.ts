@@ -7,6 +7,7 @@
  * https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html, "ustar Interchange Format" and "pax Header Block"
  */
 
+/** What tar counts in. */
 export const blockBytes = 512;
 
 /** One head. */
