@@ -79,8 +79,25 @@ test.each([
   const [part] = execCommand(line).parts;
   // What the path of a command line leads to is the host's to say.
   expect(part).toMatchObject({ operation, words: [word], enforcement: "heuristic" });
-  expect(part?.objects.map(({ name }) => name)).toEqual(paths);
+  expect(part?.objects.filter(({ direct }) => direct).map(({ name }) => name)).toEqual(paths);
 });
+
+test.each(["/srv/a", "/srv/a.git", "/srv/a/.git", "/srv/a.git/.git", "/srv/./a//"])(
+  "whoever names git %s names what git may find there",
+  (path) => {
+    for (const program of ["git-upload-pack", "git-receive-pack", "git-upload-archive"]) {
+      const objects = execCommand(`${program} '${path}'`).parts[0]?.objects ?? [];
+      expect(objects.map(({ name }) => name).sort()).toEqual([
+        "/srv/a",
+        "/srv/a.git",
+        "/srv/a.git/.git",
+        "/srv/a/.git",
+      ]);
+      // What is named must be allowed; the others are for rules that deny.
+      expect(objects.filter(({ direct }) => direct).length).toBe(1);
+    }
+  },
+);
 
 test.each([
   "scp -S /tmp/evil -f x",

@@ -42,9 +42,10 @@ export function execCommand(line: string): Command {
   }
   const transfer = transferOf(argv);
   if (transfer !== undefined) {
-    const { operation, word, paths } = transfer;
+    const { operation, word, paths, aliases = [] } = transfer;
+    const objects = [...paths.map(file), ...aliases.map((name) => ({ ...file(name), direct: false }))];
     // The paths are words of a command line: what they lead to is the host's to say.
-    return command(line, operation, [word], paths.map(file), { argv, enforcement: "heuristic" });
+    return command(line, operation, [word], objects, { argv, enforcement: "heuristic" });
   }
   return command(line, "execute", ["exec"], [thing(argv[0] ?? "")], { argv });
 }
@@ -58,6 +59,8 @@ interface Transfer {
   readonly operation: "read" | "write";
   readonly word: string;
   readonly paths: readonly string[];
+  /** Other names of what the paths name, for rules that deny. */
+  readonly aliases?: readonly string[];
 }
 
 /** The programs that clients start to move files, in the form in which those clients start them; else undefined. */
@@ -140,7 +143,20 @@ function gitTransfer(
 ): Transfer | undefined {
   const [path = "", ...more] = rest.filter((one) => one !== "--strict");
   if (path === "" || path.startsWith("-") || more.length > 0) return undefined;
-  return { operation, word, paths: [lexicalPath(path)] };
+  const named = lexicalPath(path);
+  return {
+    operation,
+    word,
+    paths: [named],
+    aliases: repositoryNames(named).filter((name) => name !== named),
+  };
+}
+
+/** The names by which one repository is found: of `x` git tries `x/.git`, `x`, `x.git/.git` and `x.git` (`enter_repo`). */
+function repositoryNames(path: string): readonly string[] {
+  const base = path.replace(/(?<=[^/])\/\.git$/, "").replace(/(?<=[^/])\.git$/, "");
+  const folder = base === "/" ? "" : base;
+  return [base, `${folder}/.git`, `${base}.git`, `${base}.git/.git`];
 }
 
 /** A path without `.`, `..` and doubled slashes; `..` that leaves a relative path's start stays, and covers nothing. */
