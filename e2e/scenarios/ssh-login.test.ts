@@ -169,6 +169,21 @@ describe.runIf(found.kind === "ready")("at the door", () => {
     expect(out).toMatch(/\nin\r?\n$/);
   });
 
+  test("S21 what is asked at the prompt is the same for a resource that is there and for one that is not", async () => {
+    const asked = async (user: string) => {
+      const one = await door();
+      one.transport.send(auth(user, "keyboard-interactive", "", ""));
+      const question = await one.next();
+      expect(question.byte()).toBe(message.userauthInfoRequest);
+      const text = `${question.text()}\n${question.text()}`;
+      one.transport.destroy();
+      return text.replaceAll(/[A-Z]{4}-[A-Z]{4}/g, "CODE");
+    };
+    const known = await asked("app%web");
+    expect(known).toContain("confirm the code CODE");
+    for (const user of ["app%nothing", "app%other/web", "%"]) expect(await asked(user), user).toBe(known);
+  });
+
   test("S18 a token pasted at the same prompt is taken too, and each question is asked for one user alone", async () => {
     const one = await door();
     one.transport.send(auth("app%web", "keyboard-interactive", "", ""));

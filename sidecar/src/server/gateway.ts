@@ -19,6 +19,7 @@ import { createRecorder, type FirstRecorder } from "../recording/recorder.ts";
 import { loadSigningKey } from "../recording/signing-key.ts";
 import { type ErrorCode, errorTable, GatewayError } from "../wire/gateway-error.ts";
 import { defaultLimits, type Limits } from "../wire/limits.ts";
+import { network } from "../wire/network.ts";
 import { serveAdmin } from "./admin.ts";
 import { ApprovalHost } from "./approval-host.ts";
 import type { Identified } from "./approval-server.ts";
@@ -49,13 +50,7 @@ import {
   readEarly,
   readSettled,
 } from "./settled-folder.ts";
-import {
-  type CancelOrder,
-  type DenialOrder,
-  LocalState,
-  network,
-  type SharedState,
-} from "./shared-state.ts";
+import { type CancelOrder, type DenialOrder, LocalState, type SharedState } from "./shared-state.ts";
 import { giveBackStartupMemory, LoginGarbage, optimiseLess } from "./startup-memory.ts";
 import { upstreamProblem } from "./upstream-problem.ts";
 

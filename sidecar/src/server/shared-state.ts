@@ -2,7 +2,7 @@
  * What all processes of one gateway know together: live sessions by user, failed logins, and where cancel requests go.
  * A single process keeps it itself; of several, the first one does and the others ask (see processes.ts).
  */
-import { isIPv6 } from "node:net";
+import { network } from "../wire/network.ts";
 import { AttemptTable } from "./attempt-table.ts";
 
 /** Who tries to log in: nothing of it is proven yet. */
@@ -148,18 +148,3 @@ const nobodyElse: Elsewhere = {
 /** A user is locked out together with an address: by the user alone, anybody could lock anybody out. */
 const pair = ({ resource, user, address }: LoginAttempt): string =>
   `${resource}\n${network(address)}\n${user}`;
-
-/** Whoever has an IPv6 address has a /64 of them. */
-export function network(address: string): string {
-  if (!isIPv6(address)) return address;
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
-  if (mapped !== undefined) return mapped;
-  const [head = "", tail] = (address.split("%")[0] ?? "").split("::");
-  const groups = head === "" ? [] : head.split(":");
-  const after = tail === undefined || tail === "" ? [] : tail.split(":");
-  const zeros = tail === undefined ? 0 : Math.max(0, 8 - groups.length - after.length);
-  return [...groups, ...Array.from({ length: zeros }, () => "0"), ...after]
-    .slice(0, 4)
-    .map((group) => Number.parseInt(group, 16).toString(16))
-    .join(":");
-}

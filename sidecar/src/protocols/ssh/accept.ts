@@ -190,13 +190,12 @@ class Login {
     this.#release();
     const { host: own, address, extend } = this.#options;
     const named = namedBy(user, own);
+    // Whoever names nothing that exists gets a code all the same: without one they would know.
     const host = named?.host ?? own;
-    if (named !== undefined) {
-      const logins = host.shared("deviceLogins", () => new DeviceLogins(host));
-      this.#device = await logins.begin(address, this.#over.signal);
-      // The client may have left while the provider was asked.
-      if (this.#over.signal.aborted) this.#release();
-    }
+    const logins = host.shared("deviceLogins", () => new DeviceLogins(host));
+    this.#device = await logins.begin(address, this.#over.signal);
+    // The client may have left while the provider was asked.
+    if (this.#over.signal.aborted) this.#release();
     this.#asked = user;
     const { issuer } = host.tokenIssuer;
     const from = issuer === undefined ? "" : ` Tokens come from ${issuer}.`;

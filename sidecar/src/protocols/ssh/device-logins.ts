@@ -1,3 +1,4 @@
+import { network } from "../../wire/network.ts";
 import type { DeviceLogin, ProtocolHost } from "../protocol.ts";
 
 /** Device codes that are open at once for a resource, and for one client address. */
@@ -22,10 +23,11 @@ export class DeviceLogins {
 
   /** A code for a client of that address, and what to call when it is no longer waited for; undefined: none to be had. */
   async begin(
-    address: string,
+    from: string,
     signal: AbortSignal,
   ): Promise<{ readonly login: DeviceLogin; readonly release: () => void } | undefined> {
     const { beginDeviceLogin } = this.#host;
+    const address = network(from);
     if (beginDeviceLogin === undefined || !this.#mayBegin(address)) return undefined;
     this.#change(address, 1);
     let isHeld = true;
