@@ -38,6 +38,11 @@ test("a log that went back is not published over the head that shows it", async 
   });
   await publishHeads(options(head(4)), published, over);
   expect(errors).toEqual(["a recorder's log is shorter than it was"]);
+  // The newest log was removed: the recorder begins another one under its number, later and as long.
+  await publishHeads(options(head(12, "log-00000001-7")), published, over);
+  // A block of that place was written anew.
+  await publishHeads(options({ ...head(9), hash: "another" }), published, over);
+  expect([errors.length, told]).toEqual([3, []]);
   // A restart begins a new log, which is a step forward.
   await publishHeads(options(head(0, "log-00000002-5")), published, over);
   expect(told).toEqual([head(0, "log-00000002-5")]);
@@ -91,4 +96,35 @@ test("the loop ends with its signal, and does without recorders that cannot be c
   };
   await keepRecorderHeads({ ...run, authorities: () => undefined });
   expect(looked).toBe(1);
+});
+
+test("where earlier logs ended stays published, guarded by admission, and no recorder takes back another's head", async () => {
+  const ending = new AbortController();
+  const written: { readonly labels: unknown; readonly data: Readonly<Record<string, string>> }[] = [];
+  const kept = {
+    data: { "r-0": JSON.stringify(head(9)), "r-0.earlier": JSON.stringify([head(4, "log-00000000-1")]) },
+  };
+  const client = {
+    find: async () => kept,
+    apply: async (
+      _: unknown,
+      { metadata, data }: { metadata: { labels: unknown }; data: typeof kept.data },
+    ) => {
+      written.push({ labels: metadata.labels, data });
+      if (written.length === 2) ending.abort();
+    },
+  } as unknown as Parameters<typeof keepRecorderHeads>[0]["client"];
+  const heads: Record<string, RecorderHead> = {
+    "r-0.r:7444": head(2, "log-00000003-8"),
+    "r-1.r:7444": head(5, "log-00000001-2"),
+  };
+  await keepRecorderHeads({
+    ...{ client, recorders: Object.keys(heads), namespace: "system", name: "heads", log: silentLog },
+    ...{ signal: ending.signal, authorities: () => "pem", read: async (recorder) => heads[recorder] },
+  });
+  const last = written.at(-1);
+  expect(last?.labels).toEqual({ "sallyport.dev/kept": "true" });
+  expect(JSON.parse(last?.data["r-0"] ?? "")).toEqual(heads["r-0.r:7444"]);
+  expect(JSON.parse(last?.data["r-1"] ?? "")).toEqual(heads["r-1.r:7444"]);
+  expect(JSON.parse(last?.data["r-0.earlier"] ?? "")).toEqual([head(4, "log-00000000-1"), head(9)]);
 });

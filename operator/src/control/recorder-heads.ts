@@ -30,8 +30,9 @@ export async function publishHeads(
         const head = await options.read(recorder, signal);
         const before = published.get(recorder);
         if (head === undefined || head.hash === before?.hash) return;
-        // A log only grows: a step back is what the published head is there to show, and must not be overwritten.
-        if (before !== undefined && isBefore(head, before)) {
+        // A log only grows, and a new one counts on: anything else is what the published head is there to show, and must
+        // not be overwritten.
+        if (before !== undefined && !goesOn(head, before)) {
           options.log.error({ recorder, head, before }, "a recorder's log is shorter than it was");
           return;
         }
@@ -54,8 +55,10 @@ export function parseHead(body: unknown): RecorderHead | undefined {
   return { log, block: Number(block), hash };
 }
 
-function isBefore(head: RecorderHead, other: RecorderHead): boolean {
-  return head.log < other.log || (head.log === other.log && head.block < other.block);
+/** A log that was removed is begun anew under its number: it is as far as the one that is gone, and another one. */
+function goesOn(head: RecorderHead, before: RecorderHead): boolean {
+  const number = ({ log }: RecorderHead) => Number(/^log-(\d+)-/.exec(log)?.[1]);
+  return head.log === before.log ? head.block > before.block : number(head) > number(before);
 }
 
 /** What the heads of all recorders are kept with. */
@@ -71,6 +74,8 @@ export interface RecorderHeadsRun {
   readonly log: Log;
   readonly signal: AbortSignal;
   readonly everyMs?: number;
+  /** Asks one recorder; absent: over its API. */
+  readonly read?: RecorderHeadsOptions["read"];
 }
 
 interface ConfigMap extends KubeObject {
@@ -79,21 +84,36 @@ interface ConfigMap extends KubeObject {
 
 const configMaps = resourceType<ConfigMap>("v1", "ConfigMap", "configmaps");
 const fieldManager = "sallyport-recorder-heads";
+/** Where earlier logs ended stays published: nobody begins two more and has the head forgotten that shows what is gone. */
+const earlierMax = 64;
 
 /** Keeps every recorder's head in a ConfigMap, once a minute, until the signal; the leader runs it. */
 export async function keepRecorderHeads(run: RecorderHeadsRun): Promise<void> {
   const { client, recorders, namespace, name, log, signal } = run;
   const published = new Map<string, RecorderHead>();
+  const latest = new Map<string, RecorderHead>();
+  const earlier = new Map<string, readonly RecorderHead[]>();
+  let turn: Promise<unknown> = Promise.resolve();
   const keyOf = (recorder: string) => (recorder.split(/[.:]/)[0] ?? "").replaceAll(/[^-._a-zA-Z0-9]/g, "-");
   const options: RecorderHeadsOptions = {
     recorders: () => recorders,
-    read: (recorder, over) => readHead(recorder, run.authorities(), over),
-    publish: async (recorder, head, over) => {
-      const data = { [keyOf(recorder)]: JSON.stringify(head) };
-      for (const [other, known] of published)
-        if (other !== recorder) data[keyOf(other)] = JSON.stringify(known);
-      const object = { apiVersion: "v1", kind: "ConfigMap", metadata: { name, namespace }, data };
-      await client.apply(configMaps, object, { fieldManager, force: true, signal: over });
+    read: run.read ?? ((recorder, over) => readHead(recorder, run.authorities(), over)),
+    publish: (recorder, head, over) => {
+      const before = latest.get(recorder);
+      if (before !== undefined && before.log !== head.log)
+        earlier.set(recorder, [...(earlier.get(recorder) ?? []), before].slice(-earlierMax));
+      latest.set(recorder, head);
+      // All of them are written at once, and one after the other: none takes another's new head back.
+      const written = turn.then(async () => {
+        const data: Record<string, string> = {};
+        for (const [one, known] of latest) data[keyOf(one)] = JSON.stringify(known);
+        for (const [one, heads] of earlier) data[`${keyOf(one)}.earlier`] = JSON.stringify(heads);
+        const metadata = { name, namespace, labels: { "sallyport.dev/kept": "true" } };
+        const object = { apiVersion: "v1", kind: "ConfigMap", metadata, data };
+        await client.apply(configMaps, object, { fieldManager, force: true, signal: over });
+      });
+      turn = written.catch(() => undefined);
+      return written;
     },
     log,
   };
@@ -107,6 +127,10 @@ export async function keepRecorderHeads(run: RecorderHeadsRun): Promise<void> {
           const text = kept?.data?.[keyOf(recorder)];
           const head = text === undefined ? undefined : parseHead({ head: JSON.parse(text) });
           if (head !== undefined) published.set(recorder, head);
+          if (head !== undefined) latest.set(recorder, head);
+          const before: unknown = JSON.parse(kept?.data?.[`${keyOf(recorder)}.earlier`] ?? "[]");
+          const heads = Array.isArray(before) ? before.flatMap((one) => parseHead({ head: one }) ?? []) : [];
+          if (heads.length > 0) earlier.set(recorder, heads);
         }
         isSeeded = true;
       }
