@@ -15,7 +15,10 @@ export function policyReview(caches: Pick<OperatorCaches, "protectedResources">)
     // operator from everything else, and so would many that take their time.
     const begunAt = performance.now();
     if (JSON.stringify(object).length > triedCharactersMax || begunAt < restsUntil)
-      return { allowed: true, warnings: ["not tried here: whether it is accepted, its conditions will tell"] };
+      return {
+        allowed: true,
+        warnings: ["not tried here: whether it is accepted, its conditions will tell"],
+      };
     // The schema was checked before; a deletion brings no object.
     const policy = object as Policy;
     const { problems } = policyInForce(policy, [], caches.protectedResources.list(namespace));
