@@ -1,10 +1,9 @@
 /** Load by PostgreSQL's own programs: pgbench for transactions, psql for COPY. */
 import { spawn } from "node:child_process";
-import { createReadStream, createWriteStream, existsSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { pipeline } from "node:stream/promises";
 
 /** How libpq connects: PGHOST, PGPORT and their like. */
 export type LibpqEnvironment = Readonly<Record<string, string>>;
@@ -58,19 +57,19 @@ export async function fillPgbenchTables(to: LibpqEnvironment, scale: number): Pr
 }
 
 /** Seconds that psql takes for `COPY … TO STDOUT`, connection included; the rows go to a file or nowhere. */
-export async function copyOut(to: LibpqEnvironment, sql: string, file = "/dev/null"): Promise<number> {
-  const begun = performance.now();
-  const { child, ended } = start("psql", to, ["-X", "-q", "-c", sql]);
-  await Promise.all([ended, pipeline(child.stdout, createWriteStream(file))]);
-  return (performance.now() - begun) / 1000;
+export function copyOut(to: LibpqEnvironment, table: string, file = "/dev/null"): Promise<number> {
+  return copySeconds(to, `\\copy ${table} TO '${file}'`);
 }
 
 /** Seconds that psql takes for `COPY … FROM STDIN` of a file, connection included. */
-export async function copyIn(to: LibpqEnvironment, sql: string, file: string): Promise<number> {
+export function copyIn(to: LibpqEnvironment, table: string, file: string): Promise<number> {
+  return copySeconds(to, `\\copy ${table} FROM '${file}'`);
+}
+
+/** psql opens the file itself: data that went through this process would take processor time from what is measured. */
+async function copySeconds(to: LibpqEnvironment, command: string): Promise<number> {
   const begun = performance.now();
-  const { child, ended } = start("psql", to, ["-X", "-q", "-c", sql]);
-  child.stdout.resume();
-  await Promise.all([ended, pipeline(createReadStream(file), child.stdin)]);
+  await text("psql", to, ["-X", "-q", "-c", command]);
   return (performance.now() - begun) / 1000;
 }
 

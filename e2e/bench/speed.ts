@@ -1,5 +1,5 @@
 /** Speed and processor time, each way's runs taken in turns, so that a slow minute of the machine slows all of them. */
-import { writeFile } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { copyIn, copyOut, median, type Protocol, pgbench, protocols } from "./pgbench.ts";
@@ -16,7 +16,7 @@ export interface Pace {
 }
 
 /** What the project asks of itself. */
-const asked = { ofPgbouncer: 0.9, copyOfDirect: 0.9, selectOfDirect: 1 / 1.3 };
+const asked = { ofPgbouncer: 0.9, copyOfDirect: 0.95, selectOfDirect: 1 / 1.3 };
 
 /** One pgbench -S of a protocol, a number of clients and a transport. */
 export interface SelectWork {
@@ -142,12 +142,21 @@ export async function addedLatency(ways: Ways, pace: Pace): Promise<Row[]> {
 
 /** Many rows in one answer, and COPY both ways. */
 export async function bulk(ways: Ways, pace: Pace): Promise<Row[]> {
+  const folder = await mkdtemp(join(tmpdir(), "sallyport-bulk-"));
+  try {
+    return [...(await manyRows(ways, pace, folder)), ...(await copies(ways, pace, folder))];
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function manyRows(ways: Ways, pace: Pace, folder: string): Promise<Row[]> {
   const rows: Row[] = [];
-  const script = join(tmpdir(), `sallyport-select-${process.pid}.sql`);
-  await writeFile(script, "SELECT * FROM pgbench_accounts WHERE aid <= 5000;\n");
+  const scriptFile = join(folder, "select.sql");
+  await writeFile(scriptFile, "SELECT * FROM pgbench_accounts WHERE aid <= 5000;\n");
   for (const protocol of ["simple", "extended"] as const) {
     const measured = await inTurns([ways.direct, ways.pgbouncer, ways.gateway], pace.rounds, async (way) => {
-      const request = { to: way.to("TLS"), protocol, clients: 1, seconds: pace.seconds, scriptFile: script };
+      const request = { to: way.to("TLS"), protocol, clients: 1, seconds: pace.seconds, scriptFile };
       return (await pgbench(request)).transactionsPerSecond;
     });
     const rates = (way: Way) => measured.get(way) ?? [];
@@ -160,14 +169,19 @@ export async function bulk(ways: Ways, pace: Pace): Promise<Row[]> {
       });
     }
   }
-  const file = join(tmpdir(), `sallyport-copy-${process.pid}.txt`);
-  await copyOut(ways.direct.to("socket"), "COPY pgbench_accounts TO STDOUT", file);
+  return rows;
+}
+
+async function copies(ways: Ways, pace: Pace, folder: string): Promise<Row[]> {
+  const rows: Row[] = [];
+  const file = join(folder, "accounts.txt");
+  await copyOut(ways.direct.to("socket"), "pgbench_accounts", file);
   const out = await inTurns([ways.direct, ways.pgbouncer, ways.gateway], pace.rounds, (way) =>
-    copyOut(way.to("TLS"), "COPY pgbench_accounts TO STDOUT"),
+    copyOut(way.to("TLS"), "pgbench_accounts"),
   );
   const into = await inTurns([ways.direct, ways.pgbouncer, ways.gateway], pace.rounds, async (way) => {
     await ways.server.query("TRUNCATE copied");
-    return copyIn(way.to("TLS"), "COPY copied FROM STDIN", file);
+    return copyIn(way.to("TLS"), "copied", file);
   });
   for (const [name, measured] of [
     ["COPY TO STDOUT of 100 MB, TLS", out],
@@ -178,7 +192,7 @@ export async function bulk(ways: Ways, pace: Pace): Promise<Row[]> {
     for (const against of [ways.direct, ways.pgbouncer]) {
       rows.push({
         ...compare(name, ways.gateway, against, speeds),
-        ...(against === ways.direct && measured === out ? { atLeast: asked.copyOfDirect } : {}),
+        ...(against === ways.direct ? { atLeast: asked.copyOfDirect } : {}),
         detail: `${seconds(ways.gateway)} to ${seconds(against)} s`,
       });
     }
