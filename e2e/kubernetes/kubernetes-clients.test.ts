@@ -757,6 +757,67 @@ test("K31: a terminal that policy denies from now on ends, and what it allows go
   expect(streams[2]?.text()).toContain("and goes on");
 });
 
+test("K31: a copy that is under way ends when a changed policy begins to name files, and nothing more of it arrives", async () => {
+  const pol = await gateway.user("pol");
+  await gateway.write("narrow.yaml", policy("pol"));
+  const test = (...argv: readonly string[]) => scenario.exec("shell", "/bin/busybox", ...argv);
+  await scenario.eventually("the policy to let in", async () =>
+    (await pol.try(undefined, "get", "pods", "-n", namespace)).code === 0 ? true : undefined,
+  );
+  await test("mkdir", "-p", "/tmp/under-way");
+  const local = join(folder, "under-way");
+  await mkdir(local);
+  for (const name of ["first", "second.pem"]) await writeFile(join(local, name), `${name}\n`);
+  const archive = join(folder, "under-way.tar");
+  await run("tar", ["--format=ustar", "-cf", archive, "-C", local, "first", "second.pem"]);
+  const bytes = await readFile(archive);
+  // The first file is whole; of the second there is no head yet.
+  const half = 1_024;
+  const copy = ["tar", "-xmf", "-", "-C", "/tmp/under-way"];
+  for (const websockets of ["true", "false"]) {
+    const { child, text } = going(
+      pol,
+      { KUBECTL_REMOTE_COMMAND_WEBSOCKETS: websockets },
+      ...["exec", "-i", "-n", namespace, "shell", "--", ...copy],
+    );
+    const ended = once(child, "exit");
+    child.stdin?.write(bytes.subarray(0, half));
+    await scenario.eventually("the first file", async () =>
+      (await test("cat", "/tmp/under-way/first")).stdout === "first\n" ? true : undefined,
+    );
+    const rule = `  rules:
+  - name: no-keys
+    match: {objects: ["*.pem"]}
+    action: Deny`;
+    await gateway.write("narrow.yaml", policy("pol", rule));
+    expect((await ended)[0], text()).not.toBe(0);
+    expect(text()).toContain("the access policy has changed");
+    child.stdin?.end(bytes.subarray(half));
+    // The same copy is judged file by file from now on.
+    const again = await pol.try(
+      bytes.toString("latin1"),
+      "exec",
+      "-i",
+      "-n",
+      namespace,
+      "shell",
+      "--",
+      ...copy,
+    );
+    expect(again.stderr).toContain("second.pem");
+    expect((await test("ls", "/tmp/under-way")).stdout).toBe("first\n");
+    await test("rm", "/tmp/under-way/first");
+    await gateway.write("narrow.yaml", policy("pol"));
+    await scenario.eventually("the rule to go", async () =>
+      (await pol.try(bytes.toString("latin1"), "exec", "-i", "-n", namespace, "shell", "--", ...copy))
+        .code === 0
+        ? true
+        : undefined,
+    );
+    await test("rm", "/tmp/under-way/first", "/tmp/under-way/second.pem");
+  }
+});
+
 test("K21: where nothing more can be recorded, what runs ends and nothing new begins", async () => {
   const mounted = await run("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", gateway.recordingDir]);
   expect(mounted).toMatchObject({ code: 0 });

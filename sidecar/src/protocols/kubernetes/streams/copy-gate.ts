@@ -41,8 +41,9 @@ export class CopyGate {
   readonly direction: CopyDirection;
   readonly #place: string | undefined;
   readonly #judge: JudgeCopied;
-  /** The rest of a file's data, with what fills its last block. */
+  /** The rest of a file's data, with what fills its last block, and every name that the file may have. */
   #left = 0;
+  #passing: readonly CopiedFile[] = [];
   /** What waits for the judgement of the entry that it belongs to. */
   #held: Buffer[] = [];
   #heldBytes = 0;
@@ -62,6 +63,16 @@ export class CopyGate {
     this.direction = copying.direction;
     this.#place = copying.isKubectls && !copying.isTail ? copying.place : undefined;
     this.#judge = judge;
+  }
+
+  /** True once it passes what it could not read. */
+  get isOpen(): boolean {
+    return this.#state === "open";
+  }
+
+  /** The file whose data is on its way, as every name that it may have. */
+  get passing(): readonly CopiedFile[] {
+    return this.#left > 0 ? this.#passing : [];
   }
 
   /** Takes bytes of the archive. */
@@ -197,8 +208,11 @@ export class CopyGate {
       ...(longNames.length > 0 ? [] : head.names),
     ];
     const names = this.direction === "out" ? [effective ?? nothing] : [effective ?? nothing, ...others];
-    for (const path of new Set(names.map((name) => this.#pathOf(name, size)))) {
-      const refuse = this.#judge({ direction: this.direction, path, size });
+    const { direction } = this;
+    const paths = new Set(names.map((name) => this.#pathOf(name, size)));
+    this.#passing = [...paths].map((path) => ({ direction, path, size }));
+    for (const file of this.#passing) {
+      const refuse = this.#judge(file);
       if (refuse !== undefined) return refuse;
     }
     this.#left = size + padding(size);

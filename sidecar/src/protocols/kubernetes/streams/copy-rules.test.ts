@@ -15,7 +15,7 @@ import type { OpenSession } from "../connection.ts";
 import { copyOf } from "../copying.ts";
 import { type ApiRequest, readRequest } from "../request.ts";
 import { ChannelBridge } from "./channel-bridge.ts";
-import { CopyRefused, copyGate } from "./copy-rules.ts";
+import { CopyRefused, copyGate, mayGoOnCopying } from "./copy-rules.ts";
 import { SpdyBridge } from "./spdy-bridge.ts";
 import { controlFrame, dataFrame, frameTypes, HeaderStorer, SpdyReader } from "./spdy-frames.ts";
 import { commandReader } from "./stream-readers.ts";
@@ -41,12 +41,8 @@ const approvals = {
   },
 } as unknown as SessionApprovals;
 
-/** A session under rules, its policy Enforce or Audit as `mode` says, and what was recorded of it. */
-function sessionUnder(
-  rules: readonly Omit<PolicyRule, "name">[],
-  mode: "Enforce" | "Audit" = "Enforce",
-  enforcement: "Enforce" | "Audit" = "Enforce",
-) {
+/** What a session may do under rules, their policy Enforce or Audit as `mode` says. */
+function policyUnder(rules: readonly Omit<PolicyRule, "name">[], mode: "Enforce" | "Audit" = "Enforce") {
   const base = { resources: { names: ["c"] }, subjects: [{ user: "p:ann" }] };
   const policyOf = (name: string, spec: object) => ({
     ...{ kind: "AccessPolicy" as const, namespace: "a", name, generation: 1, spec: { ...base, ...spec } },
@@ -58,6 +54,16 @@ function sessionUnder(
     { features: { masking: false, approvals: true } },
   );
   expect(problems).toEqual([]);
+  const session = { database: "", account: "g", applicationName: "", clientAddress: "192.0.2.1" };
+  return forSession(set, { resource, identity, session });
+}
+
+/** A session under such rules, and what was recorded of it. */
+function sessionUnder(
+  rules: readonly Omit<PolicyRule, "name">[],
+  mode: "Enforce" | "Audit" = "Enforce",
+  enforcement: "Enforce" | "Audit" = "Enforce",
+) {
   const records: CommandRecord[] = [];
   const notes: unknown[] = [];
   const recording: SessionRecording = {
@@ -70,9 +76,8 @@ function sessionUnder(
     close: () => Promise.resolve(),
     failure: undefined,
   };
-  const session = { database: "", account: "g", applicationName: "", clientAddress: "192.0.2.1" };
   const guard = new SessionGuard({
-    policy: forSession(set, { resource, identity, session }),
+    policy: policyUnder(rules, mode),
     recording,
     recordingMode: "BestEffort",
     durability: "Accepted",
@@ -331,4 +336,36 @@ test("no rule that names files, no gate; rules that only report let all pass, an
     expect(records).toHaveLength(1);
     expect(records[0]?.text).toContain("/data/key.pem");
   }
+});
+
+test("K31: a copy that runs ends where rules begin to name files, unless each of its files is judged", () => {
+  const line = put.split(" ").map((word) => `command=${encodeURIComponent(word)}`);
+  const request = readRequest("POST", `/api/v1/namespaces/a/pods/p/exec?${line.join("&")}`) as ApiRequest;
+  const copy = (guard: SessionGuard) => ({
+    session: { admitted: { guard } } as unknown as OpenSession,
+    ...{ request, facts: noFacts },
+  });
+  const other: Omit<PolicyRule, "name"> = { match: { objects: ["/var/*"] }, action: "Deny" };
+  const watched = (mode: "Enforce" | "Audit", from: Omit<PolicyRule, "name">[], bytes: Buffer) => {
+    const { guard } = sessionUnder(from, mode);
+    const gate = gateFor(put, guard);
+    expect(gate?.push(bytes).refuse).toBeUndefined();
+    expect(mayGoOnCopying(copy(guard), gate)).toBe(true);
+    const after = (rules: Omit<PolicyRule, "name">[], then: "Enforce" | "Audit" = "Enforce") => {
+      guard.adopt(policyUnder(rules, then));
+      return mayGoOnCopying(copy(guard), gate);
+    };
+    return after;
+  };
+  const half = bad.subarray(0, 515);
+  // Nothing was looked at: whatever the rules name, what has gone by may have been it.
+  const unwatched = watched("Enforce", [], half);
+  expect([unwatched([noKeys], "Audit"), unwatched([noKeys]), unwatched([])]).toEqual([true, false, true]);
+  // What is watched goes on, but not with a file that is denied from now on; behind it all is well.
+  const between = watched("Enforce", [other], half);
+  expect([between([noKeys]), between([other]), between([noKeys], "Audit")]).toEqual([false, true, true]);
+  expect(watched("Enforce", [other], bad)([noKeys])).toBe(true);
+  // Where rules only watched, and could not read it, everything passes: not once they are enforced.
+  const unread = watched("Audit", [noKeys], Buffer.concat([good, Buffer.alloc(512, 1)]));
+  expect([unread([noKeys], "Audit"), unread([noKeys])]).toEqual([true, false]);
 });

@@ -26,11 +26,32 @@ export function copyGate(copy: JudgedCopy): CopyGate | undefined {
   return guard.namesFiles === undefined ? undefined : new CopyGate(copy.copying, judgeOf(copy));
 }
 
-function judgeOf({ session, request, facts, nowMs }: JudgedCopy): JudgeCopied {
+/** Whether a copy that runs passes what policy wants to know of it now: each file judged, the one on its way included. */
+export function mayGoOnCopying(
+  copy: Omit<JudgedCopy, "copying" | "nowMs">,
+  gate: CopyGate | undefined,
+): boolean {
+  const { session, request, facts } = copy;
   const { guard } = session.admitted;
-  // What the command itself had to be asked for was given, or it would not run.
-  const asked = guard.decide(commandOf(request, facts)).asks ?? [];
-  const approved = new Set(asked.map(({ ruleText }) => ruleText));
+  if (guard.namesFiles !== "Enforce") return true;
+  // Nobody has looked at what went by, or an archive that is not read any more passes whole.
+  if (gate === undefined || gate.isOpen) return false;
+  const approved = approvedOf(copy);
+  return gate.passing.every(
+    (file) => guard.decide(commandOf(request, { ...facts, file }), undefined, approved).action === "Allow",
+  );
+}
+
+/** What the command itself had to be asked for was given, or it would not run. */
+function approvedOf({ session, request, facts }: Omit<JudgedCopy, "copying" | "nowMs">): ReadonlySet<string> {
+  const asked = session.admitted.guard.decide(commandOf(request, facts)).asks ?? [];
+  return new Set(asked.map(({ ruleText }) => ruleText));
+}
+
+function judgeOf(copy: JudgedCopy): JudgeCopied {
+  const { session, request, facts, nowMs } = copy;
+  const { guard } = session.admitted;
+  const approved = approvedOf(copy);
   return (found) => {
     const isFile = !("unreadable" in found);
     if (!isFile && guard.namesFiles !== "Enforce") return undefined;

@@ -27,7 +27,8 @@ import { readAll } from "../upstream.ts";
 import type { StreamBridge } from "./bridge.ts";
 import { ChannelBridge, type ClientForm } from "./channel-bridge.ts";
 import { CopyReader } from "./copy.ts";
-import { CopyRefused, copyGate } from "./copy-rules.ts";
+import type { CopyGate } from "./copy-gate.ts";
+import { CopyRefused, copyGate, mayGoOnCopying } from "./copy-rules.ts";
 import { exchangeOf, isMessageStream } from "./messages.ts";
 import { flush, pump, writeAll } from "./pump.ts";
 import { type Send, SpdyBridge } from "./spdy-bridge.ts";
@@ -449,7 +450,7 @@ async function run(
 ): Promise<void> {
   const { session } = attempt;
   const client = attempt.upgrade.socket;
-  const { bridge, connect, hasGate } = bridgeFor(attempt, { upstream, response, permit, opened });
+  const { bridge, connect, gate } = bridgeFor(attempt, { upstream, response, permit, opened });
   let why: string | undefined;
   let told: Promise<unknown> | undefined;
   const cut = (reason: string, code = 403) => {
@@ -470,8 +471,7 @@ async function run(
     mayGoOn: () =>
       patterns() === masks &&
       commandsOf(attempt).every((command) => mayGoOn(session, command)) &&
-      // Files that rules name from now on, and that nobody has looked at on their way.
-      (hasGate || session.admitted.guard.namesFiles !== "Enforce" || !isCopy(attempt.request)),
+      (!isCopy(attempt.request) || mayGoOnCopying(attempt, gate)),
   };
   session.running.add(running);
   try {
@@ -512,8 +512,8 @@ function commandsOf({ request, facts, ports }: Attempt) {
 interface Bridged {
   readonly bridge: StreamBridge;
   readonly connect: () => Promise<void> | undefined;
-  /** True where the files that it carries are judged one by one. */
-  readonly hasGate: boolean;
+  /** Judges the files that it carries one by one, where rules named any when it began. */
+  readonly gate: CopyGate | undefined;
 }
 
 function bridgeFor(
@@ -568,13 +568,12 @@ function bridgeFor(
             guard.note("file", { command: permit.number, ...fields }),
           ),
   };
-  const hasGate = gate !== undefined;
   const begunMs = performance.now();
   if (dialect === "websocket") {
     const bridge =
       opened instanceof ChannelBridge ? opened : new ChannelBridge(client, touch, formOf(attempt));
     const terminal = new Terminal(guard, permit.number, options, bridge.show);
-    return { bridge, hasGate, connect: () => bridge.connect(upstream, terminal) };
+    return { bridge, gate, connect: () => bridge.connect(upstream, terminal) };
   }
   const version = [response.headers["x-stream-protocol-version"]].flat()[0] ?? "";
   let show: (stream: OutputStream, bytes: Buffer) => void = () => undefined;
@@ -584,12 +583,12 @@ function bridgeFor(
   show = (stream, bytes) => bridge.show(stream, bytes);
   const onEnd = (why?: string) => terminal.close(performance.now() - begunMs, why);
   const reader = commandReader(terminal, touch);
-  return { bridge, hasGate, connect: () => bridge.connect({ send, reader, onEnd }) };
+  return { bridge, gate, connect: () => bridge.connect({ send, reader, onEnd }) };
 }
 
 /** What has its server from the start, and no files. */
 function connected(bridge: StreamBridge): Bridged {
-  return { bridge, connect: () => undefined, hasGate: false };
+  return { bridge, connect: () => undefined, gate: undefined };
 }
 
 function isCopy({ subresource, query }: ApiRequest): boolean {
