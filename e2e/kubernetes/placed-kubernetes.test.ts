@@ -44,7 +44,8 @@ const cluster = {
 
 interface Session {
   readonly metadata: { readonly name: string };
-  readonly status?: { readonly state?: string };
+  readonly spec: { readonly startedAt: string };
+  readonly status?: { readonly state?: string; readonly counts?: { readonly refused?: number } };
 }
 
 let folder = "";
@@ -264,15 +265,29 @@ describe("K3, K4: where each connection of kubectl reaches another replica,", ()
 
   const exec = (...command: readonly string[]) => [...server, "exec", "web", "--", ...command];
 
-  test("a denied exec is told once, with one id, though the SPDY request meets the other one", async () => {
-    const before = spread.reached.length;
-    const { code, stderr } = await ana.try(undefined, ...exec("env"));
-    expect([code, stderr.match(/the environment is not shown/g)]).toEqual([1, [expect.any(String)]]);
-    const [, id] = /\(([0-9a-f]{12})\)/.exec(stderr) ?? [];
-    expect(id).toBeDefined();
-    // The last two are the upgrade and its second try.
-    expect(spread.reached.slice(before).length).toBeGreaterThanOrEqual(2);
-    expect(new Set(spread.reached.slice(-2)).size).toBe(2);
+  test("a denied exec is told once, with one id, and is one record, though the SPDY request meets the other one", async () => {
+    const begun = new Date().toISOString();
+    /** How many refusals sessions that began since then have recorded. */
+    const refused = async () => {
+      const { items } = await scenario.kubectl.json<{ readonly items: readonly Session[] }>("sessions");
+      return items
+        .filter(({ spec }) => spec.startedAt >= begun)
+        .reduce((sum, { status }) => sum + (status?.counts?.refused ?? 0), 0);
+    };
+    const rounds = 4;
+    for (let round = 1; round <= rounds; round += 1) {
+      const before = spread.reached.length;
+      const { code, stderr } = await ana.try(undefined, ...exec("env"));
+      expect([code, stderr.match(/the environment is not shown/g)]).toEqual([1, [expect.any(String)]]);
+      const [, id] = /\(([0-9a-f]{12})\)/.exec(stderr) ?? [];
+      expect(id).toBeDefined();
+      // The last two are the upgrade and its second try.
+      expect(spread.reached.slice(before).length).toBeGreaterThanOrEqual(2);
+      expect(new Set(spread.reached.slice(-2)).size).toBe(2);
+      // What the second try of this round would have recorded is told before the next round is.
+      await scenario.eventually("the record", async () => (await refused()) >= round || undefined);
+    }
+    expect(await refused()).toBe(rounds);
   });
 
   test("a held exec is one request, approved by patch it runs, denied it has not run and is not asked for again", async () => {
