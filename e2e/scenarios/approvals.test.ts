@@ -877,12 +877,4 @@ describe("the gateway's end", () => {
   });
 });
 
-async function rawClient(person: Person): Promise<WireClient> {
-  return WireClient.logIn({
-    port: gateway.port,
-    ca: gateway.caPem,
-    user: "shop",
-    database: "shop",
-    password: gateway.issuer.token(person),
-  });
-}
+const rawClient = (person: Person): Promise<WireClient> => gateway.connectWire(person);

@@ -6,6 +6,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
+import { policyDocument } from "../targets/policies.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { frame, password, type ServerMessage, startup, WireClient } from "../targets/wire-client.ts";
 
@@ -104,49 +105,37 @@ CREATE OPERATOR public.@#@ (RIGHTARG = regclass, FUNCTION = pg_catalog.nextval);
 CREATE FUNCTION public.wipe_int(int) RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM public.audit WHERE id = $1; RETURN 1; END';
 `;
 
-const policies = `---
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: readers}
-spec:
-  resources: {names: [shop]}
-  subjects: [{user: "local:reader"}]
-  profile: ReadOnly
-  rules: [{name: closed, match: {objects: ["hr.*"]}, action: Deny}]
----
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: writers}
-spec:
-  resources: {names: [shop]}
-  subjects: [{user: "local:writer"}]
-  profile: ReadWrite
+const policies = [
+  policyDocument(
+    "shop",
+    "reader",
+    `  profile: ReadOnly
+  rules: [{name: closed, match: {objects: ["hr.*"]}, action: Deny}]`,
+    "readers",
+  ),
+  policyDocument(
+    "shop",
+    "writer",
+    `  profile: ReadWrite
   rules:
   - {name: closed, match: {objects: ["hr.*"]}, action: Deny}
   - {name: bounded, match: {operations: [write], unbounded: true}, action: Deny}
-  - {name: history, match: {operations: [write], objects: ["public.audit"]}, action: Deny}
----
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: jobs}
-spec:
-  resources: {names: [shop]}
-  subjects: [{user: "local:job"}]
-  profile: SchemaOnly
----
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: admins}
-spec:
-  resources: {names: [shop]}
-  subjects: [{user: "local:admin"}]
-  profile: Admin
+  - {name: history, match: {operations: [write], objects: ["public.audit"]}, action: Deny}`,
+    "writers",
+  ),
+  policyDocument("shop", "job", `  profile: SchemaOnly`, "jobs"),
+  policyDocument(
+    "shop",
+    "admin",
+    `  profile: Admin
   rules:
   - {name: salaries, match: {objects: ["hr.salaries", "pg_catalog.pg_stat*"]}, action: Deny}
   - {name: bounded, match: {operations: [write], unbounded: true}, action: Deny}
   - {name: history, match: {operations: [write], objects: ["public.audit"]}, action: Deny}
-  - {name: readable, match: {operations: [execute]}, action: Deny}
-`;
+  - {name: readable, match: {operations: [execute]}, action: Deny}`,
+    "admins",
+  ),
+].join("");
 
 beforeAll(async () => {
   server = await startPostgres({ tls: true, database: "shop", initSql: schema });
@@ -185,14 +174,7 @@ async function scans(): Promise<unknown> {
   return row;
 }
 
-const logIn = (who: Who) =>
-  WireClient.logIn({
-    port: gateway.port,
-    ca: gateway.caPem,
-    user: "shop",
-    database: "shop",
-    password: gateway.issuer.token({ user: who }),
-  });
+const logIn = (who: Who) => gateway.connectWire({ user: who });
 
 interface Seen {
   readonly text: string;

@@ -380,15 +380,8 @@ test("more sessions than may log in at once are no flood of logins", async () =>
   const roomy = await startGateway({ server, policies, args: ["--pending-logins", "30"] });
   try {
     for (let batch = 0; batch < 3; batch++) {
-      const login = () =>
-        WireClient.logIn({
-          port: roomy.port,
-          ca: roomy.caPem,
-          user: "shop",
-          database: "shop",
-          password: roomy.issuer.token(staff),
-        });
-      many.push(...(await Promise.all(Array.from({ length: 25 }, login))));
+      const logIn = () => roomy.connectWire(staff);
+      many.push(...(await Promise.all(Array.from({ length: 25 }, logIn))));
     }
     for (const client of many) client.send(query("SELECT 1"));
     for (const client of many)

@@ -1,6 +1,7 @@
 /** What extensions and defaults bring is no reason to refuse everyday statements, and no way around rules. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
+import { policyDocument } from "../targets/policies.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 
 let server: PostgresServer;
@@ -19,29 +20,26 @@ CREATE FUNCTION next_number() RETURNS int LANGUAGE sql AS 'UPDATE counter SET la
 CREATE TABLE numbered (n int DEFAULT next_number(), note text); INSERT INTO numbered VALUES (7, 'x');
 `;
 
-const policies = `---
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: readers}
-spec:
-  resources: {names: [shop]}
-  subjects: [{user: "local:reader"}]
-  profile: ReadOnly
+const policies = [
+  policyDocument(
+    "shop",
+    "reader",
+    `  profile: ReadOnly
   rules:
   - {name: closed, match: {objects: ["hr.*"]}, action: Deny}
-  - {name: keys, match: {objects: ["public.pgp_sym_decrypt"]}, action: Deny}
----
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: writers}
-spec:
-  resources: {names: [shop]}
-  subjects: [{user: "local:writer"}]
-  profile: ReadWrite
+  - {name: keys, match: {objects: ["public.pgp_sym_decrypt"]}, action: Deny}`,
+    "readers",
+  ),
+  policyDocument(
+    "shop",
+    "writer",
+    `  profile: ReadWrite
   rules:
   - {name: closed, match: {objects: ["hr.*"]}, action: Deny}
-  - {name: counts, match: {operations: [write], objects: ["public.counter"]}, action: Deny}
-`;
+  - {name: counts, match: {operations: [write], objects: ["public.counter"]}, action: Deny}`,
+    "writers",
+  ),
+].join("");
 
 beforeAll(async () => {
   server = await startPostgres({ tls: true, database: "shop", initSql: schema });

@@ -119,16 +119,7 @@ const attacks: readonly (readonly [string, Buffer])[] = [
   ["nothing that is a message", Buffer.from("HTTP/1.1 400 Bad Request\r\n\r\n")],
 ];
 
-async function logIn(): Promise<WireClient> {
-  const password = await gateway.token({ user: "ann" });
-  return WireClient.logIn({
-    port: gateway.port,
-    ca: gateway.caPem,
-    user: "shop",
-    database: "shop",
-    password,
-  });
-}
+const logIn = (): Promise<WireClient> => gateway.connectWire({ user: "ann" });
 
 async function isFine(client: WireClient): Promise<boolean> {
   client.send(query("SELECT 'honest'"));

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { type Gateway, startGateway } from "../targets/gateway.ts";
 import { policyDocument } from "../targets/policies.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
-import { frame, int32s, query, type ServerMessage, WireClient } from "../targets/wire-client.ts";
+import { frame, int32s, query, type ServerMessage, type WireClient } from "../targets/wire-client.ts";
 
 let server: PostgresServer;
 let gateway: Gateway;
@@ -50,16 +50,7 @@ afterAll(async () => {
   await server?.stop();
 });
 
-async function as(user: string): Promise<WireClient> {
-  const password = await gateway.token({ user });
-  return WireClient.logIn({
-    port: gateway.port,
-    ca: gateway.caPem,
-    user: "shop",
-    database: "shop",
-    password,
-  });
-}
+const as = (user: string): Promise<WireClient> => gateway.connectWire({ user });
 
 /** Messages as letters; tags, states and error codes with them. */
 function shown({ type, body, fields }: ServerMessage): string {

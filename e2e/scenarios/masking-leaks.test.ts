@@ -12,7 +12,7 @@ import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
 import { policyDocument } from "../targets/policies.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
-import { frame, int32s, query, type ServerMessage, WireClient } from "../targets/wire-client.ts";
+import { frame, int32s, query, type ServerMessage, type WireClient } from "../targets/wire-client.ts";
 import { isCopyable, maskedColumns, schemaSql, statements, tricks } from "./masked-statements.ts";
 
 const asked = process.env.SALLYPORT_STATEMENTS ?? "5000";
@@ -108,15 +108,7 @@ afterAll(async () => {
   await server?.stop();
 });
 
-async function as(user: string): Promise<WireClient> {
-  return WireClient.logIn({
-    port: gateway.port,
-    ca: gateway.caPem,
-    user: "shop",
-    database: "shop",
-    password: await gateway.token({ user }),
-  });
-}
+const as = (user: string): Promise<WireClient> => gateway.connectWire({ user });
 
 const formats = ["text", "extended", "binary", "copy text", "copy csv", "copy binary"] as const;
 

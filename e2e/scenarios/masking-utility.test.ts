@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
 import { policyDocument } from "../targets/policies.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
-import { query, type ServerMessage, WireClient } from "../targets/wire-client.ts";
+import { query, type ServerMessage, type WireClient } from "../targets/wire-client.ts";
 import {
   describedSql,
   everydayDefinitions,
@@ -53,9 +53,8 @@ beforeAll(async () => {
   const sessions = { shop: ["plain", "strict", "loose"], everyday: ["owner", "guarded"] };
   for (const [database, users] of Object.entries({ ...sessions, described: sessions.everyday })) {
     for (const user of users) {
-      const login = { port: gateway.port, ca: gateway.caPem, user: "shop", database };
       const name = database === "described" ? `${user} of described` : user;
-      clients.set(name, await WireClient.logIn({ ...login, password: await gateway.token({ user }) }));
+      clients.set(name, await gateway.connectWire({ user }, database));
     }
   }
 });

@@ -9,7 +9,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
 import { policyDocument } from "../targets/policies.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
-import { frame, query, type ServerMessage, WireClient } from "../targets/wire-client.ts";
+import { frame, query, type ServerMessage, type WireClient } from "../targets/wire-client.ts";
 import { maskedColumns, schemaSql, statements, tricks } from "./masked-statements.ts";
 
 const count = Number(process.env.SALLYPORT_STATEMENTS ?? 150);
@@ -64,13 +64,7 @@ class Visitor {
 
   /** What the answers to these statements tell, inside a transaction that is taken back. */
   async ask(sql: string): Promise<readonly string[]> {
-    this.#client ??= await WireClient.logIn({
-      port: gateway.port,
-      ca: gateway.caPem,
-      user: "shop",
-      database: this.#database,
-      password: await gateway.token({ user: this.#user }),
-    });
+    this.#client ??= await gateway.connectWire({ user: this.#user }, this.#database);
     const parts = sql.includes("$$") ? [sql] : sql.split("; ");
     const texts = ["BEGIN", ...parts, "ROLLBACK; DEALLOCATE ALL"];
     const told: string[] = [];

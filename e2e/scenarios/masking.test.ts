@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type Gateway, sallyportCommand, startGateway } from "../targets/gateway.ts";
 import { policyDocument } from "../targets/policies.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
-import { frame, int32s, query, type ServerMessage, WireClient } from "../targets/wire-client.ts";
+import { frame, int32s, query, type ServerMessage, type WireClient } from "../targets/wire-client.ts";
 
 let server: PostgresServer;
 let gateway: Gateway;
@@ -119,15 +119,7 @@ afterAll(async () => {
   await server?.stop();
 });
 
-async function as(user: string): Promise<WireClient> {
-  return WireClient.logIn({
-    port: gateway.port,
-    ca: gateway.caPem,
-    user: "shop",
-    database: "shop",
-    password: await gateway.token({ user }),
-  });
-}
+const as = (user: string): Promise<WireClient> => gateway.connectWire({ user });
 
 /** The rows of an answer as text, and errors by their SQLSTATE. */
 function rowsOf(messages: readonly ServerMessage[]): string[] {

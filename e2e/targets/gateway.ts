@@ -10,7 +10,8 @@ import pg from "pg";
 import { atExit } from "./at-exit.ts";
 import { localProvider, type SpecChange, shopResource, writeSecret } from "./manifests.ts";
 import { freePort, type PostgresServer } from "./postgres.ts";
-import { LocalIssuer } from "./tokens.ts";
+import { LocalIssuer, type TokenRequest } from "./tokens.ts";
+import { WireClient } from "./wire-client.ts";
 
 /** A gateway process. */
 export interface GatewayProcess {
@@ -140,9 +141,11 @@ export interface Gateway extends GatewayProcess {
   readonly configDir: string;
   readonly issuer: LocalIssuer;
   /** A token of the local provider for this resource. */
-  token(request: Parameters<LocalIssuer["token"]>[0]): Promise<string>;
+  token(request: TokenRequest): Promise<string>;
   /** A connected node-postgres client; the caller ends it. */
-  connect(request: Parameters<LocalIssuer["token"]>[0], config?: pg.ClientConfig): Promise<pg.Client>;
+  connect(request: TokenRequest, config?: pg.ClientConfig): Promise<pg.Client>;
+  /** A client that speaks the protocol itself, logged in; the caller closes it. */
+  connectWire(request: TokenRequest, database?: string): Promise<WireClient>;
   /** Writes a file into the folder of manifests, which the gateway watches. */
   write(name: string, text: string): Promise<void>;
 }
@@ -187,6 +190,14 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       await client.connect();
       return client;
     },
+    connectWire: (request, database = options.server.database) =>
+      WireClient.logIn({
+        port: gateway.port,
+        ca: gateway.caPem,
+        user: "shop",
+        database,
+        password: issuer.token(request),
+      }),
     write: (name, text) => writeInOneStep(join(configDir, name), text),
     stop: async () => {
       const code = await gateway.stop();
