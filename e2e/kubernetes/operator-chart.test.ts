@@ -2,6 +2,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { parseAllDocuments } from "yaml";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
 import { run } from "../cluster/kubectl.ts";
 import { waitFor } from "../cluster/processes.ts";
@@ -11,6 +12,11 @@ const chart = join(import.meta.dirname, "../../charts/sallyport");
 const namespace = "shop";
 const [repository, digest] = testImage.split("@") as [string, string];
 const values = ["--set", `image.repository=${repository},image.digest=${digest}`];
+
+interface Rendered {
+  readonly kind: string;
+  readonly spec: { readonly policyTypes: readonly string[]; readonly egress?: readonly unknown[] };
+}
 
 let api: ApiServer;
 let running: TestOperator;
@@ -181,6 +187,58 @@ test("metrics are open to whom the values name", async () => {
     /port: 9464\}\]\n +from:\n +- namespaceSelector:\n +matchLabels:\n +team: monitoring/,
   );
   expect(policy.match(/port: 9464/g)).toHaveLength(1);
+});
+
+test("O60 operator and recorder reach names, the API server and each other, and what the values name", async () => {
+  const policies = async (...flags: readonly string[]) => {
+    const rendered = await helm("template", "sallyport", chart, ...values, ...flags);
+    return parseAllDocuments(rendered)
+      .map((one) => one.toJS() as Rendered | null)
+      .filter((one) => one?.kind === "NetworkPolicy")
+      .map((one) => one?.spec ?? { policyTypes: [] });
+  };
+  const names = [
+    {
+      ports: [
+        { protocol: "UDP", port: 53 },
+        { protocol: "TCP", port: 53 },
+      ],
+    },
+    { to: [{ namespaceSelector: {}, podSelector: { matchLabels: { "k8s-app": "kube-dns" } } }] },
+  ];
+  const recorders = {
+    to: [
+      {
+        podSelector: {
+          matchLabels: {
+            "app.kubernetes.io/name": "sallyport",
+            "app.kubernetes.io/instance": "sallyport",
+            "app.kubernetes.io/component": "recorder",
+          },
+        },
+      },
+    ],
+    ports: [{ protocol: "TCP", port: 7444 }],
+  };
+  const tcp = (...ports: readonly number[]) => ports.map((port) => ({ protocol: "TCP", port }));
+  const servers = { ports: tcp(443, 6443, 8443, 16443) };
+  const both = await policies("--set", "networkPolicy.egress.enabled=true");
+  expect(both.map(({ policyTypes }) => policyTypes)).toEqual([
+    ["Ingress", "Egress"],
+    ["Ingress", "Egress"],
+  ]);
+  expect(both.map(({ egress }) => egress)).toEqual([
+    [...names, servers, recorders],
+    [...names, servers],
+  ]);
+  const flags =
+    "networkPolicy.egress.apiServerPorts={7443},networkPolicy.egress.apiServerRanges={10.0.0.1/32}";
+  const told = "approvals.notifications.secretName=hook,networkPolicy.egress.notificationPorts={8088}";
+  const [named] = await policies("--set", `${flags},${told}`);
+  const there = { to: [{ ipBlock: { cidr: "10.0.0.1/32" } }], ports: tcp(7443) };
+  expect(named?.egress).toEqual([...names, there, recorders, { ports: tcp(8088) }]);
+  const open = await policies();
+  for (const { policyTypes } of open) expect(policyTypes).toEqual(["Ingress"]);
 });
 
 test("values that mean nothing are refused", async () => {

@@ -28,6 +28,8 @@ export interface OperatorConfiguration {
   readonly adminHost: string;
   readonly adminPort: number;
   readonly clusterDomain: string;
+  /** The namespaces whose resources it serves; none: all. */
+  readonly watchNamespaces: readonly string[];
   /** Ranges of pods, Services and nodes, where they cannot be found out. */
   readonly clusterRanges: readonly string[];
   readonly logLevel: string;
@@ -69,6 +71,7 @@ export function readConfiguration(
       SALLYPORT_ADMIN: str({ default: "0.0.0.0:9464" }),
       SALLYPORT_CLUSTER_DOMAIN: str({ default: "cluster.local" }),
       SALLYPORT_CLUSTER_RANGES: str({ default: "" }),
+      SALLYPORT_WATCH_NAMESPACES: str({ default: "" }),
       SALLYPORT_LOG_LEVEL: str({ choices: ["debug", "info", "warn", "error"], default: "info" }),
     },
     {
@@ -132,6 +135,7 @@ export function readConfiguration(
     adminPort: Number(admin?.[2] ?? 0),
     clusterDomain: env.SALLYPORT_CLUSTER_DOMAIN,
     clusterRanges,
+    watchNamespaces: env.SALLYPORT_WATCH_NAMESPACES.split(",").filter((name) => name !== ""),
     logLevel: env.SALLYPORT_LOG_LEVEL,
   };
 }

@@ -92,7 +92,8 @@ export class Operator {
       log,
       clock: Date.now,
     });
-    this.#watches = watches({ client, log, metrics });
+    const { watchNamespaces } = configuration;
+    this.#watches = watches({ client, log, metrics, namespaces: watchNamespaces, systemNamespace: namespace });
     const { caches } = this.#watches;
     this.#book = new PolicyBook(caches);
     this.#events = eventRecorder({

@@ -78,3 +78,81 @@ matchExpressions:
 - {apiGroups: ["*"], resources: ["*"], verbs: [get, list, watch, create, update, patch, delete, deletecollection]}
 - {nonResourceURLs: ["*"], verbs: [get, head, post, put, patch, delete, options]}
 {{- end -}}
+
+{{/* What the operator needs in each namespace whose resources it serves. */}}
+{{- define "sallyport.ofNamespaces" -}}
+- apiGroups: [sallyport.dev]
+  resources: [protectedresources, accesspolicies, resourcegrants]
+  verbs: [get, list, watch]
+- apiGroups: [sallyport.dev]
+  resources: [protectedresources/status, accesspolicies/status, resourcegrants/status, sessions/status, approvals/status]
+  verbs: [get, patch]
+# Made for commands that are held; decided by people alone.
+- apiGroups: [sallyport.dev]
+  resources: [approvals]
+  # Deleted when their retention is over.
+  verbs: [get, list, watch, create, delete]
+- apiGroups: [sallyport.dev]
+  resources: [protectedresources/finalizers, accesspolicies/finalizers]
+  verbs: [update]
+- apiGroups: [sallyport.dev]
+  resources: [sessions]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [pods/eviction]
+  verbs: [create]
+# The keys that a resource's gateways share: made, and never read.
+- {apiGroups: [""], resources: [secrets], verbs: [create]}
+- apiGroups: [""]
+  resources: [services, configmaps, serviceaccounts]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [apps]
+  resources: [deployments, controllerrevisions]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
+
+{{- define "sallyport.ofDefault" -}}
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  resourceNames: [kubernetes]
+  verbs: [get]
+{{- end -}}
+
+{{/* Where the webhooks are asked: where the operator knows what is protected. Policies bind everywhere. */}}
+{{- define "sallyport.servedNamespaces" -}}
+{{ include "sallyport.protectedNamespaces" . }}
+{{- with .Values.watchNamespaces }}
+- {key: kubernetes.io/metadata.name, operator: In, values: {{ toJson . }}}
+{{- end }}
+{{- end -}}
+
+{{- define "sallyport.tcp" -}}
+{{- range $i, $port := . }}{{ if $i }}
+{{ end }}- {protocol: TCP, port: {{ $port }}}
+{{- end }}
+{{- end -}}
+
+{{/* Names, and the API server: policies see the port behind its Service. */}}
+{{- define "sallyport.egress" -}}
+- ports: [{protocol: UDP, port: 53}, {protocol: TCP, port: 53}]
+- to: [{namespaceSelector: {}, podSelector: {matchLabels: {k8s-app: kube-dns}}}]
+- ports: {{- include "sallyport.tcp" .Values.networkPolicy.egress.apiServerPorts | nindent 4 }}
+  {{- with .Values.networkPolicy.egress.apiServerRanges }}
+  to: {{- range . }}{{ dict "ipBlock" (dict "cidr" .) | toJson | printf "- %s" | nindent 4 }}{{ end }}
+  {{- end }}
+{{- end -}}

@@ -27,15 +27,15 @@ export class BundleStore {
   readonly #debounceMs: number;
   #timer: NodeJS.Timeout | undefined;
   #isComplete = false;
-  #heard: (() => Revision) | undefined;
+  #heard: ((resource: string) => Revision) | undefined;
 
   /** A burst of changes that lasts less than `debounceMs` goes out as one. */
   constructor(debounceMs = 25) {
     this.#debounceMs = debounceMs;
   }
 
-  /** Says up to where the lists behind the bundles have been followed at any time. */
-  hearsBy(heard: () => Revision): void {
+  /** Says up to where the lists behind a resource's bundle have been followed at any time. */
+  hearsBy(heard: (resource: string) => Revision): void {
     this.#heard = heard;
   }
 
@@ -92,9 +92,9 @@ export class BundleStore {
     };
   }
 
-  /** The frame that turns what a gateway holds into the bundle. */
-  encoded(held: Bundle | undefined, next: Bundle): EncodedUpdate {
-    const heard = this.#heard?.();
+  /** The frame that turns what a gateway holds into its resource's bundle. */
+  encoded(resource: string, held: Bundle | undefined, next: Bundle): EncodedUpdate {
+    const heard = this.#heard?.(resource);
     const from = `${held === undefined ? "" : digestOf(held.documents)} ${JSON.stringify(heard)}`;
     const known = this.#encoded.get(next) ?? new Map<string, EncodedUpdate>();
     this.#encoded.set(next, known);

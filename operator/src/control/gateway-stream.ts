@@ -198,7 +198,7 @@ export class GatewayStream {
         const { bundles, log } = this.#host.options;
         const next = bundles.get(gateway.resource);
         if (next === undefined || next.documents === this.#sent?.documents) return;
-        const { frame, bytes } = bundles.encoded(this.#sent, next);
+        const { frame, bytes } = bundles.encoded(gateway.resource, this.#sent, next);
         if (bytes > controlLimits.bundleBytesMax) {
           log.error({ resource: gateway.resource, bytes }, "a bundle is too large to be delivered");
           this.refuse("tooLarge", "the policies of this resource are too large");

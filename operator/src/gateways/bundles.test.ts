@@ -155,9 +155,29 @@ test("a deletion makes a bundle newer, and what was heard since goes with it", a
   expect(bundle?.revision).toMatchObject({ policies: "150", resources: "102" });
   // Nothing that concerns anybody, and yet the operator knows now that nothing else has happened.
   if (caches.namespaces) caches.namespaces.heard = "190";
-  const frame = Buffer.concat(bundles.encoded(undefined, bundle as Bundle).frame).toString();
+  const frame = Buffer.concat(bundles.encoded("shop/orders", undefined, bundle as Bundle).frame).toString();
   expect(frame).toContain('"policies":"150"');
   expect(frame).toContain('"namespaces":"190"');
+});
+
+test("where namespaces are watched one by one a bundle tells how far its own was followed", async () => {
+  const heard: Record<string, string> = { shop: "140", other: "900" };
+  for (const name of ["protectedResources", "accessPolicies"])
+    Object.assign(caches[name] ?? {}, { heardOf: (namespace: string) => heard[namespace] ?? "0" });
+  const known = caches as unknown as OperatorCaches;
+  bundles = new BundleStore(0);
+  const reach = () => ({ ownPod: false, forbidden: [], allowed: [] });
+  new Bundler({ ...{ caches: known, book: new PolicyBook(known), bundles }, reach }).complete();
+  const elsewhere = policy(1, named("orders"));
+  put("accessPolicies", policy(1, named("orders"), accepted(1)));
+  put("accessPolicies", { ...elsewhere, metadata: { ...elsewhere.metadata, namespace: "other" } });
+  await settled();
+  const bundle = bundles.get("shop/orders") as Bundle;
+  // The other namespace's change came last; whoever followed this one less far knows less of it all the same.
+  expect(bundle.revision).toMatchObject({ policies: "103" });
+  const frame = Buffer.concat(bundles.encoded("shop/orders", undefined, bundle).frame).toString();
+  expect(frame).toContain('"policies":"140"');
+  expect(frame).not.toContain('"policies":"900"');
 });
 
 test("a generation that stays in force leaves the resource it names once a new one is accepted", async () => {

@@ -33,13 +33,15 @@ export class Bundler {
   readonly #parts: BundlerParts;
   readonly #dirty = new Set<string>();
   readonly #revision: Record<string, string> = {};
-  readonly #lists = new Map<string, { readonly heard: string }>();
+  /** Where namespaces are watched one by one: what was last heard of the lists of each. */
+  readonly #revisions = new Map<string, Record<string, string>>();
+  readonly #lists = new Map<string, (namespace: string) => string>();
   #timer: NodeJS.Immediate | undefined;
 
   constructor(parts: BundlerParts) {
     this.#parts = parts;
     const { caches, book } = parts;
-    parts.bundles.hearsBy(() => this.#heard());
+    parts.bundles.hearsBy((resource) => this.#heard(resource.slice(0, resource.indexOf("/"))));
     this.#follow("resources", caches.protectedResources, (resource) => [resource]);
     const spokenOf = (policy: Policy) => {
       const resources = caches.protectedResources.list(policy.metadata.namespace);
@@ -105,12 +107,17 @@ export class Bundler {
     concerned: (object: T) => readonly ProtectedResource[],
     isSame: (object: T, before: T) => boolean = isStatusOnly,
   ): void {
-    this.#lists.set(name, cache);
+    // Of these a bundle knows its own namespace's alone; those of the others may be followed less far.
+    const isOwn = cache.heardOf !== undefined && (name === "resources" || name === "policies");
+    const heardOf = (namespace: string) => (isOwn && cache.heardOf?.(namespace)) || cache.heard;
+    this.#lists.set(name, heardOf);
     cache.onChange((change) => {
       const { object } = change;
+      const { namespace = "", resourceVersion = "0" } = object.metadata;
       // What is removed is told of as it was last; the cache has heard when it went.
-      const version = change.kind === "removed" ? cache.heard : (object.metadata.resourceVersion ?? "0");
-      if (compareVersions(version, this.#revision[name] ?? "0") > 0) this.#revision[name] = version;
+      const version = change.kind === "removed" ? heardOf(namespace) : resourceVersion;
+      const revision = isOwn ? this.#revisionsOf(namespace) : this.#revision;
+      if (compareVersions(version, revision[name] ?? "0") > 0) revision[name] = version;
       // A status is in no bundle, and written several times for each change of what is.
       if (change.kind === "changed" && isSame(object, change.before)) return;
       const touched = change.kind === "changed" ? [object, change.before] : [object];
@@ -120,10 +127,16 @@ export class Bundler {
     });
   }
 
-  #heard(): Revision {
-    const heard = Object.fromEntries([...this.#lists].map(([name, cache]) => [name, cache.heard]));
+  #heard(namespace: string): Revision {
+    const heard = Object.fromEntries([...this.#lists].map(([name, heardOf]) => [name, heardOf(namespace)]));
     // What a write of ours was answered with may be ahead of the watch.
-    return newer(heard, this.#revision);
+    return newer(heard, { ...this.#revision, ...this.#revisionsOf(namespace) });
+  }
+
+  #revisionsOf(namespace: string): Record<string, string> {
+    const known = this.#revisions.get(namespace) ?? {};
+    this.#revisions.set(namespace, known);
+    return known;
   }
 
   #flush(): void {
@@ -133,14 +146,12 @@ export class Bundler {
     this.#dirty.clear();
     for (const key of keys) {
       const slash = key.indexOf("/");
-      const resource = caches.protectedResources.get({
-        namespace: key.slice(0, slash),
-        name: key.slice(slash + 1),
-      });
+      const namespace = key.slice(0, slash);
+      const resource = caches.protectedResources.get({ namespace, name: key.slice(slash + 1) });
       if (resource === undefined) bundles.remove(key);
       else
         bundles.set(key, {
-          revision: { ...this.#revision } as Revision,
+          revision: { ...this.#revision, ...this.#revisionsOf(namespace) },
           documents: this.#documents(resource),
         });
     }

@@ -18,6 +18,8 @@ export interface Cache<T extends KubeObject> {
   whenSynced(signal: AbortSignal): Promise<void>;
   /** The resource version up to which it has followed the API server; "0" before the first list. */
   readonly heard: string;
+  /** The same of one namespace, where each is watched for itself. */
+  heardOf?(namespace: string): string;
   get(ref: ObjectRef): T | undefined;
   /** All objects, or those of one namespace. */
   list(namespace?: string): readonly T[];

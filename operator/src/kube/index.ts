@@ -2,6 +2,7 @@
 
 export { type BackoffBounds, backoffMs, pause } from "./backoff.ts";
 export type { Cache, Change, IndexKeys } from "./cache.ts";
+export { CacheByNamespace } from "./cache-by-namespace.ts";
 export type {
   ApplyOptions,
   CallOptions,

@@ -1,8 +1,12 @@
 import {
+  type Cache,
+  CacheByNamespace,
   type KubeClient,
   type KubeMetrics,
+  type KubeObject,
   type Log,
   Reflector,
+  type ReflectorOptions,
   type ResourceType,
   type UntypedObject,
 } from "../kube/index.ts";
@@ -18,6 +22,10 @@ export interface WatchParts {
   readonly client: KubeClient;
   readonly log: Log;
   readonly metrics?: KubeMetrics;
+  /** None: the whole cluster. */
+  readonly namespaces: readonly string[];
+  /** Where kept generations of cluster policies stand. */
+  readonly systemNamespace: string;
 }
 
 /** The caches, and what fills them. */
@@ -34,20 +42,32 @@ export interface Watches {
 
 const managed = { labelSelector: "app.kubernetes.io/managed-by=sallyport-operator" };
 
-/** Makes one reflector for each kind; only what is ours or concerns us is held. */
-export function watches({ client, log, metrics }: WatchParts): Watches {
+/** Makes one reflector for each kind, or one for each of its namespaces; only what is ours or concerns us is held. */
+export function watches({ client, log, metrics, namespaces, systemNamespace }: WatchParts): Watches {
   const all: Reflector<never>[] = [];
-  const watch = <T extends UntypedObject | object>(
-    type: ResourceType<T & { readonly metadata: UntypedObject["metadata"] }>,
-    more: Partial<
-      ConstructorParameters<typeof Reflector<T & { metadata: UntypedObject["metadata"] }>>[0]
-    > = {},
-  ) => {
-    const reflector = new Reflector({ client, type, log, ...(metrics && { metrics }), ...more });
-    all.push(reflector as never);
-    return reflector;
+  const watch = <T extends KubeObject>(
+    type: ResourceType<T>,
+    more: Partial<ReflectorOptions<T>> = {},
+    among = namespaces,
+  ): Cache<T> => {
+    const reflector = (selection = more.selection) => {
+      const made = new Reflector({
+        client,
+        type,
+        log,
+        ...(metrics && { metrics }),
+        ...more,
+        ...(selection && { selection }),
+      });
+      all.push(made as never);
+      return made;
+    };
+    if (!type.isNamespaced || among.length === 0) return reflector();
+    return new CacheByNamespace(
+      new Map(among.map((namespace) => [namespace, reflector({ ...more.selection, namespace })])),
+    );
   };
-  const owned = new Map<string, Reflector<UntypedObject>>();
+  const owned = new Map<string, Cache<UntypedObject>>();
   for (const type of ownedKinds.values()) {
     if (type.kind !== "Service" && type.kind !== "Deployment")
       owned.set(type.kind, watch(type, { selection: managed }));
@@ -79,10 +99,11 @@ export function watches({ client, log, metrics }: WatchParts): Watches {
       indexes: { resource: podKeys, uid: (pod: Pod) => [pod.metadata.uid ?? ""] },
     }),
     deployments: watch(kinds.deployment, { selection: managed }),
-    revisions: watch(kinds.controllerRevision, {
-      selection: { labelSelector: revisionSelector },
-      indexes: { policy: revisionKeys },
-    }),
+    revisions: watch(
+      kinds.controllerRevision,
+      { selection: { labelSelector: revisionSelector }, indexes: { policy: revisionKeys } },
+      namespaces.length === 0 ? [] : [...new Set([...namespaces, systemNamespace])],
+    ),
     owned,
   };
   return {
