@@ -3,7 +3,7 @@ import { createServer, type Server } from "node:http";
 import { join } from "node:path";
 import { recorderFor, requestPath } from "@sallyport/control";
 import { Gauge, Histogram, type Registry } from "prom-client";
-import { CertificateStore, injectCaBundle } from "./certificates/index.ts";
+import { CertificateStore, changeCaBundle, isTrustedByWebhooks } from "./certificates/index.ts";
 import type { OperatorConfiguration } from "./configuration.ts";
 import { BundleStore, ControlServer, GatewayAuthenticator, keepRecorderHeads } from "./control/index.ts";
 import {
@@ -71,6 +71,9 @@ export class Operator {
   readonly #over = new AbortController();
   #admin: Server | undefined;
   #isControlled = false;
+  /** The certificate that the webhook shows. */
+  #shown: string | undefined;
+  #isTrusted = false;
 
   constructor(parts: OperatorParts) {
     this.#parts = parts;
@@ -93,7 +96,13 @@ export class Operator {
       clock: Date.now,
     });
     const { watchNamespaces } = configuration;
-    this.#watches = watches({ client, log, metrics, namespaces: watchNamespaces, systemNamespace: namespace });
+    this.#watches = watches({
+      client,
+      log,
+      metrics,
+      namespaces: watchNamespaces,
+      systemNamespace: namespace,
+    });
     const { caches } = this.#watches;
     this.#book = new PolicyBook(caches);
     this.#events = eventRecorder({
@@ -290,6 +299,7 @@ export class Operator {
   notReady(): string | undefined {
     if (!this.#watches.isSynced) return "the lists are not complete yet";
     if (!this.#isControlled || !this.#webhook.isServing) return "there is no certificate yet";
+    if (!this.#isTrusted) return "the webhooks' caBundle does not hold the certificate's authority yet";
     return undefined;
   }
 
@@ -313,6 +323,7 @@ export class Operator {
       this.#exchanged.run(inner.signal),
       this.#exchange.run(inner.signal),
       this.#followFolder(inner.signal),
+      this.#becomeTrusted(inner.signal),
       this.#admission.run(inner.signal),
     ]);
     try {
@@ -333,12 +344,11 @@ export class Operator {
   async #lead(signal: AbortSignal): Promise<void> {
     const { client, configuration, log } = this.#parts;
     const keepBundle = async () => {
+      const alone = performance.now() + overlapMs;
       while (!signal.aborted) {
         const held = this.#certificates.held;
         try {
-          if (held !== undefined && configuration.webhookCertificates === "own") {
-            await injectCaBundle(client, configuration.prefix, held.serverCa, signal);
-          }
+          if (held !== undefined) await this.#changeBundle(performance.now() < alone, held.serverCa, signal);
         } catch (error) {
           if (!signal.aborted) log.warn({ err: error }, "the webhooks' authorities could not be written");
         }
@@ -391,6 +401,35 @@ export class Operator {
     return held.serving;
   }
 
+  /**
+   * The API server is told whom to trust before it asks here, so that nobody is refused while an installation changes
+   * to cert-manager or from it: replicas of both kinds serve until the rollout is over.
+   */
+  async #becomeTrusted(signal: AbortSignal): Promise<void> {
+    const { client, configuration, log } = this.#parts;
+    while (!signal.aborted && !this.#isTrusted) {
+      const held = this.#certificates.held;
+      try {
+        if (held !== undefined && configuration.webhookCertificates === "own")
+          await this.#changeBundle(true, held.serverCa, signal);
+        this.#isTrusted =
+          this.#shown !== undefined &&
+          (await isTrustedByWebhooks(client, configuration.prefix, this.#shown, signal));
+      } catch (error) {
+        if (!signal.aborted) log.warn({ err: error }, "the webhooks' authorities could not be looked at");
+      }
+      if (!this.#isTrusted) await pause(trustEveryMs, signal);
+    }
+  }
+
+  async #changeBundle(isOverlap: boolean, authorities: string, signal: AbortSignal): Promise<void> {
+    const { client, configuration } = this.#parts;
+    const isOwn = configuration.webhookCertificates === "own";
+    if (!isOwn && isOverlap) return;
+    const kind = isOwn ? (isOverlap ? "join" : "own") : "leave";
+    await changeCaBundle(client, configuration.prefix, { kind, authorities }, signal);
+  }
+
   /** With cert-manager the webhook's certificate comes as files, which the kubelet renews. */
   async #followFolder(signal: AbortSignal): Promise<void> {
     const { webhookCertificates, webhookCertificateFolder: folder } = this.#parts.configuration;
@@ -403,6 +442,7 @@ export class Operator {
         if (certificate !== undefined && key !== undefined && certificate !== shown) {
           await this.#webhook.use({ certificate, key });
           shown = certificate;
+          this.#shown = certificate;
         }
       } catch (error) {
         this.#parts.log.warn({ err: error }, "the webhook's certificate could not be read");
@@ -419,6 +459,7 @@ export class Operator {
     }
     if (held !== undefined && this.#parts.configuration.webhookCertificates === "own") {
       await this.#webhook.use(held.serving);
+      this.#shown = held.serving.certificate;
     }
   }
 
@@ -470,6 +511,9 @@ export class Operator {
 }
 
 const bundleEveryMs = 30_000;
+const trustEveryMs = 500;
+/** Rollouts of the operator are over by then, and one authority's certificates alone are shown. */
+const overlapMs = 600_000;
 /** Watches hear a bookmark about once a minute; one that hears nothing for 90 s is opened again. */
 const watchSilenceMs = 240_000;
 const folderEveryMs = 10_000;

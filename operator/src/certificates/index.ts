@@ -3,7 +3,7 @@
  * namespace. The leader writes; every replica follows the Secrets and serves what they hold.
  */
 export { type AuthorityHistory, bundleOf, lifetimes, makeAuthority, signLeaf } from "./authority.ts";
-export { injectCaBundle } from "./ca-bundle.ts";
+export { type BundleChange, changeCaBundle, isTrustedByWebhooks } from "./ca-bundle.ts";
 export {
   type CertificateNames,
   CertificateStore,
