@@ -28,9 +28,9 @@ async function connected(): Promise<pg.Client> {
 }
 
 function liveCatalog(client: pg.Client, asked: string[] = []): LiveCatalog {
-  const query = async (sql: string) => {
+  const query = async (sql: string, values?: readonly (string | null)[]) => {
     asked.push(sql);
-    return (await client.query(sql)).rows;
+    return (await client.query(sql, values?.slice())).rows;
   };
   return new LiveCatalog({ query, ageMs: 1000, monotonicMs: () => performance.now() });
 }
@@ -82,7 +82,15 @@ function definition(random: (below: number) => number): string {
     () => `ALTER TABLE ${table()} ADD COLUMN ${column()} int DEFAULT ${routine()}(1)`,
     () => `ALTER TABLE ${table()} DROP COLUMN ${column()} ${cascade()}`,
     () => `ALTER TABLE ${table()} ALTER COLUMN ${column()} TYPE ${columnType()} USING NULL`,
-    () => `ALTER TABLE ${table()} ALTER COLUMN ${column()} DROP DEFAULT`,
+    () => `ALTER TABLE ${table()} ADD COLUMN ${column()} ${one("int", "varchar(9)")} DEFAULT ${random(3)}`,
+    () => `ALTER TABLE ${one(table(), view())} ALTER COLUMN ${column()} DROP DEFAULT`,
+    () => `ALTER TABLE ${one(table(), view())} ALTER COLUMN ${column()} SET DEFAULT ${random(3)}`,
+    () =>
+      `ALTER TABLE ${table()} ALTER COLUMN ${column()} SET DEFAULT length(query_to_xml('', true, true, '')::text)`,
+    () => `ALTER TABLE ${table()} ALTER COLUMN ${column()} DROP EXPRESSION`,
+    () =>
+      `ALTER TABLE ${table()} ADD COLUMN ${column()} int GENERATED ALWAYS AS (abs(a) + ${random(3)}) STORED`,
+    () => `INSERT INTO ${table()} (a) VALUES (${random(9)})`,
     () => `ALTER TABLE ${table()} SET SCHEMA ${schema()}`,
     () => `ALTER TABLE ${table()} INHERIT ${table()}`,
     () => `ALTER TABLE ${table()} NO INHERIT ${table()}`,
@@ -90,7 +98,11 @@ function definition(random: (below: number) => number): string {
     () => `ALTER TABLE ${table()} ATTACH PARTITION ${table()} DEFAULT`,
     () => `ALTER TABLE ${table()} ADD CONSTRAINT k FOREIGN KEY (a) REFERENCES ${table()} ON DELETE CASCADE`,
     () => `ALTER TABLE ${table()} ADD CONSTRAINT k CHECK (${routine()}(a) > 0) NOT VALID`,
-    () => `ALTER TABLE ${table()} DROP CONSTRAINT k`,
+    () =>
+      `ALTER TABLE ${table()} ADD CONSTRAINT k CHECK (a < ${5 + random(9)} AND left('word', a) <> '') NOT VALID`,
+    () => `ALTER TABLE ${table()} RENAME CONSTRAINT k TO ${one("k", "l")}`,
+    () => `ALTER TABLE ${table()} VALIDATE CONSTRAINT k`,
+    () => `ALTER TABLE ${table()} DROP CONSTRAINT ${one("k", "l")}`,
     () => `ALTER TABLE ${table()} ENABLE ROW LEVEL SECURITY`,
     () => `CREATE POLICY p ON ${table()} USING (${routine()}(1) > 0)`,
     () => `DROP POLICY p ON ${table()}`,

@@ -60,9 +60,9 @@ afterAll(async () => {
 beforeEach(async () => {
   asked = [];
   catalog = new LiveCatalog({
-    query: async (sql) => {
+    query: async (sql, values) => {
       asked.push(sql);
-      return (await side.query(sql)).rows;
+      return (await side.query(sql, values?.slice())).rows;
     },
     ageMs: 1000,
     monotonicMs: () => performance.now(),
@@ -157,7 +157,8 @@ test("an account without privileges reads the same catalog, under whatever searc
   await clerk.connect();
   try {
     await clerk.query("SET search_path = shop, public, pg_catalog");
-    const query = async (sql: string) => (await clerk.query(sql)).rows;
+    const query = async (sql: string, values?: readonly (string | null)[]) =>
+      (await clerk.query(sql, values?.slice())).rows;
     const read = new LiveCatalog({ query, ageMs: 1000, monotonicMs: () => performance.now() });
     await read.refresh(true);
     for (const [schema, name] of [

@@ -90,6 +90,8 @@ export class Catalogs {
 
 const tellEveryMs = 60_000;
 
+type Values = readonly (string | null)[];
+
 /** Holds the side connection of one database and dials it again when it is lost. */
 class SideDialer {
   users = 0;
@@ -108,21 +110,21 @@ class SideDialer {
    * Runs a query, a second time where the first fails: a connection may be lost, and a view that somebody drops while
    * it is printed fails the whole catalog query.
    */
-  readonly query = async (sql: string): Promise<readonly SideRow[]> => {
+  readonly query = async (sql: string, values?: Values): Promise<readonly SideRow[]> => {
     try {
-      return await this.attempt(sql);
+      return await this.attempt(sql, values);
     } catch {
-      return this.attempt(sql);
+      return this.attempt(sql, values);
     }
   };
 
-  private async attempt(sql: string): Promise<readonly SideRow[]> {
+  private async attempt(sql: string, values: Values | undefined): Promise<readonly SideRow[]> {
     // A reading that the last session's end has cut short would leave a connection that nobody closes.
     if (this.users === 0) throw new GatewayError("upstreamUnreachable");
     this.connection ??= this.open();
     const { connection } = this;
     try {
-      return await (await connection).query(sql);
+      return await (await connection).query(sql, values);
     } catch (error) {
       if (this.connection === connection) this.drop();
       throw error;
@@ -157,7 +159,11 @@ class SideDialer {
     try {
       // Not at start-up: PgBouncer takes no settings there that it does not know. Operators are looked for along the
       // search_path, and one of a user's own would be nearer to its operands than the server's.
-      await connection.query("SET search_path = pg_catalog; SET default_transaction_read_only = on");
+      const settings =
+        "SET search_path = pg_catalog; SET default_transaction_read_only = on; SET plan_cache_mode = force_generic_plan";
+      const [row] = await connection.query(`${settings}; SELECT pg_catalog.pg_backend_pid() AS pid`);
+      // A pooler tells a number of its own, and may give what was prepared to others, or theirs to this connection.
+      connection.keepsStatements = row?.pid === String(upstream.cancelKey?.processId);
     } catch (error) {
       connection.close();
       throw error;

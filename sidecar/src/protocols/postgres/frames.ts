@@ -136,6 +136,21 @@ export function closeStatementFrame(name: string): Buffer {
 /** Bind: the unnamed statement to the unnamed portal, without parameters, results as text. */
 export const bindFrame = frame(frontend.bind, Buffer.alloc(8));
 
+/** Bind: a statement by its name to the unnamed portal, parameters and results as text. */
+export function bindTextsFrame(statement: string, values: readonly (string | null)[]): Buffer {
+  const texts = values.flatMap((value) => {
+    const text = Buffer.from(value ?? "");
+    const length = Buffer.alloc(4);
+    length.writeInt32BE(value === null ? -1 : text.length);
+    return [length, text];
+  });
+  const count = Buffer.alloc(2);
+  count.writeUInt16BE(values.length);
+  // No formats of parameters and none of results: all are text.
+  const none = Buffer.alloc(2);
+  return frame(frontend.bind, Buffer.concat([cString(""), cString(statement), none, count, ...texts, none]));
+}
+
 /** Describe: the unnamed portal. */
 export const describeFrame = frame(frontend.describe, cString("P"));
 

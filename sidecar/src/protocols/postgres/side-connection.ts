@@ -1,14 +1,24 @@
 import type { Socket } from "node:net";
 import { GatewayError } from "../../wire/gateway-error.ts";
-import { backend, lengthAt, queryFrame, readErrorFields } from "./frames.ts";
+import {
+  backend,
+  bindTextsFrame,
+  describeFrame,
+  executeFrame,
+  lengthAt,
+  parseFrame,
+  queryFrame,
+  readErrorFields,
+  syncFrame,
+} from "./frames.ts";
 import { HeldBytes } from "./held-bytes.ts";
 
 /** One row of a text-format result, by column name; NULL is null. */
 export type SideRow = Readonly<Record<string, string | null>>;
 
 /**
- * A connection of the gateway's own beside its users': it reads the catalog and nothing else. Simple Query only, one
- * query at a time.
+ * A connection of the gateway's own beside its users': it reads the catalog and nothing else, one query at a time. A query
+ * with parameters is prepared, and planned, once where `keepsStatements`: nobody else may be able to prepare there.
  */
 export class SideConnection {
   private readonly socket: Socket;
@@ -16,6 +26,8 @@ export class SideConnection {
   private current: PendingQuery | undefined;
   private tail: Promise<unknown> = Promise.resolve();
   private deadline: NodeJS.Timeout | undefined;
+  private readonly prepared = new Map<string, string>();
+  keepsStatements = false;
   isClosed = false;
 
   constructor(socket: Socket) {
@@ -27,8 +39,8 @@ export class SideConnection {
   }
 
   /** Runs one query and resolves with its rows; queries wait for one another. */
-  query(sql: string): Promise<readonly SideRow[]> {
-    const result = this.tail.then(() => this.run(sql));
+  query(sql: string, values?: readonly (string | null)[]): Promise<readonly SideRow[]> {
+    const result = this.tail.then(() => this.run(sql, values));
     this.tail = result.catch(() => undefined);
     return result;
   }
@@ -39,7 +51,7 @@ export class SideConnection {
     this.socket.destroy();
   }
 
-  private run(sql: string): Promise<readonly SideRow[]> {
+  private run(sql: string, values: readonly (string | null)[] | undefined): Promise<readonly SideRow[]> {
     if (this.isClosed) return Promise.reject(new GatewayError("upstreamUnreachable"));
     return new Promise((resolve, reject) => {
       // A server or network that has stalled gives no answer and no end: without this the catalog would wait for ever.
@@ -50,8 +62,17 @@ export class SideConnection {
         );
       }, queryMsMax);
       this.current = { columns: [], rows: [], bytes: 0, error: undefined, resolve, reject };
-      this.socket.write(queryFrame(sql));
+      this.socket.write(values === undefined ? queryFrame(sql) : this.extended(sql, values));
     });
+  }
+
+  private extended(sql: string, values: readonly (string | null)[]): Buffer {
+    const known = this.prepared.get(sql);
+    const name = known ?? (this.keepsStatements ? `s${this.prepared.size}` : "");
+    // Whoever asks gives up a connection with a query that failed: what was prepared is there.
+    if (name !== "") this.prepared.set(sql, name);
+    const rest = [bindTextsFrame(name, values), describeFrame, executeFrame("", 0), syncFrame];
+    return Buffer.concat(known === undefined ? [parseFrame(name, sql), ...rest] : rest);
   }
 
   private fail(error: Error): void {

@@ -1,12 +1,15 @@
 /** The committed catalog of one upstream database, kept at most `ageMs` old while sessions use it. */
-import { catalogQuery, changesQuery, fingerprintQuery, typeNamesQuery } from "./queries.ts";
+import { catalogQuery, changesQuery, changesSince, fingerprintQuery, typeNamesQuery } from "./queries.ts";
 import { buildSnapshot, type CatalogReading, type KeptCatalog, readCatalog } from "./reading.ts";
 import type { CatalogSnapshot } from "./snapshot.ts";
 
 /** What a live catalog needs: a side connection and a clock. */
 export interface LiveCatalogOptions {
-  /** Runs one statement on a side connection of its own; never on a user's. */
-  readonly query: (sql: string) => Promise<readonly Record<string, unknown>[]>;
+  /** Runs one statement on a side connection of its own; never on a user's. With `values` its text comes again. */
+  readonly query: (
+    sql: string,
+    values?: readonly (string | null)[],
+  ) => Promise<readonly Record<string, unknown>[]>;
   /** An answer older than this is not fresh. */
   readonly ageMs: number;
   readonly monotonicMs: () => number;
@@ -203,7 +206,9 @@ export class LiveCatalog {
       // So they do where columns have changed and their hash was left out: it is asked for with what has changed since.
       const isUnknown = this.kept !== undefined && this.kept.catalog.fingerprint === undefined;
       const fingerprint =
-        expectsChanges || isUnknown ? undefined : fingerprintOf(await this.options.query(fingerprintQuery));
+        expectsChanges || isUnknown
+          ? undefined
+          : fingerprintOf(await this.options.query(fingerprintQuery, []));
       if (attempt.isOver) return;
       const isSame = fingerprint !== undefined && fingerprint === this.fingerprint;
       if (!isSame) {
@@ -225,7 +230,7 @@ export class LiveCatalog {
     // Ages of transactions are told apart up to two thousand million of them.
     if (kept !== undefined && nowMs - kept.atMs < keptMsMax) {
       const { catalog } = kept;
-      const rows = await this.options.query(changesQuery(catalog, isExact));
+      const rows = await this.options.query(changesQuery, changesSince(catalog, isExact));
       try {
         return readCatalog(rows, catalog);
       } catch {

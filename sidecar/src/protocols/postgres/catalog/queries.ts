@@ -30,23 +30,31 @@ const columnsHash = hashOf(
   isOwnColumn,
 );
 
+const isBuiltin = `x.oid < ${firstUserOid}`;
+const isOwn = `x.oid >= ${firstUserOid}`;
+
 /** One round trip that changes whenever what the snapshot holds may have changed. */
 export const fingerprintQuery = `SELECT ${fingerprint(columnsHash)} AS fingerprint`;
 
-/** The columns' part stands last, and has no blank. */
-function fingerprint(ofColumns: string): string {
-  return `(${hashOfAllButColumns()} || ' ' || ${ofColumns})`;
+/** What the server brings stands first and the columns last; no part has a blank. */
+function fingerprint(ofColumns: string, ofBuiltins = hashOfBuiltins()): string {
+  return `(${ofBuiltins} || ' ' || ${hashOfOwnButColumns()} || ' ' || ${ofColumns})`;
 }
 
-function hashOfAllButColumns(): string {
+function hashOfBuiltins(): string {
+  return `pg_catalog.concat_ws(' ', ${hashOf("pg_class", rowKey, isBuiltin)},
+  ${hashOf("pg_proc", rowKey, isBuiltin)}, ${hashOf("pg_type", rowKey, isBuiltin)})`;
+}
+
+function hashOfOwnButColumns(): string {
   return `pg_catalog.concat_ws(' ',
-  ${hashOf("pg_class", rowKey, notTemporary("relnamespace"))},
-  ${hashOf("pg_proc", rowKey)},
+  ${hashOf("pg_class", rowKey, `${isOwn} AND ${notTemporary("relnamespace")}`)},
+  ${hashOf("pg_proc", rowKey, isOwn)},
   ${hashOf("pg_rewrite", rowKey)},
   ${hashOf("pg_trigger", rowKey)},
   ${hashOf("pg_namespace", rowKey, `x.nspname !~ '^pg_(toast_)?temp_'`)},
   ${hashOf("pg_constraint", rowKey, notTemporary("connamespace"))},
-  ${hashOf("pg_type", rowKey, notTemporary("typnamespace"))},
+  ${hashOf("pg_type", rowKey, `${isOwn} AND ${notTemporary("typnamespace")}`)},
   ${hashOf("pg_operator", rowKey)},
   ${hashOf("pg_cast", rowKey)},
   ${hashOf("pg_policy", rowKey)},
@@ -70,6 +78,8 @@ const part = (kind: string, columns: string, from: string) =>
   `SELECT '${kind}' AS kind, pg_catalog.json_build_array(${columns})::pg_catalog.text AS data ${from}`;
 
 const oid = (column: string) => `${column}::pg_catalog.int8`;
+const isOwnFunction = (row: string) =>
+  `(${row}.oid >= ${firstUserOid} OR ${row}.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace)`;
 const isOwnSchema = (column: string) => `${column} NOT IN ${temporarySchemas}`;
 const referred = `CASE d.refclassid WHEN 'pg_catalog.pg_class'::pg_catalog.regclass THEN 'relation'
   WHEN 'pg_catalog.pg_proc'::pg_catalog.regclass THEN 'function' ELSE 'operator' END, ${oid("d.refobjid")}`;
@@ -102,6 +112,9 @@ const triggerFunctions = `SELECT g.tgfoid
       AND d.refclassid = 'pg_catalog.pg_operator'::pg_catalog.regclass`;
 
 // Functions of pg_catalog are in no pg_depend; the stored expression names them by their ids.
+const calledIn = (tree: string) =>
+  `pg_catalog.regexp_matches(${tree}::pg_catalog.text, ':(?:funcid|opfuncid) ([0-9]+)', 'g') found`;
+
 const builtinUses = (
   kind: string,
   expressions: readonly (readonly [owner: string, tree: string, from: string, where?: string])[],
@@ -116,8 +129,7 @@ const builtinUses = (
           tree,
           from,
           where = "true",
-        ]) => `SELECT ${owner} AS owner, found[1]::pg_catalog.oid AS function FROM pg_catalog.${from},
-          pg_catalog.regexp_matches(${tree}::pg_catalog.text, ':(?:funcid|opfuncid) ([0-9]+)', 'g') found
+        ]) => `SELECT ${owner} AS owner, found[1]::pg_catalog.oid AS function FROM pg_catalog.${from}, ${calledIn(tree)}
           WHERE ${tree} IS NOT NULL AND ${where}`,
       )
       .join(" UNION ")}) u JOIN pg_catalog.pg_proc p ON p.oid = u.function
@@ -179,34 +191,14 @@ const parts: readonly string[] = [
     `FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhparent
       WHERE c.relkind IN ('r', 'p', 'f')`,
   ),
-  // A generated column depends on the columns that its expression names.
-  part(
-    "generated",
-    `${oid("x.adrelid")}, a.attname, pg_catalog.json_agg(b.attname)`,
-    `FROM pg_catalog.pg_attrdef x
-      JOIN pg_catalog.pg_attribute a ON a.attrelid = x.adrelid AND a.attnum = x.adnum AND a.attgenerated <> ''
-      JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = x.oid
-        AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = x.adrelid
-        AND d.refobjsubid > 0 AND d.refobjsubid <> x.adnum
-      JOIN pg_catalog.pg_attribute b ON b.attrelid = x.adrelid AND b.attnum = d.refobjsubid
-      GROUP BY x.adrelid, a.attname`,
-  ),
   part(
     "definition",
     `${oid("d.relation")}, d.kind, pg_catalog.json_agg(d.name)`,
     `FROM (
-      SELECT a.attrelid AS relation, 'missing' AS kind, a.attname AS name
-        FROM pg_catalog.pg_attribute a WHERE a.atthasmissing AND ${isOwnColumn.replaceAll("x.", "a.")}
-      UNION ALL SELECT a.attrelid, 'default', a.attname
-        FROM pg_catalog.pg_attrdef x JOIN pg_catalog.pg_attribute a ON a.attrelid = x.adrelid AND a.attnum = x.adnum
-        WHERE a.attgenerated = '' AND ${hasLiteral("x.adbin", "a.atttypmod")}
-      UNION ALL SELECT a.attrelid, 'bound', a.attname
+      SELECT a.attrelid AS relation, 'bound' AS kind, a.attname AS name
         FROM pg_catalog.pg_partitioned_table p JOIN pg_catalog.pg_attribute a ON a.attrelid = p.partrelid
         WHERE a.attnum > 0 AND NOT a.attisdropped
           AND (a.attnum = ANY (p.partattrs::pg_catalog.int2[]) OR 0 = ANY (p.partattrs::pg_catalog.int2[]))
-      UNION ALL SELECT a.attrelid, 'check', a.attname
-        FROM pg_catalog.pg_constraint x JOIN pg_catalog.pg_attribute a ON a.attrelid = x.conrelid AND a.attnum = ANY (x.conkey)
-        WHERE x.contype = 'c' AND ${hasLiteral("x.conbin", "-1")}
       UNION ALL SELECT a.attrelid, 'index', a.attname
         FROM pg_catalog.pg_index x
         JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = x.indexrelid
@@ -260,10 +252,7 @@ const parts: readonly string[] = [
     `${oid("d.owner")}, ${referred}`,
     `FROM (${uses("pg_attrdef", "x.adrelid", isPlainDefault)}) d`,
   ),
-  builtinUses("columnDefaultBuiltins", [["x.adrelid", "x.adbin", "pg_attrdef x", isPlainDefault]]),
   builtinUses("relationBuiltins", [
-    ["x.adrelid", "x.adbin", "pg_attrdef x", `NOT ${isPlainDefault}`],
-    ["x.conrelid", "x.conbin", "pg_constraint x"],
     ["x.polrelid", "x.polqual", "pg_policy x"],
     ["x.polrelid", "x.polwithcheck", "pg_policy x"],
     ["x.indrelid", "x.indexprs", "pg_index x"],
@@ -272,7 +261,7 @@ const parts: readonly string[] = [
     ["x.partrelid", "x.partexprs", "pg_partitioned_table x"],
   ]),
   builtinUses("typeBuiltins", [
-    ["x.contypid", "x.conbin", "pg_constraint x"],
+    ["x.contypid", "x.conbin", "pg_constraint x", "x.contypid <> 0"],
     ["x.oid", "x.typdefaultbin", "pg_type x"],
   ]),
   part(
@@ -290,7 +279,7 @@ const parts: readonly string[] = [
     `${oid("d.owner")}, ${referred}`,
     `FROM (${uses("pg_proc", "x.oid", `x.proargdefaults IS NOT NULL AND x.oid >= ${firstUserOid}`)}) d`,
   ),
-  builtinUses("defaultBuiltins", [["x.oid", "x.proargdefaults", "pg_proc x"]]),
+  builtinUses("defaultBuiltins", [["x.oid", "x.proargdefaults", "pg_proc x", isOwnFunction("x")]]),
   part(
     "type",
     `${oid("t.oid")}, ${oid("t.typnamespace")}, t.typname, ${oid("t.typbasetype")},
@@ -325,7 +314,7 @@ const parts: readonly string[] = [
       ELSE p.prosrc END, p.prosqlbody IS NOT NULL, p.prosecdef, p.proconfig,
       (SELECT pg_catalog.json_agg(DISTINCT ${elementOrItself("t")})
         FROM pg_catalog.pg_type t WHERE t.oid >= ${firstUserOid}
-          AND (t.oid = p.prorettype OR t.oid = ANY (COALESCE(p.proallargtypes, p.proargtypes::pg_catalog.oid[])))),
+          AND t.oid = ANY (p.prorettype || COALESCE(p.proallargtypes, p.proargtypes::pg_catalog.oid[]))),
       COALESCE(p.proargnames, '{}'), COALESCE(p.proargmodes, '{}'),
       CASE WHEN p.proargmodes && '{o,b,t}'::pg_catalog."char"[] THEN (SELECT pg_catalog.json_agg(${typeName("t")} ORDER BY a.place)
           FROM ROWS FROM (pg_catalog.unnest(p.proallargtypes), pg_catalog.unnest(p.proargmodes)) WITH ORDINALITY a (type, mode, place)
@@ -334,7 +323,7 @@ const parts: readonly string[] = [
     `FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
         JOIN pg_catalog.pg_type r ON r.oid = p.prorettype
       WHERE ${isOwnSchema("p.pronamespace")}
-        AND (p.oid >= ${firstUserOid} OR p.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace)`,
+        AND ${isOwnFunction("p")}`,
   ),
   part(
     "extension",
@@ -379,6 +368,40 @@ const builtinParts: readonly string[] = [
   ),
 ];
 
+const hasRows = `c.relkind IN ('r', 'p', 'v', 'm', 'f')`;
+const attrdefs = `pg_catalog.pg_attrdef x
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = x.adrelid AND a.attnum = x.adnum`;
+const builtinNames = (
+  from: string,
+) => `(SELECT pg_catalog.string_agg(DISTINCT p.proname, ' ') FROM (${from}) u
+  JOIN pg_catalog.pg_proc p ON p.oid = u.function WHERE p.oid < ${firstUserOid})`;
+const called = "found[1]::pg_catalog.oid AS function";
+
+/**
+ * What hangs on a relation's columns, of which there are most: literals of defaults and checks, functions of the server
+ * that those call, and what generated columns are computed from (a generated column depends on the columns that it names).
+ */
+const ofColumns = `
+  (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.atthasmissing),
+  (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM ${attrdefs}
+    WHERE x.adrelid = c.oid AND a.attgenerated = '' AND ${hasLiteral("x.adbin", "a.atttypmod")}),
+  (SELECT pg_catalog.json_agg(a.attname ORDER BY x.oid, a.attnum) FROM pg_catalog.pg_constraint x
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = x.conrelid AND a.attnum = ANY (x.conkey)
+    WHERE x.conrelid = c.oid AND x.contype = 'c' AND ${hasLiteral("x.conbin", "-1")}),
+  ${builtinNames(`SELECT ${called} FROM ${attrdefs}, ${calledIn("x.adbin")}
+    WHERE x.adrelid = c.oid AND a.attgenerated = ''`)},
+  ${builtinNames(`SELECT ${called} FROM ${attrdefs}, ${calledIn("x.adbin")}
+    WHERE x.adrelid = c.oid AND a.attgenerated <> ''
+    UNION ALL SELECT ${called} FROM pg_catalog.pg_constraint x, ${calledIn("x.conbin")} WHERE x.conrelid = c.oid`)},
+  (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(g.name, g.sources) ORDER BY g.name) FROM (
+    SELECT a.attname AS name, pg_catalog.json_agg(b.attname ORDER BY b.attnum) AS sources FROM ${attrdefs}
+      JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = x.oid
+        AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = x.adrelid
+        AND d.refobjsubid > 0 AND d.refobjsubid <> x.adnum
+      JOIN pg_catalog.pg_attribute b ON b.attrelid = x.adrelid AND b.attnum = d.refobjsubid
+    WHERE x.adrelid = c.oid AND a.attgenerated <> '' GROUP BY a.attname) g)`;
+
 /** Relations of users, those of which `where` is true. */
 const relations = (where: string) =>
   part(
@@ -395,13 +418,14 @@ const relations = (where: string) =>
       (SELECT pg_catalog.json_agg(DISTINCT ${elementOrItself("t")})
         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.atttypid >= ${firstUserOid} AND t.oid >= ${firstUserOid}),
-      CASE WHEN c.relkind IN ('r', 'p', 'v', 'm', 'f') THEN ${columnsOf("pg_catalog.json_agg(a.attnum ORDER BY a.attnum)")} END,
-      CASE WHEN c.relkind IN ('r', 'p', 'v', 'm', 'f') THEN (SELECT pg_catalog.json_agg(
+      CASE WHEN ${hasRows} THEN ${columnsOf("pg_catalog.json_agg(a.attnum ORDER BY a.attnum)")} END,
+      CASE WHEN ${hasRows} THEN (SELECT pg_catalog.json_agg(
           CASE WHEN a.atttypid < ${firstUnpinnedOid} THEN ${oid("a.atttypid")}
             ELSE (SELECT ${oid("CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END")}
               FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid) END ORDER BY a.attnum)
         FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END`,
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END,
+      CASE WHEN ${hasRows} THEN pg_catalog.json_build_array(${ofColumns}) END`,
     `FROM pg_catalog.pg_class c
       WHERE ${isOwnRelation} AND ${where}`,
   );
@@ -417,16 +441,14 @@ export interface CatalogMoment {
 
 const serverIdentity = `pg_catalog.concat_ws(' ', pg_catalog.pg_backend_pid(),
   pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()))`;
-const isBuiltin = `x.oid < ${firstUserOid}`;
-const builtinsHash = `pg_catalog.concat_ws(' ', ${hashOf("pg_class", rowKey, isBuiltin)},
-  ${hashOf("pg_proc", rowKey, isBuiltin)}, ${hashOf("pg_type", rowKey, isBuiltin)})`;
 
 const momentParts = (ofColumns: string): readonly string[] => [
   part(
     "moment",
     `${serverIdentity}, pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::pg_catalog.text,
-      ${builtinsHash}, ${fingerprint(ofColumns)}`,
-    "",
+      b.hash, ${fingerprint(ofColumns, "b.hash")}`,
+    // Not to be taken apart: it would be computed twice.
+    `FROM (SELECT ${hashOfBuiltins()} AS hash OFFSET 0) b`,
   ),
   part(
     "relations",
@@ -440,14 +462,15 @@ const isNew = (row: string) => `pg_catalog.age(${row}.xmin) <= (SELECT age FROM 
 /**
  * True of relations whose row may differ from what was read before. A row that is new has a transaction that was not
  * over then, so its age is at most that of the oldest one then. What a view's definition says follows the names of
- * everything in it, and a rule that is gone leaves no row: both are always asked for.
+ * everything in it, and a rule that is gone leaves no row: both are always asked for. A default or check that is gone
+ * leaves a new row of its column or of its relation.
  */
-const mayHaveChanged = (
-  ruled: readonly number[],
-) => `(c.relkind IN ('v', 'm') OR c.relhasrules OR ${isNew("c")}
-  OR c.oid = ANY ('{${ruled.join(",")}}'::pg_catalog.oid[])
-  OR c.oid IN (SELECT r.ev_class FROM pg_catalog.pg_rewrite r WHERE ${isNew("r")})
-  OR c.oid IN (SELECT relation FROM altered))`;
+const mayHaveChanged = `(c.relkind IN ('v', 'm') OR c.relhasrules OR ${isNew("c")}
+  OR c.oid = ANY ($2::pg_catalog.text::pg_catalog.oid[])
+  OR c.oid IN (SELECT r.ev_class FROM pg_catalog.pg_rewrite r WHERE ${isNew("r")}
+    UNION ALL SELECT x.adrelid FROM pg_catalog.pg_attrdef x WHERE ${isNew("x")}
+    UNION ALL SELECT x.conrelid FROM pg_catalog.pg_constraint x WHERE ${isNew("x")}
+    UNION ALL SELECT relation FROM altered))`;
 
 // Whose columns are new, and whose are of a type that is.
 const alteredRelations = `altered AS MATERIALIZED (
@@ -480,18 +503,27 @@ export interface EarlierReading {
 
 /**
  * The same without what has stayed as it was: relations that cannot have changed since then, and what the server brings.
- * Where columns have changed its fingerprint is null unless `isExact`: one definition follows another more often than not, and the
- * hash of all columns costs as much as the rest. On another server than then, or with other builtins, it is no answer.
+ * Where columns have changed its fingerprint is null unless it is to be exact: one definition follows another more often than
+ * not, and the hash of all columns costs as much as the rest. On another server than then, or with other builtins, it is no answer.
  */
-export function changesQuery({ moment, ruled, fingerprint }: EarlierReading, isExact: boolean): string {
-  const since = `since AS MATERIALIZED (SELECT
-    pg_catalog.age(${quoted(moment.xmin)}::pg_catalog.xid8::pg_catalog.xid) AS age)`;
-  const known =
-    fingerprint === undefined ? undefined : quoted(fingerprint.slice(fingerprint.lastIndexOf(" ") + 1));
-  const changed = isExact ? columnsHash : "NULL";
-  const ofColumns = `CASE WHEN EXISTS (SELECT FROM altered WHERE has_new) THEN ${changed} ELSE ${known ?? changed} END`;
-  return `WITH ${since}, ${alteredRelations}, ${settledAndLocked}
-${[...momentParts(ofColumns), relations(mayHaveChanged(ruled)), ...parts].join("\nUNION ALL\n")}`;
+export const changesQuery = `WITH since AS MATERIALIZED (SELECT
+    pg_catalog.age($1::pg_catalog.text::pg_catalog.xid8::pg_catalog.xid) AS age), ${alteredRelations}, ${settledAndLocked}
+${[
+  ...momentParts(
+    `CASE WHEN EXISTS (SELECT FROM altered WHERE has_new) OR $3::pg_catalog.text IS NULL
+      THEN CASE WHEN $4::pg_catalog.bool THEN ${columnsHash} END ELSE $3 END`,
+  ),
+  relations(mayHaveChanged),
+  ...parts,
+].join("\nUNION ALL\n")}`;
+
+/** The parameters of `changesQuery`. */
+export function changesSince(
+  { moment, ruled, fingerprint }: EarlierReading,
+  isExact: boolean,
+): readonly (string | null)[] {
+  const ofColumns = fingerprint?.slice(fingerprint.lastIndexOf(" ") + 1) ?? null;
+  return [moment.xmin, `{${ruled.join(",")}}`, ofColumns, String(isExact)];
 }
 
 /** Types by their ids, an array as what it is made of. */
@@ -501,8 +533,4 @@ export function typeNamesQuery(oids: readonly number[]): string {
       ON e.oid = CASE WHEN ${isArray("t")} AND t.typelem <> 0 THEN t.typelem ELSE t.oid END
     JOIN pg_catalog.pg_namespace n ON n.oid = e.typnamespace
     WHERE t.oid = ANY ('{${oids.join(",")}}'::pg_catalog.oid[])`;
-}
-
-function quoted(text: string): string {
-  return `'${text.replaceAll("'", "''")}'`;
 }

@@ -12,8 +12,10 @@ import {
 import type { EarlierReading } from "./queries.ts";
 import {
   definitionKindOf,
+  listOf,
   type NamedFunction,
   namedFunctionsOf,
+  none,
   numberOf,
   numbersOf,
   orNone,
@@ -91,6 +93,17 @@ interface RelationRow {
   /** Attribute numbers and types of the columns, in their order. */
   readonly numbers: readonly number[];
   readonly columnTypes: readonly number[];
+  readonly ofColumns: OfColumns;
+}
+
+/** What hangs on a relation's columns. */
+interface OfColumns {
+  /** Columns of which the catalog keeps literals. */
+  readonly definitions: readonly ColumnDefinition[];
+  readonly defaultBuiltins: readonly FunctionInfo[];
+  /** Of generated columns and of checks. */
+  readonly builtins: readonly FunctionInfo[];
+  readonly generated: ReadonlyMap<string, readonly string[]> | undefined;
 }
 
 interface TypeRow {
@@ -121,7 +134,6 @@ class Builder {
   private readonly children = new Map<number, number[]>();
   private readonly parents = new Map<number, number[]>();
   private readonly definitions = new Map<number, ColumnDefinition[]>();
-  private readonly generated = new Map<number, (readonly [string, readonly string[]])[]>();
   private readonly cascades = new Map<number, { relation: number; onDelete: boolean; onUpdate: boolean }[]>();
   private readonly triggers = new Map<number, { type: number; functions: readonly NamedFunction[] }[]>();
   private readonly reads = new Map<number, Use[]>();
@@ -129,7 +141,6 @@ class Builder {
   private readonly typeUses = new Map<number, Use[]>();
   private readonly defaultUses = new Map<number, Use[]>();
   private readonly columnDefaultUses = new Map<number, Use[]>();
-  private readonly columnDefaultBuiltins = new Map<number, readonly FunctionInfo[]>();
   /** Functions of known extensions. */
   private readonly reviewed = new Set<number>();
   private readonly relationBuiltins = new Map<number, readonly FunctionInfo[]>();
@@ -191,14 +202,12 @@ class Builder {
           types: numbersOf(h),
           numbers: numbersOf(i),
           columnTypes: numbersOf(j),
+          ofColumns: ofColumnsOf(k),
         });
         return;
       case "child":
         push(this.children, numberOf(a), numberOf(b));
         push(this.parents, numberOf(b), numberOf(a));
-        return;
-      case "generated":
-        push(this.generated, numberOf(a), [textOf(b), textsOf(c)] as const);
         return;
       case "definition": {
         const definition = definitionKindOf(b);
@@ -223,9 +232,6 @@ class Builder {
         return;
       case "columnDefaultUse":
         push(this.columnDefaultUses, numberOf(a), useOf(b, c));
-        return;
-      case "columnDefaultBuiltins":
-        this.columnDefaultBuiltins.set(numberOf(a), unreviewed(wordsOf(b)));
         return;
       case "extension":
         for (const each of numbersOf(b)) this.reviewed.add(each);
@@ -375,9 +381,10 @@ class Builder {
       builtinFunctions: this.builtinFunctions ?? new Set(),
       builtinTypes: this.builtinTypes,
       definitions: new Map(
-        [...this.definitions].flatMap(([oid, found]) => {
+        [...this.relations].flatMap(([oid, { ofColumns }]) => {
           const name = this.relationName(oid);
-          return name === undefined ? [] : [[name, found] as const];
+          const found = [...ofColumns.definitions, ...(this.definitions.get(oid) ?? [])];
+          return name === undefined || found.length === 0 ? [] : [[name, found] as const];
         }),
       ),
     });
@@ -421,11 +428,12 @@ class Builder {
     const always = family.flatMap((each) => [
       ...this.functionsBehind(this.relationUses.get(each)),
       ...(this.relationBuiltins.get(each) ?? []),
+      ...(this.relations.get(each)?.ofColumns.builtins ?? []),
       ...this.functionsOfTypes(this.relations.get(each)?.types ?? []),
     ]);
     const defaults = family.flatMap((each) => [
       ...this.functionsBehind(this.columnDefaultUses.get(each)),
-      ...(this.columnDefaultBuiltins.get(each) ?? []),
+      ...(this.relations.get(each)?.ofColumns.defaultBuiltins ?? []),
     ]);
     const functions = orNone([...new Set([...always, ...defaults])]);
     return defaults.length === 0 ? { functions } : { functions, readFunctions: orNone([...new Set(always)]) };
@@ -434,10 +442,10 @@ class Builder {
   /** Where values of the relation's columns may also stand: what it is a child of, what a column is computed from. */
   private originsOf(oid: number): Pick<RelationInfo, "parents" | "generated"> {
     const parents = this.parents.get(oid)?.flatMap((parent) => this.relationName(parent) ?? []);
-    const generated = this.generated.get(oid);
+    const generated = this.relations.get(oid)?.ofColumns.generated;
     return {
       ...(parents === undefined ? {} : { parents }),
-      ...(generated === undefined ? {} : { generated: new Map(generated) }),
+      ...(generated === undefined ? {} : { generated }),
     };
   }
 
@@ -505,6 +513,34 @@ class Builder {
     return row === undefined ? undefined : `${this.schemaNames.get(row.schema) ?? unknownSchema}.${row.name}`;
   }
 }
+
+/** Lists of names of columns with a literal, by kind, then names of functions, then names of columns with their sources. */
+function ofColumnsOf(value: unknown): OfColumns {
+  // Indexes, sequences and composite types have no such thing.
+  if (value === null || value === undefined) return noColumns;
+  const [missing, defaults, checks, defaultBuiltins, builtins, generated] = listOf(value);
+  const pairs = listOf(generated).map((pair) => {
+    const [name, sources] = listOf(pair);
+    return [textOf(name), textsOf(sources)] as const;
+  });
+  return {
+    definitions: orNone([
+      ...textsOf(missing).map((column) => ({ kind: "missing", column }) as const),
+      ...textsOf(defaults).map((column) => ({ kind: "default", column }) as const),
+      ...textsOf(checks).map((column) => ({ kind: "check", column }) as const),
+    ]),
+    defaultBuiltins: unreviewed(wordsOf(defaultBuiltins)),
+    builtins: unreviewed(wordsOf(builtins)),
+    generated: pairs.length === 0 ? undefined : new Map(pairs),
+  };
+}
+
+const noColumns: OfColumns = {
+  definitions: none,
+  defaultBuiltins: none,
+  builtins: none,
+  generated: undefined,
+};
 
 function madeOf(base: number, fields: readonly number[], labels: readonly string[]): MadeType {
   if (base !== 0) return { kind: "domain", base };

@@ -68,7 +68,8 @@ export function numberOf(value: unknown): number {
   return value;
 }
 
-function listOf(value: unknown): readonly unknown[] {
+/** The array, or an empty one. */
+export function listOf(value: unknown): readonly unknown[] {
   return Array.isArray(value) ? value : none;
 }
 
