@@ -188,7 +188,7 @@ describe("a window", () => {
     made.openStatement("a", hold({ asks }));
     state.now = 100;
     made.decide("a", person("lea"), "Approved");
-    expect(state.grants).toMatchObject([{ subject: "okta:alice", until: 600 }]);
+    expect(state.grants).toMatchObject([{ subject: "okta:alice", kind: "Human", until: 600 }]);
     made.cancel("a", "sessionEnded");
     expect(state.grants).toHaveLength(1);
     state.now = 600;

@@ -304,7 +304,8 @@ function grantOf(approval: Approval, ask: ApprovalTerms, now: number): readonly 
     namesOf({ user, ...(kubernetesUsername === undefined ? {} : { kubernetesUsername }) }),
   );
   const until = now + lastsMs;
-  return [{ approval: name, subject: requester.user, resource, ruleText: ask.ruleText, until, approvedBy }];
+  const { user: subject, kind } = requester;
+  return [{ approval: name, subject, kind, resource, ruleText: ask.ruleText, until, approvedBy }];
 }
 
 function unfitToDecide(requester: Named, by: Approver): BoardRefusal | undefined {

@@ -108,6 +108,8 @@ export interface Grant {
   /** Whom it is for: the identity provider's name, or in a cluster the Kubernetes username. */
   readonly subject: string;
   readonly named?: "user" | "kubernetesUsername";
+  /** What asked; absent where that is not known. Providers may give a person and a program that acts for them one name. */
+  readonly kind?: SubjectKind;
   /** Also the name that the identity provider must give, where the request was made by a session. */
   readonly onlyUser?: string;
   readonly resource: string;
@@ -118,7 +120,7 @@ export interface Grant {
 }
 
 /** Whose windows are looked for, under the names that windows are given to. */
-export type GrantHolder = Pick<Named, "user" | "kubernetesUsername" | "onBehalfOf">;
+export type GrantHolder = Pick<Named, "user" | "kind" | "kubernetesUsername" | "onBehalfOf">;
 
 /** A request that is open, as the session that asked sees it. */
 export interface Hold {

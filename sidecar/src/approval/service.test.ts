@@ -1,3 +1,4 @@
+import type { SubjectKind } from "@sallyport/policy";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { HoldRequest } from "./model.ts";
 import { BoardService, type RemoteBoard } from "./service.ts";
@@ -18,6 +19,27 @@ const patientBoard: RemoteBoard = {
   cancel: () => undefined,
   used: () => undefined,
 };
+
+test("a window opens for what asked for it: a program under a person's name has none of the person's", () => {
+  const service = new BoardService(patientBoard, () => 0);
+  const window = {
+    approval: "a",
+    subject: "local:dora",
+    resource: "shop/orders",
+    ruleText: "rule",
+    until: 1,
+  };
+  const opened = (kind: SubjectKind) => [
+    ...(service.granted({ user: "local:dora", kind }, "shop/orders")?.keys() ?? []),
+  ];
+  service.grantsChanged([{ ...window, kind: "Human" }]);
+  expect(opened("Human")).toEqual(["rule"]);
+  expect([...opened("Agent"), ...opened("Workload")]).toEqual([]);
+  service.grantsChanged([{ ...window, kind: "Agent" }]);
+  expect(opened("Agent")).toEqual(["rule"]);
+  expect(opened("Human")).toEqual([]);
+  service.close();
+});
 
 describe("what is held", () => {
   beforeEach(() => vi.useFakeTimers());

@@ -77,7 +77,7 @@ export class BoardService implements ApprovalService {
   }
 
   granted(
-    { user, kubernetesUsername, onBehalfOf }: GrantHolder,
+    { user, kind, kubernetesUsername, onBehalfOf }: GrantHolder,
     resource: string,
   ): ReadonlyMap<string, string> | undefined {
     if (this.grants.size === 0) return undefined;
@@ -90,8 +90,9 @@ export class BoardService implements ApprovalService {
     if (found.length === 0) return undefined;
     const now = this.nowMs();
     const live = found.filter(
-      ({ until, onlyUser, approvedBy = [] }) =>
+      ({ until, onlyUser, approvedBy = [], kind: asked = kind }) =>
         until > now &&
+        asked === kind &&
         (onlyUser === undefined || onlyUser === user) &&
         !(onBehalfOf !== undefined && approvedBy.some((name) => isOwner(onBehalfOf, name))),
     );

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { ClusterApprovals } from "./cluster-approvals.ts";
 
 const resource = "shop/orders";
-const alice = { user: "okta:alice", kubernetesUsername: "alice@example.com" };
+const alice = { user: "okta:alice", kind: "Human", kubernetesUsername: "alice@example.com" } as const;
 const window = (more: object = {}) => ({
   approval: "a",
   requester: "alice@example.com",
@@ -28,9 +28,9 @@ test("a window is for whoever maps to its requester's name, and for nobody who i
   const { approvals, open } = opened();
   approvals.opened([window()]);
   expect(open()).toEqual(["the rule"]);
-  expect(open({ user: "alice@example.com" })).toEqual([]);
-  expect(open({ user: "alice@example.com", kubernetesUsername: null })).toEqual([]);
-  expect(open({ user: "okta:bob", kubernetesUsername: "bob@example.com" })).toEqual([]);
+  expect(open({ user: "alice@example.com", kind: "Human" })).toEqual([]);
+  expect(open({ user: "alice@example.com", kind: "Human", kubernetesUsername: null })).toEqual([]);
+  expect(open({ user: "okta:bob", kind: "Human", kubernetesUsername: "bob@example.com" })).toEqual([]);
   expect(open(alice, "shop/other")).toEqual([]);
 });
 
