@@ -101,6 +101,15 @@ describe("application_name", () => {
       show,
     ],
     [
+      "long names that begin alike",
+      "BEGIN",
+      "SET application_name = 'pgjdbc_ParameterStatusTestTxn'",
+      "SET LOCAL application_name = 'pgjdbc_ParameterStatusTestLocal'",
+      show,
+      "COMMIT",
+      show,
+    ],
+    [
       "several statements",
       "BEGIN; SET LOCAL application_name = 'two'; SELECT 'é' AS x",
       show,

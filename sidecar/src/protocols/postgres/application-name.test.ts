@@ -10,7 +10,9 @@ describe("A18: application_name", () => {
   it("keeps the identity in front and cuts the client's part", () => {
     expect(applicationName("local:ann/1", "psql")).toBe("local:ann/1 psql");
     expect(applicationName("local:ann/1", undefined)).toBe("local:ann/1");
-    expect(applicationName("local:ann/1", "x".repeat(100))).toBe(`local:ann/1 ${"x".repeat(51)}`);
+    expect(applicationName("local:ann/1", "x".repeat(51))).toBe(`local:ann/1 ${"x".repeat(51)}`);
+    expect(applicationName("local:ann/1", "x".repeat(100))).toMatch(/^local:ann\/1 x{46}~[0-9a-f]{4}$/);
+    expect(applicationName(`local:${"a".repeat(56)}`, "xy")).toBe(`local:${"a".repeat(56)} `);
     expect(applicationName("local:ann/1", "né\nw")).toBe("local:ann/1 n??w");
   });
 
@@ -23,6 +25,15 @@ describe("A18: application_name", () => {
     expect(name.textFor("SET", [setting])).toMatch(/^SET application_name = 'local:ann/);
     expect([shown("é".repeat(70)), shown(long)]).toEqual(["?".repeat(63), long]);
     expect(name.shown("somebody else's")).toBe("somebody else's");
+  });
+
+  it("tells names apart that begin alike, and are too long for the server", () => {
+    const prefix = `local:ann/${"1".repeat(36)}`;
+    const [one, two] = ["a name that goes on like this", "a name that goes on like that"];
+    const name = new ApplicationName(prefix, one);
+    name.textFor("SET", [{ value: two, isLocal: false, start: 0, end: 3 }]);
+    const shown = [one, two].map((own) => name.shown(applicationName(prefix, own)));
+    expect(shown).toEqual([one, two]);
   });
 
   it("says so in ParameterStatus and in the row of SHOW, in both protocols and split at any byte", async () => {

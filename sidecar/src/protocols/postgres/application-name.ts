@@ -2,6 +2,7 @@
  * application_name toward the server carries who is at the other end: `<user>/<session id> <what the client says>`.
  * Clients may set their part; the part in front of it is the gateway's.
  */
+import { createHash } from "node:crypto";
 import type { CommandPart, NameSetting, SqlRejection, StatementAnalysis } from "@sallyport/policy";
 
 /** NAMEDATALEN - 1: the server cuts longer names. */
@@ -9,8 +10,13 @@ const nameBytesMax = 63;
 
 /** The name for the server: the identity first, so that what is cut off is the client's part. */
 export function applicationName(prefix: string, own: string | undefined): string {
-  const whole = own === undefined || own === "" ? prefix : `${prefix} ${own}`;
-  return cleaned(whole);
+  if (own === undefined || own === "") return cleaned(prefix);
+  const whole = `${prefix} ${own}`;
+  // Two names that begin alike stay two names: the server tells only what has changed, and which one a ROLLBACK brings back.
+  const tag = `~${createHash("sha256").update(cleaned(own)).digest("hex").slice(0, 4)}`;
+  const hasRoom = prefix.length + 1 + tag.length <= nameBytesMax;
+  if (whole.length <= nameBytesMax || !hasRoom) return cleaned(whole);
+  return cleaned(whole).slice(0, -tag.length) + tag;
 }
 
 function cleaned(name: string): string {
