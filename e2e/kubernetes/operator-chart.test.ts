@@ -232,7 +232,7 @@ test("O60 operator and recorder reach names, the API server and each other, and 
     [...names, servers],
   ]);
   const flags =
-    "networkPolicy.egress.apiServerPorts={7443},networkPolicy.egress.apiServerRanges={10.0.0.1/32}";
+    "networkPolicy.egress.enabled=true,networkPolicy.egress.apiServerPorts={7443},networkPolicy.egress.apiServerRanges={10.0.0.1/32}";
   const told = "approvals.notifications.secretName=hook,networkPolicy.egress.notificationPorts={8088}";
   const [named] = await policies("--set", `${flags},${told}`);
   const there = { to: [{ ipBlock: { cidr: "10.0.0.1/32" } }], ports: tcp(7443) };
