@@ -276,6 +276,30 @@ test("one prepared statement or portal too many is refused, and the session goes
   client.close();
 });
 
+test("the texts that a session keeps are bounded together", async () => {
+  const client = await loggedIn();
+  const code = async (...messages: Uint8Array[]) => {
+    client.send(...messages);
+    return (await client.until("Z")).find(({ type }) => type === "E")?.fields.C ?? "done";
+  };
+  const sync = frame("S");
+  const long = (label: string) => `SELECT '${label}${"x".repeat(7 * 1024 * 1024)}'`;
+  const numbers = Array.from({ length: 8 }, (_, number) => String(number));
+  for (const name of numbers) expect(await code(parse(`s${name}`, long(name)), sync)).toBe("done");
+  expect(await code(query("BEGIN"))).toBe("done");
+  expect(await code(parse("", long("unnamed")), bind("", ""), sync)).toBe("done");
+  // A portal keeps the text of its statement, whatever becomes of that.
+  expect(await code(bind("kept", "s0"), sync)).toBe("done");
+  expect(await code(parse("", long("other")), bind("more", ""), sync)).toBe("done");
+  expect(await code(parse("", long("third")), bind("most", ""), sync)).toBe("54000");
+  expect(await code(query("ROLLBACK"))).toBe("done");
+  expect(await code(parse("", "SELECT 1"), parse("s8", long("8")), sync)).toBe("done");
+  expect(await code(parse("s9", long("9")), sync)).toBe("54000");
+  expect(await code(frame("C", "Ss0\0"), parse("s9", long("9")), sync)).toBe("done");
+  expect(await code(parse("short", "SELECT 1"), bind("", "short"), execute(""), sync)).toBe("done");
+  client.close();
+}, 60_000);
+
 test("a client that vanishes takes its running statement with it", async () => {
   const endless = "SELECT count(*) FROM generate_series(1, 99999999999)";
   const running = () =>

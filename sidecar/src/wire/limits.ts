@@ -12,6 +12,8 @@ export interface Limits {
   readonly replyBytesMax: number;
   /** Prepared statements and portals that one session may hold. */
   readonly preparedMax: number;
+  /** Characters of the texts of those. */
+  readonly preparedTextMax: number;
   /** Messages sent to the server and not yet answered. */
   readonly owedMax: number;
   /** Time for TLS, start-up and login of a client. */
@@ -48,6 +50,7 @@ export const defaultLimits: Limits = {
   bindBytesMax: 64 * 1024 * 1024,
   replyBytesMax: 1024 * 1024,
   preparedMax: 10_000,
+  preparedTextMax: 64 * 1024 * 1024,
   owedMax: 100_000,
   loginMs: 15_000,
   upstreamLoginMs: 10_000,

@@ -38,6 +38,7 @@ import {
   sqlRefusal,
   tooManyPortals,
   tooManyPrepared,
+  tooMuchText,
   unknownStatement,
 } from "./refusals.ts";
 import { RepeatedText } from "./repeated-text.ts";
@@ -343,8 +344,8 @@ export class ClientHalf {
   ): undefined {
     const entry = new Owed("query", this.state.segment);
     const limits = outcome.kind === "permit" ? this.limitsOn(judged) : undefined;
-    const overfull = this.hasNoRoomFor("", judged) ? tooManyPrepared(this.options.limits) : undefined;
-    const unfit = overfull ?? (limits === undefined ? undefined : unboundable(limits, judged));
+    const unfit =
+      this.overfull("", judged) ?? (limits === undefined ? undefined : unboundable(limits, judged));
     if (outcome.kind === "permit" && unfit !== undefined) {
       entry.refusal = unfit;
       this.up.own(queryFrame(this.failing(unfit)));
@@ -585,7 +586,8 @@ export class ClientHalf {
     if (preview === undefined) {
       const failing = failingWhenRun(judged, this.options.nonce);
       if (failing === undefined) return this.refuseJudged(judged, name);
-      if (this.hasNoRoomFor(name, judged)) return this.refuseExtended(tooManyPrepared(this.options.limits));
+      const overfull = this.overfull(name, judged);
+      if (overfull !== undefined) return this.refuseExtended(overfull);
       this.up.own(otherTextFrame(chunk, at, end, failing));
       this.putStatement(judged, name).standsFor = Buffer.from(chunk.subarray(at, end));
       return undefined;
@@ -600,19 +602,30 @@ export class ClientHalf {
       );
       return undefined;
     }
-    if (this.hasNoRoomFor(name, judged)) return this.refuseExtended(tooManyPrepared(this.options.limits));
+    const overfull = this.overfull(name, judged);
+    if (overfull !== undefined) return this.refuseExtended(overfull);
     if (judged.nameSettings === undefined) this.up.passCommand(preview, chunk, at, end);
     else this.up.ownCommand(preview, otherTextFrame(chunk, at, end, this.sentText(judged)));
     this.putStatement(judged, name);
     return undefined;
   }
 
-  /** There is always room for the unnamed statement: what closes others may be sent as one. */
-  private hasNoRoomFor(name: string, judged: Judged): boolean {
-    const { statements } = this.state;
+  /** Why no more can be kept. There is always room for the unnamed statement: what closes others may be sent as one. */
+  private overfull(name: string, judged: Judged): SqlRefusal | undefined {
+    const { state, options } = this;
+    const { statements } = state;
     let size = statements.size + (name === "" || statements.newest(name) !== undefined ? 0 : 1);
     if (judged.changesNames) for (const { kind } of judged.effects.flat()) if (kind === "prepare") size += 1;
-    return size > statements.size && size > this.options.limits.preparedMax;
+    if (size > statements.size && size > options.limits.preparedMax) return tooManyPrepared(options.limits);
+    if (name === "" && size === statements.size) return undefined;
+    return this.hasRoomForText(judged, judged.text.length) ? undefined : tooMuchText(options.limits);
+  }
+
+  /** Short texts are bounded by their number: only a long one is worth a look at all. */
+  private hasRoomForText({ text }: Judged, more: number): boolean {
+    if (text.length <= shortTextLength) return true;
+    const { statements, portals } = this.state;
+    return statements.textLength(portals) + more <= this.options.limits.preparedTextMax;
   }
 
   /** The server now owes ParseComplete for this statement. */
@@ -703,6 +716,8 @@ export class ClientHalf {
     // Before anybody permits it: what is recorded as permitted is sent.
     if (message.portal !== "" && this.state.portals.size >= bounds.preparedMax)
       return this.refuseExtended(tooManyPortals(bounds));
+    if (message.portal !== "" && !this.hasRoomForText(judged, 0))
+      return this.refuseExtended(tooMuchText(bounds));
     const held = this.mayHold(judged)
       ? this.heldBy(judged, [Buffer.from(judged.text), chunk.subarray(at, end)], chunk.subarray(end))
       : undefined;
@@ -1121,3 +1136,6 @@ function reasonIn(text: string): string | undefined {
 
 /** No bound of any message is below this. */
 const smallBytesMax = 10_000;
+
+/** Ten thousand texts of this length are no more than one session may cost. */
+const shortTextLength = 8_192;

@@ -86,6 +86,11 @@ export class Portals {
     return name === "" ? this.unnamed : this.named.get(serverName(name));
   }
 
+  /** The statements of those that have a name; one may have been closed since. */
+  *statements(): Generator<StatementEntry> {
+    for (const { statement } of this.named.values()) yield statement;
+  }
+
   set(name: string, portal: PortalEntry): void {
     if (name === "") this.unnamed = portal;
     else this.named.set(serverName(name), portal);
@@ -121,6 +126,15 @@ export class PreparedStatements {
   /** How many have a name. */
   get size(): number {
     return this.byName.size - (this.byName.has("") ? 1 : 0);
+  }
+
+  /** How long the texts of those are that are kept, portals' included. Several portals of one that is closed count each. */
+  textLength(portals: Portals): number {
+    let length = 0;
+    for (const { judged, isClosed } of this.byName.values()) if (!isClosed) length += judged.text.length;
+    for (const { name, judged } of portals.statements())
+      if (this.get(name)?.judged.text !== judged.text) length += judged.text.length;
+    return length;
   }
 
   get(name: string): StatementEntry | undefined {

@@ -31,6 +31,15 @@ export function tooManyPrepared({ preparedMax }: Limits): SqlRefusal {
   };
 }
 
+/** A text more than the statements and portals of a session may have together. */
+export function tooMuchText({ preparedTextMax }: Limits): SqlRefusal {
+  return {
+    sqlstate: errorTable.tooLarge.sqlstate,
+    message: `prepared statements and portals of a session may have ${preparedTextMax} characters together here`,
+    hint: "Close those that are not needed any more, or pass long values as parameters.",
+  };
+}
+
 /** A Bind of one portal more than a session may have. */
 export function tooManyPortals({ preparedMax }: Limits): SqlRefusal {
   return {
