@@ -56,7 +56,9 @@ beforeAll(async () => {
   ]);
   // Policies bind some moments after they were made.
   await waitFor("the policies to bind", async () => {
-    const tries = guarded.map((label) => admin.try(undefined, "label", "ns", namespace, `${label}-`));
+    const tries = guarded.map((label) =>
+      admin.try(undefined, "label", "ns", namespace, `${label}-`, "--dry-run=server"),
+    );
     const made = await tenant.try(JSON.stringify(session), "create", "--dry-run=server", "-f", "-");
     const told = [...(await Promise.all(tries)), made].map(({ stderr }) => stderr);
     return told.every((text) => /can take the label|only the operator/.test(text)) || undefined;
