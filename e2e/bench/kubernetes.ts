@@ -1,10 +1,11 @@
 /**
- * What the Kubernetes gateway adds, with a real API server, kubelet and pod behind it: a list, the echo of a terminal,
- * 200 MB into a command, and the memory of 200 commands at once.
+ * What the Kubernetes gateway adds, with a real API server, kubelet and pod behind it: a list, an event of a watch, the
+ * echo of a terminal, 200 MB into a command, and the memory of 200 commands at once.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, open, rm } from "node:fs/promises";
+import type { IncomingMessage } from "node:http";
 import { Agent, request } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -25,7 +26,7 @@ import { residentKilobytes, settledResidentKilobytes } from "./process-cost.ts";
 import type { Row } from "./report.ts";
 import type { Pace } from "./speed.ts";
 
-const limits = { listMs: 5, echoMs: 2, maskedEchoMs: 20, ofDirect: 0.7, megabytesOf200: 250 };
+const limits = { listMs: 5, eventMs: 2, echoMs: 2, maskedEchoMs: 20, ofDirect: 0.7, megabytesOf200: 250 };
 const namespace = "bench-kubernetes";
 const pod = `/api/v1/namespaces/${namespace}/pods/cat`;
 
@@ -92,9 +93,10 @@ async function measured(kubectl: Kubectl, pace: Pace): Promise<Row[]> {
     };
     return [
       await lists(bench, pace.rounds * 40),
+      await events(bench, pace.rounds * 40),
       await echoes(bench, "ana", pace.rounds * 60),
       await echoes(bench, "mia", pace.rounds * 20),
-      await bulk(bench, pace.seconds > 1 ? 200 : 50, pace.rounds),
+      await bulk(bench, 200, pace.rounds),
       await manyCommands(bench, 200),
     ];
   } finally {
@@ -143,6 +145,62 @@ function list({ url, token }: WebSocketTarget, agent: Agent): Promise<void> {
     sent.once("timeout", () => sent.destroy(new Error("no answer")));
     sent.once("error", reject);
     sent.end();
+  });
+}
+
+const ticker = `/api/v1/namespaces/${namespace}/configmaps/ticker`;
+
+/** From a change asked for to its event's first byte, at two watches that both hear of it. */
+async function events({ direct, target }: Bench, count: number): Promise<Row> {
+  const ways = await Promise.all(
+    [direct, target("ana")].map(async (way) => ({ watch: await openWatch(way), times: [] as number[] })),
+  );
+  const agent = agentOf(direct);
+  for (let round = 0; round < count + 10; round += 1) {
+    const heard = ways.map(({ watch }) => once(watch, "data"));
+    const begun = performance.now();
+    const arrivals = heard.map(async (event) => {
+      await event;
+      return performance.now() - begun;
+    });
+    await change(direct, agent, round);
+    const times = await Promise.all(arrivals);
+    if (round >= 10) for (const [at, way] of ways.entries()) way.times.push(times[at] ?? Number.NaN);
+  }
+  for (const { watch } of ways) watch.destroy();
+  agent.destroy();
+  const [plain = 0, ours = 0] = ways.map(({ times }) => median(times));
+  return added("event of a watch, first byte", limits.eventMs, plain, ours, count);
+}
+
+/** A watch that has told what is there already. */
+async function openWatch(way: WebSocketTarget): Promise<IncomingMessage> {
+  const { url, token, caPem: ca, certPem, keyPem } = way;
+  const sent = request(
+    `${url}/api/v1/namespaces/${namespace}/configmaps?watch=1&fieldSelector=metadata.name%3Dticker`,
+    {
+      ...{ ca, cert: certPem, key: keyPem, agent: false },
+      ...(token === undefined ? {} : { headers: { authorization: `Bearer ${token}` } }),
+    },
+  );
+  sent.end();
+  const [response]: IncomingMessage[] = await once(sent, "response");
+  if (response?.statusCode !== 200) throw new Error(`watch: status ${response?.statusCode}`);
+  await once(response, "data");
+  return response;
+}
+
+function change({ url }: WebSocketTarget, agent: Agent, round: number): Promise<void> {
+  const headers = { "content-type": "application/merge-patch+json" };
+  return new Promise((resolve, reject) => {
+    const sent = request(`${url}${ticker}`, { method: "PATCH", agent, headers }, (response) => {
+      response.resume();
+      response.once("end", () =>
+        response.statusCode === 200 ? resolve() : reject(new Error(`status ${response.statusCode}`)),
+      );
+    });
+    sent.once("error", reject);
+    sent.end(JSON.stringify({ data: { round: String(round) } }));
   });
 }
 
@@ -260,6 +318,7 @@ function objects() {
   return [
     { apiVersion: "v1", kind: "Namespace", metadata: { name: namespace } },
     ...clusterAdmins(["ana", "mia"], "bench-"),
+    { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "ticker", namespace } },
     {
       apiVersion: "v1",
       kind: "Pod",
