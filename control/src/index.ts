@@ -1,4 +1,5 @@
 /** The contract between gateway, operator and recorder: their messages, and the framed connection that carries them. */
+export { Allowance, type AllowedRate } from "./allowance.ts";
 export { Backoff } from "./backoff.ts";
 export {
   type Applied,
@@ -35,6 +36,7 @@ export {
   signingProof,
 } from "./messages.ts";
 export {
+  asksPeers,
   controlAudience,
   controlProtocol,
   type GatewayName,

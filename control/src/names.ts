@@ -11,7 +11,15 @@ export const controlProtocol = "sallyport-control/1";
 export const recordingProtocol = "sallyport-recording/1";
 export const peerProtocol = "sallyport-peer/1";
 
-/** Where gateways that were placed take cancel requests from each other. */
+/**
+ * Whether the gateways of a resource ask each other: PostgreSQL's cancel requests, and what kubectl asks for a second
+ * time, come by another connection.
+ */
+export function asksPeers(protocol: string): boolean {
+  return protocol === "postgres" || protocol === "kubernetes";
+}
+
+/** Where gateways that were placed ask each other. */
 export const peerPort = 9465;
 
 /**

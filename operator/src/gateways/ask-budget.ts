@@ -1,33 +1,24 @@
-/** How often somebody may ask: so many at once, and one more every while. */
-export interface AskRate {
-  readonly burst: number;
-  readonly perSecond: number;
-}
+import { Allowance, type AllowedRate } from "@sallyport/control";
 
 const knownMax = 10_000;
 
 /** Counts asks by whom they are from. Of very many, those that asked longest ago are forgotten: they have most left. */
 export class AskBudget {
-  readonly #rate: AskRate;
-  readonly #monotonicMs: () => number;
-  readonly #left = new Map<string, { readonly tokens: number; readonly at: number }>();
+  readonly #rate: AllowedRate;
+  readonly #allowances = new Map<string, Allowance>();
 
-  constructor(rate: AskRate, monotonicMs: () => number = () => performance.now()) {
+  constructor(rate: AllowedRate) {
     this.#rate = rate;
-    this.#monotonicMs = monotonicMs;
   }
 
   /** Takes one ask off what is left; false where nothing is. */
   take(key: string): boolean {
-    const { burst, perSecond } = this.#rate;
-    const now = this.#monotonicMs();
-    const known = this.#left.get(key) ?? { tokens: burst, at: now };
-    const tokens = Math.min(burst, known.tokens + ((now - known.at) / 1000) * perSecond);
-    if (tokens < 1) return false;
-    this.#left.delete(key);
-    this.#left.set(key, { tokens: tokens - 1, at: now });
-    const [oldest] = this.#left.keys();
-    if (this.#left.size > knownMax && oldest !== undefined) this.#left.delete(oldest);
+    const allowance = this.#allowances.get(key) ?? new Allowance(this.#rate);
+    if (!allowance.take()) return false;
+    this.#allowances.delete(key);
+    this.#allowances.set(key, allowance);
+    const [oldest] = this.#allowances.keys();
+    if (this.#allowances.size > knownMax && oldest !== undefined) this.#allowances.delete(oldest);
     return true;
   }
 }

@@ -1,9 +1,15 @@
 import { isIP } from "node:net";
-import { controlLimits, type GatewayPeer, type OperatorMessage, peerPort } from "@sallyport/control";
+import {
+  asksPeers,
+  controlLimits,
+  type GatewayPeer,
+  type OperatorMessage,
+  peerPort,
+} from "@sallyport/control";
 import type { ProtectedResource } from "@sallyport/crds";
 import type { IsGateway, Told } from "../control/index.ts";
 import { type KubeObject, keyOf } from "../kube/index.ts";
-import { gatewayLabel, handsOver, namesOf } from "../placement/index.ts";
+import { gatewayLabel, namesOf } from "../placement/index.ts";
 import type { OperatorCaches } from "../resources/index.ts";
 
 /** What gateways are told of each other. */
@@ -87,7 +93,7 @@ export class PeerDesk {
       const slash = key.indexOf("/");
       const ref = { namespace: key.slice(0, slash), name: key.slice(slash + 1) };
       const resource = caches.protectedResources.get(ref);
-      if (resource === undefined || trusted === undefined || !handsOver(resource)) {
+      if (resource === undefined || trusted === undefined || !asksPeers(resource.spec.protocol)) {
         this.#messages.delete(key);
         continue;
       }

@@ -35,14 +35,6 @@ const sharedPorts: Readonly<Record<string, number>> = { postgres: 5432, kubernet
 /** Those beside the server, where the protocol's own port is taken. */
 const sidecarPorts: Readonly<Record<string, number>> = { postgres: 15_432, kubernetes: 16_443, ssh: 2222 };
 
-/**
- * Whether the gateways of a resource ask each other: PostgreSQL's cancel requests, and what kubectl asks for a second
- * time, come by another connection.
- */
-export function handsOver({ spec }: ProtectedResource): boolean {
-  return spec.protocol === "postgres" || spec.protocol === "kubernetes";
-}
-
 /** Names of everything made for a resource; the same on every call. */
 export interface ResourceNames {
   /** Deployment, ServiceAccount, PodDisruptionBudget and HorizontalPodAutoscaler. */

@@ -1,8 +1,8 @@
 import { isIP } from "node:net";
-import { peerPort } from "@sallyport/control";
+import { asksPeers, peerPort } from "@sallyport/control";
 import type { NetworkPeer, ProtectedResource } from "@sallyport/crds";
 import type { PlacementInput, RenderedObject, ServerPods } from "./model.ts";
-import { adminPort, gatewayLabel, handsOver, listenPort, namesOf } from "./names.ts";
+import { adminPort, gatewayLabel, listenPort, namesOf } from "./names.ts";
 import { isOwnCluster } from "./own-cluster.ts";
 import { metadataOf } from "./shared.ts";
 
@@ -107,7 +107,7 @@ function sidecarPolicy(resource: ProtectedResource): RenderedObject {
 
 /** Gateways of one resource hand cancel requests to each other; nobody else has anything to say there. */
 function peerRule(resource: ProtectedResource) {
-  if (!handsOver(resource)) return [];
+  if (!asksPeers(resource.spec.protocol)) return [];
   const gateways = { podSelector: { matchLabels: { [gatewayLabel]: namesOf(resource).label } } };
   return [{ from: [gateways], ports: [tcp(peerPort)] }];
 }

@@ -6,6 +6,7 @@ import type { KeyObject } from "node:crypto";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
+import { asksPeers } from "@sallyport/control";
 import { durationMs } from "@sallyport/crds";
 import { loadSqlParser, warmSqlAnalysis } from "@sallyport/policy";
 import type { Logger } from "pino";
@@ -491,10 +492,9 @@ export class Gateway {
     });
   }
 
-  /** PostgreSQL's cancel requests and what kubectl asks for a second time come by a connection of their own. */
   private placedPeers({ protocol, resource }: ControlConfiguration) {
     const { peerListen: listen } = this.configuration;
-    if (!["postgres", "kubernetes"].includes(protocol) || listen === undefined) return undefined;
+    if (!asksPeers(protocol) || listen === undefined) return undefined;
     return {
       listen,
       take: (order: CancelOrder) => this.receiveCancel(order),

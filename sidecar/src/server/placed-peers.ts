@@ -14,7 +14,7 @@
 import { generateKeyPairSync, type KeyObject } from "node:crypto";
 import { isIP } from "node:net";
 import { connect, createServer, type Server, type TLSSocket } from "node:tls";
-import { type GatewayPeer, parseGatewayUri, peerNumber, peerProtocol } from "@sallyport/control";
+import { Allowance, type GatewayPeer, parseGatewayUri, peerNumber, peerProtocol } from "@sallyport/control";
 import type { SignedCertificate } from "../control/index.ts";
 import { readDenialOrder, readExactly, readOrder } from "./cancel-order.ts";
 import { renewalOf } from "./certificate-life.ts";
@@ -87,8 +87,9 @@ export class PlacedPeers {
   constructor(options: PlacedPeersOptions) {
     this.#options = options;
     this.#limits = { ...defaultLimits, ...options.limits };
-    this.#leaving = new Allowance(this.#limits.ordersPerSecond);
-    this.#coming = new Allowance(this.#limits.ordersPerSecond);
+    const { ordersPerSecond: perSecond } = this.#limits;
+    this.#leaving = new Allowance({ perSecond, burst: 2 * perSecond });
+    this.#coming = new Allowance({ perSecond, burst: 2 * perSecond });
   }
 
   /** Where other gateways reach this one; undefined while they do not. */
@@ -317,27 +318,6 @@ export class PlacedPeers {
       ca: this.#authorities,
       minVersion: "TLSv1.3",
     } as const;
-  }
-}
-
-/** So many a second, and twice as many at once. */
-class Allowance {
-  readonly #perSecond: number;
-  #left: number;
-  #at = performance.now();
-
-  constructor(perSecond: number) {
-    this.#perSecond = perSecond;
-    this.#left = 2 * perSecond;
-  }
-
-  take(): boolean {
-    const now = performance.now();
-    this.#left = Math.min(2 * this.#perSecond, this.#left + ((now - this.#at) / 1000) * this.#perSecond);
-    this.#at = now;
-    if (this.#left < 1) return false;
-    this.#left -= 1;
-    return true;
   }
 }
 
