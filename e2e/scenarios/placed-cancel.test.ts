@@ -2,18 +2,14 @@
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { type AddressInfo, connect as connectTcp, createServer, type Socket } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { ApprovalAsk, OperatorMessage } from "@sallyport/control";
-import type { Told } from "@sallyport/operator/control";
+import type { ApprovalAsk } from "@sallyport/control";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { hasCommand } from "../drivers/toolchains.ts";
-import { startControlPlane, type TestControlPlane } from "../targets/control-plane.ts";
-import { type GatewayProcess, spawnGateway } from "../targets/gateway.ts";
-import { bundleOf, localProvider, shopResource, writeSecret } from "../targets/manifests.ts";
-import { freePort, type PostgresServer, startPostgres } from "../targets/postgres.ts";
+import { type JoinedGateways, startJoinedGateways } from "../targets/joined-gateways.ts";
+import { localProvider, shopResource, writeSecret } from "../targets/manifests.ts";
+import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { LocalIssuer } from "../targets/tokens.ts";
 import { until } from "../targets/until.ts";
 import { int32s, password, query, startup, WireClient } from "../targets/wire-client.ts";
@@ -25,52 +21,27 @@ const versions = [
   ["3.2", 0x00030002, 36],
 ] as const;
 const [[, protocol30]] = versions;
-const gateways: GatewayProcess[] = [];
-const peers: { readonly podUid: string; readonly host: string; readonly port: number }[] = [];
 const asked: ApprovalAsk[] = [];
 const withdrawn: string[] = [];
 let server: PostgresServer;
-let plane: TestControlPlane;
-let folder: string;
-let ca: string;
+let joined: JoinedGateways;
+let gateways: JoinedGateways["gateways"];
 const token = () => issuer.token({ user: "alice", claims: { mail: "alice@example.com" } });
 
 beforeAll(async () => {
-  const told = (): OperatorMessage & { kind: "peers" } => ({
-    ...{ kind: "peers", authorities: plane.gatewayCaPem },
-    peers,
+  server = await startPostgres({ tls: true, database: "shop", initSql: "CREATE TABLE item (n int)" });
+  joined = await startJoinedGateways({
+    ...{ resource: "default/shop", protocol: "postgres", manifests },
+    events: {
+      asked: (_, ask) => asked.push(ask),
+      withdrawn: (_, id) => withdrawn.push(id),
+    },
   });
-  [server, plane] = await Promise.all([
-    startPostgres({ tls: true, database: "shop", initSql: "CREATE TABLE item (n int)" }),
-    startControlPlane({
-      events: {
-        joined: (_, stream: Told) => stream.tell(told()),
-        asked: (_, ask) => asked.push(ask),
-        withdrawn: (_, id) => withdrawn.push(id),
-      },
-    }),
-  ]);
-  folder = await mkdtemp(join(tmpdir(), "sallyport-placed-cancel-"));
-  await writeSecret(join(folder, "secrets/shop"), {
-    ...{ username: server.superuser, password: server.password },
-    "ca.crt": server.caPem,
-  });
-  await writeFile(join(folder, "shared.key"), randomBytes(32).toString("hex"));
-  await publish();
-  plane.bundles.markComplete();
-  for (const podUid of ["uid-a", "uid-b"]) peers.push({ podUid, host: "127.0.0.1", port: await freePort() });
-  gateways.push(...(await Promise.all(peers.map(start))));
-  const isJoined = ({ logs }: GatewayProcess) =>
-    logs().includes("the gateways of the resource can ask each other") &&
-    logs().includes("the operator signed the serving certificate");
-  await until(() => gateways.every(isJoined));
-  ca = await readFile(join(plane.folder, "serving-ca.crt"), "utf8");
+  ({ gateways } = joined);
 });
 afterAll(async () => {
-  for (const gateway of gateways) await gateway.stop();
-  await plane?.stop();
+  await joined?.stop();
   await server?.stop();
-  await rm(folder, { recursive: true, force: true });
 });
 
 const ways = [
@@ -156,7 +127,7 @@ else
         env: {
           ...{ PATH: process.env.PATH, HOME: "/nonexistent", LC_ALL: "C.UTF-8", PGGSSENCMODE: "disable" },
           ...{ PGHOST: "localhost", PGPORT: String((balancer.address() as AddressInfo).port) },
-          ...{ PGSSLMODE: "verify-full", PGSSLROOTCERT: join(plane.folder, "serving-ca.crt") },
+          ...{ PGSSLMODE: "verify-full", PGSSLROOTCERT: joined.caFile },
           ...{ PGUSER: "shop", PGDATABASE: "shop", PGPASSWORD: token() },
         },
         stdio: ["ignore", "ignore", "pipe"],
@@ -189,23 +160,9 @@ test("a cancel request for a gateway that is gone ends unanswered, and others go
   other.client.close();
 });
 
-async function start({ podUid, port: peerPort }: (typeof peers)[number]): Promise<GatewayProcess> {
-  const port = await freePort();
-  return spawnGateway({
-    ...{ configDir: folder, stateDir: join(folder, podUid), port, readyMs: 60_000 },
-    environment: { SALLYPORT_POD_UID: podUid },
-    args: [
-      ...["--secrets", join(folder, "secrets"), "--masking-key", join(folder, "shared.key")],
-      ...["--control", plane.address, "--control-ca", plane.caFile, "--resource", "default/shop"],
-      ...["--control-token", await plane.gatewayPod("default/shop", podUid), "--drain", "1"],
-      ...["--listen-port", String(port), "--peer-listen", `127.0.0.1:${peerPort}`],
-    ],
-  });
-}
-
 async function logIn(at: number, version: number): Promise<{ client: WireClient; key: Buffer }> {
   const client = await WireClient.connect(gateways[at]?.port ?? 0);
-  await client.startTls(ca);
+  await client.startTls(joined.caPem);
   client.send(startup({ user: "shop", database: "shop" }, version));
   const before = await client.until("R");
   client.send(password(token()));
@@ -244,9 +201,13 @@ async function missedHandOvers(at: number): Promise<number> {
   return Number(line?.split(" ").at(-1) ?? 0);
 }
 
-/** Publishes the resource, its provider and its policy. */
-async function publish(): Promise<void> {
-  const manifests = [
+/** The resource, its provider and its policy. */
+async function manifests(secrets: string): Promise<readonly object[]> {
+  await writeSecret(join(secrets, "shop"), {
+    ...{ username: server.superuser, password: server.password },
+    "ca.crt": server.caPem,
+  });
+  return [
     shopResource(server),
     localProvider(issuer, { kubernetesUsername: "claims.mail" }),
     {
@@ -265,5 +226,4 @@ async function publish(): Promise<void> {
       },
     },
   ];
-  plane.bundles.set("default/shop", await bundleOf(manifests));
 }
