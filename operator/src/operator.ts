@@ -433,15 +433,13 @@ export class Operator {
   /** With cert-manager the webhook's certificate comes as files, which the kubelet renews. */
   async #followFolder(signal: AbortSignal): Promise<void> {
     const { webhookCertificates, webhookCertificateFolder: folder } = this.#parts.configuration;
-    let shown = "";
     while (webhookCertificates === "cert-manager" && !signal.aborted) {
       try {
         const [certificate, key] = await Promise.all(
           ["tls.crt", "tls.key"].map((name) => readFile(join(folder, name), "utf8")),
         );
-        if (certificate !== undefined && key !== undefined && certificate !== shown) {
+        if (certificate !== undefined && key !== undefined && certificate !== this.#shown) {
           await this.#webhook.use({ certificate, key });
-          shown = certificate;
           this.#shown = certificate;
         }
       } catch (error) {

@@ -126,8 +126,7 @@ export async function keepRecorderHeads(run: RecorderHeadsRun): Promise<void> {
         for (const recorder of recorders) {
           const text = kept?.data?.[keyOf(recorder)];
           const head = text === undefined ? undefined : parseHead({ head: JSON.parse(text) });
-          if (head !== undefined) published.set(recorder, head);
-          if (head !== undefined) latest.set(recorder, head);
+          if (head !== undefined) for (const known of [published, latest]) known.set(recorder, head);
           const before: unknown = JSON.parse(kept?.data?.[`${keyOf(recorder)}.earlier`] ?? "[]");
           const heads = Array.isArray(before) ? before.flatMap((one) => parseHead({ head: one }) ?? []) : [];
           if (heads.length > 0) earlier.set(recorder, heads);
