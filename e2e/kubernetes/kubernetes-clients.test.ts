@@ -773,13 +773,11 @@ test("K31: a copy that is under way ends when a changed policy begins to name fi
   const bytes = await readFile(archive);
   // The first file is whole; of the second there is no head yet.
   const half = 1_024;
-  const copy = ["tar", "-xmf", "-", "-C", "/tmp/under-way"];
+  const into = ["exec", "-i", "-n", namespace, "shell", "--"];
+  const copy = [...into, "tar", "-xmf", "-", "-C", "/tmp/under-way"];
+  const copied = () => pol.try(bytes.toString("latin1"), ...copy);
   for (const websockets of ["true", "false"]) {
-    const { child, text } = going(
-      pol,
-      { KUBECTL_REMOTE_COMMAND_WEBSOCKETS: websockets },
-      ...["exec", "-i", "-n", namespace, "shell", "--", ...copy],
-    );
+    const { child, text } = going(pol, { KUBECTL_REMOTE_COMMAND_WEBSOCKETS: websockets }, ...copy);
     const ended = once(child, "exit");
     child.stdin?.write(bytes.subarray(0, half));
     await scenario.eventually("the first file", async () =>
@@ -794,26 +792,11 @@ test("K31: a copy that is under way ends when a changed policy begins to name fi
     expect(text()).toContain("the access policy has changed");
     child.stdin?.end(bytes.subarray(half));
     // The same copy is judged file by file from now on.
-    const again = await pol.try(
-      bytes.toString("latin1"),
-      "exec",
-      "-i",
-      "-n",
-      namespace,
-      "shell",
-      "--",
-      ...copy,
-    );
-    expect(again.stderr).toContain("second.pem");
+    expect((await copied()).stderr).toContain("second.pem");
     expect((await test("ls", "/tmp/under-way")).stdout).toBe("first\n");
     await test("rm", "/tmp/under-way/first");
     await gateway.write("narrow.yaml", policy("pol"));
-    await scenario.eventually("the rule to go", async () =>
-      (await pol.try(bytes.toString("latin1"), "exec", "-i", "-n", namespace, "shell", "--", ...copy))
-        .code === 0
-        ? true
-        : undefined,
-    );
+    await scenario.eventually("the rule to go", async () => ((await copied()).code === 0 ? true : undefined));
     await test("rm", "/tmp/under-way/first", "/tmp/under-way/second.pem");
   }
 });

@@ -1,18 +1,15 @@
 /** Promise: who may define objects cannot bend what the gateway reads of the catalog: what a rule closes stays closed. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
+import { policyDocument } from "../targets/policies.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 
-const policies = `
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: all}
-spec:
-  resources: {names: [shop]}
-  subjects: [{user: "local:ann"}]
-  profile: Admin
-  rules: [{name: closed, match: {objects: ["public.payroll"]}, action: Deny}]
-`;
+const policies = policyDocument(
+  "shop",
+  "ann",
+  `  profile: Admin
+  rules: [{name: closed, match: {objects: ["public.payroll"]}, action: Deny}]`,
+);
 
 let server: PostgresServer;
 let gateway: Gateway;
