@@ -5,7 +5,7 @@
  *   --keep leaves the cluster, and the namespaces of what failed; --full runs heavy scenarios at their full size
  */
 import { spawn } from "node:child_process";
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Cluster } from "./cluster/access.ts";
 import { startCluster } from "./cluster/cluster.ts";
@@ -16,7 +16,9 @@ import { postgresImage } from "./image/postgres/image.ts";
 import { sshdImage } from "./image/sshd/image.ts";
 
 const root = join(import.meta.dirname, "..");
-const results = join(root, ".cache/e2e-results.json");
+/** Projects of e2e/vitest.config.ts: they run beside each other, since most of a scenario is waiting. */
+const projects = ["cluster", "api-server"] as const;
+const results = (project: string) => join(root, `.cache/e2e-${project}-results.json`);
 const keep = process.argv.includes("--keep");
 const full = process.argv.includes("--full");
 const filters = process.argv.slice(2).filter((argument) => !["--keep", "--full"].includes(argument));
@@ -31,11 +33,14 @@ try {
   cluster = await timed("cluster", startCluster);
   console.log(`cluster: ${cluster.kind}, KUBECONFIG=${cluster.kubeconfig}`);
   await timed("images", () => loadImages(cluster as Cluster));
-  const code = await timed("scenarios", () => scenarios(cluster as Cluster));
+  const codes = await timed("scenarios", () =>
+    Promise.all(projects.map((project) => scenarios(project, cluster as Cluster))),
+  );
   const counts = await printResults();
-  if (code !== 0 || counts.failed > 0) await printNodeLogs(cluster);
+  const wentWell = codes.every((code) => code === 0) && counts.failed === 0;
+  if (!wentWell) await printNodeLogs(cluster);
   console.log(`${counts.passed} passed, ${counts.failed} failed`);
-  process.exitCode = code === 0 && counts.failed === 0 && counts.passed > 0 ? 0 : 1;
+  process.exitCode = wentWell && counts.passed > 0 ? 0 : 1;
 } catch (error) {
   console.error(error instanceof Error ? error.message : error);
   process.exitCode = 1;
@@ -61,24 +66,40 @@ async function loadImages({ loadImage }: Cluster): Promise<void> {
     await loadImage(await packImage(image));
 }
 
-async function scenarios(cluster: Cluster): Promise<number> {
-  const argv = ["--config", join(root, "e2e/vitest.config.ts"), "run", ...filters];
-  const child = spawn(join(root, "node_modules/.bin/vitest"), argv, {
-    stdio: "inherit",
-    cwd: root,
-    env: {
-      ...process.env,
-      SALLYPORT_E2E_KUBECONFIG: cluster.kubeconfig,
-      SALLYPORT_E2E_KUBECTL: cluster.kubectl.program,
-      ...(keep ? { SALLYPORT_E2E_KEEP: "1" } : {}),
-      ...(full ? { SALLYPORT_E2E_FULL: "1" } : {}),
+async function scenarios(project: (typeof projects)[number], cluster: Cluster): Promise<number> {
+  await rm(results(project), { force: true });
+  const child = spawn(
+    join(root, "node_modules/.bin/vitest"),
+    [
+      ...["--config", join(root, "e2e/vitest.config.ts"), "--project", project, "run"],
+      // With filters there may be none in one of the two.
+      ...["--passWithNoTests", "--reporter=default", "--reporter=json"],
+      ...[`--outputFile.json=${results(project)}`, ...filters],
+    ],
+    {
+      // Two at once cannot draw on one terminal.
+      stdio: ["ignore", "pipe", "pipe"],
+      cwd: root,
+      env: {
+        ...process.env,
+        ...(project === "cluster"
+          ? {
+              SALLYPORT_E2E_KUBECONFIG: cluster.kubeconfig,
+              SALLYPORT_E2E_KUBECTL: cluster.kubectl.program,
+            }
+          : {}),
+        ...(keep ? { SALLYPORT_E2E_KEEP: "1" } : {}),
+        ...(full ? { SALLYPORT_E2E_FULL: "1" } : {}),
+      },
     },
-  });
+  );
+  child.stdout.pipe(process.stdout, { end: false });
+  child.stderr.pipe(process.stderr, { end: false });
   const stop = () => child.kill("SIGTERM");
   interrupted.signal.addEventListener("abort", stop);
   return new Promise((resolve, reject) => {
     child.once("error", reject);
-    child.once("exit", (code) => resolve(code ?? 1));
+    child.once("close", (code) => resolve(code ?? 1));
   });
 }
 
@@ -95,16 +116,22 @@ interface Results {
 }
 
 async function printResults(): Promise<{ readonly passed: number; readonly failed: number }> {
-  const { testResults, numPassedTests, numFailedTests } = JSON.parse(
-    await readFile(results, "utf8"),
-  ) as Results;
-  for (const suite of testResults) {
-    const seconds = ((suite.endTime - suite.startTime) / 1000).toFixed(1).padStart(6);
-    console.log(`${seconds} s  ${suite.status}  ${suite.name.slice(root.length + 1)}`);
+  let [passed, failed] = [0, 0];
+  for (const project of projects) {
+    const { testResults, numPassedTests, numFailedTests } = JSON.parse(
+      await readFile(results(project), "utf8"),
+    ) as Results;
+    for (const suite of testResults) {
+      const seconds = ((suite.endTime - suite.startTime) / 1000).toFixed(1).padStart(6);
+      console.log(`${seconds} s  ${suite.status}  ${suite.name.slice(root.length + 1)}`);
+    }
+    // A file that could not be loaded, or whose set-up failed, may hold no test but is a failure all the same.
+    const isBroken = (suite: Results["testResults"][number]) =>
+      suite.status === "failed" && suite.assertionResults.length === 0;
+    passed += numPassedTests;
+    failed += numFailedTests + testResults.filter(isBroken).length;
   }
-  // A file that could not be loaded, or whose set-up failed, may hold no test but is a failure all the same.
-  const broken = testResults.filter((s) => s.status === "failed" && s.assertionResults.length === 0).length;
-  return { passed: numPassedTests, failed: numFailedTests + broken };
+  return { passed, failed };
 }
 
 /** The ends of what the node's own processes wrote. */

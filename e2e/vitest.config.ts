@@ -1,10 +1,29 @@
+import { globSync, readFileSync } from "node:fs";
 import { defineConfig } from "vitest/config";
 
-/** The scenarios that need a cluster: one at a time, because they share it. */
+const root = `${import.meta.dirname}/..`;
+const all = globSync("e2e/kubernetes/**/*.test.ts", { cwd: root });
+/** What runs on the cluster opens a scenario there; everything else starts an API server of its own. */
+const onCluster = all.filter((path) =>
+  /from "\.\/(scenario|installed|orders|held-statements)\.ts"/.test(readFileSync(`${root}/${path}`, "utf8")),
+);
+
+const project = (name: string, include: readonly string[]) => ({
+  extends: true as const,
+  test: { name, include: [...include] },
+});
+
+/** Two projects, each one file at a time: files of the first share the cluster, and `make e2e` runs the second beside it. */
 export default defineConfig({
-  root: `${import.meta.dirname}/..`,
+  root,
   test: {
-    include: ["e2e/kubernetes/**/*.test.ts"],
+    projects: [
+      project("cluster", onCluster),
+      project(
+        "api-server",
+        all.filter((path) => !onCluster.includes(path)),
+      ),
+    ],
     testTimeout: 120_000,
     // One second by default, which a busy machine takes for nothing.
     expect: { poll: { timeout: 20_000 } },
@@ -12,6 +31,5 @@ export default defineConfig({
     fileParallelism: false,
     // A node of one machine stalls now and then. .ci/run names each test that needed it.
     retry: process.env.CI ? 1 : 0,
-    reporters: ["default", ["json", { outputFile: ".cache/e2e-results.json" }]],
   },
 });
