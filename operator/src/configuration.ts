@@ -16,6 +16,8 @@ export interface OperatorConfiguration {
   readonly breakGlassGroup: string;
   /** How long an Approval stays that is closed. */
   readonly approvalRetentionMs: number;
+  /** How long a Session stays that is over: a duration, as its object says it. */
+  readonly sessionTtl: string;
   /** How long a namespace that was found closed to exec is not tried again. */
   readonly execProbeMs: number;
   /** Where requests are told to; absent: nobody is told. `folder` holds the address and the key. */
@@ -61,6 +63,7 @@ export function readConfiguration(
       SALLYPORT_RECORDERS: num({ default: 1 }),
       SALLYPORT_BREAK_GLASS_GROUP: str({ default: "sallyport:break-glass" }),
       SALLYPORT_APPROVAL_RETENTION: str({ default: "90d" }),
+      SALLYPORT_SESSION_TTL: str({ default: "24h" }),
       SALLYPORT_EXEC_PROBE_INTERVAL: str({ default: "10m" }),
       SALLYPORT_NOTIFY_FOLDER: str({ default: "" }),
       SALLYPORT_NOTIFY_TEMPLATE: str({ default: "" }),
@@ -86,6 +89,9 @@ export function readConfiguration(
   const approvalRetentionMs = durationMs(env.SALLYPORT_APPROVAL_RETENTION ?? "");
   if (approvalRetentionMs === undefined)
     problems.push("SALLYPORT_APPROVAL_RETENTION: must be a duration such as 90d");
+  const sessionTtl = env.SALLYPORT_SESSION_TTL ?? "";
+  if (durationMs(sessionTtl) === undefined)
+    problems.push("SALLYPORT_SESSION_TTL: must be a duration such as 24h");
   const execProbeMs = durationMs(env.SALLYPORT_EXEC_PROBE_INTERVAL ?? "") ?? 0;
   if (execProbeMs < 1000)
     problems.push("SALLYPORT_EXEC_PROBE_INTERVAL: must be a duration such as 10m, of a second at least");
@@ -125,6 +131,7 @@ export function readConfiguration(
     recorders,
     breakGlassGroup: env.SALLYPORT_BREAK_GLASS_GROUP,
     approvalRetentionMs: approvalRetentionMs ?? 0,
+    sessionTtl,
     execProbeMs,
     ...(template === undefined ? {} : { notifications: { folder: notifyFolder, template } }),
     webhookCertificates: env.SALLYPORT_WEBHOOK_CERTIFICATES as OperatorConfiguration["webhookCertificates"],

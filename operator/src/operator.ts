@@ -155,6 +155,7 @@ export class Operator {
       log,
       signal: this.#over.signal,
       clock: () => new Date(),
+      ttlAfterFinished: configuration.sessionTtl,
       noted: (resource, session) => this.#control.noted(resource, session),
       deleted: (resource, session) => this.#control.endSession(resource, session, "the session was deleted"),
     });

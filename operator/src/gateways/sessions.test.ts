@@ -19,6 +19,12 @@ const report = (change: Partial<SessionReport> = {}): SessionReport => ({
   ...change,
 });
 
+interface Applied {
+  readonly metadata: { readonly name: string };
+  readonly spec?: unknown;
+  readonly status?: unknown;
+}
+
 /** A writer over an API server that holds the sessions named, and a cache that may know fewer of them. */
 function writer(
   live: readonly string[],
@@ -28,6 +34,7 @@ function writer(
   const held = new Set(live);
   const applied: string[] = [];
   const statuses: unknown[] = [];
+  const specs: unknown[] = [];
   const events: EventNote[] = [];
   const [noted, deleted]: [string[], string[]] = [[], []];
   const object = (name: string) =>
@@ -37,9 +44,10 @@ function writer(
       status: { state: "Active", counts: { brokeGlass: toldBefore } },
     }) as Session;
   const client = {
-    apply: async (_type: unknown, { metadata, status }: { metadata: { name: string }; status?: unknown }) => {
+    apply: async (_type: unknown, { metadata, spec, status }: Applied) => {
       held.add(metadata.name);
       applied.push(metadata.name);
+      if (spec !== undefined) specs.push(spec);
       if (status !== undefined) statuses.push(status);
     },
     find: async (_type: unknown, { name }: { name: string }) => (held.has(name) ? object(name) : undefined),
@@ -54,6 +62,7 @@ function writer(
   } as unknown as OperatorCaches;
   const made = new SessionWriter({
     ...{ client, caches, log: silentLog, signal: new AbortController().signal, clock: () => new Date(0) },
+    ttlAfterFinished: "36h",
     events: { record: (note) => events.push(note) },
     noted: (_resource, id) => noted.push(id),
     deleted: (_resource, id) => deleted.push(id),
@@ -64,7 +73,7 @@ function writer(
     // The writer works through what waits in promises alone.
     for (let turn = 0; turn < 50; turn += 1) await Promise.resolve();
   };
-  return { settled, settledOf, applied, statuses, events, noted, deleted };
+  return { settled, settledOf, applied, specs, statuses, events, noted, deleted };
 }
 const name = "session-01abc";
 
@@ -74,6 +83,12 @@ test("a session gets its object, and its gateway is told so", async () => {
   expect([...new Set(applied)]).toEqual([name]);
   expect(noted).toEqual(["01ABC"]);
   expect(deleted).toEqual([]);
+});
+
+test("an object says for how long it is kept after its session", async () => {
+  const { settled, specs } = writer([]);
+  await settled(report());
+  expect(specs).toMatchObject([{ sessionId: "01ABC", ttlAfterFinished: "36h" }]);
 });
 
 test("a session whose object was deleted while nobody was there ends, and gets no object again", async () => {

@@ -11,6 +11,8 @@ export interface SessionWriterParts {
   readonly log: Log;
   readonly signal: AbortSignal;
   readonly clock: () => Date;
+  /** How long an object is kept after its session: each of them says so. */
+  readonly ttlAfterFinished: string;
   /** The session has an object: its gateway is told. */
   readonly noted: (resource: string, session: string) => void;
   /** The object of a live session is gone: its connection ends. */
@@ -117,7 +119,7 @@ export class SessionWriter {
   }
 
   async #one(resource: string, report: SessionReport): Promise<void> {
-    const { client, caches, signal, clock } = this.#parts;
+    const { client, caches, signal, clock, ttlAfterFinished } = this.#parts;
     const owner = caches.protectedResources.get(refOf(resource));
     const { namespace } = owner?.metadata ?? {};
     if (owner === undefined || namespace === undefined) return;
@@ -150,7 +152,7 @@ export class SessionWriter {
           apiVersion,
           kind,
           metadata: { name, namespace, ...ownership(owner.metadata) },
-          ...specOf(owner.metadata.name, report),
+          ...specOf(owner.metadata.name, report, ttlAfterFinished),
         },
         { fieldManager, force: true, signal },
       );
@@ -198,7 +200,7 @@ function ownership({ name, uid }: { readonly name: string; readonly uid?: string
   };
 }
 
-function specOf(resource: string, report: SessionReport): Pick<Session, "spec"> {
+function specOf(resource: string, report: SessionReport, ttlAfterFinished: string): Pick<Session, "spec"> {
   const { id, protocol, user, subjectKind, account, clientAddress, startedAt } = report;
   const kind = subjectKind === "Workload" || subjectKind === "Agent" ? subjectKind : "Human";
   return {
@@ -210,6 +212,7 @@ function specOf(resource: string, report: SessionReport): Pick<Session, "spec"> 
       ...(account !== "" && { credential: cleaned(account, nameMax) }),
       ...(clientAddress !== "" && { client: { address: clientAddress } }),
       startedAt: new Date(startedAt).toISOString(),
+      ttlAfterFinished,
     },
   };
 }

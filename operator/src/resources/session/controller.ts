@@ -19,7 +19,7 @@ export type SessionDecision =
   | { readonly kind: "lose"; readonly session: Session }
   | { readonly kind: "remove"; readonly session: Session };
 
-/** How long objects stay that do not say it themselves. */
+/** How long objects stay that do not say it themselves: those of earlier releases. */
 export const defaultTtlMs = 24 * 3_600_000;
 
 /** Gateways report live sessions every minute: one that is silent for so long is gone with its gateway. */
