@@ -360,7 +360,7 @@ test("explain says which policies applied, which rules matched, and why", () => 
   expect(parts[0]?.rules.map((rule) => [rule.rule, rule.matched, rule.why])).toEqual([
     ["no-secrets", true, "every key matches"],
     ["profile/ReadOnly", true, "every key matches"],
-    ["profile/ReadOnly", false, "another operation"],
+    ["profile/ReadOnly", false, "another operation; it is for session"],
   ]);
 });
 

@@ -188,7 +188,7 @@ function explainRule(
     covered?.isCovered === false ? (covered.object?.name ?? "a command without objects") : undefined;
   const why =
     failed !== undefined
-      ? mismatches[failed]
+      ? mismatchText(failed, rule)
       : object === undefined
         ? "every key matches"
         : `does not cover ${object}`;
@@ -196,8 +196,13 @@ function explainRule(
   return { ...ref, mode, action, matched: failed === undefined && object === undefined, why };
 }
 
-const mismatches: Readonly<Record<Mismatch, string>> = {
-  operations: "another operation",
+function mismatchText(failed: Mismatch, { operations = new Set() }: CompiledRule): string {
+  return failed === "operations"
+    ? `another operation; it is for ${[...operations].join(", ")}`
+    : mismatches[failed];
+}
+
+const mismatches: Readonly<Record<Exclude<Mismatch, "operations">, string>> = {
   commands: "none of its commands",
   profile: "not among the statements of the profile",
   objects: "none of its objects",
