@@ -25,7 +25,8 @@ export function renderNetworkPolicies(input: PlacementInput): readonly RenderedO
 function gatewayPolicy({
   resource,
   server,
-  apiServerPort,
+  // The API server's Service forwards 443 to its own port, and policies see the port behind the Service.
+  apiServerPort = 6443,
   providers,
   settings,
 }: PlacementInput): RenderedObject {
@@ -37,7 +38,12 @@ function gatewayPolicy({
   const egress: unknown[] = [
     { ports: [tcp(53), { protocol: "UDP", port: 53 }] },
     // Policies see the port behind the Service, which name servers choose at will.
-    { to: [{ namespaceSelector: {}, podSelector: { matchLabels: { "k8s-app": "kube-dns" } } }] },
+    {
+      to: [
+        { namespaceSelector: {}, podSelector: { matchLabels: { "k8s-app": "kube-dns" } } },
+        { namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "openshift-dns" } } },
+      ],
+    },
     { to: [system], ports: [tcp(portOf(settings.control)), tcp(settings.recorderPort)] },
   ];
   if (server !== undefined) {
@@ -46,15 +52,14 @@ function gatewayPolicy({
     const to =
       endpoint.host !== undefined && isIP(endpoint.host) ? [{ ipBlock: single(endpoint.host) }] : undefined;
     const port = endpoint.port ?? endpoint.serviceRef?.port ?? 0;
-    // The API server's Service forwards 443 to its own port, and policies see the port behind the Service.
     egress.push({
       ...(to && { to }),
-      ports: [...new Set(isOwnCluster(resource) ? [port, apiServerPort ?? 6443] : [port])].map(tcp),
+      ports: [...new Set(isOwnCluster(resource) ? [port, apiServerPort] : [port])].map(tcp),
     });
   }
   const peers = peerRule(resource);
   egress.push(...peers.map(({ from: to, ports }) => ({ to, ports })));
-  const issuers = issuerPorts(resource, providers);
+  const issuers = issuerPorts({ resource, providers, apiServerPort });
   if (issuers.length > 0) egress.push({ ports: issuers.map(tcp) });
   return {
     apiVersion: "networking.k8s.io/v1",
@@ -123,7 +128,10 @@ function peer({ podSelector, namespaceSelector, ipBlock }: NetworkPeer): unknown
   return { ...(podSelector && { podSelector }), ...(namespaceSelector && { namespaceSelector }) };
 }
 
-function issuerPorts(resource: ProtectedResource, providers: PlacementInput["providers"]): readonly number[] {
+function issuerPorts(
+  input: Pick<PlacementInput, "resource" | "providers"> & { readonly apiServerPort: number },
+): readonly number[] {
+  const { resource, providers, apiServerPort } = input;
   const named = new Set(resource.spec.identity.providers);
   const ports = new Set<number>();
   for (const { metadata, spec } of providers) {
@@ -131,8 +139,7 @@ function issuerPorts(resource: ProtectedResource, providers: PlacementInput["pro
     if (!named.has(metadata.name) || issuer === undefined || !URL.canParse(issuer)) continue;
     const url = new URL(issuer);
     ports.add(Number(url.port) || 443);
-    // The API server's Service forwards 443 to its own port, and policies see the port behind the Service.
-    if (/^kubernetes\.default\.svc/.test(url.hostname)) ports.add(6443);
+    if (/^kubernetes\.default\.svc/.test(url.hostname)) ports.add(apiServerPort);
   }
   return [...ports].sort((a, b) => a - b);
 }

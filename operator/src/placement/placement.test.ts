@@ -489,6 +489,24 @@ describe("a gateway before an API server", () => {
     expect(policy()).toContain('"port":6443');
   });
 
+  test("fetches the cluster's own keys at that port, too", () => {
+    const issuer = "https://kubernetes.default.svc.cluster.local";
+    const robots = {
+      metadata: { name: "robots" },
+      spec: { type: "kubernetes", prefix: "k8s:", kubernetes: { issuer } },
+    } as unknown as IdentityProvider;
+    const input = { ...inputOf({ identity: { providers: ["robots"] } }), providers: [robots] };
+    const { objects } = placeResource({ ...input, apiServerPort: 46_607 });
+    const policy = objects.find(({ kind }) => kind === "NetworkPolicy");
+    const { egress } = policy!.spec as { readonly egress: readonly object[] };
+    expect(egress).toContainEqual({
+      ports: [
+        { protocol: "TCP", port: 443 },
+        { protocol: "TCP", port: 46_607 },
+      ],
+    });
+  });
+
   test("reads no Secret for its own cluster, and of another's only the keys that it knows", () => {
     const sources = (spec: Partial<ProtectedResourceSpec>) =>
       JSON.stringify(renderGateway(inAccess(spec), testSettings, undefined).volumes.slice(0, 2));
