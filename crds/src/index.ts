@@ -8,6 +8,7 @@ export {
   hasErrors,
   type ManifestSource,
   type Manifests,
+  unknownOptions,
 } from "./manifests/check.ts";
 export { depthMax, isManifestFile, isPassedOver, loadManifests } from "./manifests/load.ts";
 export {

@@ -220,6 +220,7 @@ describe("a Shared resource", () => {
 describe("bad input is a condition with a reason", () => {
   const cases: readonly (readonly [string, SpecChange, string])[] = [
     ["protocol", { protocol: "telnet" }, "UnsupportedProtocol"],
+    ["option", { options: { databse: "shop" } }, "UnknownOption"],
     ["service", { endpoint: { serviceRef: { name: "nowhere", port: 5432 } } }, "ServiceNotFound"],
     ["port", { endpoint: { serviceRef: { name: "orders-db", port: 1 } } }, "PortNotFound"],
     ["provider", { identity: { providers: ["nobody"] } }, "ProviderNotFound"],

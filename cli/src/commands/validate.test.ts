@@ -4,7 +4,9 @@ import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { sallyport, testdata } from "../testing.ts";
 
-const examples = new URL("../../../crds/examples/bad/", import.meta.url).pathname;
+const examples = ["bad", "bad-together"].map(
+  (name) => new URL(`../../../crds/examples/${name}/`, import.meta.url).pathname,
+);
 const folders: string[] = [];
 
 afterEach(async () => {
@@ -30,10 +32,13 @@ describe("sallyport validate", () => {
   });
 
   test("every bad example is refused, with the field that it says", async () => {
-    for (const file of await readdir(examples)) {
-      const text = await readFile(join(examples, file), "utf8");
+    const folders = await Promise.all(
+      examples.map(async (folder) => (await readdir(folder)).map((name) => join(folder, name))),
+    );
+    for (const file of folders.flat()) {
+      const text = await readFile(file, "utf8");
       const [, path = ""] = /^# expect: ([^:\s]*):/.exec(text) ?? [];
-      const { code, out } = await sallyport(["validate", join(examples, file)]);
+      const { code, out } = await sallyport(["validate", file]);
       expect(code, file).toBe(1);
       expect(out, file).toMatch(/:\d+:\d+: (error|warning): /);
       expect(out, file).toContain(path);

@@ -182,15 +182,12 @@ class Run {
       const message = `is not spoken by this build, which speaks ${protocols.join(", ")}`;
       return [{ severity: "error", path: "spec.protocol", message }];
     }
-    const known = protocolOptions.get(protocol);
-    if (known === undefined || !isRecord(spec.options)) return [];
-    return Object.keys(spec.options)
-      .filter((key) => !known.includes(key))
-      .map((key) => ({
-        severity: "error",
-        path: `spec.options.${key}`,
-        message: `unknown option of protocol ${protocol}${suggestion(key, known)}`,
-      }));
+    if (!isRecord(spec.options)) return [];
+    return unknownOptions(protocol, spec.options).map(({ option, message }) => ({
+      severity: "error",
+      path: `spec.options.${option}`,
+      message,
+    }));
   }
 
   /** False where the name is taken: then neither document is the one that was meant. */
@@ -211,6 +208,21 @@ class Run {
     const title = titleOf(document.object.kind, document.object.metadata);
     this.#problems.push(placed(finding, document.file, title, document));
   }
+}
+
+/** The options of a resource that its protocol does not know, and what is wrong with each. */
+export function unknownOptions(
+  protocol: string,
+  options: object,
+): readonly { readonly option: string; readonly message: string }[] {
+  const known = protocolOptions.get(protocol);
+  if (known === undefined) return [];
+  return Object.keys(options)
+    .filter((option) => !known.includes(option))
+    .map((option) => ({
+      option,
+      message: `unknown option of protocol ${protocol}${suggestion(option, known)}`,
+    }));
 }
 
 /** What options a protocol knows; protocols that are not here check their own. */

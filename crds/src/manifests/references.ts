@@ -150,11 +150,6 @@ function subjectReferences(
         report(document, "warning", [...path, index, key], NO_PREFIX);
       }
     }
-    // A user and a group of two providers: no token carries both.
-    const { user, group } = subject;
-    if (user !== undefined && group !== undefined && prefixOf(user) !== prefixOf(group)) {
-      report(document, "error", [...path, index], "user and group are of two providers: nobody is both");
-    }
   }
 }
 
@@ -174,8 +169,6 @@ function breakGlassReferences(
 
 const isVouchedFor = (name: string, prefixes: readonly string[] | undefined): boolean =>
   prefixes === undefined || prefixes.some((prefix) => name.startsWith(prefix));
-
-const prefixOf = (name: string): string => name.slice(0, name.indexOf(":") + 1);
 
 function isBroken(
   { broken, hasNamelessBroken }: ReferenceScope,

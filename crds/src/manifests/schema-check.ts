@@ -3,6 +3,7 @@
  * unknown fields and unique entries, then the CEL rules. Defaults are filled in on the way.
  */
 import { type CelInput, type CelResult, celEnv, isCelError, parse, plan } from "@bufbuild/cel";
+import { strings } from "@bufbuild/cel/ext";
 import type { KindSchema, PathSegment, StructuralSchema, ValidationRule } from "../schema.ts";
 import { kindSchemas } from "../schemas.generated.ts";
 import { type Finding, formatPath } from "./problem.ts";
@@ -55,7 +56,8 @@ export function isTransition({ rule }: ValidationRule): boolean {
   return /\boldSelf\b/.test(rule);
 }
 
-const env = celEnv();
+// An API server knows these functions of texts, too.
+const env = celEnv({ funcs: [...strings] });
 const programs = new Map<string, (bindings: { self: CelInput }) => CelResult>();
 
 function judge(rule: ValidationRule, schema: StructuralSchema, value: object, at: Walk): void {

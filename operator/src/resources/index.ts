@@ -13,7 +13,7 @@ import {
 import { type GatewaySettings, gatewayLabel, isOwnCluster, namesOf } from "../placement/index.ts";
 import { Controller } from "../reconcile/index.ts";
 import { policyReconciler } from "./access-policy/controller.ts";
-import { isSpokenOf, type Policy } from "./access-policy/in-force.ts";
+import { isSpokenOf, namesIn, type Policy } from "./access-policy/in-force.ts";
 import type { PolicyBook } from "./access-policy/policy-book.ts";
 import type { ApprovalAdmission } from "./approval/admission.ts";
 import { approvalReconciler } from "./approval/controller.ts";
@@ -187,6 +187,13 @@ export function controllers(parts: ControllerParts): Controllers {
     if (isNoNews(change)) return;
     for (const provider of caches.identityProviders.list()) providers.enqueue(refOf(provider));
     wakeIn(undefined, ({ spec }) => spec.identity.providers.includes(change.object.metadata.name));
+    const touched = change.kind === "changed" ? [change.object, change.before] : [change.object];
+    for (const policy of [...caches.accessPolicies.list(), ...caches.clusterAccessPolicies.list()]) {
+      const isNamed = namesIn(policy).some((name) =>
+        touched.some(({ spec }) => name.startsWith(spec.prefix)),
+      );
+      if (isNamed) wakePolicy(policy);
+    }
   });
   caches.namespaces.onChange((change) => {
     const { name } = change.object.metadata;

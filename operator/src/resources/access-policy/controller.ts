@@ -12,7 +12,7 @@ import {
 } from "../../reconcile/index.ts";
 import type { OperatorCaches } from "../caches.ts";
 import { type ControllerRevision, kinds } from "../kinds.ts";
-import type { Policy, PolicyInForce } from "./in-force.ts";
+import { namesIn, type Policy, type PolicyInForce } from "./in-force.ts";
 import type { PolicyBook } from "./policy-book.ts";
 import { keptGenerationsMax, renderRevision, revisionKey } from "./revision.ts";
 
@@ -32,6 +32,8 @@ interface Observed {
   readonly entry: PolicyInForce;
   readonly selected: number;
   readonly missing: readonly string[];
+  /** Users and groups of no provider that is there: nobody is meant by them. */
+  readonly unknown: readonly string[];
   readonly kept: readonly ControllerRevision[];
 }
 
@@ -53,15 +55,19 @@ export function policyReconciler(
 ): Reconciler<Observed | undefined, PolicyDecision | undefined> {
   return {
     observe: async ({ ref }) => {
-      const { accessPolicies, clusterAccessPolicies, revisions } = parts.caches;
+      const { accessPolicies, clusterAccessPolicies, identityProviders, revisions } = parts.caches;
       const policy = parts.kind === "AccessPolicy" ? accessPolicies.get(ref) : clusterAccessPolicies.get(ref);
       if (policy === undefined) return undefined;
       const entry = parts.book.inForce(policy);
       const selected = parts.book.selectedBy(entry);
       const found = new Set(selected.map(({ metadata }) => metadata.name));
       const missing = (entry.policy.spec.resources.names ?? []).filter((name) => !found.has(name));
+      const prefixes = identityProviders.list().map(({ spec }) => spec.prefix);
+      const unknown = namesIn(entry.policy).filter(
+        (name) => !prefixes.some((prefix) => name.startsWith(prefix)),
+      );
       const kept = revisions.byIndex("policy", revisionKey(policy));
-      return { policy, entry, selected: selected.length, missing, kept };
+      return { policy, entry, selected: selected.length, missing, unknown, kept };
     },
     decide: (observed) => (observed === undefined ? undefined : decidePolicy(observed)),
     act: (decision, context) => act(parts, decision, context),
@@ -69,11 +75,12 @@ export function policyReconciler(
 }
 
 /** From what was seen to what is to be written. */
-export function decidePolicy({ policy, entry, selected, missing, kept }: Observed): PolicyDecision {
+export function decidePolicy(observed: Observed): PolicyDecision {
+  const { policy, entry, selected, kept } = observed;
   const generation = policy.metadata.generation ?? 1;
   const isAccepted = entry.acceptedGeneration === generation && entry.problems.length === 0;
   const newestFirst = kept.toSorted((a, b) => b.revision - a.revision);
-  const conditions = conditionsOf(entry, isAccepted, selected, missing);
+  const conditions = conditionsOf(observed, isAccepted);
   return {
     policy,
     keeps: isAccepted && !kept.some(({ revision }) => revision === generation),
@@ -90,11 +97,10 @@ export function decidePolicy({ policy, entry, selected, missing, kept }: Observe
 }
 
 function conditionsOf(
-  { problems, acceptedGeneration }: PolicyInForce,
+  { entry, selected, missing, unknown }: Observed,
   isAccepted: boolean,
-  selected: number,
-  missing: readonly string[],
 ): readonly WantedCondition[] {
+  const { problems, acceptedGeneration } = entry;
   if (!isAccepted) {
     const told = problems.slice(0, 10).map(({ path, reason, message }) => `${path}: ${reason}: ${message}`);
     const list = told.join("; ");
@@ -127,6 +133,15 @@ function conditionsOf(
       missing.length > 0
         ? `There is no ProtectedResource ${missing.slice(0, 10).join(", ")} here.`
         : "No ProtectedResource carries the labels that the policy selects.";
+    return [
+      accepted,
+      { type: "Ready", status: "False", reason, message },
+      ...progressConditions({ kind: "stalled", reason, message }),
+    ];
+  }
+  if (unknown.length > 0) {
+    const reason = "ProviderNotFound";
+    const message = `No IdentityProvider has the prefix of ${unknown.slice(0, 10).join(", ")}: nobody is meant.`;
     return [
       accepted,
       { type: "Ready", status: "False", reason, message },

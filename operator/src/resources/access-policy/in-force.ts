@@ -86,6 +86,15 @@ export function isSpokenOf(
   return namespaceSelector === undefined || isSelectedBy(namespaceSelector, namespaceLabels(namespace));
 }
 
+/** The users and groups that a policy names, each with the prefix of a provider. */
+export function namesIn({ spec }: Policy): readonly string[] {
+  const { subjects, rules = [] } = spec;
+  return [
+    ...subjects.flatMap(({ user, group }) => [user ?? [], group ?? []].flat()),
+    ...rules.flatMap(({ approval }) => approval?.breakGlass?.group ?? []),
+  ];
+}
+
 function compile(policy: Policy, resources: readonly ProtectedResource[]) {
   const { kind, metadata, spec } = policy;
   const { namespace } = metadata;

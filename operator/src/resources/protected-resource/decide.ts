@@ -3,6 +3,7 @@ import {
   isSelectedBy,
   type ProtectedResource,
   type ProtectedResourceStatus,
+  unknownOptions,
 } from "@sallyport/crds";
 import { controllerOf, type KubeObject, type UntypedObject } from "../../kube/index.ts";
 import {
@@ -183,6 +184,10 @@ export function faultOf(facts: WrittenFacts): Fault | undefined {
   const { protocol, endpoint, identity, placement } = resource.spec;
   if (!supportedProtocols.has(protocol)) {
     return { reason: "UnsupportedProtocol", message: `This release does not speak ${protocol}.` };
+  }
+  const [unknown] = unknownOptions(protocol, resource.spec.options ?? {});
+  if (unknown !== undefined) {
+    return { reason: "UnknownOption", message: `spec.options.${unknown.option}: ${unknown.message}.` };
   }
   const misplaced = placementFault(resource, facts.settings);
   if (misplaced !== undefined) return misplaced;
