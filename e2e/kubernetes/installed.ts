@@ -47,6 +47,7 @@ export async function install(cluster: ClusterAccess, ...more: readonly string[]
     ...["upgrade", "--install", "sallyport", chart],
     ...["--set", `image.repository=${repository},image.tag=${tag},image.pullPolicy=Never`],
     ...["--set", "recorder.storage.size=1Gi,recorder.reserveBytes=1048576,gateway.drainSeconds=2"],
+    ...["--set", `networkPolicy.egress.apiServerPorts={443,${await apiServerPort(cluster)}}`],
     ...more,
   );
   const rollout = ["-n", systemNamespace, "rollout", "status", "--timeout=120s"];
@@ -65,6 +66,12 @@ export async function install(cluster: ClusterAccess, ...more: readonly string[]
     );
     return bundle === "" ? undefined : true;
   });
+}
+
+/** Where the API server listens behind its Service: a node of ours takes any port that is free. */
+async function apiServerPort({ kubectl }: ClusterAccess): Promise<number> {
+  const slice = ["-n", "default", "get", "endpointslice", "kubernetes"];
+  return Number(await kubectl(...slice, "-o", "jsonpath={.ports[0].port}"));
 }
 
 /** Does something while no operator runs, and waits until both are back, whatever became of it. */

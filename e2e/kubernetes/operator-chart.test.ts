@@ -204,7 +204,12 @@ test("O60 operator and recorder reach names, the API server and each other, and 
         { protocol: "TCP", port: 53 },
       ],
     },
-    { to: [{ namespaceSelector: {}, podSelector: { matchLabels: { "k8s-app": "kube-dns" } } }] },
+    {
+      to: [
+        { namespaceSelector: {}, podSelector: { matchLabels: { "k8s-app": "kube-dns" } } },
+        { namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "openshift-dns" } } },
+      ],
+    },
   ];
   const recorders = {
     to: [
@@ -222,7 +227,7 @@ test("O60 operator and recorder reach names, the API server and each other, and 
   };
   const tcp = (...ports: readonly number[]) => ports.map((port) => ({ protocol: "TCP", port }));
   const servers = { ports: tcp(443, 6443, 8443, 16443) };
-  const both = await policies("--set", "networkPolicy.egress.enabled=true");
+  const both = await policies();
   expect(both.map(({ policyTypes }) => policyTypes)).toEqual([
     ["Ingress", "Egress"],
     ["Ingress", "Egress"],
@@ -232,13 +237,38 @@ test("O60 operator and recorder reach names, the API server and each other, and 
     [...names, servers],
   ]);
   const flags =
-    "networkPolicy.egress.enabled=true,networkPolicy.egress.apiServerPorts={7443},networkPolicy.egress.apiServerRanges={10.0.0.1/32}";
+    "networkPolicy.egress.apiServerPorts={7443},networkPolicy.egress.apiServerRanges={10.0.0.1/32}";
   const told = "approvals.notifications.secretName=hook,networkPolicy.egress.notificationPorts={8088}";
   const [named] = await policies("--set", `${flags},${told}`);
   const there = { to: [{ ipBlock: { cidr: "10.0.0.1/32" } }], ports: tcp(7443) };
   expect(named?.egress).toEqual([...names, there, recorders, { ports: tcp(8088) }]);
-  const open = await policies();
+  const open = await policies("--set", "networkPolicy.egress.enabled=false");
   for (const { policyTypes } of open) expect(policyTypes).toEqual(["Ingress"]);
+});
+
+test("O60 an installation that would cut the control plane off from the API server is refused, and says the port", async () => {
+  // A real cluster's API server writes it; ours, on the loopback, does not.
+  await api.kubectl.apply([
+    {
+      apiVersion: "discovery.k8s.io/v1",
+      kind: "EndpointSlice",
+      metadata: { name: "kubernetes", namespace: "default" },
+      addressType: "IPv4",
+      endpoints: [{ addresses: ["192.0.2.1"] }],
+      ports: [{ name: "https", port: 7443 }],
+    },
+  ]);
+  const upgrade = (...flags: readonly string[]) =>
+    helm("upgrade", "sallyport", chart, ...values, "--dry-run=server", ...flags);
+  try {
+    await expect(upgrade()).rejects.toThrow(
+      "listens on port 7443: add it to networkPolicy.egress.apiServerPorts",
+    );
+    await upgrade("--set", "networkPolicy.egress.apiServerPorts={443,7443}");
+    await upgrade("--set", "networkPolicy.egress.enabled=false");
+  } finally {
+    await api.kubectl("delete", "endpointslice", "kubernetes", "-n", "default");
+  }
 });
 
 test("values that mean nothing are refused", async () => {

@@ -150,9 +150,22 @@ matchExpressions:
 {{/* Names, and the API server: policies see the port behind its Service. */}}
 {{- define "sallyport.egress" -}}
 - ports: [{protocol: UDP, port: 53}, {protocol: TCP, port: 53}]
-- to: [{namespaceSelector: {}, podSelector: {matchLabels: {k8s-app: kube-dns}}}]
+- to:
+    - {namespaceSelector: {}, podSelector: {matchLabels: {k8s-app: kube-dns}}}
+    - {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: openshift-dns}}}
 - ports: {{- include "sallyport.tcp" .Values.networkPolicy.egress.apiServerPorts | nindent 4 }}
   {{- with .Values.networkPolicy.egress.apiServerRanges }}
   to: {{- range . }}{{ dict "ipBlock" (dict "cidr" .) | toJson | printf "- %s" | nindent 4 }}{{ end }}
   {{- end }}
+{{- end -}}
+
+{{/* Renders nothing, and fails where a cluster is there to ask and its API server would be cut off from the control plane. */}}
+{{- define "sallyport.apiServerIsOpen" -}}
+{{- $open := list -}}
+{{- range .Values.networkPolicy.egress.apiServerPorts }}{{ $open = append $open (int .) }}{{ end -}}
+{{- range (lookup "discovery.k8s.io/v1" "EndpointSlice" "default" "kubernetes").ports -}}
+{{- if not (has (int .port) $open) -}}
+{{- fail (printf "the API server of this cluster listens on port %d: add it to networkPolicy.egress.apiServerPorts, or operator and recorder could not reach it" (int .port)) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
