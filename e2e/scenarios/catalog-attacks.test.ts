@@ -61,3 +61,31 @@ test("operators of a user's own do not run in what reads the catalog", async () 
     await client.end();
   }
 });
+
+test("a function that has replaced another is not taken for it, whatever numbers the server gave to both", async () => {
+  const harmless = "SELECT 0";
+  const telling = "SELECT n FROM payroll";
+  const replace = (body: string) =>
+    server.query(
+      `DROP FUNCTION IF EXISTS peep(); CREATE FUNCTION peep() RETURNS int LANGUAGE sql AS $$${body}$$`,
+    );
+  const client = await gateway.connect({ user: "ann" });
+  const peeped = () =>
+    client.query("SELECT peep()").then(
+      ({ rows }) => rows[0]?.peep,
+      (error: { code: string }) => error.code,
+    );
+  try {
+    await replace(harmless);
+    // Each takes the next object id and, shifted or not, the next even transaction id with an even one of these.
+    for (const isShifted of [false, true]) {
+      if (isShifted) await server.query("SELECT pg_catalog.pg_current_xact_id()");
+      for (const body of [harmless, telling, harmless, harmless, telling]) {
+        await replace(body);
+        await expect.poll(peeped, { timeout: 10_000 }).toBe(body === harmless ? 0 : "42501");
+      }
+    }
+  } finally {
+    await client.end();
+  }
+});

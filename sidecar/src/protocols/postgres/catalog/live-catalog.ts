@@ -1,4 +1,5 @@
 /** The committed catalog of one upstream database, kept at most `ageMs` old while sessions use it. */
+import { randomBytes } from "node:crypto";
 import { catalogQuery, changesQuery, changesSince, fingerprintQuery, typeNamesQuery } from "./queries.ts";
 import { buildSnapshot, type CatalogReading, type KeptCatalog, readCatalog } from "./reading.ts";
 import type { CatalogSnapshot } from "./snapshot.ts";
@@ -31,6 +32,8 @@ export class LiveCatalog {
   /** Before anything was read no name exists. */
   private current: CatalogSnapshot = buildSnapshot([]);
   private fingerprint: string | undefined;
+  /** Nobody else knows it: it goes as a parameter, which the server shows to nobody. */
+  private readonly key = randomBytes(8).readBigInt64BE().toString();
   /** What the last reading leaves to the next; undefined: the next reads everything. */
   private kept: { readonly catalog: KeptCatalog; readonly atMs: number } | undefined;
   private readAtMs: number | undefined;
@@ -208,7 +211,7 @@ export class LiveCatalog {
       const fingerprint =
         expectsChanges || isUnknown
           ? undefined
-          : fingerprintOf(await this.options.query(fingerprintQuery, []));
+          : fingerprintOf(await this.options.query(fingerprintQuery, [this.key]));
       if (attempt.isOver) return;
       const isSame = fingerprint !== undefined && fingerprint === this.fingerprint;
       if (!isSame) {
@@ -230,14 +233,14 @@ export class LiveCatalog {
     // Ages of transactions are told apart up to two thousand million of them.
     if (kept !== undefined && nowMs - kept.atMs < keptMsMax) {
       const { catalog } = kept;
-      const rows = await this.options.query(changesQuery, changesSince(catalog, isExact));
+      const rows = await this.options.query(changesQuery, changesSince(catalog, { isExact, key: this.key }));
       try {
         return readCatalog(rows, catalog);
       } catch {
         // What does not fit what was kept is no answer: everything is read instead.
       }
     }
-    return readCatalog(await this.options.query(catalogQuery), undefined);
+    return readCatalog(await this.options.query(catalogQuery, [this.key]), undefined);
   }
 
   private replace({ snapshot, kept }: CatalogReading, fingerprint: string | undefined, atMs: number): void {

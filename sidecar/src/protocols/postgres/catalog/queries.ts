@@ -8,12 +8,29 @@ const firstUserOid = 16384;
 /** Below it are the types that every server has, none of them a domain: no look-up for each column of each table. */
 const firstUnpinnedOid = 10_000;
 
-const hashOf = (catalog: string, key: string, where = "true") =>
-  `(SELECT pg_catalog.count(*) || ':' || COALESCE(pg_catalog.bit_xor(pg_catalog.hashint8extended(${key}, 0)), 0)
+/**
+ * The hash of a catalog's rows. Each is hashed whole: `hashint8extended` folds its halves together, so that the next object of
+ * the next transaction may look like the one before. `key` is where a query has the gateway's own number, without which somebody
+ * who makes many objects could choose those whose hashes cancel each other out.
+ */
+const hashOf = (
+  key: string,
+  catalog: string,
+  { id = "x.oid", seed = xmin, where = "true" }: HashedRows = {},
+) =>
+  `(SELECT pg_catalog.count(*) || ':' ||
+      COALESCE(pg_catalog.bit_xor(pg_catalog.hashoidextended(${id}, (${seed}) # ${key}::pg_catalog.int8)), 0)
     FROM pg_catalog.${catalog} x WHERE ${where})`;
 
+/** What tells rows of a catalog apart: an object id, and 64 bits more. */
+interface HashedRows {
+  readonly id?: string;
+  readonly seed?: string;
+  readonly where?: string;
+}
+
 const xmin = "x.xmin::pg_catalog.text::pg_catalog.int8";
-const rowKey = `(x.oid::pg_catalog.int8 << 32) # ${xmin}`;
+const withXmin = (column: string) => `(${column}::pg_catalog.int8 << 32) # ${xmin}`;
 
 // Temporary tables of other sessions come and go all the time, and nobody else can see them.
 const temporarySchemas = `(SELECT n.oid FROM pg_catalog.pg_namespace n
@@ -24,54 +41,45 @@ const isOwnColumn = `x.attrelid >= ${firstUserOid} AND x.attnum > 0
   AND x.attrelid NOT IN (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relnamespace IN ${temporarySchemas})`;
 
 /** The columns' part of the fingerprint: the dearest by far, as there are most of them. */
-const columnsHash = hashOf(
-  "pg_attribute",
-  `(x.attrelid::pg_catalog.int8 << 32) # (x.attnum::pg_catalog.int8 << 48) # ${xmin}`,
-  isOwnColumn,
-);
+const columnsHash = (key: string) =>
+  hashOf(key, "pg_attribute", { id: "x.attrelid", seed: withXmin("x.attnum"), where: isOwnColumn });
 
 const isBuiltin = `x.oid < ${firstUserOid}`;
 const isOwn = `x.oid >= ${firstUserOid}`;
 
-/** One round trip that changes whenever what the snapshot holds may have changed. */
-export const fingerprintQuery = `SELECT ${fingerprint(columnsHash)} AS fingerprint`;
+/** One round trip that changes whenever what the snapshot holds may have changed. Its parameter is the gateway's own number. */
+export const fingerprintQuery = `SELECT ${fingerprint("$1", columnsHash("$1"))} AS fingerprint`;
 
 /** What the server brings stands first and the columns last; no part has a blank. */
-function fingerprint(ofColumns: string, ofBuiltins = hashOfBuiltins()): string {
-  return `(${ofBuiltins} || ' ' || ${hashOfOwnButColumns()} || ' ' || ${ofColumns})`;
+function fingerprint(key: string, ofColumns: string, ofBuiltins = hashOfBuiltins(key)): string {
+  return `(${ofBuiltins} || ' ' || ${hashOfOwnButColumns(key)} || ' ' || ${ofColumns})`;
 }
 
-function hashOfBuiltins(): string {
-  return `pg_catalog.concat_ws(' ', ${hashOf("pg_class", rowKey, isBuiltin)},
-  ${hashOf("pg_proc", rowKey, isBuiltin)}, ${hashOf("pg_type", rowKey, isBuiltin)})`;
+function hashOfBuiltins(key: string): string {
+  const hashes = ["pg_class", "pg_proc", "pg_type"].map((name) => hashOf(key, name, { where: isBuiltin }));
+  return `pg_catalog.concat_ws(' ', ${hashes.join(",\n  ")})`;
 }
 
-function hashOfOwnButColumns(): string {
-  return `pg_catalog.concat_ws(' ',
-  ${hashOf("pg_class", rowKey, `${isOwn} AND ${notTemporary("relnamespace")}`)},
-  ${hashOf("pg_proc", rowKey, isOwn)},
-  ${hashOf("pg_rewrite", rowKey)},
-  ${hashOf("pg_trigger", rowKey)},
-  ${hashOf("pg_namespace", rowKey, `x.nspname !~ '^pg_(toast_)?temp_'`)},
-  ${hashOf("pg_constraint", rowKey, notTemporary("connamespace"))},
-  ${hashOf("pg_type", rowKey, `${isOwn} AND ${notTemporary("typnamespace")}`)},
-  ${hashOf("pg_operator", rowKey)},
-  ${hashOf("pg_cast", rowKey)},
-  ${hashOf("pg_policy", rowKey)},
-  ${hashOf("pg_attrdef", rowKey)},
-  ${hashOf("pg_enum", rowKey)},
-  ${hashOf("pg_aggregate", `(x.aggfnoid::pg_catalog.oid::pg_catalog.int8 << 32) # ${xmin}`)},
-  ${hashOf("pg_inherits", `(x.inhrelid::pg_catalog.int8 << 32) # (x.inhparent::pg_catalog.int8 << 16) # ${xmin}`)},
-  ${hashOf(
-    "pg_db_role_setting",
-    `(x.setdatabase::pg_catalog.int8 << 32) # (x.setrole::pg_catalog.int8 << 16) # ${xmin}`,
-  )},
-  ${hashOf("pg_auth_members", `(x.roleid::pg_catalog.int8 << 32) # (x.member::pg_catalog.int8 << 16) # ${xmin}`)},
-  ${hashOf(
-    "pg_roles",
-    `(x.oid::pg_catalog.int8 << 2) # x.rolsuper::pg_catalog.int4 # (x.rolcanlogin::pg_catalog.int4 << 1)`,
-  )}
-)`;
+function hashOfOwnButColumns(key: string): string {
+  const hashes = [
+    hashOf(key, "pg_class", { where: `${isOwn} AND ${notTemporary("relnamespace")}` }),
+    hashOf(key, "pg_proc", { where: isOwn }),
+    hashOf(key, "pg_rewrite"),
+    hashOf(key, "pg_trigger"),
+    hashOf(key, "pg_namespace", { where: "x.nspname !~ '^pg_(toast_)?temp_'" }),
+    hashOf(key, "pg_constraint", { where: notTemporary("connamespace") }),
+    hashOf(key, "pg_type", { where: `${isOwn} AND ${notTemporary("typnamespace")}` }),
+    ...["pg_operator", "pg_cast", "pg_policy", "pg_attrdef", "pg_enum"].map((name) => hashOf(key, name)),
+    hashOf(key, "pg_aggregate", { id: "x.aggfnoid::pg_catalog.oid" }),
+    hashOf(key, "pg_inherits", { id: "x.inhrelid", seed: withXmin("x.inhparent") }),
+    hashOf(key, "pg_db_role_setting", { id: "x.setdatabase", seed: withXmin("x.setrole") }),
+    hashOf(key, "pg_auth_members", {
+      id: "x.roleid",
+      seed: `pg_catalog.hashoidextended(x.grantor, ${withXmin("x.member")})`,
+    }),
+    hashOf(key, "pg_roles", { seed: "x.rolsuper::pg_catalog.int4 # (x.rolcanlogin::pg_catalog.int4 << 1)" }),
+  ];
+  return `pg_catalog.concat_ws(' ', ${hashes.join(",\n  ")})`;
 }
 
 const part = (kind: string, columns: string, from: string) =>
@@ -442,13 +450,13 @@ export interface CatalogMoment {
 const serverIdentity = `pg_catalog.concat_ws(' ', pg_catalog.pg_backend_pid(),
   pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()))`;
 
-const momentParts = (ofColumns: string): readonly string[] => [
+const momentParts = (key: string, ofColumns: string): readonly string[] => [
   part(
     "moment",
     `${serverIdentity}, pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::pg_catalog.text,
-      b.hash, ${fingerprint(ofColumns, "b.hash")}`,
+      b.hash, ${fingerprint(key, ofColumns, "b.hash")}`,
     // Not to be taken apart: it would be computed twice.
-    `FROM (SELECT ${hashOfBuiltins()} AS hash OFFSET 0) b`,
+    `FROM (SELECT ${hashOfBuiltins(key)} AS hash OFFSET 0) b`,
   ),
   part(
     "relations",
@@ -488,9 +496,10 @@ locked AS MATERIALIZED (SELECT l.relation FROM pg_catalog.pg_locks l
 /**
  * Everything the snapshot is built of, as rows of (kind, data): one statement, so that all rows show one moment.
  * Definitions are printed with qualified names only under a search_path of pg_catalog alone, which lasts for the statement.
+ * Its parameter is that of `fingerprintQuery`.
  */
 export const catalogQuery = `WITH ${settledAndLocked}
-${[...momentParts(columnsHash), ...builtinParts, relations("true"), ...parts].join("\nUNION ALL\n")}`;
+${[...momentParts("$1", columnsHash("$1")), ...builtinParts, relations("true"), ...parts].join("\nUNION ALL\n")}`;
 
 /** What a later reading knows of an earlier one. */
 export interface EarlierReading {
@@ -510,8 +519,9 @@ export const changesQuery = `WITH since AS MATERIALIZED (SELECT
     pg_catalog.age($1::pg_catalog.text::pg_catalog.xid8::pg_catalog.xid) AS age), ${alteredRelations}, ${settledAndLocked}
 ${[
   ...momentParts(
+    "$5",
     `CASE WHEN EXISTS (SELECT FROM altered WHERE has_new) OR $3::pg_catalog.text IS NULL
-      THEN CASE WHEN $4::pg_catalog.bool THEN ${columnsHash} END ELSE $3 END`,
+      THEN CASE WHEN $4::pg_catalog.bool THEN ${columnsHash("$5")} END ELSE $3 END`,
   ),
   relations(mayHaveChanged),
   ...parts,
@@ -520,10 +530,10 @@ ${[
 /** The parameters of `changesQuery`. */
 export function changesSince(
   { moment, ruled, fingerprint }: EarlierReading,
-  isExact: boolean,
+  { isExact, key }: { readonly isExact: boolean; readonly key: string },
 ): readonly (string | null)[] {
   const ofColumns = fingerprint?.slice(fingerprint.lastIndexOf(" ") + 1) ?? null;
-  return [moment.xmin, `{${ruled.join(",")}}`, ofColumns, String(isExact)];
+  return [moment.xmin, `{${ruled.join(",")}}`, ofColumns, String(isExact), key];
 }
 
 /** Types by their ids, an array as what it is made of. */
