@@ -397,6 +397,9 @@ test("a gateway that cannot start says why in one line and ends", async () => {
 
 test("a client that stops half-way through TLS or login is let go", async () => {
   for (const { name, closed } of halfWay) await expect(closed, name).resolves.toBeDefined();
+  // A client in the middle of TLS sees the connection end and nothing else: the log has to say why.
+  expect(gateway.logs()).toContain("login took too long: the TLS handshake did not come to its end");
+  expect(gateway.logs()).toContain("login took too long: the client sent nothing more");
 });
 
 test("more sessions than may log in at once are no flood of logins", async () => {

@@ -128,7 +128,7 @@ export class SocketChannel implements Channel {
       const onSecure = () => settle();
       const onFail = (error: Error) => settle(new GatewayError("protocolViolation", { cause: error }));
       const onClose = () => settle(new GatewayError("protocolViolation", { detail: "closed during TLS" }));
-      const onAbort = () => settle(new GatewayError("identityRefused", { detail: "login took too long" }));
+      const onAbort = () => settle(loginTookTooLong("the TLS handshake did not come to its end"));
       secured.on("secure", onSecure);
       secured.on("error", onFail);
       secured.on("close", onClose);
@@ -139,7 +139,7 @@ export class SocketChannel implements Channel {
 
   private async fill(): Promise<void> {
     for (;;) {
-      if (this.signal.aborted) throw new GatewayError("identityRefused", { detail: "login took too long" });
+      if (this.signal.aborted) throw loginTookTooLong("the client sent nothing more");
       if (this.failure) throw this.failure;
       const chunk: Buffer | null = this.socket.read();
       if (chunk !== null) {
@@ -173,4 +173,12 @@ export class SocketChannel implements Channel {
     this.socket.off("close", this.onEnd);
     // The error listener stays: a socket without one would end the process.
   }
+}
+
+/** The log tells what was waited for; a client in the middle of TLS cannot be told anything. */
+function loginTookTooLong(waitedFor: string): GatewayError {
+  return new GatewayError("identityRefused", {
+    detail: "login took too long",
+    cause: new Error(`login took too long: ${waitedFor}`),
+  });
 }

@@ -16,7 +16,7 @@ export interface Limits {
   readonly preparedTextMax: number;
   /** Messages sent to the server and not yet answered. */
   readonly owedMax: number;
-  /** Time for TLS, start-up and login of a client. */
+  /** Time for TLS, start-up and login of a client; as long as PostgreSQL gives (authentication_timeout). */
   readonly loginMs: number;
   /** Time to dial and log in to the server. */
   readonly upstreamLoginMs: number;
@@ -52,7 +52,7 @@ export const defaultLimits: Limits = {
   preparedMax: 10_000,
   preparedTextMax: 64 * 1024 * 1024,
   owedMax: 100_000,
-  loginMs: 15_000,
+  loginMs: 60_000,
   upstreamLoginMs: 10_000,
   judgeWaitMs: 10_000,
   catalogAgeMs: 1_000,
