@@ -1,12 +1,9 @@
-/** Ways to log in: OAUTHBEARER, what clients with channel binding get, roles upstream, and floods before any login. */
-import { execFile } from "node:child_process";
+/** Ways to log in: OAUTHBEARER byte by byte (by libpq itself: libpq.test.ts), roles upstream, and floods before any login. */
 import { once } from "node:events";
 import { connect as connectTcp, type Socket } from "node:net";
-import { join } from "node:path";
 import { connect as connectTls } from "node:tls";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { clientTools } from "../drivers/client-tools.ts";
 import { createAuthority } from "../targets/certificates.ts";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
@@ -32,7 +29,6 @@ spec:
 ---
 ${provider("corp", { type: "oidc", oidc: { issuer }, clientCertificates: { caBundle: teams.caPem } })}
 `;
-const tools = await clientTools();
 
 let server: PostgresServer;
 let gateway: Gateway;
@@ -160,41 +156,7 @@ describe("OAUTHBEARER", () => {
     plain.send(startup(oauth));
     expect(errorIn(await plain.untilClosed())).toMatchObject({ C: "28000", M: "connections must use TLS" });
   });
-
-  it.runIf(tools.kind === "ready")(
-    "libpq 18 reads the answer and goes to find a flow for its token",
-    async () => {
-      const folder = tools.kind === "ready" ? tools.folder : "";
-      const text = await psql(
-        join(folder, "psql"),
-        `oauth_issuer=${issuer} oauth_client_id=me options='-c sallyport.login=oauth'`,
-      );
-      // Past discovery: it has read issuer and scope, and lacks (or has and cannot use) the flow that gets a token.
-      expect(text).toMatch(/OAuth|oauth|discovery/);
-      expect(text).not.toMatch(/malformed|unexpected|SASL authentication mechanism/);
-    },
-  );
 });
-
-function psql(program: string, settings: string): Promise<string> {
-  const { port, caFile } = gateway;
-  const target = `host=localhost port=${port} user=shop dbname=shop sslmode=verify-full sslrootcert=${caFile} ${settings}`;
-  const env = { PATH: process.env.PATH, PGPASSWORD: gateway.issuer.token({ user: "ann" }) };
-  return new Promise((resolve) => {
-    execFile(program, ["-X", "-w", target, "-Atc", "SELECT 'in'"], { env, timeout: 20_000 }, (_e, out, err) =>
-      resolve(`${out}${err}`),
-    );
-  });
-}
-
-it.runIf(tools.kind === "ready")(
-  "A14: libpq 18 with channel_binding=require stops by itself and sends no token",
-  async () => {
-    const folder = tools.kind === "ready" ? tools.folder : "";
-    expect(await psql(join(folder, "psql"), "")).toBe("in\n");
-    expect(await psql(join(folder, "psql"), "channel_binding=require")).toMatch(/channel binding required/);
-  },
-);
 
 describe("a client certificate", () => {
   async function whoami(...organizations: readonly string[]): Promise<string> {
