@@ -99,6 +99,31 @@ async def main():
     await transaction.rollback()
     ok("copy in")
 
+    out = io.BytesIO()
+    await connection.copy_from_table("customers", columns=["id", "name"], output=out, format="binary")
+    transaction = connection.transaction()
+    await transaction.start()
+    out.seek(0)
+    await connection.copy_to_table("arrivals", source=out, format="binary")
+    assert await connection.fetchval("SELECT name FROM arrivals WHERE id = 1") == "Ada"
+    await transaction.rollback()
+    ok("binary copy out and in again")
+
+    insert = "INSERT INTO orders (customer_id, amount) VALUES ($1, $2)"
+    transaction = connection.transaction()
+    await transaction.start()
+    await connection.executemany(insert, [(1, Decimal(number)) for number in range(300)])
+    assert await connection.fetchval("SELECT count(*) FROM orders") == before + 300
+    await transaction.rollback()
+    try:
+        # The last one names nobody: as all are one pipeline, none is kept.
+        await connection.executemany(insert, [(1, Decimal(1)), (2, Decimal(2)), (99, Decimal(3))])
+        raise AssertionError("the pipeline did not fail")
+    except asyncpg.ForeignKeyViolationError:
+        pass
+    assert await connection.fetchval("SELECT count(*) FROM orders") == before
+    ok("many executions in a pipeline")
+
     async with connection.transaction():
         seen = [row["id"] async for row in connection.cursor("SELECT id FROM customers ORDER BY id", prefetch=2)]
     assert seen == [1, 2, 3]

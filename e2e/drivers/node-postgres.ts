@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { Readable } from "node:stream";
-import { text } from "node:stream/consumers";
+import { buffer, text } from "node:stream/consumers";
 import { pipeline } from "node:stream/promises";
 import pg from "pg";
 import { from as copyFrom, to as copyTo } from "pg-copy-streams";
@@ -85,6 +85,27 @@ await pipeline(Readable.from(lines), client.query(copyFrom("COPY orders (custome
 assert.equal(await orders(), before + 1000);
 await client.query("ROLLBACK");
 ok("copy in");
+
+const rows = await buffer(client.query(copyTo("COPY customers (id, name) TO STDOUT BINARY")));
+await client.query("BEGIN");
+await pipeline(Readable.from([rows]), client.query(copyFrom("COPY arrivals FROM STDIN BINARY")));
+assert.equal(await one("SELECT name FROM arrivals WHERE id = $1", 1), "Ada");
+await client.query("ROLLBACK");
+ok("binary copy out and in again");
+
+const pipelined = new pg.Client({ ...settings, password: environment("SALLYPORT_TOKEN"), pipeline: true });
+await pipelined.connect();
+const flight = await Promise.allSettled([
+  pipelined.query("SELECT $1::text AS word", ["first"]),
+  pipelined.query("DELETE FROM orders"),
+  pipelined.query({ name: "third", text: "SELECT $1::text AS word", values: ["third"] }),
+]);
+assert.deepEqual(
+  flight.map((answer) => (answer.status === "fulfilled" ? answer.value.rows[0].word : answer.reason.code)),
+  ["first", "42501", "third"],
+);
+await pipelined.end();
+ok("a refusal in a pipeline answers its own statement only");
 
 const running = assert.rejects(client.query(endless), { code: "57014" });
 const canceller = new pg.Client({ ...settings, password: environment("SALLYPORT_TOKEN") });

@@ -113,6 +113,31 @@ with psycopg.connect(password=token, autocommit=True, **settings) as connection:
         assert count(connection) == before + 1000
     ok("copy in")
 
+    with connection.cursor().copy("COPY customers (id, name) TO STDOUT (FORMAT binary)") as copy:
+        copy.set_types(["int4", "text"])
+        customers = list(copy.rows())
+    assert customers[0] == (1, "Ada"), customers
+    with connection.transaction(force_rollback=True):
+        with connection.cursor().copy("COPY arrivals FROM STDIN (FORMAT binary)") as copy:
+            copy.set_types(["int4", "text"])
+            for customer in customers:
+                copy.write_row(customer)
+        assert connection.execute("SELECT id, name FROM arrivals ORDER BY id").fetchall() == customers
+    ok("binary copy out and in again")
+
+    with connection.transaction(force_rollback=True):
+        many = connection.cursor()
+        insert = "INSERT INTO orders (customer_id, amount) VALUES (%s, %s) RETURNING amount"
+        many.executemany(insert, [(1, number) for number in range(300)], returning=True)
+        amounts = []
+        while True:
+            amounts += [int(row[0]) for row in many.fetchall()]
+            if not many.nextset():
+                break
+        assert amounts == list(range(300)), amounts
+    assert count(connection) == before
+    ok("many executions in a pipeline")
+
     with connection.transaction():
         with connection.cursor(name="walk") as cursor:
             cursor.itersize = 2

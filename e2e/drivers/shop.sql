@@ -7,5 +7,6 @@ CREATE TABLE orders (
   amount numeric NOT NULL
 );
 INSERT INTO orders (customer_id, amount) SELECT 1 + n % 3, n FROM generate_series(1, 100) AS n;
+CREATE TABLE arrivals (id int, name text);
 CREATE TABLE payroll (customer_id int REFERENCES customers, salary int);
 INSERT INTO payroll VALUES (1, 1000);

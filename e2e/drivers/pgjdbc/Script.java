@@ -1,4 +1,6 @@
 // pgjdbc through the gateway: each check prints `ok <what holds>`; the first that fails ends the program.
+import java.io.ByteArrayInputStream;
+import java.io.ByteArrayOutputStream;
 import java.io.StringReader;
 import java.io.StringWriter;
 import java.sql.Connection;
@@ -108,10 +110,18 @@ public class Script {
     connection.rollback();
     ok("copy in");
 
+    var binary = new ByteArrayOutputStream();
+    copy.copyOut("COPY customers (id, name) TO STDOUT BINARY", binary);
+    var rows = new ByteArrayInputStream(binary.toByteArray());
+    expect(copy.copyIn("COPY arrivals FROM STDIN BINARY", rows) == 3, "3 rows");
+    expect("Ada".equals(one("SELECT name FROM arrivals WHERE id = ?", 1)), "the name");
+    connection.rollback();
+    ok("binary copy out and in again");
+
     try (Statement statement = connection.createStatement()) {
       statement.setFetchSize(2);
-      ResultSet rows = statement.executeQuery("SELECT id FROM customers ORDER BY id");
-      for (int id = 1; id <= 3; id++) expect(rows.next() && rows.getInt(1) == id, "the id");
+      ResultSet ids = statement.executeQuery("SELECT id FROM customers ORDER BY id");
+      for (int id = 1; id <= 3; id++) expect(ids.next() && ids.getInt(1) == id, "the id");
     }
     connection.rollback();
     connection.setAutoCommit(true);

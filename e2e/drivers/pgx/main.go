@@ -95,6 +95,14 @@ func main() {
 	check(tx.Rollback(ctx))
 	ok("copy in")
 
+	var rows bytes.Buffer
+	must(c.PgConn().CopyTo(ctx, &rows, "COPY customers (id, name) TO STDOUT BINARY"))
+	tx = must(c.Begin(ctx))
+	must(c.PgConn().CopyFrom(ctx, &rows, "COPY arrivals FROM STDIN BINARY"))
+	expect(scan[string](ctx, c, "SELECT name FROM arrivals WHERE id = $1", 1) == "Ada", "the name")
+	check(tx.Rollback(ctx))
+	ok("binary copy out and in again")
+
 	go func() {
 		time.Sleep(300 * time.Millisecond)
 		_ = c.PgConn().CancelRequest(ctx)

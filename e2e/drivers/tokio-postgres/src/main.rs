@@ -66,7 +66,11 @@ async fn main() -> Outcome<()> {
     let (a, b, c) = try_join3(a, b, c).await?;
     let rows = try_join3(client.query_one(&a, &[]), client.query_one(&b, &[]), client.query_one(&c, &[])).await?;
     assert_eq!((rows.0.get::<_, i32>(0), rows.1.get::<_, i32>(0), rows.2.get::<_, i32>(0)), (1, 2, 3));
-    ok("statements in a pipeline");
+    let middle = client.execute("DELETE FROM orders", &[]);
+    let (first, refusal, third) = tokio::join!(client.query_one(&a, &[]), middle, client.query_one(&c, &[]));
+    assert_eq!((first?.get::<_, i32>(0), third?.get::<_, i32>(0)), (1, 3));
+    assert_eq!(refusal.unwrap_err().code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+    ok("a refusal in a pipeline answers its own statement only");
 
     let out = client.copy_out("COPY (SELECT id, name FROM customers ORDER BY id) TO STDOUT").await?;
     let chunks: Vec<Bytes> = out.try_collect().await?;
@@ -94,6 +98,19 @@ async fn main() -> Outcome<()> {
     assert_eq!(row.get::<_, i64>(0), 500);
     transaction.rollback().await?;
     ok("copy in");
+
+    let out = client.copy_out("COPY customers (id, name) TO STDOUT BINARY").await?;
+    let chunks: Vec<Bytes> = out.try_collect().await?;
+    let transaction = client.transaction().await?;
+    {
+        let mut sink = pin!(transaction.copy_in::<_, Bytes>("COPY arrivals FROM STDIN BINARY").await?);
+        sink.send(chunks.concat().into()).await?;
+        sink.finish().await?;
+    }
+    let row = transaction.query_one("SELECT name FROM arrivals WHERE id = 1", &[]).await?;
+    assert_eq!(row.get::<_, &str>(0), "Ada");
+    transaction.rollback().await?;
+    ok("binary copy out and in again");
 
     let token = client.cancel_token();
     let (outcome, ()) = tokio::join!(client.query_one(ENDLESS, &[]), async {
