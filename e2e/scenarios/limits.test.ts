@@ -222,6 +222,9 @@ describe("affectedRows", () => {
     expect(await ask(client, ...whole("DELETE FROM note"), sync)).toBe("1 2 n E54G02 ZI");
     expect(await ask(client, ...whole("DELETE FROM note WHERE n = 10"), sync)).toBe("1 2 n C(DELETE 1) ZI");
     expect([await count("word = 'few'"), await count("word = 'many'"), await count()]).toEqual([3, 0, 9]);
+    expect(
+      await metric('sallyport_limits_reached_total{resource="default/shop",limit="affectedRows"}'),
+    ).toBeGreaterThan(0);
     // What the deferred trigger of the allowed change did is kept, and nothing else.
     expect((await server.query("SELECT count(*)::int AS n FROM audit"))[0]?.n).toBe(3);
     client.close();
