@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { type EventNote, type EventRecorderOptions, eventRecorder } from "./events.ts";
 import { silentLog } from "./log.ts";
 import { kubeClient } from "./rest-client.ts";
-import { type FakeApi, startFakeApi } from "./testing.ts";
+import { type FakeApi, type Fault, firstTimes, startFakeApi } from "./testing.ts";
 
 /** Long enough for a machine that is busy; a promise that holds is seen at once. */
 const until = (check: () => unknown): Promise<unknown> => vi.waitFor(check, { timeout: 15_000, interval: 5 });
@@ -141,6 +141,21 @@ test("what many objects have to say at once is told without a pause, and then no
   expect(created()).toHaveLength(many);
   expect(api.requests).toHaveLength(many);
 }, 90_000);
+
+test.each<[string, Fault, number]>([
+  ["500", { kind: "status", status: 500 }, 1],
+  ["429 with Retry-After", { kind: "status", status: 429, retryAfterSeconds: 1 }, 2],
+  // Nobody knows whether it was written: it is not told twice.
+  ["a reset", { kind: "reset" }, 1],
+])("an event that met %s harms no later one", async (_, fault, tries) => {
+  api.fault = firstTimes(1, fault, ({ method }) => method === "POST");
+  const { recorder, end } = start();
+  recorder.record(note());
+  await until(() => expect(created()).toHaveLength(tries));
+  recorder.record(note({ note: "another" }));
+  await until(() => expect(created().at(-1)).toMatchObject({ note: "another" }));
+  await end();
+});
 
 test("failures are outlived, and what is waiting at the end is still written", async () => {
   api.fault = ({ path }) => (path.includes("/gone/") ? { kind: "status", status: 403 } : undefined);

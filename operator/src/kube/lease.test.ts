@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { LeaderElection, type LeaderElectionOptions, LeaseLostError, leaseIdentity } from "./lease.ts";
 import { silentLog } from "./log.ts";
 import { kubeClient } from "./rest-client.ts";
-import { type FakeApi, startFakeApi } from "./testing.ts";
+import { type FakeApi, type Fault, startFakeApi } from "./testing.ts";
 
 /** Long enough for a machine that is busy; a promise that holds is seen at once. */
 const until = (check: () => unknown): Promise<unknown> => vi.waitFor(check, { timeout: 15_000, interval: 5 });
@@ -113,15 +113,22 @@ test("a leader whose lease somebody else took loses it at the next renewal", asy
   expect(holder()).toBe("thief");
 });
 
-test("single failures of renewal are outlived", async () => {
-  const first = elect("a");
+test.each<[string, Fault]>([
+  ["500", { kind: "status", status: 500 }],
+  ["429 with Retry-After", { kind: "status", status: 429, retryAfterSeconds: 0 }],
+  ["a reset", { kind: "reset" }],
+  ["a reset within the answer", { kind: "reset-in-body" }],
+  ["an answer that is cut off", { kind: "truncated" }],
+])("single failures of renewal are outlived: %s", async (_, fault) => {
+  // A busy machine takes a second for one renewal.
+  const first = elect("a", { leaseMs: 60_000, renewDeadlineMs: 50_000 });
   await leads(first);
   let failures = 0;
   api.fault = () => {
     failures += 1;
-    return failures % 2 === 1 ? { kind: "status", status: 500 } : undefined;
+    return failures % 2 === 1 ? fault : undefined;
   };
-  await until(() => expect(failures).toBeGreaterThan(12));
+  await vi.waitFor(() => expect(failures).toBeGreaterThan(12), { timeout: 50_000, interval: 5 });
   expect(first.election.isLeader).toBe(true);
   api.fault = () => undefined;
   first.stop.abort();

@@ -105,6 +105,26 @@ describe("a watch goes on after", () => {
   });
 });
 
+test.each([
+  ["a list", isList],
+  ["a watch", ({ isWatch }: SeenRequest) => isWatch],
+])("%s that is told when to come again does not come before", async (_, matches) => {
+  put("a");
+  const times: number[] = [];
+  const once = firstTimes(1, { kind: "status", status: 429, retryAfterSeconds: 1 }, matches);
+  api.fault = (request) => {
+    if (matches(request)) times.push(performance.now());
+    return once(request);
+  };
+  const reflector = start();
+  await reflector.whenSynced(stop.signal);
+  await until(() => expect(times.length).toBeGreaterThan(1));
+  const [first = 0, second = 0] = times;
+  expect(second - first).toBeGreaterThanOrEqual(990);
+  put("b");
+  await becomes(reflector, { a: "1", b: "1" });
+});
+
 test("a list that fails over and over is tried until it succeeds, and slower and slower", async () => {
   put("a");
   api.fault = firstTimes(40, { kind: "reset" }, isList);

@@ -54,6 +54,32 @@ describe("a call that may be repeated outlives", () => {
   });
 });
 
+describe("server-side apply outlives", () => {
+  const applied = { apiVersion: "v1", kind: "ConfigMap", ...object("a") };
+  const apply = (options: { timeoutMs?: number } = {}) =>
+    open().apply(configMaps, applied, { fieldManager: "m", force: true, ...options });
+
+  test.each([
+    ["a reset connection", { kind: "reset" }],
+    ["a reset within the answer", { kind: "reset-in-body" }],
+    ["an answer that is cut off", { kind: "truncated" }],
+    ["500", { kind: "status", status: 500 }],
+    ["503", { kind: "status", status: 503 }],
+    ["429", { kind: "status", status: 429, retryAfterSeconds: 1 }],
+  ] as const)("%s: it says the same twice and means it once", async (_, fault) => {
+    api.fault = firstTimes(2, fault);
+    expect((await apply()).data).toEqual({ key: "value" });
+    expect(api.requests.map(({ method, body }) => [method, body])).toEqual(
+      Array(3).fill(["PATCH", expect.objectContaining({ data: { key: "value" } })]),
+    );
+  });
+
+  test("a connection that is half open", async () => {
+    api.fault = firstTimes(1, { kind: "no-answer" });
+    expect((await apply({ timeoutMs: 100 })).data).toEqual({ key: "value" });
+  });
+});
+
 test("O18 Retry-After is obeyed, for writes too: nothing was done yet", async () => {
   api.fault = firstTimes(1, { kind: "status", status: 429, retryAfterSeconds: 1 });
   const begunAt = performance.now();
