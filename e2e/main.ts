@@ -111,7 +111,7 @@ interface Results {
     readonly status: string;
     readonly startTime: number;
     readonly endTime: number;
-    readonly assertionResults: readonly unknown[];
+    readonly assertionResults: readonly { readonly status: string }[];
   }[];
 }
 
@@ -125,9 +125,10 @@ async function printResults(): Promise<{ readonly passed: number; readonly faile
       const seconds = ((suite.endTime - suite.startTime) / 1000).toFixed(1).padStart(6);
       console.log(`${seconds} s  ${suite.status}  ${suite.name.slice(root.length + 1)}`);
     }
-    // A file that could not be loaded, or whose set-up failed, may hold no test but is a failure all the same.
+    // A file that could not be loaded, or whose set-up failed, holds no failed test but is a failure all the same.
+    const isFailed = ({ status }: { readonly status: string }) => status === "failed";
     const isBroken = (suite: Results["testResults"][number]) =>
-      suite.status === "failed" && suite.assertionResults.length === 0;
+      isFailed(suite) && !suite.assertionResults.some(isFailed);
     passed += numPassedTests;
     failed += numFailedTests + testResults.filter(isBroken).length;
   }
