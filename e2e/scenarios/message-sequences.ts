@@ -209,19 +209,25 @@ const copyOut = fc
 
 const parse = (name: string, sql: string, types: readonly number[] = []) =>
   frame("P", `${name}\0${sql}\0`, int16s(types.length), int32s(...types));
+/** Parameters, with the codes of their formats as Bind takes them: none, one for all, or one for each. */
+interface Values {
+  readonly values: readonly (string | null)[];
+  readonly formats: readonly number[];
+}
 const bind = (
   portal: string,
   name: string,
-  values: readonly (string | null)[] = [],
+  { values, formats: codes }: Values = { values: [], formats: [] },
   formats: readonly number[] = [],
 ) =>
   frame(
-    ...(["B", `${portal}\0${name}\0`, int16s(0), int16s(values.length)] as const),
+    ...(["B", `${portal}\0${name}\0`, int16s(codes.length, ...codes), int16s(values.length)] as const),
     ...values.flatMap((value) =>
       value === null ? [int32s(-1)] : [int32s(Buffer.byteLength(value)), Buffer.from(value)],
     ),
     int16s(formats.length, ...formats),
   );
+const told = ({ values, formats }: Values) => `${JSON.stringify(values)} as [${formats}]`;
 const execute = (portal: string, rows: number) => frame("E", `${portal}\0`, int32s(rows));
 
 function int16s(...values: number[]): Buffer {
@@ -261,9 +267,17 @@ const statementName = fc.constantFrom("", "", "one", "two");
 /** A named statement that executes itself, also by another one, ends at the server's stack and nowhere else. */
 const mayBeNamed = (name: string, sql: string) => name === "" || !sql.startsWith("EXECUTE");
 const portalName = fc.constantFrom("", "", "p", "c");
-const values = fc.oneof(
-  { weight: 3, arbitrary: fc.constant([]) },
-  { weight: 3, arbitrary: fc.array(fc.constantFrom("1", "77", "word", "", null), { maxLength: 2 }) },
+/** The last is a number in binary; whichever format a parameter is said to have, the server alone judges whether it is. */
+const written = fc.constantFrom("1", "77", "word", "", null, "\0\0\0\x07");
+const values: fc.Arbitrary<Values> = fc.oneof(
+  { weight: 3, arbitrary: fc.constant({ values: [], formats: [] }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      values: fc.array(written, { maxLength: 2 }),
+      formats: fc.constantFrom([], [], [], [0], [1], [0, 1], [1, 0]),
+    }),
+  },
 );
 const formats = fc.constantFrom([], [], [0], [1], [0, 1], [1, 1, 1]);
 const types = fc.constantFrom([], [], [23], [25, 23], [0]);
@@ -277,7 +291,7 @@ const extended = fc.oneof(
   fc
     .tuple(portalName, statementName, values, formats)
     .map(([portal, name, given, codes]) =>
-      made(`Bind ${portal} ${name} ${given} ${codes}`, bind(portal, name, given, codes)),
+      made(`Bind ${portal} ${name} ${told(given)} ${codes}`, bind(portal, name, given, codes)),
     ),
   fc
     .tuple(portalName, rows)
@@ -295,7 +309,7 @@ const cycle = fc
   .filter(([name, , sql]) => mayBeNamed(name, sql))
   .map(([name, portal, sql, given, codes, most, isSynced]) =>
     made(
-      `Cycle ${name} ${portal} ${sql} ${given} ${codes} ${most}${isSynced ? " Sync" : ""}`,
+      `Cycle ${name} ${portal} ${sql} ${told(given)} ${codes} ${most}${isSynced ? " Sync" : ""}`,
       ...[
         parse(name, sql),
         frame("D", `S${name}\0`),
