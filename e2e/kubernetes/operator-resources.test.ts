@@ -217,6 +217,66 @@ describe("a Shared resource", () => {
   });
 });
 
+describe("a Deployment", () => {
+  interface Found {
+    readonly spec: {
+      readonly replicas: number;
+      readonly template: {
+        readonly metadata: { readonly annotations: Readonly<Record<string, string>> };
+        readonly spec: { readonly nodeSelector?: object; readonly tolerations?: readonly object[] };
+      };
+    };
+  }
+  const name = "changing";
+  const found = () => api.kubectl.json<Found>("deploy", `${name}-gateway`, "-n", namespace);
+  const place = (placement: object) =>
+    api.kubectl.apply([resource(name, { placement, listen: { port: 6020 } })]);
+  const becomes = (what: string, holds: (spec: Found["spec"]) => boolean) =>
+    waitFor(what, async () => {
+      const { code } = await api.kubectl.try(undefined, "get", "deploy", `${name}-gateway`, "-n", namespace);
+      return (code === 0 && holds((await found()).spec)) || undefined;
+    });
+
+  test("O22 loses what the resource no longer says of its pods", async () => {
+    const annotations = { "example.com/team": "shop", "example.com/cost": "7" };
+    const tolerations = [{ key: "example.com/databases", operator: "Exists" }];
+    await place({ podTemplate: { annotations, tolerations, nodeSelector: { disk: "fast" } } });
+    await becomes("the pods' template", ({ template }) => template.spec.nodeSelector !== undefined);
+    await place({ podTemplate: { annotations: { "example.com/team": "shop" } } });
+    await becomes(
+      "the template without it",
+      ({ template }) =>
+        template.spec.nodeSelector === undefined &&
+        template.spec.tolerations === undefined &&
+        template.metadata.annotations["example.com/cost"] === undefined &&
+        template.metadata.annotations["example.com/team"] === "shop",
+    );
+  });
+
+  test("O21 that gets an autoscaler keeps its replicas, through later changes too", async () => {
+    await place({ replicas: 3 });
+    await becomes("three replicas", ({ replicas }) => replicas === 3);
+    const seen = new Set<number>();
+    for (const note of ["one", "two"]) {
+      const podTemplate = { annotations: { "example.com/note": note } };
+      await place({ autoscaling: { minReplicas: 3, maxReplicas: 5 }, podTemplate });
+      await becomes(`the template of ${note}`, ({ template, replicas }) => {
+        seen.add(replicas);
+        return template.metadata.annotations["example.com/note"] === note;
+      });
+    }
+    expect([...seen]).toEqual([3]);
+    // What the autoscaler says counts from then on.
+    await api.kubectl("scale", "deploy", `${name}-gateway`, "-n", namespace, "--replicas=5");
+    await place({ autoscaling: { minReplicas: 3, maxReplicas: 5 } });
+    await becomes(
+      "the last template",
+      ({ template }) => !("example.com/note" in template.metadata.annotations),
+    );
+    expect((await found()).spec.replicas).toBe(5);
+  });
+});
+
 describe("bad input is a condition with a reason", () => {
   const cases: readonly (readonly [string, SpecChange, string])[] = [
     ["protocol", { protocol: "telnet" }, "UnsupportedProtocol"],
@@ -440,9 +500,12 @@ test("providers of one prefix: the elder keeps it", async () => {
   await condition("identityprovider", "okta", "Accepted", "Accepted");
 });
 
-/** Writes, but for the lease's PUTs, which go on by the clock. */
-const callsOf = ({ registry }: TestOperator): Promise<number> =>
-  sumOf(registry, "rest_client_requests_total", ({ method }) => method !== "PUT");
+/** Calls but for the lease's, which go on by the clock: each of its PUTs has a GET before it. */
+const callsOf = async ({ registry }: TestOperator): Promise<number> => {
+  const puts = await sumOf(registry, "rest_client_requests_total", ({ method }) => method === "PUT");
+  return (await sumOf(registry, "rest_client_requests_total", () => true)) - 2 * puts;
+};
+
 test("O49 with cert-manager the webhook shows the certificate of the folder, and the next one once it is there", async () => {
   const folder = await mkdtemp(join(tmpdir(), "sallyport-webhook-"));
   const authority = await createAuthority();

@@ -17,6 +17,9 @@ export const resourceLabel = "sallyport.dev/resource";
 /** Carried by pods: which rendering of the gateway they hold. */
 export const renderingAnnotation = "sallyport.dev/rendering";
 
+/** Carried by everything made for a resource: what it was rendered as, so that what is left out since is found out. */
+export const renderedAnnotation = "sallyport.dev/rendered";
+
 /** Carried by namespaces that opted in to injection and to closed exec. */
 export const protectionLabel = "sallyport.dev/protection";
 

@@ -167,12 +167,15 @@ async function act(
 ): Promise<ReconcileResult> {
   if (decision === undefined) return { kind: "done" };
   const { client, events } = parts;
-  const { resource, apply, remove, evict, isPodWaiting } = decision;
+  const { resource, apply, keptReplicas, remove, evict, isPodWaiting } = decision;
   const { signal } = context;
   try {
     await keys.ensure(resource, isPodWaiting, signal);
-    for (const object of apply)
+    for (const object of apply) {
+      if (object.kind === "Deployment" && keptReplicas !== undefined)
+        await handOverReplicas(client, object, keptReplicas, signal);
       await client.apply(typeOf(object), object, { fieldManager, force: true, signal });
+    }
     for (const { kind, metadata } of remove) {
       const type = ownedKinds.get(kind ?? "");
       if (type === undefined || metadata.uid === undefined) continue;
@@ -263,6 +266,17 @@ function refused(decision: ResourceDecision, error: KubeError): ResourceDecision
 
 function isRefusal(error: unknown): error is KubeError {
   return error instanceof KubeError && (error.status === 403 || error.status === 422 || error.status === 400);
+}
+
+/** A field that nobody claims any more falls back to its default: one gateway, until the autoscaler has looked. */
+async function handOverReplicas(
+  client: KubeClient,
+  { apiVersion, kind, metadata: { name, namespace = "default" } }: RenderedObject,
+  replicas: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const claim = { apiVersion, kind, metadata: { name, namespace }, spec: { replicas } };
+  await client.apply(kinds.deployment, claim, { fieldManager: `${fieldManager}-replicas`, signal });
 }
 
 /** What is being deleted takes what was made for it along; nothing may be made again meanwhile. */

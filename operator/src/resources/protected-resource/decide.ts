@@ -9,6 +9,7 @@ import { controllerOf, type KubeObject, type UntypedObject } from "../../kube/in
 import {
   comparePod,
   type GatewaySettings,
+  hashOf,
   holds,
   isOwnCluster,
   listenPort,
@@ -18,6 +19,7 @@ import {
   placeResource,
   protectionLabel,
   type RenderedObject,
+  renderedAnnotation,
   type ServerPods,
 } from "../../placement/index.ts";
 import type { WantedCondition } from "../../reconcile/index.ts";
@@ -77,6 +79,8 @@ export interface ExecFindings {
 export interface ResourceDecision {
   readonly resource: ProtectedResource;
   readonly apply: readonly RenderedObject[];
+  /** The Deployment's replicas as they are, where from now on an autoscaler says how many there are. */
+  readonly keptReplicas?: number;
   readonly remove: readonly UntypedObject[];
   /** At most one at a time, and only where the resource asks for it. */
   readonly evict?: Pod;
@@ -111,6 +115,7 @@ export function decideResource(facts: ResourceFacts): ResourceDecision {
   const obstacle = conflict ?? injectionObstacle(facts);
   // What is running goes on: a mistake in an edit takes no gateway away, and lets nobody in that was not let in before.
   const apply = fault !== undefined || conflict !== undefined ? [] : changed(facts, placed.objects);
+  const keptReplicas = resource.spec.placement.autoscaling && facts.deployment?.spec?.replicas;
   const wanted = new Set(placed.objects.map(({ kind, metadata }) => existingKey(kind, metadata.name)));
   const remove =
     fault === undefined && conflict === undefined
@@ -122,6 +127,7 @@ export function decideResource(facts: ResourceFacts): ResourceDecision {
   return {
     resource,
     apply,
+    ...(keptReplicas !== undefined && { keptReplicas }),
     remove,
     ...(evict !== undefined && { evict }),
     isPodWaiting: [...pods.current, ...pods.outdated].some(({ status }) => status?.phase === "Pending"),
@@ -287,10 +293,16 @@ function injectionObstacle({
 }
 
 function changed({ existing }: ResourceFacts, objects: readonly RenderedObject[]): readonly RenderedObject[] {
-  return objects.filter((object) => {
+  return objects.map(stamped).filter((object) => {
     const found = existing.get(existingKey(object.kind, object.metadata.name));
     return found === undefined || !holds(found, object);
   });
+}
+
+/** An object that exists may hold more than is wanted (defaults, what others add): by this it shows what we asked for last. */
+function stamped(object: RenderedObject): RenderedObject {
+  const annotations = { ...object.metadata.annotations, [renderedAnnotation]: hashOf(object) };
+  return { ...object, metadata: { ...object.metadata, annotations } };
 }
 
 interface GatewayPods {
