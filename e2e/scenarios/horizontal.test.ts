@@ -137,19 +137,36 @@ describe.each([1, 2])("with %i process(es)", (processes) => {
 
   it("B5: guessed keys end in nothing, and after a hundred of them the address is not listened to for a while", async () => {
     const before = await metric("sallyport_logins_total");
-    const guess = async () => {
-      const socket = connectTcp({ port: gateway.port, host: "127.0.0.1", localAddress: "127.0.0.9" });
-      const pid = Math.floor(Math.random() * 0x40000);
-      socket.write(int32s(16, 80877102, pid, 1));
+    const send = async (from: string, key: Uint8Array) => {
+      const socket = connectTcp({ port: gateway.port, host: "127.0.0.1", localAddress: from });
+      socket.write(Buffer.concat([int32s(8 + key.length, 80877102), key]));
       const answers: Buffer[] = [];
       socket.on("data", (chunk: Buffer) => answers.push(chunk));
       await once(socket, "close");
       return Buffer.concat(answers).length;
     };
+    const guess = () => send("127.0.0.9", int32s(Math.floor(Math.random() * 0x40000), 1));
+    const client = await WireClient.connect(gateway.port);
+    await client.startTls(gateway.caPem);
+    client.send(startup({ user: "shop", database: "shop" }));
+    await client.until("R");
+    client.send(password(gateway.issuer.token(staff("guessed"))));
+    const key = (await client.until("Z")).find(({ type }) => type === "K")?.body ?? Buffer.alloc(0);
     for (let done = 0; done < 104; done += 8) {
       expect(await Promise.all(Array.from({ length: 8 }, guess))).toEqual(Array(8).fill(0));
     }
     expect((await metric("sallyport_logins_total")) - before).toBeGreaterThanOrEqual(104);
+    const sleep = `SELECT pg_sleep(72), ${processes}`;
+    const sleeping = () =>
+      server.query("SELECT 1 FROM pg_stat_activity WHERE query = $1 AND state = 'active'", [sleep]);
+    client.send(query(sleep));
+    await expect.poll(sleeping).toHaveLength(1);
+    // The right key from there is as good as none, and does what it should from anywhere else.
+    for (let round = 0; round < 4; round += 1) expect(await send("127.0.0.9", key)).toBe(0);
+    expect(await sleeping()).toHaveLength(1);
+    expect(await send("127.0.0.10", key)).toBe(0);
+    expect((await client.until("Z")).find(({ type }) => type === "E")?.fields.C).toBe("57014");
+    client.close();
   });
 
   it("counts concurrent sessions over all processes, however many log in at the same moment", async () => {

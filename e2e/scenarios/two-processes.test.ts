@@ -1,6 +1,6 @@
 /**
- * The scenarios about sessions and limits once more, in front of a gateway of two processes: whichever of them a
- * connection reaches, all holds that holds for one. Cancel requests and counts over both are in horizontal.test.ts.
+ * The scenarios about sessions, cancel requests and limits once more, in front of a gateway of two processes: whichever
+ * of them a connection reaches, all holds that holds for one. Counts over both are in horizontal.test.ts.
  */
 import { describe } from "vitest";
 
@@ -11,4 +11,7 @@ describe("two processes: a session's life", async () => {
 });
 describe("two processes: limits", async () => {
   await import("./limits.test.ts");
+});
+describe("two processes: the list of protocol cases", async () => {
+  await import("./protocol-cases.test.ts");
 });
