@@ -66,6 +66,16 @@ describe("a message of the server", () => {
     ["an ErrorResponse without fields", frame(backend.errorResponse, bytes(0))],
     ["an ErrorResponse without an end", frame(backend.errorResponse, Buffer.from("SERROR"))],
     ["a NoticeResponse without an end", frame(backend.noticeResponse, Buffer.from("SNOTICE"))],
+    [
+      "a NotificationResponse without channel and payload",
+      frame(backend.notificationResponse, bytes(0, 0, 0, 1)),
+    ],
+    ["a NotificationResponse without a process id", frame(backend.notificationResponse, bytes(0))],
+    [
+      "a NotificationResponse without an end",
+      frame(backend.notificationResponse, Buffer.from("\0\0\0\x01news\0payload")),
+    ],
+    ["a NoticeResponse that is empty", frame(backend.noticeResponse, bytes())],
     ["a ParameterStatus without a value", frame(backend.parameterStatus, text("search_path"))],
     ["a ParameterStatus with two values", frame(backend.parameterStatus, text("search_path\0a\0b"))],
     [
