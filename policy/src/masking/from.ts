@@ -1,5 +1,5 @@
 /** FROM: what each item makes visible, and what `*` makes of it. */
-import { namesakes, type RelationInfo, relationNamed } from "../sql/names.ts";
+import { namesakes, possiblePath, type RelationInfo, relationNamed } from "../sql/names.ts";
 import { parseDefinition } from "../sql/parser.ts";
 import {
   listOf,
@@ -88,7 +88,7 @@ export function rangeVar(trace: Trace, node: TreeNode, level: Level | undefined)
  * unqualified name may be any of its namesakes along the path.
  */
 function withNamesakes(trace: Trace, relation: RelationInfo, entry: RangeEntry): RangeEntry {
-  const others = namesakes(trace.names, trace.names.searchPath ?? [], relation.name)
+  const others = namesakes(trace.names, possiblePath(trace.names), relation.name)
     .filter((other) => relationName(other) !== relationName(relation))
     .map((other) => relationEntry(trace, other, ""))
     .filter((other) => isTainted(allOf(other)));

@@ -2,10 +2,11 @@
  * Bodies of functions: what a call shows of masked columns, where its body can be followed. A body is taken for the
  * asker's own text, since the asker chooses the arguments: a condition in it counts as one of the statement's.
  */
-import { compilePlpgsql, identifierOf, pathOf, statementsOf } from "../sql/bodies.ts";
+import { compilePlpgsql, identifierOf, statementsOf } from "../sql/bodies.ts";
 import { type FunctionInfo, relationNamed, type TypeInfo } from "../sql/names.ts";
 import { parseStatements, scanTokens } from "../sql/parser.ts";
 import { Rejected } from "../sql/rejection.ts";
+import { parseSearchPath } from "../sql/search-path-value.ts";
 import { isNode, listOf, namesOf, nodeOf, qualifiedOf, type TreeNode, tagOf, textOf } from "../sql/tree.ts";
 import { flowOf } from "./expressions.ts";
 import { clean, derivedFrom, type Flow, type FlowColumn, isTainted, nullTelling } from "./flow.ts";
@@ -26,7 +27,8 @@ export function followedBody(trace: Trace, info: FunctionInfo): TracedRows | und
   const follow = () =>
     info.language === "sql" ? sqlRows(trace, info, body) : plpgsqlRows(trace, info, body);
   if (path === undefined) return follow();
-  return trace.withNames(trace.namesAlong(pathOf(path.slice(path.indexOf("=") + 1).trim())), follow);
+  const schemas = parseSearchPath(path.slice(path.indexOf("=") + 1));
+  return schemas === undefined ? undefined : trace.withNames(trace.namesAlong(schemas), follow);
 }
 
 /** What a body sees around it: its parameters, by their names and by `function.name`. */

@@ -6,16 +6,17 @@
 
 import type { CommandPart } from "../model.ts";
 import type { SessionEffect } from "../sql/analysis.ts";
-import { pathOf } from "../sql/bodies.ts";
 import { builtinEffect, isReadBuiltin } from "../sql/builtin-functions.ts";
 import {
   type FunctionInfo,
   type NameResolver,
   namesakes,
+  possiblePath,
   type RelationInfo,
   relationNamed,
 } from "../sql/names.ts";
 import { parseStatements } from "../sql/parser.ts";
+import { parseSearchPath } from "../sql/search-path-value.ts";
 import {
   eachNode,
   isNode,
@@ -345,7 +346,7 @@ function functionReach(trace: Trace, schema: string | undefined, name: string): 
 function bodyReach(trace: Trace, info: FunctionInfo): readonly Flow[] {
   const flows: Flow[] = [...printedIn(info.body ?? "", trace.masked.definitions(trace.names))];
   const own = info.settings.filter((setting) => /^search_path\s*=/i.test(setting));
-  const path = own.flatMap((setting) => pathOf(setting.slice(setting.indexOf("=") + 1).trim()));
+  const path = own.flatMap((setting) => parseSearchPath(setting.slice(setting.indexOf("=") + 1)) ?? []);
   for (const part of trace.partsOf(info)) {
     // What is assembled at run time may read anything; compiled code is the administrator's own.
     if (part.enforcement === "heuristic" && info.language !== "c") flows.push(exactly(anyColumn));
@@ -353,7 +354,7 @@ function bodyReach(trace: Trace, info: FunctionInfo): readonly Flow[] {
       if (object.kind !== "relation") continue;
       const dot = object.name.indexOf(".");
       // A body that was planned before keeps to what its names meant then.
-      const schemas = new Set([object.name.slice(0, dot), ...path, ...(trace.names.searchPath ?? [])]);
+      const schemas = new Set([object.name.slice(0, dot), ...path, ...possiblePath(trace.names)]);
       for (const relation of namesakes(trace.names, schemas, object.name.slice(dot + 1))) {
         flows.push(...maskedBehind(trace, relation));
       }

@@ -9,6 +9,7 @@ import type { NameResolver } from "./names.ts";
 import { NameOverlay } from "./overlay.ts";
 import { forgetLargeText, type ParsedStatement, parseStatements, tooComplex } from "./parser.ts";
 import { positionAt, Rejected } from "./rejection.ts";
+import { partsBehind } from "./relations.ts";
 import { loneCallOf } from "./settings.ts";
 import { walkStatement } from "./statements.ts";
 import { hasMoreTokensThan } from "./token-count.ts";
@@ -93,6 +94,7 @@ function analyseAll(
       tag,
       parts,
       effects: walk.effects,
+      ...(walk.behind.size > 0 && { behind: partsBehind(walk, parts) }),
       ...(walk.reached.size > 0 && { code: codeOf(walk.reached) }),
       ...(lineage && { lineage }),
       ...(copyOut && { copyOut }),

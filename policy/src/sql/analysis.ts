@@ -21,7 +21,11 @@ export type SessionEffect =
       readonly local: boolean;
       /** True where it goes back to what it was when the session began. */
       readonly isReset?: true;
+      /** True where what changes it may run again until the transaction ends: a cursor, a deferred trigger. */
+      readonly isLate?: true;
     }
+  /** The session may run as another role from here on; `role` absent: nobody can tell which. */
+  | { readonly kind: "setRole"; readonly role?: string }
   | {
       readonly kind: "transaction";
       readonly action: "begin" | "commit" | "rollback" | "savepoint" | "release" | "rollbackTo";
@@ -57,6 +61,8 @@ export type SessionEffect =
       readonly language: string;
       readonly body?: string;
       readonly securityDefiner: boolean;
+      /** Its SET clauses, as the catalog keeps them; absent: none. */
+      readonly settings?: readonly string[];
     }
   | { readonly kind: "createSchema"; readonly name: string }
   | { readonly kind: "createType"; readonly schema?: string; readonly name: string }
@@ -84,6 +90,17 @@ export interface NameSetting {
   readonly end: number;
 }
 
+/**
+ * A relation that an unqualified name means, and what is done where the name means another one further on in the search
+ * path: the server looks names up once more when it has waited for a lock, and a drop may be in no catalog yet.
+ */
+export interface BehindName {
+  readonly first: ObjectRef;
+  readonly parts: readonly CommandPart[];
+  /** True where nobody has to put the first one away: the role that the session runs as decides. */
+  readonly isLikely: boolean;
+}
+
 /** One statement of a text, judged as a unit. */
 export interface StatementAnalysis {
   /** The statement's own text, cut out of the whole. */
@@ -92,6 +109,8 @@ export interface StatementAnalysis {
   readonly tag: string;
   readonly parts: readonly CommandPart[];
   readonly effects: readonly SessionEffect[];
+  /** What its unqualified names would mean if what they mean now were gone; absent: nothing. */
+  readonly behind?: readonly BehindName[];
   /** What stands behind names in it; absent where nothing does. */
   readonly code?: readonly ReachedCode[];
   /** Where its rows come from and what it tells of masked columns; absent where none are followed. */

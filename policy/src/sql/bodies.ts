@@ -6,6 +6,7 @@ import { NameOverlay } from "./overlay.ts";
 import { parseDefinition, parsePlpgsql, scanDefinition, type Token } from "./parser.ts";
 import { Rejected } from "./rejection.ts";
 import { functionObject } from "./relations.ts";
+import { parseSearchPath } from "./search-path-value.ts";
 import { refusePinned } from "./settings.ts";
 import { isNode, listOf, nodeOf, stringConstantOf, type TreeNode, tagOf, textOf } from "./tree.ts";
 import { scopeBelow, type Walk } from "./walk.ts";
@@ -19,7 +20,10 @@ export function walkFunction(walk: Walk, info: FunctionInfo, word: string): void
   const definer = info.securityDefiner ? "SECURITY DEFINER" : word;
   walk.below(`function ${object.name} ${info.body ?? ""}`, object, word, () => {
     walk.within({ isBody: true, isPlanOnly: false, words: withWord(walk.frame.words, definer) }, () => {
-      inFunctionPath(walk, info, () => walkBody(walk, info.language, info.body, word));
+      const run = () => inFunctionPath(walk, info, () => walkBody(walk, info.language, info.body, word));
+      // What it opens is fetched later; a refcursor may be a parameter.
+      if (/cursor|\bopen\b/i.test(info.body ?? "")) walk.late(run);
+      else run();
       for (const run of info.runs ?? []) walkFunction(walk, run, word);
     });
   });
@@ -56,25 +60,16 @@ function withWord(words: readonly string[], word: string): readonly string[] {
 
 /** A function's own SET search_path rules its body's names; its other settings must not change how SQL reads. */
 function inFunctionPath(walk: Walk, info: FunctionInfo, inside: () => void): void {
-  let path: readonly string[] | undefined;
+  let path: { readonly schemas: readonly string[] | undefined } | undefined;
   for (const setting of info.settings) {
     const equals = setting.indexOf("=");
     const name = setting.slice(0, equals).trim().toLowerCase();
     const value = setting.slice(equals + 1).trim();
-    if (name === "search_path") path = pathOf(value);
+    if (name === "search_path") path = { schemas: parseSearchPath(value) };
     else refusePinned(name, [value]);
   }
   if (path === undefined) inside();
-  else walk.withNames(new NameOverlay(walk.names), path, inside);
-}
-
-/** Splits the stored form of search_path: names between commas, quoted where they must be. */
-export function pathOf(value: string): readonly string[] {
-  return value
-    .split(",")
-    .map((part) => part.trim())
-    .map((part) => (part.startsWith('"') ? part.slice(1, -1).replaceAll('""', '"') : part.toLowerCase()))
-    .filter((part) => part !== "");
+  else walk.withNames(new NameOverlay(walk.names), path.schemas, inside);
 }
 
 function walkSqlBody(walk: Walk, body: string): void {

@@ -7,7 +7,7 @@ import { NameOverlay } from "./overlay.ts";
 import { onCommitOf, resultColumns } from "./queries.ts";
 import { Rejected } from "./rejection.ts";
 import { findRelation, functionObject, relationOf, runFunctions, searchPathKnown } from "./relations.ts";
-import { functionSetting } from "./settings.ts";
+import { changeOf, functionSetting } from "./settings.ts";
 import {
   eachNode,
   isNode,
@@ -287,7 +287,7 @@ function defineWhatIsRead<Result>(
   word: string,
   inside: (inner: Walk) => Result,
 ): { readonly result: Result; readonly reads: readonly ObjectRef[]; readonly parts: readonly CommandPart[] } {
-  const inner = new Walk(walk.names, walk.walkers, 100_000);
+  const inner = new Walk(walk.names, walk.walkers, 100_000, walk.behind);
   inner.frame = { ...walk.frame, isPlanOnly: false };
   const result = inside(inner);
   const parts = inner.parts.build();
@@ -745,7 +745,8 @@ export function createFunction(walk: Walk, node: TreeNode, text: string): string
       });
     });
   }
-  const body = options.body ?? atomicText(text);
+  // Whose path is that of the session at this moment is known by the catalog alone.
+  const body = options.isPathTaken ? undefined : (options.body ?? atomicText(text));
   walk.effects.push(
     {
       kind: "createFunction",
@@ -754,6 +755,7 @@ export function createFunction(walk: Walk, node: TreeNode, text: string): string
       language,
       ...(body === undefined ? {} : { body }),
       securityDefiner: options.securityDefiner,
+      ...(options.path === undefined ? {} : { settings: [`search_path=${options.path}`] }),
     },
     { kind: "catalogChanged" },
   );
@@ -767,7 +769,13 @@ function functionOptions(
   readonly language: string | undefined;
   readonly body: string | undefined;
   readonly securityDefiner: boolean;
+  /** Its own search_path, as the catalog keeps it. */
+  readonly path: string | undefined;
+  /** True for `SET search_path FROM CURRENT`. */
+  readonly isPathTaken: boolean;
 } {
+  let path: string | undefined;
+  let isPathTaken = false;
   let language: string | undefined;
   let body: string | undefined;
   let securityDefiner = false;
@@ -786,10 +794,26 @@ function functionOptions(
         break;
       case "set":
         functionSetting(walk, nodeOf(argument, "VariableSetStmt"));
+        ({ path, isPathTaken } = functionPath(nodeOf(argument, "VariableSetStmt"), { path, isPathTaken }));
         break;
     }
   }
-  return { language, body, securityDefiner };
+  return { language, body, securityDefiner, path, isPathTaken };
+}
+
+interface FunctionPath {
+  readonly path: string | undefined;
+  readonly isPathTaken: boolean;
+}
+
+/** What one more SET clause makes of a function's path. */
+function functionPath(clause: TreeNode | undefined, before: FunctionPath): FunctionPath {
+  if (clause === undefined) return before;
+  const { name, kind, values } = changeOf(clause);
+  if (name !== "search_path") return before;
+  if (kind === "VAR_SET_CURRENT") return { path: undefined, isPathTaken: true };
+  const path = values?.map((schema) => `"${schema.replaceAll('"', '""')}"`).join(", ");
+  return { path, isPathTaken: false };
 }
 
 /** The text of a BEGIN ATOMIC or RETURN body, from its keyword on; only the first outside quotes counts. */

@@ -18,6 +18,7 @@ test.each([
     `SELECT set_config('search_path', '"Odd one", "$user"', false) AS x`,
     { path: ["Odd one", "$user"], local: false },
   ],
+  [`SELECT set_config('search_path', 'App, "a""b"', false)`, { path: ["app", 'a"b'], local: false }],
 ])("the search_path after %s is known", (sql, expected) => {
   expect(pathAfter(sql)).toEqual({ kind: "setSearchPath", ...expected });
 });
@@ -28,8 +29,8 @@ test.each([
   "SELECT set_config('search_path', 'app', false) FROM generate_series(1, 0)",
   "SELECT set_config('search_path', 'app', false), set_config('search_path', 'x', false)",
   "SELECT set_config('search_path', 'a' || 'b', false)",
-  "SELECT set_config('search_path', 'App', false)",
-  `SELECT set_config('search_path', '"a""b"', false)`,
+  "SELECT set_config('search_path', 'app\u00a0, public', false)",
+  `SELECT set_config('search_path', '"a"b', false)`,
   "SELECT set_config('search_path', 'app', now() IS NULL)",
   "SELECT coalesce(set_config('search_path', 'app', false), '')",
   "SELECT set_config('search_path', 'app', false) UNION SELECT ''",

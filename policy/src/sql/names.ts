@@ -101,6 +101,12 @@ export interface NameResolver {
   readonly isAltered?: boolean;
   /** The schemas that unqualified names are looked up in, pg_catalog and pg_temp made explicit; undefined if unknown. */
   readonly searchPath: readonly string[] | undefined;
+  /** Those, and all others that the server may come to look in: closed to the account now, or of a role it has moved to. */
+  readonly possiblePath?: readonly string[] | undefined;
+  /** True where something that is left to run in this transaction may change the path. */
+  readonly isPathLate?: boolean;
+  /** True where the session may run as another role than it began as: what it may enter is not known. */
+  readonly hasMovedRole?: boolean;
   /** False while the catalog is too old or missing to answer. */
   readonly isFresh: boolean;
   relation(schema: string | undefined, name: string): RelationInfo | undefined;
@@ -129,6 +135,11 @@ export function ancestorsOf(names: NameResolver, relation: RelationInfo): Readon
   const found = new Set(relation.parents);
   for (const name of found) for (const parent of relationNamed(names, name)?.parents ?? []) found.add(parent);
   return found;
+}
+
+/** Every schema that an unqualified name may come to be looked up in. */
+export function possiblePath(names: NameResolver): readonly string[] {
+  return names.possiblePath ?? names.searchPath ?? [];
 }
 
 /** The relations of that name in these schemas. */

@@ -6,7 +6,11 @@ import type { FunctionInfo, NameResolver, PreparedInfo, RelationInfo, TypeInfo }
 export class NameOverlay implements NameResolver {
   readonly #below: NameResolver;
   #searchPath: readonly string[] | undefined;
+  #possiblePath: readonly string[] | undefined;
   #isPathChanged = false;
+  #isPathLate = false;
+  /** Roles that the text has moved to; an unknown one is "". */
+  readonly #roles = new Set<string>();
   readonly #relations = new Map<string, RelationInfo | undefined>();
   readonly #functions = new Map<string, FunctionInfo[]>();
   readonly #schemas = new Set<string>();
@@ -28,6 +32,19 @@ export class NameOverlay implements NameResolver {
 
   get searchPath(): readonly string[] | undefined {
     return this.#searchPath;
+  }
+
+  get possiblePath(): readonly string[] {
+    const possible = this.#isPathChanged ? this.#possiblePath : this.#below.possiblePath;
+    return [...(possible ?? this.#searchPath ?? []), ...this.#roles];
+  }
+
+  get hasMovedRole(): boolean {
+    return this.#roles.size > 0 || this.#below.hasMovedRole === true;
+  }
+
+  get isPathLate(): boolean {
+    return this.#isPathLate || this.#below.isPathLate === true;
   }
 
   get isFresh(): boolean {
@@ -84,18 +101,17 @@ export class NameOverlay implements NameResolver {
 
   #functionsFound(schema: string | undefined, name: string): readonly FunctionInfo[] {
     if (schema !== undefined) return this.#functionsIn(schema, name);
-    if (!this.#isPathChanged && this.#functions.size === 0) return this.#below.functions(undefined, name);
-    return (this.#searchPath ?? []).flatMap((candidate) => this.#functionsIn(candidate, name));
+    if (!this.#isPathChanged && this.#functions.size + this.#roles.size === 0)
+      return this.#below.functions(undefined, name);
+    return this.possiblePath.flatMap((candidate) => this.#functionsIn(candidate, name));
   }
 
   operatorFunctions(schema: string | undefined, operator: string): readonly FunctionInfo[] {
     if (this.#code === "everything") return [unknownCode];
-    if (schema !== undefined || !this.#isPathChanged) {
+    if (schema !== undefined || (!this.#isPathChanged && this.#roles.size === 0)) {
       return this.#below.operatorFunctions(schema, operator);
     }
-    return (this.#searchPath ?? []).flatMap((candidate) =>
-      this.#below.operatorFunctions(candidate, operator),
-    );
+    return this.possiblePath.flatMap((candidate) => this.#below.operatorFunctions(candidate, operator));
   }
 
   type(schema: string | undefined, name: string): TypeInfo | undefined {
@@ -134,6 +150,7 @@ export class NameOverlay implements NameResolver {
     const isKnown = path !== undefined && !path.includes("$user");
     const existing = path?.filter((schema) => this.schemaExists(schema)) ?? [];
     this.#searchPath = isKnown ? withImplicitSchemas(existing) : undefined;
+    this.#possiblePath = this.#searchPath;
     this.#isPathChanged = true;
   }
 
@@ -152,7 +169,13 @@ export class NameOverlay implements NameResolver {
         this.setSearchPath(undefined);
         return;
       case "setSearchPath":
-        this.setSearchPath(effect.path);
+        this.#isPathLate ||= effect.isLate === true;
+        this.setSearchPath(this.isPathLate ? undefined : effect.path);
+        return;
+      case "setRole":
+        this.#roles.add(effect.role ?? "");
+        // Whose schema "$user" is cannot be told any more.
+        if (effect.role === undefined) this.setSearchPath(undefined);
         return;
       case "transaction":
         // SET LOCAL and an aborted SET end with the transaction: the path is then what it was, which is unknown.
@@ -251,7 +274,7 @@ export class NameOverlay implements NameResolver {
       language: effect.language,
       ...(effect.body === undefined ? {} : { body: effect.body }),
       securityDefiner: effect.securityDefiner,
-      settings: [],
+      settings: effect.settings ?? [],
     };
     this.#functions.set(key, [...(this.#functions.get(key) ?? []), info]);
   }

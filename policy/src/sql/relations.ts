@@ -1,6 +1,14 @@
 /** Relations: found by name, read with all that a view reads, written with all that a write sets off. */
-import type { ObjectRef } from "../model.ts";
-import { ancestorsOf, type FunctionInfo, type RelationInfo, relationNamed } from "./names.ts";
+import type { CommandPart, ObjectRef } from "../model.ts";
+import type { BehindName } from "./analysis.ts";
+import {
+  ancestorsOf,
+  type FunctionInfo,
+  namesakes,
+  possiblePath,
+  type RelationInfo,
+  relationNamed,
+} from "./names.ts";
 import { parseDefinition } from "./parser.ts";
 import { Rejected, settingPinned } from "./rejection.ts";
 import { nodeOf, type TreeNode, tagOf, textOf } from "./tree.ts";
@@ -78,7 +86,47 @@ export function relationOf(walk: Walk, rangeVar: TreeNode, isQuery = false): Rel
 export function findRelation(walk: Walk, rangeVar: TreeNode): RelationInfo | undefined {
   const schema = rangeVar.schemaname === undefined ? undefined : textOf(rangeVar, "schemaname");
   searchPathKnown(walk, schema);
-  return walk.names.relation(schema, textOf(rangeVar, "relname"));
+  const name = textOf(rangeVar, "relname");
+  const found = walk.names.relation(schema, name);
+  if (found !== undefined && schema === undefined) lookBehind(walk, found, name);
+  return found;
+}
+
+/**
+ * What the name would mean without the relation that it means now. Nobody drops a system catalog, and no other session a
+ * temporary relation; whether this one has is known.
+ */
+function lookBehind(walk: Walk, found: RelationInfo, name: string): void {
+  if (isSystem(found) || found.temporary) return;
+  for (const other of namesakes(walk.names, possiblePath(walk.names), name)) {
+    if (other.schema === found.schema || other.temporary) continue;
+    const of = relationName(found);
+    const others = walk.behind.get(of) ?? new Map<string, RelationInfo>();
+    walk.behind.set(of, others.set(relationName(other), other));
+  }
+}
+
+/** The parts of a statement once more, for each relation that another one stands behind. */
+export function partsBehind(walk: Walk, parts: readonly CommandPart[]): readonly BehindName[] {
+  return [...walk.behind].map(([name, others]) => {
+    const first: ObjectRef = { name, kind: "relation", direct: true };
+    const isFirst = (object: ObjectRef) => object.kind === "relation" && object.name === name;
+    const objects = [...others.values()].flatMap((other) => [
+      { name: relationName(other), kind: "relation" as const, direct: true },
+      ...ancestors(walk, other),
+      ...other.children.map(indirectRelation),
+      ...other.reads.map((read) => ({ ...read, direct: false })),
+    ]);
+    const concerned = parts.filter((part) => part.objects.some(isFirst));
+    return {
+      first,
+      parts: concerned.map((part) => ({
+        ...part,
+        objects: [...part.objects.filter((object) => !isFirst(object)), ...objects],
+      })),
+      isLikely: walk.names.hasMovedRole,
+    };
+  });
 }
 
 /** Records a read of the relation and of everything behind it. */
@@ -142,7 +190,16 @@ export function writeRelation(
     }
   });
   if (relation.hasRules) walk.addOpaque(word, [object]);
-  runFunctions(walk, [...triggers.map((trigger) => trigger.function), ...relation.functions], object, word);
+  // Triggers may be deferred, which the catalog at hand does not tell.
+  walk.late(() =>
+    runFunctions(
+      walk,
+      triggers.map((trigger) => trigger.function),
+      object,
+      word,
+    ),
+  );
+  runFunctions(walk, relation.functions, object, word);
 }
 
 /** A function as an object of its full name. */

@@ -1,5 +1,6 @@
 /** SET, RESET, set_config and the clauses that store settings: what they change, and what nobody may change here. */
 import { Rejected, settingPinned } from "./rejection.ts";
+import { parseSearchPath } from "./search-path-value.ts";
 import { listOf, nodeOf, stringConstantOf, type TreeNode, textOf } from "./tree.ts";
 import type { Walk } from "./walk.ts";
 
@@ -93,6 +94,8 @@ function roleMove(walk: Walk, change: SettingChange, word: string): void {
   const phrase = change.name === "role" ? "ROLE" : "SESSION AUTHORIZATION";
   const role = change.values?.[0];
   walk.add("privilege", `${word} ${phrase}`, [walk.object("role", role ?? "none")]);
+  const isReset = word === "RESET" || change.kind === "VAR_SET_DEFAULT" || role === "none";
+  if (!isReset) walk.effects.push({ kind: "setRole", ...(role === undefined ? {} : { role }) });
 }
 
 /** set_config(name, value, is_local): SET in an expression, which may run or not. */
@@ -120,7 +123,8 @@ export function setConfigCall(walk: Walk, node: TreeNode | undefined): void {
   walk.add("session", "SET", [walk.object("setting", name)]);
   // Whether and when an expression runs is unknown, and so is the path after it; but for the one that stands alone.
   if (name !== "search_path") return;
-  const path = node !== undefined && node === walk.loneCall ? pathOf(value) : undefined;
+  const path =
+    node !== undefined && node === walk.loneCall && value !== undefined ? parseSearchPath(value) : undefined;
   const local = booleanOf(args[2]);
   const isKnown = path !== undefined && local !== undefined;
   walk.effects.push({ kind: "setSearchPath", ...(isKnown ? { path, local } : { local: false }) });
@@ -137,15 +141,6 @@ export function loneCallOf(statement: TreeNode): TreeNode | undefined {
 }
 
 const plainFields = new Set(["targetList", "limitOption", "op"]);
-
-/** The value of search_path as a list; undefined where it is not written plainly. */
-function pathOf(value: string | undefined): readonly string[] | undefined {
-  if (value === undefined) return undefined;
-  if (value.trim() === "") return [];
-  const names = value.split(",").map((name) => name.trim());
-  if (!names.every((name) => /^([a-z_][a-z0-9_]*|"[^",]+")$/.test(name))) return undefined;
-  return names.map((name) => name.replaceAll('"', ""));
-}
 
 /** The value of TRUE or FALSE, as a literal. */
 export function booleanOf(node: TreeNode | undefined): boolean | undefined {

@@ -423,7 +423,8 @@ function explain(walk: Walk, node: TreeNode): string {
     walk.add("read", "EXPLAIN", []);
     walkStatement(walk, inner, "");
   });
-  if (!analyze) walk.effects.length = 0;
+  // Functions that are called immutable run while the statement is planned.
+  if (!analyze) keepOnlyOfCode(walk, 0);
   return "EXPLAIN";
 }
 
@@ -479,8 +480,15 @@ function walkAgain(walk: Walk, text: string): void {
   walk.within({ words: [...new Set([...walk.frame.words, "EXECUTE"])], isBody: true }, () => {
     walkStatement(walk, inner, "");
   });
-  walk.effects.length = made;
+  keepOnlyOfCode(walk, made);
   walk.active.delete(key);
+}
+
+/** Of the effects from there on, those that functions have: what a statement itself makes is not made here, or told already. */
+function keepOnlyOfCode(walk: Walk, from: number): void {
+  for (const effect of walk.effects.splice(from))
+    if (effect.kind === "setSearchPath" || effect.kind === "setRole" || effect.kind === "catalogChanged")
+      walk.effects.push(effect);
 }
 
 function deallocate(walk: Walk, node: TreeNode): string {
@@ -491,7 +499,7 @@ function deallocate(walk: Walk, node: TreeNode): string {
 }
 
 function declareCursor(walk: Walk, node: TreeNode): string {
-  walkStatement(walk, nodeOf(node, "query") ?? {}, "");
+  walk.late(() => walkStatement(walk, nodeOf(node, "query") ?? {}, ""));
   return "DECLARE CURSOR";
 }
 

@@ -49,6 +49,8 @@ export class Walk {
   readonly effects: SessionEffect[] = [];
   /** Functions and views that the statement reaches. */
   readonly reached = new Set<FunctionInfo | RelationInfo>();
+  /** What stands further on in the search path under the name of a relation, by the relation's own. */
+  readonly behind: Map<string, Map<string, RelationInfo>>;
   /** Views and functions being walked right now, against endless recursion. */
   readonly active: Set<string>;
   literalsMatter = false;
@@ -59,7 +61,13 @@ export class Walk {
   frame: Frame = { words: [], anchors: [], isPlanOnly: false, isBody: false };
   #nodesLeft: number;
 
-  constructor(names: NameOverlay, walkers: Walkers, nodesMax: number) {
+  constructor(
+    names: NameOverlay,
+    walkers: Walkers,
+    nodesMax: number,
+    behind = new Map<string, Map<string, RelationInfo>>(),
+  ) {
+    this.behind = behind;
     this.names = names;
     this.walkers = walkers;
     this.active = new Set();
@@ -118,7 +126,7 @@ export class Walk {
   }
 
   /** Runs `inside` with names looked up along another path. */
-  withNames(names: NameOverlay, path: readonly string[], inside: () => void): void {
+  withNames(names: NameOverlay, path: readonly string[] | undefined, inside: () => void): void {
     names.setSearchPath(path);
     this.withOverlay(names, inside);
   }
@@ -134,11 +142,29 @@ export class Walk {
     }
   }
 
+  /** Runs `inside`, whose code may run later in the transaction than the statement itself. */
+  late(inside: () => void): void {
+    const before = this.effects.length;
+    inside();
+    const made = this.effects.splice(before);
+    this.effects.push(
+      ...made.map((effect) =>
+        effect.kind === "setSearchPath" ? { ...effect, isLate: true as const } : effect,
+      ),
+    );
+  }
+
   /** What a body does to names, as far as the session must know: that they may have changed. */
   bodyEffects(effects: readonly SessionEffect[]): void {
     for (const effect of effects) {
-      if (effect.kind === "setSearchPath") this.effects.push({ kind: "setSearchPath", local: effect.local });
-      else if (effect.kind === "discardAll" || effect.kind === "deallocate") this.effects.push(effect);
+      if (effect.kind === "setSearchPath")
+        this.effects.push({
+          kind: "setSearchPath",
+          local: effect.local,
+          ...(effect.isLate && { isLate: true }),
+        });
+      else if (effect.kind === "setRole" || effect.kind === "discardAll" || effect.kind === "deallocate")
+        this.effects.push(effect);
       else if (effect.kind === "catalogChanged") this.#catalogChanged(effect);
       else if (effect.kind !== "transaction") this.#catalogChanged({ kind: "catalogChanged" });
     }

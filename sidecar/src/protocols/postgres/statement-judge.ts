@@ -8,6 +8,8 @@ import {
   type MaskedColumns,
   type NameResolver,
   type NameSetting,
+  type ObjectRef,
+  type Operation,
   type ReachedCode,
   type RelationInfo,
   refusedByMasks,
@@ -190,6 +192,12 @@ export class StatementJudge {
     );
   }
 
+  /** True where the names that it was judged by mean the same. */
+  holdsForNames(judged: Judged): boolean {
+    // What has no text was not judged by any.
+    return judged.text === "" || (!judged.readsPrepared && judged.namesVersion === this.names.version);
+  }
+
   /** The same command under the policy in force now, where that has changed since. */
   reconsidered(judged: Judged): Judged {
     if (judged.policyEpoch === this.epoch) return judged;
@@ -279,7 +287,7 @@ export class StatementJudge {
       // A name that is not there may be back once the server has answered.
       return { ...this.made(text, command, rejectedVerdict(analysis), analysis, []), readsPrepared };
     }
-    const command = commandOf(text, analysis.statements);
+    const command = this.withWhatStandsBehind(commandOf(text, analysis.statements), analysis.statements);
     const change = nameChangeOf(analysis.statements);
     if (change.kind === "refused") {
       return this.made(text, command, rejectedVerdict(change.rejection), change.rejection, []);
@@ -305,6 +313,36 @@ export class StatementJudge {
         cache.put(shape, judged);
     }
     return judged;
+  }
+
+  /**
+   * An unqualified name may mean another relation by the time when it runs, where somebody drops or moves the one that it means
+   * now. Who may do that alone is judged by both; of two together the threat model tells.
+   */
+  private withWhatStandsBehind(command: Command, statements: readonly StatementAnalysis[]): Command {
+    const behind = statements.flatMap((statement) => statement.behind ?? []);
+    const more = behind.filter(({ first, isLikely }) => isLikely || this.mayPutAway(first));
+    if (more.length === 0) return command;
+    return { ...command, parts: [...command.parts, ...more.flatMap(({ parts }) => parts)] };
+  }
+
+  private mayPutAway(relation: ObjectRef): boolean {
+    const schema = {
+      name: relation.name.slice(0, relation.name.indexOf(".")),
+      kind: "schema",
+      direct: true,
+    } as const;
+    return puttingAway.some(({ operation, word }) => {
+      const objects = [word.endsWith("SCHEMA") ? schema : relation];
+      const part: CommandPart = {
+        operation,
+        words: [word],
+        objects,
+        unbounded: false,
+        enforcement: "authoritative",
+      };
+      return this.guard.decide({ protocol: "postgres", text: "", parts: [part] }).action !== "Deny";
+    });
   }
 
   private cache(): DecisionCache {
@@ -350,6 +388,17 @@ export class StatementJudge {
     };
   }
 }
+
+/** Ways to make a name mean another relation. */
+const puttingAway: readonly { readonly operation: Operation; readonly word: string }[] = [
+  ...["TABLE", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE", "SEQUENCE", "SCHEMA"].flatMap((kind) => [
+    { operation: "define", word: `DROP ${kind}` } as const,
+    { operation: "define", word: `ALTER ${kind}` } as const,
+  ]),
+  { operation: "privilege", word: "REVOKE" },
+  { operation: "privilege", word: "GRANT" },
+  { operation: "privilege", word: "DROP OWNED" },
+];
 
 /** How masks change one statement's rows. */
 export interface StatementMasks {

@@ -1,28 +1,5 @@
 import { expect, test } from "vitest";
-import { parseSearchPath, ReportedPath, samePath, TrackedPath, withAccount } from "./search-path.ts";
-
-test.for([
-  ['"$user", public', ["$user", "public"]],
-  ["", []],
-  ["  ", []],
-  ["Public,SHOP", ["public", "shop"]],
-  ['"Public" , "a""b","x, y"', ["Public", 'a"b', "x, y"]],
-  ['""', [""]],
-  ["a b", undefined],
-  ["a,", undefined],
-  [",a", undefined],
-  ['"a', undefined],
-  ['a"b"', undefined],
-  ["É", ["É"]],
-  ["x".repeat(70), ["x".repeat(63)]],
-  [`"${"é".repeat(40)}"`, ["é".repeat(31)]],
-] as const)("%s is read as the server reads it", ([value, names]) => {
-  expect(parseSearchPath(value)).toEqual(names);
-});
-
-test("$user stands for the account", () => {
-  expect(withAccount(["$user", "public"], "ann")).toEqual(["ann", "public"]);
-});
+import { ReportedPath, samePath, TrackedPath } from "./search-path.ts";
 
 test("an unknown path is like no other", () => {
   expect(samePath(undefined, undefined)).toBe(false);

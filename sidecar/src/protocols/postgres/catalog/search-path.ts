@@ -1,28 +1,5 @@
-/** The setting search_path: its value read as PostgreSQL reads it (SplitIdentifierString), and what it is right now. */
+/** The setting search_path: what it is right now. */
 import { Overlay } from "./overlay.ts";
-
-/** The names of a search_path value, unquoted and folded; undefined where PostgreSQL would not take the value. */
-export function parseSearchPath(value: string): readonly string[] | undefined {
-  if (/^[\s]*$/.test(value)) return [];
-  const names: string[] = [];
-  const element = /\s*(?:"((?:[^"]|"")*)"|([^\s,"]+))\s*(,|$)/y;
-  for (;;) {
-    const found = element.exec(value);
-    if (found === null) return undefined;
-    const [, quoted, bare, end] = found;
-    const name = quoted?.replaceAll('""', '"') ?? bare?.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
-    if (name === undefined) return undefined;
-    names.push(truncated(name));
-    if (end === "") return names;
-    // A comma must be followed by another name.
-    if (element.lastIndex >= value.length) return undefined;
-  }
-}
-
-/** The schema names behind a search_path: `"$user"` stands for the account. */
-export function withAccount(names: readonly string[], account: string): readonly string[] {
-  return names.map((name) => (name === "$user" ? account : name));
-}
 
 /** True where both list the same names in the same order; an unknown path is like no other. */
 export function samePath(a: readonly string[] | undefined, b: readonly string[] | undefined): boolean {
@@ -33,7 +10,11 @@ export function samePath(a: readonly string[] | undefined, b: readonly string[] 
 /** Follows the setting through a session; undefined while nobody can tell. */
 export interface PathTracker {
   readonly current: readonly string[] | undefined;
+  /** True where something that is left to run in this transaction may change it. */
+  readonly isLate: boolean;
   set(path: readonly string[] | undefined, local: boolean): void;
+  /** Until the transaction ends anything may change it, and for longer unless that is `local`. */
+  becomeLate(local: boolean): void;
   /** RESET, or SET … TO DEFAULT: to what the session began with. */
   setInitial(local: boolean): void;
   /** DISCARD ALL. */
@@ -58,8 +39,11 @@ export class TrackedPath implements PathTracker {
     this.initial = initial;
   }
 
+  isLate = false;
+  private staysUnknown = false;
+
   get current(): readonly string[] | undefined {
-    if (this.values.isOverflown) return undefined;
+    if (this.values.isOverflown || this.isLate) return undefined;
     const value = this.values.get("local") ?? this.values.get("session");
     return value === undefined ? this.initial : value.path;
   }
@@ -69,12 +53,19 @@ export class TrackedPath implements PathTracker {
     if (!local && this.values.get("local") !== undefined) this.values.set("local", undefined);
   }
 
+  becomeLate(local: boolean): void {
+    this.isLate = true;
+    this.staysUnknown ||= !local;
+  }
+
   // What a session begins with is the server's to change by a reload alone, which no session is told of here.
   setInitial(local: boolean): void {
     this.set(this.initial, local);
   }
 
   reset(): void {
+    this.isLate = false;
+    this.staysUnknown = false;
     this.values.clear();
   }
 
@@ -92,6 +83,9 @@ export class TrackedPath implements PathTracker {
 
   end(isCommitted: boolean): boolean {
     const before = this.current;
+    if (this.staysUnknown && isCommitted) this.set(undefined, false);
+    this.isLate = false;
+    this.staysUnknown = false;
     if (isCommitted) this.values.commit();
     else this.values.rollback();
     return before !== this.current;
@@ -114,6 +108,7 @@ export class ReportedPath implements PathTracker {
   private reported: readonly string[] | undefined;
   private expected: { readonly path: readonly string[] | undefined } | undefined;
   private isTouched = false;
+  isLate = false;
 
   constructor(initial: readonly string[] | undefined) {
     this.initial = initial;
@@ -121,11 +116,17 @@ export class ReportedPath implements PathTracker {
   }
 
   get current(): readonly string[] | undefined {
+    if (this.isLate) return undefined;
     return this.expected === undefined ? this.reported : this.expected.path;
   }
 
   set(path: readonly string[] | undefined): void {
     this.expected = { path };
+    this.isTouched = true;
+  }
+
+  becomeLate(): void {
+    this.isLate = true;
     this.isTouched = true;
   }
 
@@ -151,6 +152,7 @@ export class ReportedPath implements PathTracker {
     // What it falls back to is reported in a moment; until then nobody can tell.
     if (this.isTouched) this.expected = { path: undefined };
     this.isTouched = false;
+    this.isLate = false;
     return before !== this.current;
   }
 
@@ -167,19 +169,4 @@ export class ReportedPath implements PathTracker {
     this.expected = undefined;
     return before !== this.current;
   }
-}
-
-const nameBytesMax = 63;
-
-// Longer names are cut at a character, as the server does.
-function truncated(name: string): string {
-  if (Buffer.byteLength(name) <= nameBytesMax) return name;
-  let cut = "";
-  let bytes = 0;
-  for (const character of name) {
-    bytes += Buffer.byteLength(character);
-    if (bytes > nameBytesMax) break;
-    cut += character;
-  }
-  return cut;
 }

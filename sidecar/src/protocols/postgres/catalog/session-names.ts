@@ -2,6 +2,7 @@
 import {
   type FunctionInfo,
   type PreparedInfo,
+  parseSearchPath,
   type RelationInfo,
   type SessionEffect,
   type TypeInfo,
@@ -13,14 +14,7 @@ import type { TypeShape } from "../masking/type-shape.ts";
 import type { ColumnOrigin, LiveNames } from "../statement-judge.ts";
 import { type LiveCatalog, nextVersion } from "./live-catalog.ts";
 import { Overlay } from "./overlay.ts";
-import {
-  type PathTracker,
-  parseSearchPath,
-  ReportedPath,
-  samePath,
-  TrackedPath,
-  withAccount,
-} from "./search-path.ts";
+import { type PathTracker, ReportedPath, samePath, TrackedPath } from "./search-path.ts";
 import { keyOf, plainRelation } from "./snapshot.ts";
 
 /** What a session's names start from. */
@@ -51,6 +45,8 @@ export class SessionNames implements LiveNames {
   private code: Extract<SessionEffect, { kind: "catalogChanged" }>["code"];
   /** Temporary relations are in nobody's catalog but the session's own: what hangs on them is never seen. */
   private temporaryHasCode = false;
+  /** Roles that the session may have moved to; undefined stands for one that nobody knows. */
+  private readonly roles = new Set<string | undefined>();
   private isInFailedTransaction = false;
   private usesPrepared = false;
   private isExplained = false;
@@ -81,6 +77,7 @@ export class SessionNames implements LiveNames {
       this.overlay.size > 0 ||
       this.code !== undefined ||
       this.usesPrepared ||
+      this.hasMovedRole ||
       !samePath(this.path.current, this.initialPath)
     );
   }
@@ -98,6 +95,19 @@ export class SessionNames implements LiveNames {
     const { version } = this.catalog;
     if (this.resolved?.of !== version) this.resolved = { of: version, schemas: this.effectivePath() };
     return this.resolved.schemas;
+  }
+
+  get possiblePath(): readonly string[] {
+    const named = this.namedSchemas();
+    return named === undefined ? [] : withImplicitSchemas(named);
+  }
+
+  get isPathLate(): boolean {
+    return this.path.isLate;
+  }
+
+  get hasMovedRole(): boolean {
+    return this.roles.size > 0;
   }
 
   get definitions(): NonNullable<LiveNames["definitions"]> {
@@ -218,6 +228,10 @@ export class SessionNames implements LiveNames {
       case "setSearchPath":
         if (effect.isReset === true) this.path.setInitial(effect.local);
         else this.path.set(effect.path, effect.local);
+        if (effect.isLate === true) this.path.becomeLate(effect.local);
+        break;
+      case "setRole":
+        this.roles.add(effect.role);
         break;
       case "catalogChanged":
         this.catalogHasChanged = true;
@@ -246,6 +260,7 @@ export class SessionNames implements LiveNames {
       case "discardAll":
         this.overlay.clear();
         this.path.reset();
+        this.roles.clear();
         this.usesPrepared = false;
         break;
       case "prepare":
@@ -340,14 +355,14 @@ export class SessionNames implements LiveNames {
       this.catalogHasChanged = true;
       return;
     }
-    const { name, language, body, securityDefiner } = effect;
+    const { name, language, body, securityDefiner, settings = [] } = effect;
     const made: FunctionInfo = {
       schema,
       name,
       language,
       ...(body === undefined ? {} : { body }),
       securityDefiner,
-      settings: [],
+      settings,
     };
     // An overload and a replacement look alike here: both bodies count.
     const before = this.overlay.get(changeKey("function", schema, name))?.functions ?? [];
@@ -435,21 +450,28 @@ export class SessionNames implements LiveNames {
 
   /** Functions and operators are never found in pg_temp without its name. */
   private codePath(): readonly string[] {
-    return (this.searchPath ?? []).filter((schema) => schema !== temporarySchema);
+    return this.possiblePath.filter((schema) => schema !== temporarySchema);
   }
 
   private effectivePath(): readonly string[] | undefined {
     const listed = this.listedSchemas();
-    if (listed === undefined) return undefined;
-    const path = new Set(listed);
-    const implicit = [temporarySchema, "pg_catalog"].filter((schema) => !path.has(schema));
-    return [...implicit, ...path];
+    return listed === undefined ? undefined : withImplicitSchemas(listed);
   }
 
   private listedSchemas(): readonly string[] | undefined {
+    const named = this.namedSchemas();
+    // What another role may enter is not known.
+    return this.hasMovedRole ? named : named?.filter((schema) => this.mayEnter(schema));
+  }
+
+  /** What search_path lists, also what the account may not enter. */
+  private namedSchemas(): readonly string[] | undefined {
     const { current } = this.path;
     if (current === undefined) return undefined;
-    return withAccount(current, this.options.account).filter((schema) => this.mayEnter(schema));
+    if (this.roles.has(undefined) && current.includes("$user")) return undefined;
+    const { account } = this.options;
+    const roles = [...this.roles].filter((role) => role !== undefined);
+    return current.flatMap((name) => (name === "$user" ? [account, ...roles] : [name]));
   }
 
   /** The server passes over schemas that do not exist or that the account may not use. */
@@ -468,6 +490,13 @@ export class SessionNames implements LiveNames {
     this.ownVersion = nextVersion();
     this.resolved = undefined;
   }
+}
+
+/** PostgreSQL looks in pg_temp and pg_catalog first unless the path names them. */
+function withImplicitSchemas(listed: readonly string[]): readonly string[] {
+  const path = new Set(listed);
+  const implicit = [temporarySchema, "pg_catalog"].filter((schema) => !path.has(schema));
+  return [...implicit, ...path];
 }
 
 type Family = "relation" | "function" | "type" | "schema";
