@@ -753,8 +753,13 @@ export class ClientHalf {
     const statement = judged === entry.judged ? entry : entry.judgedAs(judged);
     const owed = new Owed("bind", segment);
     owed.portal = new PortalEntry(message.portal, statement, outcome.number, segment);
+    owed.portal.preparedChanges = this.state.statements.changes;
     portals.set(message.portal, owed.portal);
     owed.hidesErrors = judged.hidesErrors;
+    // Functions that are called immutable run while the portal is planned, whether it is executed or not.
+    for (const effect of judged.effects.flat())
+      if (effect.kind === "setSearchPath" && effect.path === undefined && effect.isReset !== true)
+        this.options.names.apply(effect);
     this.up.passCommand(outcome, message.chunk, message.at, end);
     this.state.push(owed);
     if (judged.masks !== undefined) this.describeForMasks(message.portal, owed.portal.described);
@@ -818,8 +823,39 @@ export class ClientHalf {
       this.state.isSkipping = true;
       return undefined;
     }
+    // What is on its way may change what its names mean: those of a utility statement, and of functions, are looked up now.
+    if (this.state.owed.unsettled > 0) return this.afterSettled(() => this.execute(chunk, at, end));
     const { judged } = portal.statement;
-    const now = this.options.judge.reconsidered(judged);
+    if (judged.readsPrepared && portal.preparedChanges !== this.state.statements.changes) {
+      this.refuseExtended(preparedAnew);
+      return undefined;
+    }
+    if (this.options.judge.holdsForNames(judged))
+      return this.executeJudged(this.options.judge.reconsidered(judged), portal, chunk, at, nameEnd, end);
+    const now = this.judge.now(judged.text);
+    if (now !== undefined) return this.executeJudged(now, portal, chunk, at, nameEnd, end);
+    return this.judge.later(judged.text, (later) =>
+      this.executeJudged(later, portal, chunk, at, nameEnd, end),
+    );
+  }
+
+  /** Executes a portal that Bind has made; `now` is its statement as it is judged now. */
+  private executeJudged(
+    now: Judged,
+    portal: PortalEntry,
+    chunk: Buffer,
+    at: number,
+    nameEnd: number,
+    end: number,
+  ): Promise<void> | undefined {
+    const { name } = portal;
+    const { judged } = portal.statement;
+    const isBoundTo =
+      judged.masks !== undefined || now.masks !== undefined || judged.verdict.satisfied !== undefined;
+    if (isBoundTo && now !== judged && now.rejection === undefined && !meansTheSame(now, judged)) {
+      this.refuseExtended(boundToOthers);
+      return undefined;
+    }
     if (now !== judged && !this.options.guard.isObserving && !this.isStillAllowed(now, judged))
       return this.refuseJudged(now);
     if (
@@ -847,11 +883,11 @@ export class ClientHalf {
     // The permit is Bind's: this portal was judged and recorded there, and the policy still allows it.
     this.up.pass(chunk, at, end);
     const owed = new Owed("execute", this.state.segment);
-    owed.effects = judged.effects;
-    owed.changesNames = judged.changesNames;
-    owed.mayCopy = judged.mayCopy;
-    owed.mayTakeData = judged.mayTakeData;
-    owed.showsName = judged.showsName;
+    owed.effects = now.effects;
+    owed.changesNames = now.changesNames;
+    owed.mayCopy = now.mayCopy;
+    owed.mayTakeData = now.mayTakeData;
+    owed.showsName = now.showsName;
     owed.masks = now.masks;
     owed.hidesErrors = now.hidesErrors;
     owed.described = portal.described;
@@ -1116,6 +1152,18 @@ interface Held {
   readonly holdable: Holdable;
   judged: Judged;
 }
+
+const preparedAnew: SqlRefusal = {
+  sqlstate: "0A000",
+  message: "statements have been prepared or deallocated since this portal was bound",
+  hint: "Bind it again.",
+};
+
+const boundToOthers: SqlRefusal = {
+  sqlstate: "0A000",
+  message: "what its names mean has changed since this portal was bound",
+  hint: "Bind it again.",
+};
 
 /** True where a text touches the same things in the same way as when it was asked about. */
 function meansTheSame(again: Judged, asked: Judged): boolean {

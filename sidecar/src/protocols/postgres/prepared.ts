@@ -46,6 +46,8 @@ export class PortalEntry {
   /** The number under which Bind was recorded. */
   readonly number: number;
   readonly segment: number;
+  /** `changes` of the prepared statements when it was bound. */
+  preparedChanges = 0;
   /** How many Syncs and Queries had been sent before its Bind. */
   ends = 0;
   /** Why Execute must fail: the server has a statement that does in its place. */
@@ -122,6 +124,8 @@ export class PreparedStatements {
   private readonly byName = new Map<string, StatementEntry>();
   /** How often names were looked up for analysis: a verdict made meanwhile rests on what they meant then. */
   lookups = 0;
+  /** How often a name was given or taken away. */
+  changes = 0;
 
   /** How many have a name. */
   get size(): number {
@@ -156,6 +160,7 @@ export class PreparedStatements {
   }
 
   put(entry: StatementEntry): void {
+    if (entry.name !== "") this.changes += 1;
     entry.previous = this.byName.get(entry.key);
     this.byName.set(entry.key, entry);
   }
@@ -181,11 +186,13 @@ export class PreparedStatements {
   }
 
   delete(name: string): void {
+    this.changes += 1;
     this.byName.delete(serverName(name));
   }
 
   /** DEALLOCATE ALL and DISCARD ALL: the server keeps the unnamed statement, which no SQL can name. */
   clear(): void {
+    this.changes += 1;
     const unnamed = this.byName.get("");
     this.byName.clear();
     if (unnamed !== undefined) this.byName.set("", unnamed);

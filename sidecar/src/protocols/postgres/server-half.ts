@@ -397,6 +397,8 @@ export class ServerHalf {
         return;
       case backend.emptyQueryResponse:
       case backend.portalSuspended:
+        // The rows so far may have run what changes names.
+        if (type === backend.portalSuspended) this.applyEffects(first?.effects[first.completed] ?? [], "");
         if (first?.kind === "execute") this.finishExecute();
         else if (first?.kind !== "query" || type === backend.portalSuspended) throw unexpected(type);
         else first.isAnswered = true;
