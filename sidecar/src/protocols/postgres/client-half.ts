@@ -757,9 +757,10 @@ export class ClientHalf {
     portals.set(message.portal, owed.portal);
     owed.hidesErrors = judged.hidesErrors;
     // Functions that are called immutable run while the portal is planned, whether it is executed or not.
-    for (const effect of judged.effects.flat())
-      if (effect.kind === "setSearchPath" && effect.path === undefined && effect.isReset !== true)
-        this.options.names.apply(effect);
+    for (const effects of judged.effects)
+      for (const effect of effects)
+        if (effect.kind === "setSearchPath" && effect.path === undefined && effect.isReset !== true)
+          this.options.names.apply(effect);
     this.up.passCommand(outcome, message.chunk, message.at, end);
     this.state.push(owed);
     if (judged.masks !== undefined) this.describeForMasks(message.portal, owed.portal.described);
