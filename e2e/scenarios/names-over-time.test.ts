@@ -428,6 +428,20 @@ describe.each(versionsUnderTest)("PostgreSQL %i", (version) => {
 
   test.each(Object.entries(attacks))("is closed: %s", (_, steps) => closed("dev", steps));
 
+  test("who is refused over the second relation of a name reads what to do", async () => {
+    const seen = await played("dev", [
+      ["A", path],
+      ["A", asked],
+      ["A", asked.replace("salaries", "mine.salaries")],
+    ]);
+    expect(seen.filter(({ type }) => type === "E").map(({ fields }) => [fields.M, fields.H])).toEqual([
+      [
+        "SELECT on hr.salaries is denied by rule closed of policy dev",
+        expect.stringMatching(/^Name the schema/),
+      ],
+    ]);
+  });
+
   test.each(Object.entries(byTenant))("is closed to whom nothing denies it: %s", (_, steps) =>
     closed("tenant", steps),
   );

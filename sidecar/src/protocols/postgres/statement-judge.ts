@@ -287,14 +287,15 @@ export class StatementJudge {
       // A name that is not there may be back once the server has answered.
       return { ...this.made(text, command, rejectedVerdict(analysis), analysis, []), readsPrepared };
     }
-    const command = this.withWhatStandsBehind(commandOf(text, analysis.statements), analysis.statements);
+    const asked = commandOf(text, analysis.statements);
+    const command = this.withWhatStandsBehind(asked, analysis.statements);
     const change = nameChangeOf(analysis.statements);
     if (change.kind === "refused") {
       return this.made(text, command, rejectedVerdict(change.rejection), change.rejection, []);
     }
     const nameSettings = change.kind === "set" ? change.settings : undefined;
     const found = masking.isEmpty ? unmasked : hiddenBy(masking, analysis.statements);
-    const decided = command.parts.length === 0 ? emptyVerdict : this.guard.decide(command);
+    const decided = this.decide(command, asked);
     const verdict = found.denied === undefined ? decided : refusedByMasks(decided, [found.denied]);
     const effects = analysis.statements.map((statement) => statement.effects);
     const judged = {
@@ -324,6 +325,16 @@ export class StatementJudge {
     const more = behind.filter(({ first, isLikely }) => isLikely || this.mayPutAway(first));
     if (more.length === 0) return command;
     return { ...command, parts: [...command.parts, ...more.flatMap(({ parts }) => parts)] };
+  }
+
+  private decide(command: Command, asked: Command): Verdict {
+    if (command.parts.length === 0) return emptyVerdict;
+    const verdict = this.guard.decide(command);
+    if (command === asked || verdict.action !== "Deny" || this.guard.decide(asked).action === "Deny")
+      return verdict;
+    const hint =
+      "Name the schema: without it, the name may come to mean this relation, which stands further on in the search_path.";
+    return { ...verdict, hint };
   }
 
   private mayPutAway(relation: ObjectRef): boolean {
