@@ -110,7 +110,7 @@ describe.runIf(found.kind === "ready")("at the door", () => {
       policies: manifests(provider.issuer),
       resource: { identity: { providers: ["local", "corp"] } },
       options: { deviceLogin: { clientId: provider.clientId } },
-      args: ["--failed-logins", "0", "--failed-logins-by-address", "0"],
+      args: ["--failed-logins", "0", "--failed-logins-by-address", "0", "--login-timeout", "15"],
     });
     halfWay = await stopHalfWay();
   });
