@@ -13,7 +13,7 @@ import { type Gateway, sallyportCommand, startGateway } from "../targets/gateway
 import { heldNoticesIn } from "../targets/held-notices.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { until } from "../targets/until.ts";
-import { frame, query, WireClient } from "../targets/wire-client.ts";
+import { cancelRequest, frame, int32s, query, WireClient } from "../targets/wire-client.ts";
 
 const policies = (more = "") => `---
 apiVersion: sallyport.dev/v1alpha1
@@ -355,11 +355,7 @@ describe("a held command", () => {
     const { processID, secretKey } = one.client as unknown as { processID: number; secretKey: number };
     const canceller = await WireClient.connect(gateway.port);
     await canceller.startTls(gateway.caPem);
-    const packet = Buffer.alloc(16);
-    [16, 80877102, processID, secretKey].forEach((value, index) => {
-      packet.writeInt32BE(value | 0, index * 4);
-    });
-    canceller.send(packet);
+    canceller.send(cancelRequest(int32s(processID, secretKey)));
     expect(await outcome).toMatchObject({ code: "57014" });
     expect(performance.now() - begun).toBeLessThan(3_000);
     expect(await phase(name)).toBe("Cancelled");

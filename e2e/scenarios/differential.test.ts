@@ -16,7 +16,15 @@ import pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
-import { frame, int32s, query, type ServerMessage, startup, WireClient } from "../targets/wire-client.ts";
+import {
+  cancelRequest,
+  frame,
+  keyOf,
+  query,
+  type ServerMessage,
+  startup,
+  WireClient,
+} from "../targets/wire-client.ts";
 import {
   anyCopySequence,
   anyRefusedCopySequence,
@@ -158,7 +166,7 @@ class Pair {
       const fresh = await this.open(side);
       client = fresh.client;
       this.clients[side] = client;
-      this.keys[side] = fresh.greeting.find(({ type }) => type === "K")?.body ?? Buffer.alloc(8);
+      this.keys[side] = keyOf(fresh.greeting);
       seen.push(...fresh.greeting.map(shown).filter((text) => text !== ""));
     }
     seen.push(...(await this.send(client, side, sequence)));
@@ -201,7 +209,7 @@ class Pair {
       .poll(async () => (await keeper.query(sleeping)).rowCount, { timeout: 40_000, interval: 10 })
       .toBe(1);
     const canceller = await WireClient.connect(side === "direct" ? server.port : gateway.port);
-    canceller.send(int32s(16, 80877102), this.keys[side] ?? Buffer.alloc(8));
+    canceller.send(cancelRequest(this.keys[side] ?? Buffer.alloc(8)));
     await canceller.untilClosed();
   }
 

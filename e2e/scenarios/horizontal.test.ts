@@ -13,7 +13,15 @@ import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
 import { freePort, type PostgresServer, startPostgres } from "../targets/postgres.ts";
-import { int32s, password, query, startup, WireClient } from "../targets/wire-client.ts";
+import {
+  cancelRequest,
+  int32s,
+  keyOf,
+  password,
+  query,
+  startup,
+  WireClient,
+} from "../targets/wire-client.ts";
 
 let server: PostgresServer;
 
@@ -112,9 +120,9 @@ describe.each([1, 2])("with %i process(es)", (processes) => {
       const before = await client.until("R");
       client.send(password(gateway.issuer.token(staff("canceller"))));
       const greeting = [...before, ...(await client.until("Z"))];
-      const key = greeting.find(({ type }) => type === "K")?.body ?? Buffer.alloc(0);
+      const key = keyOf(greeting);
       expect(key).toHaveLength(version === 0x00030000 ? 8 : 36);
-      const request = Buffer.concat([int32s(8 + key.length, 80877102), key]);
+      const request = cancelRequest(key);
       // Each from a connection of its own: with two processes, all twelve end in the session's own 1 in 4,096 times.
       for (let round = 0; round < (processes === 1 ? 2 : 12); round += 1) {
         const sleep = `SELECT pg_sleep(71), ${processes} + ${round}`;
@@ -139,7 +147,7 @@ describe.each([1, 2])("with %i process(es)", (processes) => {
     const before = await metric("sallyport_logins_total");
     const send = async (from: string, key: Uint8Array) => {
       const socket = connectTcp({ port: gateway.port, host: "127.0.0.1", localAddress: from });
-      socket.write(Buffer.concat([int32s(8 + key.length, 80877102), key]));
+      socket.write(cancelRequest(key));
       const answers: Buffer[] = [];
       socket.on("data", (chunk: Buffer) => answers.push(chunk));
       await once(socket, "close");
@@ -151,7 +159,7 @@ describe.each([1, 2])("with %i process(es)", (processes) => {
     client.send(startup({ user: "shop", database: "shop" }));
     await client.until("R");
     client.send(password(gateway.issuer.token(staff("guessed"))));
-    const key = (await client.until("Z")).find(({ type }) => type === "K")?.body ?? Buffer.alloc(0);
+    const key = keyOf(await client.until("Z"));
     for (let done = 0; done < 104; done += 8) {
       expect(await Promise.all(Array.from({ length: 8 }, guess))).toEqual(Array(8).fill(0));
     }
@@ -304,7 +312,7 @@ describe("two replicas", () => {
       client.send(startup({ user: "shop", database: "shop" }));
       await client.until("R");
       client.send(password(gateway.issuer.token(staff("canceller"))));
-      const key = (await client.until("Z")).find(({ type }) => type === "K")?.body ?? Buffer.alloc(0);
+      const key = keyOf(await client.until("Z"));
       const sleep = `SELECT pg_sleep(73), ${own} + ${round}`;
       client.send(query(sleep));
       await expect
@@ -313,7 +321,7 @@ describe("two replicas", () => {
         )
         .toHaveLength(1);
       const canceller = connectTcp(arrival.port, "127.0.0.1");
-      canceller.write(Buffer.concat([int32s(16, 80877102), key]));
+      canceller.write(cancelRequest(key));
       canceller.resume();
       await once(canceller, "close");
       const answer = await client.until("Z");

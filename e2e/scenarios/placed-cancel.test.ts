@@ -12,7 +12,7 @@ import { localProvider, shopResource, writeSecret } from "../targets/manifests.t
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { LocalIssuer } from "../targets/tokens.ts";
 import { until } from "../targets/until.ts";
-import { int32s, password, query, startup, WireClient } from "../targets/wire-client.ts";
+import { cancelRequest, keyOf, password, query, startup, WireClient } from "../targets/wire-client.ts";
 
 const hasPsql = await hasCommand("psql", ["--version"]);
 const issuer = new LocalIssuer("sallyport-test", "sallyport:default/shop");
@@ -167,8 +167,8 @@ async function logIn(at: number, version: number): Promise<{ client: WireClient;
   const before = await client.until("R");
   client.send(password(token()));
   const greeting = [...before, ...(await client.until("Z"))];
-  const key = greeting.find(({ type }) => type === "K")?.body;
-  if (key === undefined) throw new Error("the gateway gave no key");
+  const key = keyOf(greeting);
+  if (key.length === 0) throw new Error("the gateway gave no key");
   return { client, key };
 }
 
@@ -179,7 +179,7 @@ async function cancel(at: number, key: Buffer): Promise<number> {
   socket.on("data", (chunk) => {
     bytes += chunk.length;
   });
-  socket.write(Buffer.concat([int32s(8 + key.length, 80877102), key]));
+  socket.write(cancelRequest(key));
   await once(socket, "close", { signal: AbortSignal.timeout(30_000) });
   return bytes;
 }

@@ -21,10 +21,12 @@ import type { PostgresServer } from "../targets/postgres.ts";
 import { type Shop, startShop } from "../targets/shop.ts";
 import {
   bind,
+  cancelRequest,
   execute,
   frame,
   int16s,
   int32s,
+  keyOf,
   parse,
   password,
   query,
@@ -198,7 +200,7 @@ describe("A: start-up, TLS, authentication", () => {
       client.send(query("SELECT pg_sleep(70)"));
       await expect.poll(() => backends("query = 'SELECT pg_sleep(70)' AND state = 'active'")).toHaveLength(1);
       const canceller = await direct(["postgresql"]);
-      canceller.end(cancelRequest(greeting));
+      canceller.end(cancelRequest(keyOf(greeting)));
       expect(errorOf(await client.until("Z"))?.C).toBe("57014");
       client.close();
     });
@@ -320,7 +322,7 @@ describe("A: start-up, TLS, authentication", () => {
     expect(keyOf(greeting).length).toBe(36);
     client.send(query("SELECT pg_sleep(71)"));
     await expect.poll(() => backends("query = 'SELECT pg_sleep(71)' AND state = 'active'")).toHaveLength(1);
-    await cancel(cancelRequest(greeting));
+    await cancel(cancelRequest(keyOf(greeting)));
     expect(errorOf(await client.until("Z"))?.C).toBe("57014");
     client.close();
   });
@@ -540,14 +542,6 @@ spec: {resources: {names: [shop]}, subjects: [{user: "local:ann"}], profile: Adm
 
 // -------------------------------------------------------------------------------------------------------- B: cancel
 
-const keyOf = (greeting: readonly ServerMessage[]) =>
-  greeting.find(({ type }) => type === "K")?.body ?? Buffer.alloc(0);
-
-function cancelRequest(greeting: readonly ServerMessage[]): Buffer {
-  const key = keyOf(greeting);
-  return Buffer.concat([int32s(8 + key.length, 80877102), key]);
-}
-
 /** Sends a cancel request as libpq does, and resolves to what was answered before the end. */
 async function cancel(request: Buffer, how: "plain" | "tls" = "plain"): Promise<Buffer> {
   const client = how === "tls" ? await secured() : await WireClient.connect(gateway.port);
@@ -564,7 +558,7 @@ describe("B: CancelRequest", () => {
       const sleep = `SELECT pg_sleep(72), '${how}'`;
       client.send(query("BEGIN"), query(sleep));
       await expect.poll(() => backends(`query = $$${sleep}$$ AND state = 'active'`)).toHaveLength(1);
-      expect(await cancel(cancelRequest(greeting), how)).toHaveLength(0);
+      expect(await cancel(cancelRequest(keyOf(greeting)), how)).toHaveLength(0);
       await client.until("Z");
       expect(brief(await client.until("Z"))).toMatch(/E57014 ZE$/);
       expect(brief(await sql(client, "ROLLBACK"))).toBe("C(ROLLBACK) ZI");
@@ -574,8 +568,8 @@ describe("B: CancelRequest", () => {
 
   it("B1: one that comes when nothing runs changes nothing", async () => {
     const { client, greeting } = await greeted();
-    await cancel(cancelRequest(greeting));
-    await cancel(cancelRequest(greeting));
+    await cancel(cancelRequest(keyOf(greeting)));
+    await cancel(cancelRequest(keyOf(greeting)));
     // It may still arrive during the next statement, as it may with the server alone.
     await expect.poll(async () => brief(await sql(client, "SELECT 1"))).toBe("T D1 C(SELECT 1) ZI");
     client.close();
@@ -597,11 +591,11 @@ describe("B: CancelRequest", () => {
     guessed.writeInt32BE(Number(backend?.pid));
     for (const sent of [key, guessed]) {
       const atServer = await WireClient.connect(server.port);
-      atServer.send(int32s(8 + sent.length, 80877102), sent);
+      atServer.send(cancelRequest(sent));
       expect(await atServer.untilClosed()).toEqual([]);
     }
     expect(await sleeping()).toHaveLength(1);
-    await cancel(cancelRequest(greeting));
+    await cancel(cancelRequest(keyOf(greeting)));
     expect(errorOf(await client.until("Z"))?.C).toBe("57014");
     client.close();
   });
@@ -614,7 +608,7 @@ describe("B: CancelRequest", () => {
     await expect.poll(sleeping).toHaveLength(1);
     const told = () => gateway.logs().match(/a cancel request names no session/g)?.length ?? 0;
     const before = told();
-    const request = cancelRequest(greeting);
+    const request = cancelRequest(keyOf(greeting));
     const wrong = Buffer.from(request);
     wrong[wrong.length - 1] = (wrong.at(-1) ?? 0) ^ 1;
     const longer = Buffer.concat([int32s(request.length + 4, 80877102), request.subarray(8), int32s(0)]);

@@ -9,10 +9,12 @@ import { policyDocument } from "../targets/policies.ts";
 import { type Shop, startShop } from "../targets/shop.ts";
 import {
   bind,
+  cancelRequest,
   execute,
   frame,
   int16s,
   int32s,
+  keyOf,
   parse,
   password,
   query,
@@ -90,9 +92,8 @@ const asked = (...messages: Uint8Array[]) =>
 const letters = (answers: readonly string[]) => answers.map((text) => text[0]).join("");
 
 async function cancel({ greeting, port }: Session): Promise<void> {
-  const key = greeting.find(({ type }) => type === "K")?.body ?? Buffer.alloc(0);
   const canceller = await WireClient.connect(port);
-  canceller.send(int32s(8 + key.length, 80877102), key);
+  canceller.send(cancelRequest(keyOf(greeting)));
   expect(await canceller.untilClosed()).toEqual([]);
 }
 

@@ -7,9 +7,10 @@ import { versionsUnderTest } from "../targets/postgres.ts";
 import { type Shop, startShop } from "../targets/shop.ts";
 import {
   bind,
+  cancelRequest,
   execute,
   frame,
-  int32s,
+  keyOf,
   parse,
   password,
   query,
@@ -237,7 +238,7 @@ describe(`PostgreSQL ${version}`, () => {
       const client = await shop.secured();
       client.send(startup({ user: "shop", database: "shop" }, protocol));
       client.send(password(shop.gateway.issuer.token({ user: "ann" })));
-      const key = (await client.until("Z")).find(({ type }) => type === "K")?.body ?? Buffer.alloc(0);
+      const key = keyOf(await client.until("Z"));
       expect(key.length).toBe(protocol === 0x30000 ? 8 : 36);
       client.send(query("SELECT pg_sleep(73)"));
       const running =
@@ -245,7 +246,7 @@ describe(`PostgreSQL ${version}`, () => {
       await expect.poll(() => shop.server.query(running)).toHaveLength(1);
       for (const sent of [Buffer.concat([key.subarray(0, 4), Buffer.alloc(key.length - 4, 1)]), key]) {
         const canceller = await WireClient.connect(shop.gateway.port);
-        canceller.send(int32s(8 + sent.length, 80877102), sent);
+        canceller.send(cancelRequest(sent));
         expect(await canceller.untilClosed()).toEqual([]);
         if (sent !== key) expect(await shop.server.query(running)).toHaveLength(1);
       }

@@ -154,6 +154,11 @@ export function startup(parameters: Readonly<Record<string, string>>, version = 
 }
 
 export const sslRequest = int32s(8, 80877103);
+/** The key of BackendKeyData, as a cancel request names it; empty where none was given. */
+export const keyOf = (greeting: readonly ServerMessage[]): Buffer =>
+  greeting.find(({ type }) => type === "K")?.body ?? Buffer.alloc(0);
+export const cancelRequest = (key: Uint8Array): Buffer =>
+  Buffer.concat([int32s(8 + key.length, 80877102), key]);
 export const query = (sql: string | Uint8Array): Buffer => frame("Q", sql, "\0");
 export const password = (text: string): Buffer => frame("p", text, "\0");
 
