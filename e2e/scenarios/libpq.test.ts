@@ -9,25 +9,11 @@ import { type ClientTools, clientTools } from "../drivers/client-tools.ts";
 import { testWith } from "../drivers/test-with.ts";
 import { pythonDrivers } from "../drivers/toolchains.ts";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
+import { everybody, providerDocument } from "../targets/policies.ts";
 import { freePort, type PostgresServer, startPostgres } from "../targets/postgres.ts";
 
 const issuer = "https://login.example.com/tenant";
-const policies = `
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: everybody}
-spec:
-  resources: {names: [shop]}
-  subjects: [{kind: Human}]
-  profile: Admin
----
-${JSON.stringify({
-  apiVersion: "sallyport.dev/v1alpha1",
-  kind: "IdentityProvider",
-  metadata: { name: "corp" },
-  spec: { prefix: "corp:", type: "oidc", oidc: { issuer } },
-})}
-`;
+const policies = everybody + providerDocument("corp", { type: "oidc", oidc: { issuer } });
 const tools = await clientTools();
 const python = await pythonDrivers();
 type Ready = Extract<ClientTools, { kind: "ready" }>;

@@ -6,29 +6,15 @@ import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { createAuthority } from "../targets/certificates.ts";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
+import { everybody, providerDocument } from "../targets/policies.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { frame, int32s, password, query, sslRequest, startup, WireClient } from "../targets/wire-client.ts";
 
 const issuer = "https://login.example.com/tenant";
-const provider = (name: string, spec: object) =>
-  JSON.stringify({
-    apiVersion: "sallyport.dev/v1alpha1",
-    kind: "IdentityProvider",
-    metadata: { name },
-    spec: { prefix: `${name}:`, ...spec },
-  });
 const teams = await createAuthority("a team's authority", { organization: "team-a" });
-const policies = `
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: everybody}
-spec:
-  resources: {names: [shop]}
-  subjects: [{kind: Human}]
-  profile: Admin
----
-${provider("corp", { type: "oidc", oidc: { issuer }, clientCertificates: { caBundle: teams.caPem } })}
-`;
+const policies =
+  everybody +
+  providerDocument("corp", { type: "oidc", oidc: { issuer }, clientCertificates: { caBundle: teams.caPem } });
 
 let server: PostgresServer;
 let gateway: Gateway;

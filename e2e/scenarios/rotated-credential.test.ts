@@ -4,18 +4,10 @@ import pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
 import { writeSecret } from "../targets/manifests.ts";
+import { everybody } from "../targets/policies.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { until } from "../targets/until.ts";
 
-const policies = `
-apiVersion: sallyport.dev/v1alpha1
-kind: AccessPolicy
-metadata: {name: everybody}
-spec:
-  resources: {names: [shop]}
-  subjects: [{kind: Human}]
-  profile: Admin
-`;
 let server: PostgresServer;
 let gateway: Gateway;
 const open: pg.Client[] = [];
@@ -29,7 +21,7 @@ beforeAll(async () => {
     initSql: `CREATE ROLE account LOGIN PASSWORD 'the-first'; CREATE ROLE ann LOGIN PASSWORD 'of-ann';`,
   });
   const account = { username: "account", password: "the-first" };
-  gateway = await startGateway({ server, policies, account });
+  gateway = await startGateway({ server, policies: everybody, account });
 });
 afterAll(async () => {
   await Promise.all(open.map((client) => client.end().catch(() => undefined)));

@@ -10,3 +10,24 @@ spec:
 ${rest.trimEnd()}
 `;
 }
+
+/** Lets every human do all that can be done at the resource `shop`. */
+export const everybody = `---
+apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: everybody}
+spec:
+  resources: {names: [shop]}
+  subjects: [{kind: Human}]
+  profile: Admin
+`;
+
+/** An IdentityProvider, as a document of a manifest, whose users begin with its name. */
+export const providerDocument = (name: string, spec: object): string => `---
+${JSON.stringify({
+  apiVersion: "sallyport.dev/v1alpha1",
+  kind: "IdentityProvider",
+  metadata: { name },
+  spec: { prefix: `${name}:`, ...spec },
+})}
+`;
