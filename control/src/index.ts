@@ -1,4 +1,5 @@
 /** The contract between gateway, operator and recorder: their messages, and the framed connection that carries them. */
+export { type AdminOptions, serveAdmin } from "./admin.ts";
 export { Allowance, type AllowedRate } from "./allowance.ts";
 export { Backoff } from "./backoff.ts";
 export {

@@ -1,9 +1,7 @@
-import { readFile } from "node:fs/promises";
-import { createServer, type Server } from "node:http";
-import { join } from "node:path";
-import { recorderFor, requestPath } from "@sallyport/control";
+import type { Server } from "node:http";
+import { recorderFor, serveAdmin } from "@sallyport/control";
 import { Gauge, Histogram, type Registry } from "prom-client";
-import { CertificateStore, changeCaBundle, isTrustedByWebhooks } from "./certificates/index.ts";
+import { CertificateStore } from "./certificates/index.ts";
 import type { OperatorConfiguration } from "./configuration.ts";
 import { BundleStore, ControlServer, GatewayAuthenticator, keepRecorderHeads } from "./control/index.ts";
 import {
@@ -26,7 +24,6 @@ import {
   LeaderElection,
   type Log,
   leaseIdentity,
-  pause,
   Reflector,
   refOf,
   type UntypedObject,
@@ -34,7 +31,13 @@ import {
 import { ApprovalNotifier } from "./notify/index.ts";
 import { ExecProber, Prober } from "./probe/index.ts";
 import { ApprovalAdmission, controllers, kinds, PolicyBook, watches } from "./resources/index.ts";
-import { connectReview, podInjection, policyReview, WebhookServer } from "./webhook/index.ts";
+import {
+  connectReview,
+  podInjection,
+  policyReview,
+  WebhookCertificate,
+  WebhookServer,
+} from "./webhook/index.ts";
 
 /** What an operator process is made of. */
 export interface OperatorParts {
@@ -50,6 +53,7 @@ export class Operator {
   readonly #parts: OperatorParts;
   readonly #certificates: CertificateStore;
   readonly #webhook: WebhookServer;
+  readonly #certificate: WebhookCertificate;
   readonly #watches: ReturnType<typeof watches>;
   readonly #book: PolicyBook;
   readonly #election: LeaderElection;
@@ -71,9 +75,6 @@ export class Operator {
   readonly #over = new AbortController();
   #admin: Server | undefined;
   #isControlled = false;
-  /** The certificate that the webhook shows. */
-  #shown: string | undefined;
-  #isTrusted = false;
 
   constructor(parts: OperatorParts) {
     this.#parts = parts;
@@ -138,6 +139,11 @@ export class Operator {
         "/policies": this.#whenSynced(policyReview(caches)),
       },
       onAnswer: (path, result, took) => seconds.observe({ path, result }, took),
+    });
+    const { webhookCertificates, webhookCertificateFolder: folder } = configuration;
+    this.#certificate = new WebhookCertificate({
+      ...{ client, server: this.#webhook, certificates: this.#certificates, name: prefix, log },
+      from: webhookCertificates === "own" ? { kind: "own" } : { kind: "cert-manager", folder },
     });
     const bundles = new BundleStore();
     this.#addresses = new ClusterAddresses({
@@ -300,14 +306,20 @@ export class Operator {
   notReady(): string | undefined {
     if (!this.#watches.isSynced) return "the lists are not complete yet";
     if (!this.#isControlled || !this.#webhook.isServing) return "there is no certificate yet";
-    if (!this.#isTrusted) return "the webhooks' caBundle does not hold the certificate's authority yet";
+    if (!this.#certificate.isTrusted)
+      return "the webhooks' caBundle does not hold the certificate's authority yet";
     return undefined;
   }
 
   /** Runs until the signal, then drains; throws where the lease was lost, for the process to end. */
   async run(signal: AbortSignal): Promise<void> {
-    const { configuration, log } = this.#parts;
-    this.#admin = await this.#serveAdmin();
+    const { configuration, registry, log } = this.#parts;
+    this.#admin = await serveAdmin({
+      ...{ host: configuration.adminHost, port: configuration.adminPort },
+      metrics: async () => ({ text: await registry.metrics(), type: registry.contentType }),
+      // Alive is who answers: an API server that is away must not have us restarted.
+      notReady: () => this.notReady(),
+    });
     const inner = this.#over;
     this.#certificates.onChange(() => {
       this.#controllers.everyResource();
@@ -323,8 +335,7 @@ export class Operator {
       this.#handOut(inner.signal),
       this.#exchanged.run(inner.signal),
       this.#exchange.run(inner.signal),
-      this.#followFolder(inner.signal),
-      this.#becomeTrusted(inner.signal),
+      this.#certificate.run(inner.signal),
       this.#admission.run(inner.signal),
     ]);
     try {
@@ -344,19 +355,6 @@ export class Operator {
 
   async #lead(signal: AbortSignal): Promise<void> {
     const { client, configuration, log } = this.#parts;
-    const keepBundle = async () => {
-      const alone = performance.now() + overlapMs;
-      while (!signal.aborted) {
-        const held = this.#certificates.held;
-        try {
-          if (held !== undefined) await this.#changeBundle(performance.now() < alone, held.serverCa, signal);
-        } catch (error) {
-          if (!signal.aborted) log.warn({ err: error }, "the webhooks' authorities could not be written");
-        }
-        // Whoever applies the chart anew takes the field away; soon it is there again.
-        await pause(held === undefined ? 200 : bundleEveryMs, signal);
-      }
-    };
     const reconcile = async () => {
       try {
         await this.#watches.whenSynced(signal);
@@ -379,7 +377,12 @@ export class Operator {
       name: `${configuration.prefix}-recorder-heads`,
       authorities: () => this.#certificates.held?.serverCa,
     });
-    await Promise.all([this.#certificates.keep(signal), keepBundle(), reconcile(), heads]);
+    await Promise.all([
+      this.#certificates.keep(signal),
+      this.#certificate.keepBundles(signal),
+      reconcile(),
+      heads,
+    ]);
   }
 
   /** No bundle leaves before every list behind it is complete. */
@@ -402,64 +405,13 @@ export class Operator {
     return held.serving;
   }
 
-  /**
-   * The API server is told whom to trust before it asks here, so that nobody is refused while an installation changes
-   * to cert-manager or from it: replicas of both kinds serve until the rollout is over.
-   */
-  async #becomeTrusted(signal: AbortSignal): Promise<void> {
-    const { client, configuration, log } = this.#parts;
-    while (!signal.aborted && !this.#isTrusted) {
-      const held = this.#certificates.held;
-      try {
-        if (held !== undefined && configuration.webhookCertificates === "own")
-          await this.#changeBundle(true, held.serverCa, signal);
-        this.#isTrusted =
-          this.#shown !== undefined &&
-          (await isTrustedByWebhooks(client, configuration.prefix, this.#shown, signal));
-      } catch (error) {
-        if (!signal.aborted) log.warn({ err: error }, "the webhooks' authorities could not be looked at");
-      }
-      if (!this.#isTrusted) await pause(trustEveryMs, signal);
-    }
-  }
-
-  async #changeBundle(isOverlap: boolean, authorities: string, signal: AbortSignal): Promise<void> {
-    const { client, configuration } = this.#parts;
-    const isOwn = configuration.webhookCertificates === "own";
-    if (!isOwn && isOverlap) return;
-    const kind = isOwn ? (isOverlap ? "join" : "own") : "leave";
-    await changeCaBundle(client, configuration.prefix, { kind, authorities }, signal);
-  }
-
-  /** With cert-manager the webhook's certificate comes as files, which the kubelet renews. */
-  async #followFolder(signal: AbortSignal): Promise<void> {
-    const { webhookCertificates, webhookCertificateFolder: folder } = this.#parts.configuration;
-    while (webhookCertificates === "cert-manager" && !signal.aborted) {
-      try {
-        const [certificate, key] = await Promise.all(
-          ["tls.crt", "tls.key"].map((name) => readFile(join(folder, name), "utf8")),
-        );
-        if (certificate !== undefined && key !== undefined && certificate !== this.#shown) {
-          await this.#webhook.use({ certificate, key });
-          this.#shown = certificate;
-        }
-      } catch (error) {
-        this.#parts.log.warn({ err: error }, "the webhook's certificate could not be read");
-      }
-      await pause(folderEveryMs, signal);
-    }
-  }
-
   async #takeCertificate(): Promise<void> {
     const held = this.#certificates.held;
     if (held !== undefined && !this.#isControlled) {
       this.#isControlled = true;
       await this.#control.start();
     }
-    if (held !== undefined && this.#parts.configuration.webhookCertificates === "own") {
-      await this.#webhook.use(held.serving);
-      this.#shown = held.serving.certificate;
-    }
+    await this.#certificate.take();
   }
 
   /** Before the lists are complete nobody can say who is selected: the API server does what failurePolicy says. */
@@ -469,50 +421,7 @@ export class Operator {
       return answer(question);
     };
   }
-
-  async #serveAdmin(): Promise<Server> {
-    const { adminHost, adminPort } = this.#parts.configuration;
-    const { registry } = this.#parts;
-    const server = createServer((request, response) => {
-      const send = (status: number, body: string, type = "text/plain; charset=utf-8") => {
-        response.writeHead(status, { "content-type": type });
-        response.end(body);
-      };
-      switch (requestPath(request.url)) {
-        case "/healthz":
-          // Alive is who answers: an API server that is away must not have us restarted.
-          send(200, "ok\n");
-          return;
-        case "/readyz": {
-          const reason = this.notReady();
-          send(reason === undefined ? 200 : 503, `${reason ?? "ok"}\n`);
-          return;
-        }
-        case "/metrics":
-          registry.metrics().then(
-            (text) => send(200, text, registry.contentType),
-            () => send(500, "metrics failed\n"),
-          );
-          return;
-        default:
-          send(404, "not found\n");
-      }
-    });
-    server.requestTimeout = 10_000;
-    server.headersTimeout = 10_000;
-    server.maxConnections = 64;
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(adminPort, adminHost, resolve);
-    });
-    return server;
-  }
 }
 
-const bundleEveryMs = 30_000;
-const trustEveryMs = 500;
-/** Rollouts of the operator are over by then, and one authority's certificates alone are shown. */
-const overlapMs = 600_000;
 /** Watches hear a bookmark about once a minute; one that hears nothing for 90 s is opened again. */
 const watchSilenceMs = 240_000;
-const folderEveryMs = 10_000;

@@ -1,5 +1,5 @@
 import { createServer, type Server } from "node:http";
-import { requestPath } from "@sallyport/control";
+import { requestPath } from "./request-path.ts";
 
 /** What the admin port answers with. */
 export interface AdminOptions {
