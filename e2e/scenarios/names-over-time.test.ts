@@ -6,16 +6,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
 import { policyDocument } from "../targets/policies.ts";
 import { type PostgresServer, startPostgres, versionsUnderTest } from "../targets/postgres.ts";
-import { until } from "../targets/until.ts";
-import {
-  bind,
-  execute,
-  frame,
-  parse,
-  query,
-  type ServerMessage,
-  type WireClient,
-} from "../targets/wire-client.ts";
+import { bind, execute, parse } from "../targets/wire-client.ts";
+import { errorsIn, flight, SessionsOverTime, type Step, sync } from "./steps-over-time.ts";
 
 /** In every row that a rule closes, and nowhere else. */
 const secret = "917351";
@@ -60,14 +52,6 @@ const policies = [
   ),
 ].join("");
 
-/** Who sends what: a text is a Query; frames end with a Sync. `A!` waits for a lock and is answered later. */
-type Step = readonly [who: "A" | "A!" | "B", ...(string | readonly Uint8Array[])[]];
-
-const sync = frame("S");
-const flight = (...texts: readonly string[]): readonly Uint8Array[] => [
-  ...texts.flatMap((text) => [parse("", text), bind("", ""), execute()]),
-  sync,
-];
 const bound = (text: string): readonly Uint8Array[] => [parse("", text), bind("q", ""), sync];
 const executed: readonly Uint8Array[] = [execute("q"), sync];
 
@@ -281,6 +265,23 @@ const attacks: Record<string, readonly Step[]> = {
       ],
     ]),
   ),
+  "a path that a rollback in the pipeline brings back": [
+    ["A", "SET search_path = hr"],
+    ["A", "BEGIN"],
+    ["A", "SAVEPOINT s"],
+    ["A", "SET search_path = mine"],
+    ["A", flight("ROLLBACK TO s", asked)],
+    ["A", "ROLLBACK"],
+    ["A", "BEGIN"],
+    ["A", "SET search_path = mine"],
+    ["A", flight("ROLLBACK", asked)],
+  ],
+  "a path that a commit in the pipeline brings back": [
+    ["A", "SET search_path = hr"],
+    ["A", "BEGIN"],
+    ["A", "SET LOCAL search_path = mine"],
+    ["A", flight("COMMIT", asked)],
+  ],
   "a portal of EXECUTE, whose statement has become another": [
     ["A", "SET search_path = mine"],
     ["A", "BEGIN"],
@@ -362,13 +363,15 @@ const allowed: readonly (readonly ["dev" | "reader" | "tenant", ...string[]])[] 
 describe.each(versionsUnderTest)("PostgreSQL %i", (version) => {
   let server: PostgresServer;
   let gateway: Gateway;
+  let sessions: SessionsOverTime;
 
   beforeAll(async () => {
     server = await startPostgres({ version, tls: true, database: "shop", initSql });
     gateway = await startGateway({ server, policies, account: { username: "app", password: "app" } });
+    sessions = new SessionsOverTime(server, gateway, ground);
   });
   afterAll(async () => {
-    for (const client of sessions.values()) client.close();
+    sessions?.close();
     await gateway?.stop();
     await server?.stop();
   });
@@ -377,59 +380,18 @@ describe.each(versionsUnderTest)("PostgreSQL %i", (version) => {
     server.query(
       "SELECT (SELECT count(*) FROM hr.salaries) AS salaries, (SELECT string_agg(note, ',') FROM public.audit) AS audit",
     );
-  const count = async (condition: string) =>
-    Number((await server.query(`SELECT count(*) AS n FROM pg_stat_activity WHERE ${condition}`))[0]?.n);
-
-  /** Sessions by their user and letter, as good as new for each attack. */
-  const sessions = new Map<string, WireClient>();
-
-  async function played(user: string, steps: readonly Step[]): Promise<readonly ServerMessage[]> {
-    const owner = await gateway.connect({ user: "owner" });
-    await owner.query(ground);
-    await owner.end();
-    const seen: ServerMessage[] = [];
-    const used = new Set<WireClient>();
-    const open: Promise<void>[] = [];
-    for (const [who, ...what] of steps) {
-      const key = `${user} ${who.slice(0, 1)}`;
-      const client = sessions.get(key) ?? (await gateway.connectWire({ user }));
-      sessions.set(key, client);
-      used.add(client);
-      client.send(...what.flatMap((one) => (typeof one === "string" ? [query(one)] : one)));
-      let isAnswered = false;
-      const answer = client.until("Z").then((messages) => {
-        isAnswered = true;
-        seen.push(...messages);
-      });
-      if (who !== "A!") await answer;
-      else {
-        open.push(answer);
-        await until(async () => isAnswered || (await count("wait_event_type = 'Lock'")) > 0);
-      }
-    }
-    await Promise.all(open);
-    for (const client of used) {
-      client.send(query("ROLLBACK"), query("DISCARD ALL"));
-      for (let ready = 0; ready < 2; ready += 1) await client.until("Z");
-    }
-    return seen;
-  }
-
-  const codes = (messages: readonly ServerMessage[]) =>
-    messages.flatMap(({ type, fields }) => (type === "E" ? [`${fields.C} ${fields.M}`] : []));
-
   const closed = async (user: string, steps: readonly Step[]) => {
     const before = await kept();
-    const seen = await played(user, steps);
+    const seen = await sessions.play(user, steps);
     expect(seen.filter(({ body }) => body.includes(secret))).toEqual([]);
     expect(await kept()).toEqual(before);
-    expect(codes(seen)).not.toEqual([]);
+    expect(errorsIn(seen)).not.toEqual([]);
   };
 
   test.each(Object.entries(attacks))("is closed: %s", (_, steps) => closed("dev", steps));
 
   test("who is refused over the second relation of a name reads what to do", async () => {
-    const seen = await played("dev", [
+    const seen = await sessions.play("dev", [
       ["A", path],
       ["A", asked],
       ["A", asked.replace("salaries", "mine.salaries")],
@@ -448,12 +410,11 @@ describe.each(versionsUnderTest)("PostgreSQL %i", (version) => {
 
   test.each(allowed)("%s may: %s", async (user, ...texts) => {
     // What code once hung on temporary tables counts until a session ends.
-    for (const client of sessions.values()) client.close();
-    sessions.clear();
-    const seen = await played(
+    sessions.close();
+    const seen = await sessions.play(
       user,
       texts.map((text): Step => ["A", text]),
     );
-    expect(codes(seen)).toEqual([]);
+    expect(errorsIn(seen)).toEqual([]);
   });
 });

@@ -357,7 +357,7 @@ export class ClientHalf {
       if (judged.nameSettings === undefined) this.up.passCommand(outcome, chunk, at, end);
       else this.up.ownCommand(outcome, queryFrame(this.sentText(judged)));
       entry.effects = judged.effects;
-      entry.changesNames = judged.changesNames;
+      entry.changesNames = this.changesNames(judged);
       entry.mayCopy = judged.mayCopy;
       entry.showsName = judged.showsName;
       entry.masks = judged.masks;
@@ -409,7 +409,7 @@ export class ClientHalf {
     const owed = new Owed("execute", this.state.segment);
     owed.bound = bound;
     owed.effects = judged.effects;
-    owed.changesNames = judged.changesNames;
+    owed.changesNames = this.changesNames(judged);
     owed.mayCopy = judged.mayCopy;
     owed.mayTakeData = judged.mayTakeData;
     owed.masks = judged.masks;
@@ -815,6 +815,9 @@ export class ClientHalf {
         return this.afterSettled(() => this.execute(chunk, at, end));
     }
     if (portal === undefined) return this.fetch(name, chunk, at, end);
+    // Its Bind may have failed because of a cursor of that name, which this would run.
+    if (!portal.confirmed && portal.segment !== this.state.segment && this.state.mustSettle)
+      return this.afterSettled(() => this.execute(chunk, at, end));
     if (portal.refusal !== undefined) {
       this.up.pass(chunk, at, end);
       const owed = new Owed("execute", this.state.segment);
@@ -885,7 +888,7 @@ export class ClientHalf {
     this.up.pass(chunk, at, end);
     const owed = new Owed("execute", this.state.segment);
     owed.effects = now.effects;
-    owed.changesNames = now.changesNames;
+    owed.changesNames = this.changesNames(now);
     owed.mayCopy = now.mayCopy;
     owed.mayTakeData = now.mayTakeData;
     owed.showsName = now.showsName;
@@ -1126,6 +1129,11 @@ export class ClientHalf {
 
   private get nonceName(): string {
     return `"${this.options.nonce}"`;
+  }
+
+  /** True where what follows it in the pipeline must wait for its answer to be judged by the names that it leaves. */
+  private changesNames({ changesNames, endsTransaction }: Judged): boolean {
+    return changesNames || (endsTransaction && this.options.names.mayChangeAtEnd);
   }
 
   private begin(owed: Owed, number: number): void {

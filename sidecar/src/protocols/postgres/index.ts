@@ -304,7 +304,6 @@ async function converse(
     ...host.masking,
     names,
     masking: () => admitted.guard.masking,
-    portal: (name) => session.decisionOf(name),
   });
   const greeting = [authenticationFrame(0)];
   const ownName = new ApplicationName(

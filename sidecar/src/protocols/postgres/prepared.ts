@@ -46,6 +46,8 @@ export class PortalEntry {
   /** The number under which Bind was recorded. */
   readonly number: number;
   readonly segment: number;
+  /** False until BindComplete: an error may make the server skip its Bind, and the name then means what it meant before. */
+  confirmed = false;
   /** `changes` of the prepared statements when it was bound. */
   preparedChanges = 0;
   /** How many Syncs and Queries had been sent before its Bind. */

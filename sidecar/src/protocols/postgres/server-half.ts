@@ -18,9 +18,10 @@ import { scrubbed } from "./masking/error-scrub.ts";
 import { describedColumns, type RowMask } from "./masking/row-mask.ts";
 import { Outbox } from "./outbox.ts";
 import type { Owed, OwedKind } from "./owed.ts";
-import { StatementEntry } from "./prepared.ts";
+import { type PortalEntry, StatementEntry } from "./prepared.ts";
 import { RepeatedText } from "./repeated-text.ts";
 import type { RowBound } from "./row-bound.ts";
+import { serverName } from "./server-name.ts";
 import type { PostgresSessionOptions, SessionState } from "./session-state.ts";
 import type { SkipProbe } from "./skip-probe.ts";
 import { isUtf8Name } from "./startup.ts";
@@ -379,6 +380,7 @@ export class ServerHalf {
         return;
       case backend.bindComplete:
         this.shiftOnly("bind", type);
+        if (first?.portal !== undefined) this.portalMade(first.portal);
         return;
       case backend.closeComplete:
         if (first?.kind === "close" && first.entry !== undefined) state.statements.confirm(first.entry);
@@ -425,6 +427,12 @@ export class ServerHalf {
       default:
         throw unexpected(type);
     }
+  }
+
+  private portalMade(portal: PortalEntry): void {
+    portal.confirmed = true;
+    // SQL cannot name the unnamed one.
+    if (portal.name !== "") this.options.masks.bound(serverName(portal.name), portal.statement.judged);
   }
 
   private shiftOnly(kind: OwedKind, type: number): void {

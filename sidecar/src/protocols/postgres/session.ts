@@ -1,10 +1,8 @@
-import type { MaskDecision } from "@sallyport/policy";
 import type { SessionGuard } from "../../guard/index.ts";
 import { ClientHalf } from "./client-half.ts";
 import type { PreparedStatements } from "./prepared.ts";
 import { ServerHalf } from "./server-half.ts";
 import { type PostgresSessionOptions, SessionState } from "./session-state.ts";
-import type { StatementJudge } from "./statement-judge.ts";
 
 /**
  * One PostgreSQL session after login: a state machine over both byte streams, without I/O.
@@ -17,14 +15,12 @@ import type { StatementJudge } from "./statement-judge.ts";
  * The server then does the ordering, the skip to Sync and the rollback, exactly as for an error of its own.
  */
 export class PostgresSession {
-  private readonly judge: StatementJudge;
   private readonly state: SessionState;
   private readonly client: ClientHalf;
   private readonly server: ServerHalf;
   private readonly guard: SessionGuard;
 
   constructor(options: PostgresSessionOptions, statements: PreparedStatements) {
-    this.judge = options.judge;
     this.state = new SessionState(statements, options.limits);
     this.client = new ClientHalf(options, this.state);
     this.server = new ServerHalf(options, this.state);
@@ -60,13 +56,6 @@ export class PostgresSession {
   /** Says something of the gateway's own to the client, at once or where the message on its way ends. */
   interject(bytes: Buffer): void {
     this.server.interject(bytes);
-  }
-
-  /** How rows of the portal of that name are hidden; undefined where Bind has made none. */
-  decisionOf(portal: string): MaskDecision | undefined {
-    const found = this.state.portals.get(portal)?.statement.judged;
-    if (found === undefined) return undefined;
-    return this.judge.reconsidered(found).masks?.[0]?.decision ?? { kind: "plain" };
   }
 
   /** True when the server owes nothing. */

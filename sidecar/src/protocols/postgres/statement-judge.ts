@@ -39,6 +39,8 @@ export interface Judged {
   readonly code: readonly ReachedCode[];
   /** True where one of the effects changes what names mean. */
   readonly changesNames: boolean;
+  /** True where it ends a transaction or goes back in one: names that have changed meanwhile mean what they meant before. */
+  readonly endsTransaction: boolean;
   /** True where the text may ask for COPY's own messages. */
   readonly mayCopy: boolean;
   /** True where that may be data of the client. */
@@ -67,6 +69,8 @@ export interface Judged {
 export interface LiveNames extends NameResolver {
   /** True while answers hold for this session alone (its own tables, another search_path). */
   readonly isPrivate: boolean;
+  /** True where the end of the transaction, or of a part of it, may change an answer. */
+  readonly mayChangeAtEnd: boolean;
   /** Reads the catalog again; resolves at once where it is new enough and `force` is not set. */
   refresh(force: boolean): Promise<void>;
   /** Reads now, and does something at once with the names of that reading; undefined where it cannot be had. */
@@ -382,6 +386,7 @@ export class StatementJudge {
       effects,
       code: [],
       changesNames: changesNames(effects),
+      endsTransaction: endsTransaction(effects),
       mayCopy: /copy/i.test(text),
       // FROM STDOUT is the same to PostgreSQL as FROM STDIN.
       mayTakeData: /copy/i.test(text) && /std(?:in|out)/i.test(text),
@@ -494,6 +499,14 @@ function commandOf(text: string, statements: readonly StatementAnalysis[]): Comm
 function changesNames(effects: readonly (readonly SessionEffect[])[]): boolean {
   return effects.some((ofStatement) => ofStatement.some((effect) => effect.kind !== "transaction"));
 }
+
+function endsTransaction(effects: readonly (readonly SessionEffect[])[]): boolean {
+  return effects.some((ofStatement) =>
+    ofStatement.some((effect) => effect.kind === "transaction" && ending.has(effect.action)),
+  );
+}
+
+const ending: ReadonlySet<string> = new Set(["commit", "rollback", "rollbackTo"]);
 
 const emptyVerdict: Verdict = {
   action: "Allow",

@@ -194,6 +194,7 @@ export function openSession(
       return isFresh();
     },
     isPrivate: false,
+    mayChangeAtEnd: false,
     prepared: (name) => statements.lookUp(name),
     refresh: () => Promise.resolve(),
     readAnew: async (then) => then(),
@@ -215,7 +216,6 @@ export function openSession(
     onPattern: () => undefined,
     masking: () => guard.masking,
     names,
-    portal: (name) => made.decisionOf(name),
   });
   let up: Uint8Array[] = [];
   let down: Uint8Array[] = [];

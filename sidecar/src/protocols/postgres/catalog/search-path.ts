@@ -12,6 +12,8 @@ export interface PathTracker {
   readonly current: readonly string[] | undefined;
   /** True where something that is left to run in this transaction may change it. */
   readonly isLate: boolean;
+  /** True where the transaction has changed it. */
+  readonly hasChanges: boolean;
   set(path: readonly string[] | undefined, local: boolean): void;
   /** Until the transaction ends anything may change it, and for longer unless that is `local`. */
   becomeLate(local: boolean): void;
@@ -46,6 +48,10 @@ export class TrackedPath implements PathTracker {
     if (this.values.isOverflown || this.isLate) return undefined;
     const value = this.values.get("local") ?? this.values.get("session");
     return value === undefined ? this.initial : value.path;
+  }
+
+  get hasChanges(): boolean {
+    return this.isLate || this.values.hasChanges || this.values.isOverflown;
   }
 
   set(path: readonly string[] | undefined, local: boolean): void {
@@ -118,6 +124,10 @@ export class ReportedPath implements PathTracker {
   get current(): readonly string[] | undefined {
     if (this.isLate) return undefined;
     return this.expected === undefined ? this.reported : this.expected.path;
+  }
+
+  get hasChanges(): boolean {
+    return this.isLate || this.isTouched;
   }
 
   set(path: readonly string[] | undefined): void {

@@ -82,6 +82,10 @@ export class SessionNames implements LiveNames {
     );
   }
 
+  get mayChangeAtEnd(): boolean {
+    return this.overlay.hasChanges || this.catalogHasChanged || this.path.hasChanges;
+  }
+
   get version(): number {
     if (!this.isPrivate) return this.catalog.versionFor(this.sharedKey);
     if (this.ownVersionOf !== this.catalog.version) {

@@ -8,7 +8,7 @@ import {
   type ValueMaskChoice,
 } from "@sallyport/policy";
 import { GatewayError } from "../../../wire/gateway-error.ts";
-import type { LiveNames, StatementMasks } from "../statement-judge.ts";
+import type { Judged, LiveNames, StatementMasks } from "../statement-judge.ts";
 import { CopyMask } from "./copy-mask.ts";
 import { PatternMask } from "./pattern-mask.ts";
 import { type DescribedColumn, type MaskingContext, RowMask } from "./row-mask.ts";
@@ -28,8 +28,6 @@ export interface SessionMasksOptions extends MaskingServices {
   readonly masking: () => SessionMasking;
   readonly names: Pick<LiveNames, "columnAt" | "columnType" | "typeShape"> &
     Parameters<SessionMasking["columns"]["of"]>[1];
-  /** The decision of a portal that Bind has made; undefined: there is none of that name. */
-  readonly portal?: (name: string) => MaskDecision | undefined;
 }
 
 interface DeclaredCursor {
@@ -39,7 +37,7 @@ interface DeclaredCursor {
   readonly version: number | undefined;
 }
 
-/** The masks of one session and the cursors that they hold for. */
+/** The masks of one session and the cursors that they hold for, as the server has made them one after the other. */
 export class SessionMasks {
   readonly onMasked: (values: number) => void;
   /** A keyed hash of a value for recordings. */
@@ -107,6 +105,22 @@ export class SessionMasks {
     else this.#cursors.delete(name);
   }
 
+  /**
+   * The server has made a portal of the protocol, which SQL may fetch from: portals and cursors share their names, and the one
+   * that was made last is the one that is there.
+   */
+  bound(name: string, { masks, readsPrepared }: Pick<Judged, "masks" | "readsPrepared">): void {
+    if (this.#options.masking().isEmpty) return;
+    const [first] = masks ?? [];
+    // What a FETCH or an EXECUTE would give is decided when the server runs it, which nobody sees here.
+    const isOfAnother = readsPrepared || first?.fetches !== undefined;
+    this.declared(name, {
+      ...first,
+      decision: isOfAnother ? hideAll : (first?.decision ?? plain),
+      isHeld: false,
+    });
+  }
+
   /** The transaction is over, and with it every cursor that was not held. */
   transactionEnded(): void {
     for (const [name, { isHeld }] of this.#cursors) if (!isHeld) this.#cursors.delete(name);
@@ -118,10 +132,7 @@ export class SessionMasks {
     if (masks.width !== undefined && masks.width !== count && masks.decision.kind === "plain") return hideAll;
     if (masks.fetches === undefined) return masks.decision;
     const cursor = this.#cursors.get(masks.fetches);
-    const portal = this.#options.portal?.(masks.fetches);
-    if (cursor === undefined) return portal ?? hideAll;
-    // They share their names: one of both is closed, and nobody has said which.
-    if (portal !== undefined) return hideAll;
+    if (cursor === undefined) return hideAll;
     // Its functions may be others by now, and run anew for each row.
     const isOld = cursor.version !== undefined && cursor.version !== this.#options.names.version;
     return isOld ? hideAll : cursor.decision;
@@ -171,6 +182,7 @@ export class SessionMasks {
 }
 
 const cursorsMax = 1000;
+const plain: MaskDecision = { kind: "plain" };
 const textOid = 25;
 
 function derived(key: Buffer, purpose: string): Buffer {

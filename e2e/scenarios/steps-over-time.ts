@@ -1,0 +1,109 @@
+/** Steps of two sessions of one attacker, one after the other or behind a lock, for scenarios of what changes under a statement. */
+import type { Gateway } from "../targets/gateway.ts";
+import type { PostgresServer } from "../targets/postgres.ts";
+import { until } from "../targets/until.ts";
+import {
+  bind,
+  execute,
+  frame,
+  parse,
+  query,
+  type ServerMessage,
+  type WireClient,
+} from "../targets/wire-client.ts";
+
+/**
+ * Who sends what: a text is a Query; frames end with a Sync, and each further one of a step is answered by a step of nothing.
+ * `A!` waits for a lock and is answered later.
+ */
+export type Step = readonly [who: "A" | "A!" | "B", ...(string | readonly Uint8Array[])[]];
+
+export const sync = frame("S");
+
+/** Statements of the extended protocol up to one Sync. */
+export const flight = (...texts: readonly string[]): readonly Uint8Array[] => [
+  ...texts.flatMap((text) => [parse("", text), bind("", ""), execute()]),
+  sync,
+];
+
+/** A asks while B, in a transaction that it then commits, has done something under a lock. */
+export const behindLock = (
+  before: readonly string[],
+  locked: readonly string[],
+  asked: string | readonly Uint8Array[],
+  ...after: readonly string[]
+): readonly Step[] => [
+  ...before.map((sql): Step => ["A", sql]),
+  ["B", "BEGIN"],
+  ...locked.map((sql): Step => ["B", sql]),
+  ["A!", asked],
+  ["B", "COMMIT"],
+  ...after.map((sql): Step => ["A", sql]),
+];
+
+/** The sessions of all users of one gateway, by user and letter, as good as new for each play. */
+export class SessionsOverTime {
+  readonly #server: PostgresServer;
+  readonly #gateway: Gateway;
+  readonly #ground: string;
+  readonly #sessions = new Map<string, WireClient>();
+
+  /** `ground` is put back before each play, through the gateway, which knows of it at once. */
+  constructor(server: PostgresServer, gateway: Gateway, ground: string) {
+    this.#server = server;
+    this.#gateway = gateway;
+    this.#ground = ground;
+  }
+
+  /** Plays the steps and gives all that was answered. */
+  async play(user: string, steps: readonly Step[]): Promise<readonly ServerMessage[]> {
+    const owner = await this.#gateway.connect({ user: "owner" });
+    await owner.query(this.#ground);
+    await owner.end();
+    const seen: ServerMessage[] = [];
+    const used = new Set<WireClient>();
+    const open: Promise<void>[] = [];
+    for (const [who, ...what] of steps) {
+      const key = `${user} ${who.slice(0, 1)}`;
+      const client = this.#sessions.get(key) ?? (await this.#gateway.connectWire({ user }));
+      this.#sessions.set(key, client);
+      used.add(client);
+      if (what.length > 0)
+        client.send(...what.flatMap((one) => (typeof one === "string" ? [query(one)] : one)));
+      let isAnswered = false;
+      const answer = client.until("Z").then((messages) => {
+        isAnswered = true;
+        seen.push(...messages);
+      });
+      if (who !== "A!") await answer;
+      else {
+        open.push(answer);
+        await until(async () => isAnswered || (await this.#isSomebodyWaiting()));
+      }
+      // What was asked behind a lock is over before what comes behind the commit.
+      if (what[0] === "COMMIT") await Promise.all(open);
+    }
+    await Promise.all(open);
+    for (const client of used) {
+      client.send(query("ROLLBACK"), query("DISCARD ALL"));
+      for (let ready = 0; ready < 2; ready += 1) await client.until("Z");
+    }
+    return seen;
+  }
+
+  close(): void {
+    for (const client of this.#sessions.values()) client.close();
+    this.#sessions.clear();
+  }
+
+  async #isSomebodyWaiting(): Promise<boolean> {
+    const [row] = await this.#server.query(
+      "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock'",
+    );
+    return Number(row?.n) > 0;
+  }
+}
+
+/** The errors among messages, with their words. */
+export const errorsIn = (messages: readonly ServerMessage[]): readonly string[] =>
+  messages.flatMap(({ type, fields }) => (type === "E" ? [`${fields.C} ${fields.M}`] : []));
