@@ -112,10 +112,12 @@ test("a report of what went past approval is read as agreed, or refused; without
     ...{ id: "1", cause: "held", state: "Live", user: "u", subjectKind: "Human", protocol: "ssh" },
     ...{ account: "", database: "", clientAddress: "", startedAt: 0, commands: 1, refused: 0 },
   };
-  const read = (brokeGlass?: unknown) =>
-    parseGatewayMessage({ kind: "sessions", sessions: [{ ...session, brokeGlass }] });
+  const read = (brokeGlass?: unknown, held?: unknown) =>
+    parseGatewayMessage({ kind: "sessions", sessions: [{ ...session, brokeGlass, held }] });
   const rule = { policy: "prod", rule: "fixes", count: 1, reason: "" };
   expect(read()).toEqual({ kind: "sessions", sessions: [session] });
+  expect(read(undefined, 2)).toEqual({ kind: "sessions", sessions: [{ ...session, held: 2 }] });
+  for (const wrong of [-1, 0.5, "1"]) expect(() => read(undefined, wrong)).toThrow("not as agreed");
   expect(read({ count: 1, rules: [rule] })).toMatchObject({
     sessions: [{ brokeGlass: { count: 1, rules: [rule] } }],
   });

@@ -51,6 +51,8 @@ export interface SessionReport {
   readonly endReason?: string;
   readonly commands: number;
   readonly refused: number;
+  /** Commands that were held for approval; absent from gateways that count them as refused. */
+  readonly held?: number;
   /** Where the recording is kept, and its final hash once it is closed. */
   readonly recorder?: string;
   readonly finalHash?: string;
@@ -378,6 +380,7 @@ function readSession(entry: unknown): SessionReport {
   const endReason = optionalText(fields, "endReason", 256);
   const recorder = optionalText(fields, "recorder", 512);
   const finalHash = optionalText(fields, "finalHash", 64);
+  const held = optionalWhole(fields, "held");
   return {
     id: text(fields, "id", 100),
     cause: oneOf(fields, "cause", ["age", "held", "denied"]),
@@ -393,6 +396,7 @@ function readSession(entry: unknown): SessionReport {
     ...(endReason !== undefined && { endReason }),
     commands: whole(fields, "commands"),
     refused: whole(fields, "refused"),
+    ...(held !== undefined && { held }),
     ...(recorder !== undefined && { recorder }),
     ...(finalHash !== undefined && { finalHash }),
     ...(fields.noted !== undefined && { noted: truth(fields, "noted") }),

@@ -77,6 +77,36 @@ test("a held ALTER TABLE runs once two people have patched it, none of them who 
   await phaseOf(name, "Used");
 });
 
+test("a held statement gives its session an object within two seconds, as held: refused it is once somebody denies", async () => {
+  interface Session {
+    readonly metadata: { readonly creationTimestamp: string };
+    readonly spec: { readonly sessionId: string };
+    readonly status?: { readonly state: string; readonly observedAt: string; readonly counts: object };
+  }
+  for (const isApproved of [true, false]) {
+    const { name, approval, ended } = await hold(`ALTER TABLE orders ADD COLUMN told_${isApproved} text`);
+    const { sessionId, expiresAt } = approval.spec.request;
+    const sessionOf = (state: string) =>
+      eventually(`its Session to be ${state}`, async () => {
+        const { items } = await kubectl.json<{ readonly items: readonly Session[] }>("sessions");
+        return items.find(({ spec, status }) => spec.sessionId === sessionId && status?.state === state);
+      });
+    const { metadata, status } = await sessionOf("Active");
+    expect(status?.counts).toEqual({ commands: 1, refused: 0, held: 1 });
+    // The rule gives five minutes, from when the operator was asked.
+    const dueMs = Date.parse(String(expiresAt)) - 300_000;
+    expect(Date.parse(status?.observedAt ?? "") - dueMs).toBeLessThanOrEqual(2_000);
+    expect(Date.parse(metadata.creationTimestamp) - dueMs).toBeLessThanOrEqual(2_000);
+    if (isApproved) {
+      expect(await approve("bob", name)).toMatchObject(done);
+      expect(await approve("carol", name)).toMatchObject(done);
+    } else expect(await deny("bob", [name])).toMatchObject(done);
+    expect((await ended).code).toBe(isApproved ? 0 : 1);
+    const { status: last } = await sessionOf("Ended");
+    expect(last?.counts).toEqual({ commands: 1, refused: isApproved ? 0 : 1, held: 1 });
+  }
+});
+
 test("a denial and its comment reach psql, and the table stays as it was", async () => {
   const { name, ended } = await hold("ALTER TABLE orders ADD COLUMN denied text");
   expect(await deny("bob", [name], "not on a Friday")).toMatchObject(done);

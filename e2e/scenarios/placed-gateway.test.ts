@@ -5,7 +5,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import type { SessionReport } from "@sallyport/control";
+import type { ApprovalAsk, SessionReport } from "@sallyport/control";
 import { loadPublicKey } from "@sallyport/sidecar";
 import { readVolume } from "@sallyport/sidecar/recorder-volume";
 import pg from "pg";
@@ -28,6 +28,7 @@ let recorderPort: number;
 let tokenFile: string;
 let revision = 0;
 const reports: SessionReport[] = [];
+const asked: ApprovalAsk[] = [];
 const problems = () =>
   plane.server.of("default/shop").flatMap((report) => report.problems.map(({ reason }) => reason));
 const issuer = new LocalIssuer("sallyport-test", "sallyport:default/shop");
@@ -35,7 +36,9 @@ const issuer = new LocalIssuer("sallyport-test", "sallyport:default/shop");
 beforeAll(async () => {
   [server, plane] = await Promise.all([
     startPostgres({ tls: true }),
-    startControlPlane({ events: { sessions: (_, some) => reports.push(...some) } }),
+    startControlPlane({
+      events: { sessions: (_, some) => reports.push(...some), asked: (_, ask) => asked.push(ask) },
+    }),
   ]);
   folder = await mkdtemp(join(tmpdir(), "sallyport-placed-"));
   [port, recorderPort] = [await freePort(), await freePort()];
@@ -111,6 +114,41 @@ test("a session with a denied statement is reported at once, and its end with th
   const ended = reports.findLast((report) => report.id === id);
   expect(ended).toMatchObject({ user: "local:alice", refused: 1, account: server.superuser });
   expect(ended?.finalHash).toMatch(/^[0-9a-f]{64}$/);
+});
+
+test("a held statement is reported while it waits, as held and not as refused; approved it never was refused", async () => {
+  const asking = {
+    ...{ name: "asks", match: { objects: ["public.held"] }, action: "RequireApproval" },
+    approval: { required: 1, timeout: "1m" },
+  };
+  const { spec, ...alice } = policy(["read", "write", "define"]);
+  await publish({ ...alice, spec: { ...spec, rules: [...spec.rules, asking] } });
+  await server.query("create table public.held (n int)");
+  const client = await connect();
+  const id = await idOf(client);
+  for (const decision of [
+    { kind: "approved", by: ["bob"] },
+    { kind: "denied", by: "bob" },
+  ]) {
+    asked.length = 0;
+    const outcome = client.query("insert into public.held values (1)").then(
+      ({ rowCount }) => rowCount,
+      (error: { code?: string }) => error.code,
+    );
+    await until(() => asked.length === 1);
+    if (decision.kind === "approved") {
+      await until(() => reports.some((report) => report.id === id && report.held === 1));
+      expect(reports.findLast((report) => report.id === id)).toMatchObject({
+        ...{ cause: "held", state: "Live", held: 1, refused: 0 },
+      });
+    }
+    plane.server.tell({ kind: "decision", id: asked[0]?.id ?? "", decision }, "default/shop");
+    expect(await outcome).toBe(decision.kind === "approved" ? 1 : "42501");
+  }
+  await client.end();
+  await until(() => reports.some((report) => report.id === id && report.state === "Ended"));
+  expect(reports.findLast((report) => report.id === id)).toMatchObject({ held: 2, refused: 1 });
+  await publish(policy(["read", "write", "define"]));
 });
 
 test("the operator can end a live session", async () => {
@@ -236,7 +274,11 @@ function policy(operations: readonly string[]) {
 
 /** Publishes the resource, its provider and a policy. */
 async function publish(policy: object, reach: unknown = besideServer): Promise<void> {
-  const manifests = [policy, shopResource(server), localProvider(issuer)];
+  const manifests = [
+    policy,
+    shopResource(server),
+    localProvider(issuer, { kubernetesUsername: "claims.sub" }),
+  ];
   plane.bundles.set("default/shop", await bundleOf(manifests, { revision: ++revision, reach }));
 }
 
@@ -258,11 +300,15 @@ async function connect(change: pg.ClientConfig = {}): Promise<pg.Client> {
 async function denied(): Promise<{ readonly client: pg.Client; readonly id: string }> {
   const client = await connect();
   await client.query("grant select on notes to public").catch(() => undefined);
-  // A report of the session before may still be on its way: only the session itself says which it is.
-  const { rows } = await client.query("SELECT current_setting('application_name') AS name");
-  const id = /[0-9a-f-]{36}/.exec(rows[0].name)?.[0] ?? "";
+  const id = await idOf(client);
   await until(() => reports.some((report) => report.id === id && report.state === "Live"));
   return { client, id };
+}
+
+/** A report of the session before may still be on its way: only the session itself says which it is. */
+async function idOf(client: pg.Client): Promise<string> {
+  const { rows } = await client.query("SELECT current_setting('application_name') AS name");
+  return /[0-9a-f-]{36}/.exec(rows[0].name)?.[0] ?? "";
 }
 
 const yes = () => true;

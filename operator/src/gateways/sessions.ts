@@ -218,14 +218,19 @@ function specOf(resource: string, report: SessionReport, ttlAfterFinished: strin
 }
 
 function statusOf(report: SessionReport, now: Date): SessionStatus {
-  const { state, endedAt, endReason, commands, refused, recorder, finalHash, id, brokeGlass } = report;
+  const { state, endedAt, endReason, recorder, finalHash, id } = report;
+  const { commands, refused, held, brokeGlass } = report;
   const isEnded = state === "Ended";
   return {
     state: isEnded ? "Ended" : "Active",
     ...(isEnded && { endedAt: new Date(endedAt ?? now.getTime()).toISOString() }),
     ...(isEnded && endReason !== undefined && { endReason: capital(endReason) }),
     observedAt: now.toISOString(),
-    counts: { commands, refused, ...(brokeGlass !== undefined && { brokeGlass: brokeGlass.count }) },
+    counts: {
+      ...{ commands, refused },
+      ...(held !== undefined && { held }),
+      ...(brokeGlass !== undefined && { brokeGlass: brokeGlass.count }),
+    },
     ...((recorder !== undefined || finalHash !== undefined) && {
       recording: {
         reference: recorder === undefined ? id : `${recorder}/${id}`,

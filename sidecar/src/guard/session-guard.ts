@@ -471,6 +471,7 @@ export class SessionGuard {
     const stored = await this.whenStored(number);
     if (stored.kind === "refusal") {
       hold.cancel("sessionEnded");
+      approvals.onEvent("cancelled");
       return stored;
     }
     const verdict = await holdable.rejudge(new Set(asks.map(({ ruleText }) => ruleText)));

@@ -194,13 +194,17 @@ export class ControlPlane {
     if (cause === undefined) return;
     const last = this.#reported.get(session);
     const now = performance.now();
-    const { refused } = session.counts;
+    const { refused, held } = session.counts;
     const rules = session.brokeGlass?.rules.length ?? 0;
     const hasMissed = last !== undefined && last.at < (this.#connectedAt ?? 0);
     const isNews =
-      last === undefined || hasMissed || (last.refused === 0 && refused > 0) || rules > last.rules;
+      last === undefined ||
+      hasMissed ||
+      (last.refused === 0 && refused > 0) ||
+      (last.held === 0 && held > 0) ||
+      rules > last.rules;
     if (!isNews && now - last.at < refreshMs) return;
-    this.#reported.set(session, { at: now, refused, rules });
+    this.#reported.set(session, { at: now, refused, held, rules });
     this.#client.report({
       ...describe(session, cause, this.#client.recorder, this.#options.configuration.protocol),
       state: "Live",
@@ -269,6 +273,7 @@ export class ControlPlane {
 interface Reported {
   readonly at: number;
   readonly refused: number;
+  readonly held: number;
   /** By how many rules' break-glass it had gone past approval. */
   readonly rules: number;
 }
@@ -278,7 +283,7 @@ const forEverMs = 100 * 365 * 86_400_000;
 function causeOf(session: LiveSession): SessionReport["cause"] | undefined {
   if (session.counts.refused > 0) return "denied";
   // What would have been held, and was let through: that, too, is told at once.
-  if (session.brokeGlass !== undefined) return "held";
+  if (session.counts.held > 0 || session.brokeGlass !== undefined) return "held";
   return session.ageMs >= dueMs ? "age" : undefined;
 }
 
@@ -301,6 +306,7 @@ function describe(
     startedAt: Math.round(Date.now() - ageMs),
     commands: counts.commands,
     refused: counts.refused,
+    held: counts.held,
     ...(brokeGlass !== undefined && { brokeGlass }),
     ...(recorder !== undefined && { recorder }),
   };

@@ -28,7 +28,10 @@ export interface LiveSessionOptions {
 /** How many commands a session was judged for. */
 export interface SessionTally {
   readonly commands: number;
+  /** What was not let through: of what was held, only what did not run in the end. */
   readonly refused: number;
+  /** What people were asked about. */
+  readonly held: number;
 }
 
 /** A session that policy has let in, as the server holds it: it learns of reloads and is ended by its deadlines. */

@@ -9,7 +9,6 @@ import {
 } from "@sallyport/policy";
 import type { ApprovalService } from "../approval/index.ts";
 import {
-  type BreakGlassUse,
   type ReachedLimit,
   type SessionApprovals,
   SessionGuard,
@@ -443,7 +442,7 @@ export class ResourceHost implements ProtocolHost {
       startedAt: new Date(this.clock.nowMs()).toISOString(),
       mode: spec.recording.mode,
     });
-    const counts = { commands: 0, refused: 0 };
+    const counts = { commands: 0, refused: 0, held: 0 };
     const breakGlass = new BreakGlassTally();
     const guard = new SessionGuard({
       policy,
@@ -454,7 +453,14 @@ export class ResourceHost implements ProtocolHost {
       recordsRows: spec.recording.content.includes("responses"),
       recordsInput: spec.recording.content.includes("input"),
       now: () => this.clock.nowMs(),
-      ...this.approvalsOf(identity, id, (use) => breakGlass.take(use)),
+      ...this.approvalsOf(identity, id, (event, use) => {
+        if (use !== undefined) breakGlass.take(use);
+        // It was counted as refused when policy asked for approval; now it is held, and what becomes of it counts.
+        else if (event === "asked") {
+          counts.held += 1;
+          counts.refused -= 1;
+        } else if (event !== "approved") counts.refused += 1;
+      }),
       onLimit: (limit) => this.services.onLimit(this.key, limit),
       onDecision: (verdict) => {
         counts.commands += 1;
@@ -488,7 +494,7 @@ export class ResourceHost implements ProtocolHost {
   private approvalsOf(
     identity: Identity,
     sessionId: string,
-    onBreakGlass: (use: BreakGlassUse) => void,
+    onSessionEvent: SessionApprovals["onEvent"],
   ): { readonly approvals?: SessionApprovals } {
     const { approvals: service, limits, onApproval } = this.services;
     if (service === undefined) return {};
@@ -501,7 +507,7 @@ export class ResourceHost implements ProtocolHost {
         holdInTransactionMs: limits.holdInTransactionMs,
         noticeMs: limits.holdNoticeMs,
         onEvent: (event, use) => {
-          if (use !== undefined) onBreakGlass(use);
+          onSessionEvent(event, use);
           onApproval?.(this.key, event);
         },
       },
