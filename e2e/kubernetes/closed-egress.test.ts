@@ -57,7 +57,7 @@ test("each of the places answers a pod that nobody has closed in, but the server
 /** No policy stands between a pod and itself. */
 const itself = ["recorder", "replay"];
 test.each([
-  ["O60 operators dial", systemNamespace, "deployment/sallyport-operator", ["API server", "recorder"]],
+  ["O60 operators dial", systemNamespace, "deployment/sallyport-operator", ["API server", "replay"]],
   ["O60 recorders dial", systemNamespace, "statefulset/sallyport-recorder", ["API server", ...itself]],
   ["O52 gateways dial", namespace, "deployment/orders-gateway", ["control", "recorder", "server"]],
 ])("%s what they are there for, and nothing else", async (_, inNamespace, workload, wanted) => {

@@ -223,7 +223,7 @@ test("O60 operator and recorder reach names, the API server and each other, and 
         },
       },
     ],
-    ports: [{ protocol: "TCP", port: 7444 }],
+    ports: [{ protocol: "TCP", port: 7445 }],
   };
   const tcp = (...ports: readonly number[]) => ports.map((port) => ({ protocol: "TCP", port }));
   const servers = { ports: tcp(443, 6443, 8443, 16443) };
