@@ -375,6 +375,7 @@ export class Operator {
     const heads = keepRecorderHeads({
       ...{ client, log, signal, recorders: configuration.recorders, namespace: configuration.namespace },
       name: `${configuration.prefix}-recorder-heads`,
+      events: this.#events,
       authorities: () => this.#certificates.held?.serverCa,
     });
     await Promise.all([

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { silentLog } from "../kube/index.ts";
+import { type EventNote, silentLog } from "../kube/index.ts";
 import { keepRecorderHeads, parseHead, publishHeads, type RecorderHead } from "./recorder-heads.ts";
 
 const head = (block: number, log = "log-00000001-1"): RecorderHead => ({
@@ -19,6 +19,7 @@ test("a head is published once it is new, and one recorder that fails holds up n
       return head(3);
     },
     publish: async (recorder: string) => void told.push(recorder),
+    wentBack: () => undefined,
     log: silentLog,
   };
   await publishHeads(options, published, over);
@@ -30,11 +31,13 @@ test("a log that went back is not published over the head that shows it", async 
   const published = new Map([["a", head(9)]]);
   const told: RecorderHead[] = [];
   const errors: string[] = [];
+  const warned: unknown[] = [];
   const options = (read: RecorderHead) => ({
     recorders: () => ["a"],
     read: async () => read,
     publish: async (_: string, each: RecorderHead) => void told.push(each),
     log: { ...silentLog, error: (_: object, message: string) => void errors.push(message) },
+    wentBack: (recorder: string, before: RecorderHead) => void warned.push([recorder, before]),
   });
   await publishHeads(options(head(4)), published, over);
   expect(errors).toEqual(["a recorder's log is shorter than it was"]);
@@ -43,9 +46,42 @@ test("a log that went back is not published over the head that shows it", async 
   // A block of that place was written anew.
   await publishHeads(options({ ...head(9), hash: "another" }), published, over);
   expect([errors.length, told]).toEqual([3, []]);
+  expect(warned).toEqual(Array(3).fill(["a", head(9)]));
   // A restart begins a new log, which is a step forward.
   await publishHeads(options(head(0, "log-00000002-5")), published, over);
   expect(told).toEqual([head(0, "log-00000002-5")]);
+  expect(warned).toHaveLength(3);
+});
+
+test("people are warned of a log that went back, on what holds its head, once however long it stays so", async () => {
+  const ending = new AbortController();
+  const notes: EventNote[] = [];
+  const metadata = { name: "heads", namespace: "system", uid: "of-the-heads" };
+  const client = {
+    find: async () => ({ metadata, data: { "r-0": JSON.stringify(head(9)) } }),
+    apply: async () => {
+      throw new Error("nothing is to be published");
+    },
+  } as unknown as Parameters<typeof keepRecorderHeads>[0]["client"];
+  let block = 3;
+  await keepRecorderHeads({
+    ...{ client, recorders: ["r-0.r:7444"], namespace: "system", name: "heads", log: silentLog },
+    ...{ signal: ending.signal, authorities: () => "pem", everyMs: 1 },
+    read: async () => head(++block),
+    events: {
+      record: (note) => {
+        if (notes.push(note) === 2) ending.abort();
+      },
+    },
+  });
+  const [first, second] = notes;
+  expect(first).toMatchObject({
+    regarding: { kind: "ConfigMap", metadata },
+    ...{ type: "Warning", reason: "RecorderLogWentBack" },
+    note: expect.stringMatching(/^r-0 .*log-00000001-1/),
+  });
+  // Equal events are one event's series.
+  expect(second).toEqual(first);
 });
 
 test("a head that could not be published is told at the next turn", async () => {
@@ -57,6 +93,7 @@ test("a head that could not be published is told at the next turn", async () => 
     publish: async () => {
       if (!isUp) throw new Error("the API server is down");
     },
+    wentBack: () => undefined,
     log: silentLog,
   };
   await publishHeads(options, published, over);
@@ -93,6 +130,7 @@ test("the loop ends with its signal, and does without recorders that cannot be c
     name: "heads",
     log: silentLog,
     signal: ending.signal,
+    events: { record: () => undefined },
   };
   await keepRecorderHeads({ ...run, authorities: () => undefined });
   expect(looked).toBe(1);
@@ -121,6 +159,7 @@ test("where earlier logs ended stays published, guarded by admission, and no rec
   await keepRecorderHeads({
     ...{ client, recorders: Object.keys(heads), namespace: "system", name: "heads", log: silentLog },
     ...{ signal: ending.signal, authorities: () => "pem", read: async (recorder) => heads[recorder] },
+    events: { record: () => undefined },
   });
   const last = written.at(-1);
   expect(last?.labels).toEqual({ "sallyport.dev/kept": "true" });

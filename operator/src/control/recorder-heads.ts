@@ -1,5 +1,12 @@
 import { request } from "node:https";
-import { type KubeClient, type KubeObject, type Log, pause, resourceType } from "../kube/index.ts";
+import {
+  type EventRecorder,
+  type KubeClient,
+  type KubeObject,
+  type Log,
+  pause,
+  resourceType,
+} from "../kube/index.ts";
 
 /** A place in a recorder's log that must still be there whenever its recordings are verified. */
 export interface RecorderHead {
@@ -13,8 +20,10 @@ export interface RecorderHeadsOptions {
   readonly recorders: () => readonly string[];
   /** Asks one recorder. */
   readonly read: (recorder: string, signal: AbortSignal) => Promise<RecorderHead | undefined>;
-  /** Keeps it: a ConfigMap, an event, an object store. */
+  /** Keeps it: a ConfigMap, an object store. */
   readonly publish: (recorder: string, head: RecorderHead, signal: AbortSignal) => Promise<void>;
+  /** A recorder's log no longer reaches the head that was published of it. */
+  readonly wentBack: (recorder: string, before: RecorderHead) => void;
   readonly log: Log;
 }
 
@@ -34,6 +43,7 @@ export async function publishHeads(
         // not be overwritten.
         if (before !== undefined && !goesOn(head, before)) {
           options.log.error({ recorder, head, before }, "a recorder's log is shorter than it was");
+          options.wentBack(recorder, before);
           return;
         }
         await options.publish(recorder, head, signal);
@@ -71,6 +81,8 @@ export interface RecorderHeadsRun {
   readonly namespace: string;
   /** The ConfigMap that holds them. */
   readonly name: string;
+  /** Told of logs that went back: heads themselves are no events. */
+  readonly events: Pick<EventRecorder, "record">;
   readonly log: Log;
   readonly signal: AbortSignal;
   readonly everyMs?: number;
@@ -89,7 +101,8 @@ const earlierMax = 64;
 
 /** Keeps every recorder's head in a ConfigMap, once a minute, until the signal; the leader runs it. */
 export async function keepRecorderHeads(run: RecorderHeadsRun): Promise<void> {
-  const { client, recorders, namespace, name, log, signal } = run;
+  const { client, recorders, namespace, name, events, log, signal } = run;
+  let holder: KubeObject = { apiVersion: "v1", kind: "ConfigMap", metadata: { name, namespace } };
   const published = new Map<string, RecorderHead>();
   const latest = new Map<string, RecorderHead>();
   const earlier = new Map<string, readonly RecorderHead[]>();
@@ -115,6 +128,14 @@ export async function keepRecorderHeads(run: RecorderHeadsRun): Promise<void> {
       turn = written.catch(() => undefined);
       return written;
     },
+    // The same words each time, so that the event is one and counts: the log may go on where it is now.
+    wentBack: (recorder, { log: name, block }) =>
+      events.record({
+        ...{ regarding: holder, type: "Warning", reason: "RecorderLogWentBack", action: "PublishHead" },
+        note:
+          `${keyOf(recorder)} no longer reaches block ${block} of ${name}, which was published: sessions may be missing ` +
+          "from its volume; run verify against the head in this ConfigMap",
+      }),
     log,
   };
   let isSeeded = false;
@@ -123,6 +144,7 @@ export async function keepRecorderHeads(run: RecorderHeadsRun): Promise<void> {
       // What was published by whoever led before: a recorder must not have gone back since.
       if (!isSeeded) {
         const kept = await client.find(configMaps, { namespace, name }, { signal });
+        if (kept !== undefined) holder = { ...holder, metadata: kept.metadata };
         for (const recorder of recorders) {
           const text = kept?.data?.[keyOf(recorder)];
           const head = text === undefined ? undefined : parseHead({ head: JSON.parse(text) });
