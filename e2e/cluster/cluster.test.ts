@@ -19,6 +19,7 @@ beforeEach(async () => {
   vi.stubEnv("PATH", bin);
   vi.stubEnv("KUBECONFIG", undefined);
   vi.stubEnv("SALLYPORT_LOAD_IMAGE", undefined);
+  vi.stubEnv("SALLYPORT_KUBERNETES", undefined);
   vi.stubEnv("SALLYPORT_CACHE", join(bin, "cache"));
   vi.stubEnv("TMPDIR", bin);
   vi.spyOn(console, "error").mockImplementation(() => {});
@@ -120,6 +121,13 @@ test.each([["helm"], ["kubectl"]])(
     expect(await askedOfKind()).toEqual([]);
   },
 );
+
+test("a release of Kubernetes that nobody pinned is told so", async () => {
+  await docker();
+  vi.stubEnv("SALLYPORT_KUBERNETES", "1.20");
+  await expect(startCluster()).rejects.toThrow("SALLYPORT_KUBERNETES is 1.20, and there is no ");
+  expect(await askedOfKind()).toEqual([]);
+});
 
 test("a KUBECONFIG goes before everything else; its images come by the command that its owner names", async () => {
   await program("docker", "echo 29.0");

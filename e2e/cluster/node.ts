@@ -4,7 +4,7 @@
  * control groups and the kubelet's port are the machine's.
  */
 import { existsSync } from "node:fs";
-import { mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { packImage } from "../image/pack.ts";
@@ -60,8 +60,10 @@ export async function startNode(): Promise<Cluster> {
   const { release } = await claim(claimFile);
   try {
     // One without the mark was left by a run that died.
-    const isKept = existsSync(join(nodeFolder, keptMark)) && livePid(nodeFolder, "kubelet") !== undefined;
-    const cluster = isKept ? runningNode(bin) : await newNode(bin);
+    const kubelet = existsSync(join(nodeFolder, keptMark)) ? livePid(nodeFolder, "kubelet") : undefined;
+    if (kubelet !== undefined && !(await isSameFile(`/proc/${kubelet}/exe`, join(bin, "kubelet"))))
+      throw new Error("another release's node runs; take it down first: npx tsx e2e/cluster/main.ts down");
+    const cluster = kubelet === undefined ? await newNode(bin) : runningNode(bin);
     return {
       ...cluster,
       close: async () => {
@@ -80,6 +82,11 @@ export async function stopNode(): Promise<void> {
   const { release } = await claim(claimFile);
   await removeNode();
   release();
+}
+
+async function isSameFile(one: string, other: string): Promise<boolean> {
+  const [a, b] = await Promise.all([stat(one), stat(other)]);
+  return a.dev === b.dev && a.ino === b.ino;
 }
 
 const claimFile = `${nodeFolder}.claim`;

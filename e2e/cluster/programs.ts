@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { homedir } from "node:os";
-import { delimiter, join } from "node:path";
+import { delimiter, join, sep } from "node:path";
 
 /** A folder under programs/: what is built from it together. */
 export type ProgramModule = "etcd" | "kubernetes" | "cni" | "containerd" | "coredns" | "pause" | "helm";
@@ -57,11 +57,23 @@ export function isOnPath(command: string): boolean {
 
 const sources = join(import.meta.dirname, "programs");
 
+/** The folder of Kubernetes' own programs: of the usual release, or of the one that SALLYPORT_KUBERNETES names. */
+function kubernetesSources(): string {
+  const release = process.env.SALLYPORT_KUBERNETES;
+  const folder = release ? `kubernetes-${release}` : "kubernetes";
+  if (!existsSync(join(sources, folder, "go.mod")))
+    throw new Error(`SALLYPORT_KUBERNETES is ${release}, and there is no ${join(sources, folder)}/go.mod`);
+  return folder;
+}
+
 /** Named after what is built, so that another version does not meet programs of this one. */
 async function programsFolder(): Promise<string> {
   const cache = process.env.SALLYPORT_CACHE || join(homedir(), ".cache/sallyport");
+  const kubernetes = kubernetesSources();
   const hash = createHash("sha256").update(await readFile(join(import.meta.dirname, "build.sh")));
   for (const name of (await readdir(sources, { recursive: true })).sort()) {
+    const [module = ""] = name.split(sep);
+    if (module.startsWith("kubernetes") && module !== kubernetes) continue;
     if (/\.(mod|sum|go)$/.test(name)) hash.update(name).update(await readFile(join(sources, name)));
   }
   return join(cache, "cluster", hash.digest("hex").slice(0, 16));
