@@ -167,6 +167,19 @@ const cursors: Record<string, readonly Step[]> = {
     ["A", "FETCH BACKWARD 1 FROM c"],
     ["A", "CLOSE c"],
   ],
+  "a cursor that code fetches from": [
+    [
+      "A",
+      "CREATE FUNCTION mine.next(c refcursor) RETURNS text LANGUAGE plpgsql AS $$DECLARE r text; BEGIN FETCH c INTO r; RETURN r; END$$",
+    ],
+    ["A", "BEGIN"],
+    ["A", `DECLARE c CURSOR FOR ${hidden}`],
+    ["A", [...madeAs("d", hidden), sync]],
+    ["A", "SAVEPOINT s"],
+    ["A", "SELECT mine.next('c')"],
+    ["A", "ROLLBACK TO s"],
+    ["A", "DO $$DECLARE c refcursor := 'd'; r text; BEGIN FETCH c INTO r; RAISE NOTICE '%', r; END$$"],
+  ],
 };
 
 /** Relations that become others. */
@@ -217,7 +230,204 @@ const relations: Record<string, readonly Step[]> = {
   ],
 };
 
-const attacks = { ...cursors, ...relations };
+const keeping = (head: string, value: string) =>
+  `${head} LANGUAGE plpgsql AS $$BEGIN INSERT INTO mine.stash VALUES (${value}); RETURN NULL; END$$`;
+const stashed = "SELECT v FROM mine.stash";
+const trigger = (body: string) =>
+  `CREATE OR REPLACE FUNCTION public.touched() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN ${body}; RETURN NEW; END$$`;
+const touch = "UPDATE public.cust SET id = id WHERE id = 1 RETURNING name";
+
+/** Functions, types and operators that others take the place of, also of the server's own, while a statement waits. */
+const code: Record<string, readonly Step[]> = {
+  ...Object.fromEntries(
+    [
+      "INSERT INTO public.log VALUES (OLD.ssn)",
+      "INSERT INTO public.log SELECT OLD::text",
+      "NEW.name := OLD.ssn",
+    ].flatMap((body): [string, readonly Step[]][] => [
+      [
+        `a trigger's function that becomes: ${body}`,
+        [
+          ["A", trigger(body)],
+          ["A", "BEGIN"],
+          ["A", touch],
+          ["A", "SELECT v FROM public.log"],
+        ],
+      ],
+      [
+        `a trigger's function that becomes in one text: ${body}`,
+        [["A", `BEGIN; ${trigger(body)}; ${touch}; SELECT v FROM public.log; ROLLBACK`]],
+      ],
+      [
+        `a trigger's function that becomes behind a lock: ${body}`,
+        behindLock([], ["LOCK TABLE public.cust", trigger(body)], touch, "SELECT v FROM public.log"),
+      ],
+    ]),
+  ),
+  "a function that a trigger and a view call": [
+    ["A", keeping("CREATE OR REPLACE FUNCTION public.norm(t text) RETURNS text", "t")],
+    ["A", touch],
+    ["A", "SELECT n FROM public.normed"],
+    ["A", stashed],
+  ],
+  "a path of its own for a function that waits": behindLock(
+    [
+      "SET search_path = mine",
+      "CREATE FUNCTION mine.f() RETURNS SETOF text LANGUAGE sql AS 'SELECT upper(ssn) FROM cust'",
+    ],
+    ["SET search_path = mine", "LOCK TABLE mine.t", "ALTER FUNCTION mine.f() SET search_path = public"],
+    "SELECT mine.f() FROM mine.t",
+  ),
+  "a path of its own for a function of others": [
+    ["A", "SET search_path = mine"],
+    ["A", "ALTER FUNCTION public.ssn_of(int) SET search_path = mine"],
+    ["A", "BEGIN"],
+    ["A", "ALTER FUNCTION public.ssn_of(int) RESET ALL"],
+    ["A", "SELECT upper(public.ssn_of(1))"],
+    ["A", "SELECT public.ssn_of(1) || ''"],
+  ],
+  "names of another path in a function that waits": behindLock(
+    ["CREATE FUNCTION mine.f() RETURNS SETOF text LANGUAGE sql AS $$SELECT 'x'$$"],
+    [
+      "SET search_path = mine",
+      "LOCK TABLE mine.t",
+      "CREATE OR REPLACE FUNCTION mine.f() RETURNS SETOF text LANGUAGE sql AS 'SELECT upper(ssn) FROM cust'",
+    ],
+    "SELECT mine.f() FROM mine.t",
+  ),
+  "names of another path in a function that keeps": behindLock(
+    ["CREATE FUNCTION mine.f() RETURNS text LANGUAGE plpgsql AS $$BEGIN RETURN 'x'; END$$"],
+    [
+      "SET search_path = mine",
+      "LOCK TABLE mine.t",
+      keeping("CREATE OR REPLACE FUNCTION mine.f() RETURNS text", "(SELECT max(ssn) FROM cust)"),
+    ],
+    "SELECT mine.f() FROM mine.t",
+    stashed,
+  ),
+  "a function by another path in a function that waits": behindLock(
+    [
+      "CREATE FUNCTION mine.f() RETURNS text LANGUAGE sql AS $$SELECT 'x'$$",
+      "CREATE FUNCTION mine.ssn_of(i int) RETURNS text LANGUAGE sql AS $$SELECT 'x'$$",
+    ],
+    [
+      "SET search_path = mine",
+      "LOCK TABLE mine.t",
+      "CREATE OR REPLACE FUNCTION mine.f() RETURNS text LANGUAGE sql AS 'SELECT ssn_of(1)'",
+    ],
+    "SELECT mine.f() FROM mine.t",
+  ),
+  "another function moved to the place of one that waits": behindLock(
+    ["CREATE FUNCTION mine.ssn_of(i int) RETURNS text LANGUAGE sql AS $$SELECT 'x'$$"],
+    [
+      "LOCK TABLE mine.t",
+      "DROP FUNCTION mine.ssn_of(int)",
+      "ALTER FUNCTION public.ssn_of(int) SET SCHEMA mine",
+    ],
+    "SELECT mine.ssn_of(1) FROM mine.t",
+  ),
+  "a function that is given the value": behindLock(
+    ["CREATE FUNCTION mine.f(t text) RETURNS text LANGUAGE sql AS 'SELECT t'"],
+    ["LOCK TABLE mine.t", keeping("CREATE OR REPLACE FUNCTION mine.f(t text) RETURNS text", "t")],
+    "SELECT mine.f(c.ssn) FROM mine.t, public.cust c",
+    stashed,
+  ),
+  "a function of the server's that another of its name goes before": behindLock(
+    ["SET search_path = mine, pg_catalog"],
+    ["LOCK TABLE mine.t", keeping("CREATE FUNCTION mine.upper(t text) RETURNS text", "t")],
+    "SELECT upper(c.ssn) FROM mine.t, public.cust c",
+    stashed,
+  ),
+  "a function of the server's that another of its name fits better": behindLock(
+    ["SET search_path = mine"],
+    ["LOCK TABLE mine.t", keeping("CREATE FUNCTION mine.upper(INOUT t varchar)", "t")],
+    "SELECT upper(c.email) FROM mine.t, public.cust c",
+    stashed,
+  ),
+  "a function that gets the name of one of the server's": behindLock(
+    [
+      "SET search_path = mine",
+      "CREATE FUNCTION mine.f(t varchar) RETURNS text LANGUAGE sql AS 'SELECT 1 / 0'",
+    ],
+    ["LOCK TABLE mine.t", "ALTER FUNCTION mine.f(varchar) RENAME TO upper"],
+    "SELECT upper(c.email) FROM mine.t, public.cust c",
+  ),
+  "an operator": behindLock(
+    ["SET search_path = mine", keeping("CREATE FUNCTION mine.cat(t varchar, u varchar) RETURNS text", "t")],
+    [
+      "LOCK TABLE mine.t",
+      "CREATE OPERATOR mine.|| (LEFTARG = varchar, RIGHTARG = varchar, FUNCTION = mine.cat)",
+    ],
+    "SELECT c.email || 'x'::varchar FROM mine.t, public.cust c",
+    stashed,
+  ),
+  "an operator of a function of the server's": behindLock(
+    ["SET search_path = mine, pg_catalog", "LISTEN news"],
+    [
+      "LOCK TABLE mine.t",
+      "CREATE OPERATOR mine.|| (LEFTARG = text, RIGHTARG = text, FUNCTION = pg_catalog.pg_notify)",
+    ],
+    "SELECT 'news'::text || c.ssn FROM mine.t, public.cust c",
+    "SELECT 1",
+  ),
+  "an aggregate": behindLock(
+    [
+      "SET search_path = mine, pg_catalog",
+      keeping("CREATE FUNCTION mine.sf(s text, t text) RETURNS text", "t"),
+    ],
+    ["LOCK TABLE mine.t", "CREATE AGGREGATE mine.max(text) (SFUNC = mine.sf, STYPE = text)"],
+    "SELECT max(c.ssn) FROM mine.t, public.cust c",
+    stashed,
+  ),
+  "a domain by the name of a type": behindLock(
+    [
+      "SET search_path = mine, pg_catalog",
+      keeping("CREATE FUNCTION mine.kept(t pg_catalog.text) RETURNS boolean", "t"),
+    ],
+    ["LOCK TABLE mine.t", "CREATE DOMAIN mine.text AS pg_catalog.text CHECK (mine.kept(VALUE))"],
+    "SELECT c.ssn::text FROM mine.t, public.cust c",
+    stashed,
+  ),
+  "a domain's check": behindLock(
+    [
+      "CREATE FUNCTION mine.ok(t text) RETURNS boolean LANGUAGE sql AS 'SELECT true'",
+      "CREATE DOMAIN mine.d AS text CHECK (mine.ok(VALUE))",
+    ],
+    ["LOCK TABLE mine.t", keeping("CREATE OR REPLACE FUNCTION mine.ok(t text) RETURNS boolean", "t")],
+    "SELECT c.ssn::mine.d FROM mine.t, public.cust c",
+    stashed,
+  ),
+  "a cast": behindLock(
+    [keeping("CREATE FUNCTION mine.cf(t varchar) RETURNS mine.pair", "t")],
+    ["LOCK TABLE mine.t", "CREATE CAST (varchar AS mine.pair) WITH FUNCTION mine.cf(varchar)"],
+    "SELECT c.email::mine.pair FROM mine.t, public.cust c",
+    stashed,
+  ),
+  "a check that is given whole rows": [
+    ["A", keeping("CREATE FUNCTION mine.kept(c public.cust) RETURNS boolean", "c.ssn")],
+    ["A", "ALTER TABLE public.cust ADD CONSTRAINT k CHECK (mine.kept(cust))"],
+    ["A", "SELECT mine.kept(c) FROM public.cust c"],
+    ["A", stashed],
+  ],
+  "a default and a trigger that look names up along another path": [
+    ["A", "SET search_path = mine"],
+    ["A", "CREATE FUNCTION mine.f() RETURNS text LANGUAGE sql AS 'SELECT max(ssn) FROM cust'"],
+    ["A", "ALTER TABLE mine.stash ALTER v SET DEFAULT mine.f()"],
+    [
+      "A",
+      "CREATE FUNCTION mine.g() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.v := (SELECT max(ssn) FROM cust); RETURN NEW; END$$",
+    ],
+    ["A", "CREATE TRIGGER g BEFORE INSERT ON mine.stash FOR EACH ROW EXECUTE FUNCTION mine.g()"],
+    ["A", flight("SET search_path = public", "INSERT INTO mine.stash DEFAULT VALUES")],
+    ["A", stashed],
+  ],
+  "what other sessions ask, by the function behind the view": [
+    ["B", `SELECT name FROM public.cust WHERE name = '${secret}'`],
+    ["A", "SELECT query FROM pg_stat_get_activity(NULL)"],
+  ],
+};
+
+const attacks = { ...cursors, ...relations, ...code };
 
 describe.each(versionsUnderTest)("PostgreSQL %i", (version) => {
   let server: PostgresServer;
@@ -240,7 +450,7 @@ describe.each(versionsUnderTest)("PostgreSQL %i", (version) => {
       const seen = await sessions.play(user, steps);
       // Something was answered, or the attack was none.
       expect(seen.filter(({ type }) => type !== "Z").length).toBeGreaterThan(0);
-      expect(seen.filter(({ body }) => body.includes(secret))).toEqual([]);
+      expect(seen.filter(({ body }) => body.includes(secret.slice(0, 5)))).toEqual([]);
     });
   });
 });

@@ -180,7 +180,10 @@ function createdView(trace: Trace, view: TreeNode | undefined, rows: TracedRows)
   if (!isTemporary) trace.find("define", allOf(rows), "CREATE VIEW");
 }
 
-/** A function that would give masked values, do anything with them, or that nobody can read. */
+/**
+ * A function that would give masked values, do anything with them, or that nobody can read: also by what its names mean along
+ * another path than this, and with what it is given by statements and code of others that call it.
+ */
 function createdFunction(
   trace: Trace,
   node: TreeNode,
@@ -189,26 +192,133 @@ function createdFunction(
   const { body, language, name, securityDefiner } = made;
   const parameters = listOf(node, "parameters").map((item) => {
     const parameter = nodeOf(item, "FunctionParameter");
-    const isResult = /OUT$|TABLE$/.test(textOf(parameter, "mode"));
-    return { name: textOf(parameter, "name"), isResult };
+    const mode = textOf(parameter, "mode");
+    return {
+      name: textOf(parameter, "name"),
+      isResult: /OUT$|TABLE$/.test(mode),
+      isGiven: !/_OUT$|TABLE$/.test(mode),
+    };
   });
   const info: FunctionInfo = {
     ...{ schema: made.schema ?? "", name, language, securityDefiner, parameters },
     ...(body === undefined ? {} : { body }),
     settings: pathSetting(node),
   };
+  const where = node.is_procedure === true ? "CREATE PROCEDURE" : "CREATE FUNCTION";
+  const isGiven = parameters.some((parameter) => parameter.isGiven);
+  if (
+    (isGiven && (isBuiltinName(trace, name) || !trace.onlyReads(info))) ||
+    replacesTrigger(trace, node, made)
+  )
+    trace.find("define", exactly(anyColumn), where);
+  trace.find("define", derivedFrom(reachElsewhere(trace, info)), where);
   const reach = language === "sql" || language === "plpgsql" ? bodyReach(trace, info) : [exactly(anyColumn)];
   if (reach.length === 0) return;
   // What it says of its conditions is found where it is called; here it is enough that it shows nothing.
   const alone = trace.apart();
   const rows = alone.body(alone, info);
   if (rows !== undefined && !isTainted(allOf(rows)) && alone.findings.length === 0) return;
-  trace.find(
-    "define",
-    derivedFrom(reach),
-    node.is_procedure === true ? "CREATE PROCEDURE" : "CREATE FUNCTION",
-  );
+  trace.find("define", derivedFrom(reach), where);
 }
+
+/** True where a call of a function of the server's own may come to mean one of that name. */
+function isBuiltinName(trace: Trace, name: string): boolean {
+  return trace.names.functions("pg_catalog", name).length > 0;
+}
+
+/** A trigger gets whole rows, of tables that may be masked and others' to write: what is there stays what it is. */
+function replacesTrigger(
+  trace: Trace,
+  node: TreeNode,
+  { schema, name }: Extract<SessionEffect, { kind: "createFunction" }>,
+): boolean {
+  const isTrigger = namesOf(nodeOf(node, "returnType"), "names").at(-1)?.endsWith("trigger") === true;
+  return isTrigger && node.replace === true && trace.names.functions(schema, name).length > 0;
+}
+
+/** What a body may read of masked columns once its names are looked up along whatever path. */
+function reachElsewhere(trace: Trace, info: FunctionInfo): readonly Flow[] {
+  const flows: Flow[] = [];
+  const here = new Set(possiblePath(trace.names));
+  for (const { objects } of trace.partsOf(info)) {
+    for (const { kind, name } of objects) {
+      const dot = name.indexOf(".");
+      const plain = name.slice(dot + 1);
+      for (const schema of trace.names.schemasWith?.(plain) ?? []) {
+        if (here.has(schema) || schema === name.slice(0, dot)) continue;
+        if (kind === "function") flows.push(trace.functionReach(schema, plain));
+        const relation = kind === "relation" ? trace.names.relation(schema, plain) : undefined;
+        if (relation !== undefined) flows.push(...maskedBehind(trace, relation));
+      }
+    }
+  }
+  return flows;
+}
+
+/** A path of its own for a function, or none any more: its names then mean something else, also in a call that waits. */
+function pathAltered(trace: Trace, node: TreeNode, where: string): void {
+  const sets = listOf(node, "actions").some(
+    (item) => nodeOf(nodeOf(nodeOf(item, "DefElem"), "arg"), "VariableSetStmt") !== undefined,
+  );
+  if (!sets) return;
+  const { schema, name } = qualifiedOf(namesOf(nodeOf(node, "func"), "objname"));
+  for (const info of trace.names.functions(schema, name))
+    trace.find("define", derivedFrom([...bodyReach(trace, info), ...reachElsewhere(trace, info)]), where);
+}
+
+/**
+ * What the operators, casts and calls of a statement that waits may come to run, with the values that it gives them. A
+ * domain without code of users that is called like no type of the server's runs nothing of which that is true.
+ */
+function isSetBetween(trace: Trace, tag: string, node: TreeNode): boolean {
+  if (tag === "CreateCastStmt" || tag === "CreateOpClassStmt") return true;
+  if (tag === "DefineStmt") return /^OBJECT_(AGGREGATE|OPERATOR|TYPE)$/.test(textOf(node, "kind"));
+  const made = typeNameFields[tag];
+  if (made !== undefined) {
+    const { name } = qualifiedOf(namesOf(node, made));
+    return (
+      trace.names.type("pg_catalog", name) !== undefined || (made === "domainname" && callsUsers(trace, node))
+    );
+  }
+  const type = textOf(node, tag === "RenameStmt" ? "renameType" : "objectType");
+  if (!moves.has(tag)) return false;
+  const given = nodeOf(nodeOf(node, "object"), "ObjectWithArgs");
+  const { name: old } = qualifiedOf(
+    given === undefined
+      ? namesOf(nodeOf(nodeOf(node, "object"), "List"), "items")
+      : namesOf(given, "objname"),
+  );
+  const name = tag === "RenameStmt" ? textOf(node, "newname") : old;
+  if (/^OBJECT_(FUNCTION|PROCEDURE|ROUTINE|AGGREGATE)$/.test(type)) return isBuiltinName(trace, name);
+  if (type === "OBJECT_OPERATOR") return true;
+  return /^OBJECT_(TYPE|DOMAIN)$/.test(type) && trace.names.type("pg_catalog", name) !== undefined;
+}
+
+const typeNameFields: Readonly<Record<string, string>> = {
+  CreateDomainStmt: "domainname",
+  CreateEnumStmt: "typeName",
+  CreateRangeStmt: "typeName",
+};
+
+/** True where it calls a function of users, by name or by an operator. */
+function callsUsers(trace: Trace, node: TreeNode): boolean {
+  let does = false;
+  eachNode(node, (tag, inside) => {
+    const names =
+      tag === "FuncCall" ? namesOf(inside, "funcname") : tag === "A_Expr" ? namesOf(inside, "name") : [];
+    if (names.length === 0) return false;
+    const { schema, name } = qualifiedOf(names);
+    const found =
+      tag === "FuncCall" ? trace.names.functions(schema, name) : trace.names.operatorFunctions(schema, name);
+    does ||= found.some((info) => info.schema !== "pg_catalog" && info.isReviewed !== true);
+    return false;
+  });
+  return does;
+}
+
+/** Code that fetches from a cursor that it is told the name of, and not the FETCH of a query. */
+const fetchesCursor =
+  /\bfetch\b(?!\s+(?:first|next)(?:\s+(?:\([^)]*\)|[^\s(]+))?\s+rows?\s+(?:only|with)\b)/i;
 
 /** The search_path that CREATE FUNCTION sets for the body, as the catalog will have it. */
 function pathSetting(node: TreeNode): readonly string[] {
@@ -345,6 +455,7 @@ function functionReach(trace: Trace, schema: string | undefined, name: string): 
 /** What the body of a function may read of masked columns. */
 function bodyReach(trace: Trace, info: FunctionInfo): readonly Flow[] {
   const flows: Flow[] = [...printedIn(info.body ?? "", trace.masked.definitions(trace.names))];
+  if (info.language === "plpgsql" && fetchesCursor.test(info.body ?? "")) flows.push(exactly(anyColumn));
   const own = info.settings.filter((setting) => /^search_path\s*=/i.test(setting));
   const path = own.flatMap((setting) => parseSearchPath(setting.slice(setting.indexOf("=") + 1)) ?? []);
   for (const part of trace.partsOf(info)) {
@@ -429,6 +540,8 @@ function definition(trace: Trace, { tag, node, parts }: Definition): void {
   const where = parts[0]?.words[0] ?? tag;
   if (tag === "CreateFunctionStmt") called(trace, { parameters: node.parameters }, where);
   if (harmless.has(tag)) return;
+  if (tag === "AlterFunctionStmt") pathAltered(trace, node, where);
+  if (isSetBetween(trace, tag, node)) trace.find("define", exactly(anyColumn), where);
   if (elsewhere.has(tag)) trace.find("define", exactly(anyColumn), where);
   // The server looks at the values of all columns of the domain, and fails for one that does not pass.
   const isChecked = tag === "AlterDomainStmt" && /^[COV]$/.test(textOf(node, "subtype"));
@@ -487,7 +600,10 @@ function placed(trace: Trace, node: TreeNode, where: string): void {
 function printed(trace: Trace, node: TreeNode, where: string): void {
   const kinds = trace.masked.definitions(trace.names);
   eachNode(node, (tag, inside) => {
-    if (tag === "String") trace.find("opaque", derivedFrom(printedIn(textOf(inside, "sval"), kinds)), where);
+    if (tag !== "String") return false;
+    const text = textOf(inside, "sval");
+    trace.find("opaque", derivedFrom(printedIn(text, kinds)), where);
+    if (fetchesCursor.test(text)) trace.find("opaque", exactly(anyColumn), where);
     return false;
   });
 }

@@ -112,6 +112,8 @@ export interface NameResolver {
   relation(schema: string | undefined, name: string): RelationInfo | undefined;
   /** Names of the relations in a schema, for statements that change all of them at once. */
   relationsIn?(schema: string): readonly string[];
+  /** The schemas that have a relation or a function of that name, for what may be looked up along another path. */
+  schemasWith?(name: string): readonly string[];
   /** Every overload that the name may mean, pg_catalog ones included (language `internal`). */
   functions(schema: string | undefined, name: string): readonly FunctionInfo[];
   /** Functions behind operators of that name outside pg_catalog that the name may mean here. */

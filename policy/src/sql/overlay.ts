@@ -79,6 +79,10 @@ export class NameOverlay implements NameResolver {
     return this.#below.relationsIn?.(schema) ?? [];
   }
 
+  schemasWith(name: string): readonly string[] {
+    return this.#below.schemasWith?.(name) ?? [];
+  }
+
   relation(schema: string | undefined, name: string): RelationInfo | undefined {
     const found = this.#found(schema, name);
     return found === undefined || this.#code === undefined ? found : withUnknownCode(found);

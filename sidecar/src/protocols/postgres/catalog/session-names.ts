@@ -137,6 +137,10 @@ export class SessionNames implements LiveNames {
     return this.catalog.snapshot.relationsIn(schema);
   }
 
+  schemasWith(name: string): readonly string[] {
+    return this.catalog.snapshot.schemasWith(name);
+  }
+
   columnAt(table: number, attribute: number): ColumnOrigin | undefined {
     return this.catalog.snapshot.column(table, attribute);
   }

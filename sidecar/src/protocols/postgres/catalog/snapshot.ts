@@ -21,6 +21,8 @@ export interface CatalogSnapshot {
   readonly definitions: ReadonlyMap<string, readonly ColumnDefinition[]>;
   /** Names of the relations that a user made in this schema. */
   relationsIn(schema: string): readonly string[];
+  /** Schemas in which a user made a relation or a function of this name. */
+  schemasWith(name: string): readonly string[];
   functions(schema: string, name: string): readonly FunctionInfo[];
   operatorFunctions(schema: string, operator: string): readonly FunctionInfo[];
   type(schema: string, name: string): TypeInfo | undefined;
@@ -152,6 +154,14 @@ export class Snapshot implements CatalogSnapshot {
     return [...this.parts.relations.values()]
       .filter((each) => each.schema === schema)
       .map(({ name }) => name);
+  }
+
+  schemasWith(name: string): readonly string[] {
+    const end = keyOf("", name);
+    const found = new Set<string>();
+    for (const keys of [this.parts.relations.keys(), this.parts.functions.keys()])
+      for (const key of keys) if (key.endsWith(end)) found.add(key.slice(0, -end.length));
+    return [...found];
   }
 
   functions(schema: string, name: string): readonly FunctionInfo[] {
