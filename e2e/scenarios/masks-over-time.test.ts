@@ -421,6 +421,13 @@ const code: Record<string, readonly Step[]> = {
     ["A", flight("SET search_path = public", "INSERT INTO mine.stash DEFAULT VALUES")],
     ["A", stashed],
   ],
+  "a value as the SQLSTATE of an error": [
+    [
+      "A",
+      "CREATE FUNCTION mine.rc(t text) RETURNS text LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'x' USING ERRCODE = substr(t, 2, 5); END$$",
+    ],
+    ["A", "SELECT mine.rc(ssn) FROM public.cust"],
+  ],
   "what other sessions ask, by the function behind the view": [
     ["B", `SELECT name FROM public.cust WHERE name = '${secret}'`],
     ["A", "SELECT query FROM pg_stat_get_activity(NULL)"],

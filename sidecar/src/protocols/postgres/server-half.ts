@@ -14,7 +14,7 @@ import {
 import { HeldBytes } from "./held-bytes.ts";
 import { ByteSink } from "./masking/byte-sink.ts";
 import { CopyMask } from "./masking/copy-mask.ts";
-import { scrubbed } from "./masking/error-scrub.ts";
+import { scrubbed, toldState } from "./masking/error-scrub.ts";
 import { describedColumns, type RowMask } from "./masking/row-mask.ts";
 import { Outbox } from "./outbox.ts";
 import type { Owed, OwedKind } from "./owed.ts";
@@ -664,7 +664,6 @@ export class ServerHalf {
     this.state.isCopyingIn = false;
     this.failedSinceReady = true;
     const fields = readErrorFields(chunk.subarray(at + 5, end));
-    const sqlstate = fields.get("C") ?? "XX000";
     if (fields.get("V") === "FATAL" || fields.get("V") === "PANIC") this.sawFatal = true;
     // An error cannot answer a Sync: one at the head was ignored by the server.
     this.skipMaybeSyncs();
@@ -677,9 +676,11 @@ export class ServerHalf {
     const refusal = first?.refusal;
     const isOurs = refusal !== undefined && (fields.get("M") ?? "").includes(this.options.nonce);
     const exceeded = first?.bound?.exceeded === undefined ? undefined : first.bound.refusal;
+    const isHidden = this.hidesErrors();
+    const sqlstate = isHidden ? toldState(fields) : (fields.get("C") ?? "XX000");
     if (isOurs) this.down.own(this.ownError({ severity: "ERROR", ...refusal }));
     else if (exceeded !== undefined) this.down.own(this.ownError({ severity: "ERROR", ...exceeded }));
-    else if (this.hidesErrors()) this.down.own(scrubbed(this.asTold(chunk, at, end)));
+    else if (isHidden) this.down.own(scrubbed(this.asTold(chunk, at, end)));
     else if (this.state.probe !== undefined) this.down.own(this.asTold(chunk, at, end));
     else this.down.pass(chunk, at, end);
     if (first?.kind === "query") {

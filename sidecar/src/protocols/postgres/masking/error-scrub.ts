@@ -45,12 +45,30 @@ const words: ReadonlyMap<string, string> = new Map([
   ["P0", "a function has raised an error"],
 ]);
 
+/** What a function may raise as it likes: five characters, which may be a value's (RAISE … USING ERRCODE). */
+const raisable: ReadonlySet<string> = new Set(
+  `00000 01000 02000 0A000 21000 22000 22001 22003 22004 22007 22008 22012 22023 22P02 23000 23001 23502 23503 23505 23514
+  23P01 25006 25P02 28000 40001 40P01 42501 42601 42703 42704 42804 42883 42P01 44000 53100 53200 53300 54000 54001 55000
+  55006 55P03 57014 57P01 P0000 P0001 P0002 P0003 P0004 XX000`.split(/\s+/),
+);
+
+/** The SQLSTATE as it may be told; of an error unless `isNotice`. */
+export function toldState(fields: ReadonlyMap<string, string>, isNotice = false): string {
+  const sqlstate = fields.get("C") ?? "XX000";
+  if (!isRaisedByCode(fields) || raisable.has(sqlstate)) return sqlstate;
+  return isNotice ? "00000" : "P0001";
+}
+
+function isRaisedByCode(fields: ReadonlyMap<string, string>): boolean {
+  return fields.has("W") || fields.has("q");
+}
+
 /** The message, an ErrorResponse or NoticeResponse as a whole, without what may be a masked value. */
 export function scrubbed(message: Buffer): Buffer {
   const fields = readErrorFields(message.subarray(5));
-  const sqlstate = fields.get("C") ?? "XX000";
   const isNotice = message[0] === 0x4e;
-  const isRaised = fields.has("W") || fields.has("q");
+  const isRaised = isRaisedByCode(fields);
+  const sqlstate = toldState(fields, isNotice);
   const level = sqlstate.slice(0, 2);
   const isNamed = fields.has("P") && nameClasses.has(level);
   const isPlain = !isNotice && !isRaised && (isNamed || stateClasses.has(level) || sqlstate === "55P03");
@@ -61,7 +79,7 @@ export function scrubbed(message: Buffer): Buffer {
     words.get(sqlstate) ?? words.get(level) ?? (isNotice ? "a notice" : "the statement has failed");
   const text = `${general}${name === undefined ? "" : ` "${name}"`} (details are hidden: masked columns take part)`;
   const parts = kept.flatMap((letter) => {
-    const value = fields.get(letter);
+    const value = letter === "C" ? sqlstate : fields.get(letter);
     return value === undefined || (objects.has(letter) && !isOwn) ? [] : [`${letter}${value}`];
   });
   parts.push(`M${isPlain ? (fields.get("M") ?? "") : text}`);
