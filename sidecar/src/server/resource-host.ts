@@ -8,11 +8,7 @@ import {
   type Verdict,
 } from "@sallyport/policy";
 import type { ApprovalService } from "../approval/index.ts";
-import {
-  type ReachedLimit,
-  type SessionApprovals,
-  SessionGuard,
-} from "../guard/index.ts";
+import { type ReachedLimit, type SessionApprovals, SessionGuard } from "../guard/index.ts";
 import { beginDeviceLogin, deviceLoginOf } from "../identity/device-code.ts";
 import type { Authenticator, Credential } from "../identity/model.ts";
 import type {
