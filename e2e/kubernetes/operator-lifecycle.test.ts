@@ -8,6 +8,8 @@ import { openOrders } from "./orders.ts";
 const { scenario, psql, resource, live } = openOrders("operator-lifecycle");
 const { namespace } = scenario;
 let session: LivePsql;
+/** A Session that was over before the chart said how long they stay. */
+let earlier: Session | undefined;
 
 beforeAll(async () => {
   session = live();
@@ -23,6 +25,21 @@ const gateways = () =>
     "-o",
     "jsonpath={.items[*].metadata.uid}",
   );
+interface Session {
+  readonly metadata: { readonly name: string };
+  readonly spec: { readonly ttlAfterFinished?: string };
+  readonly status?: { readonly state?: string; readonly endedAt?: string };
+}
+const sessions = async () =>
+  (await scenario.kubectl.json<{ readonly items: readonly Session[] }>("sessions")).items;
+/** The object of a session that was refused something, and has ended. */
+async function refusedSession(): Promise<Session> {
+  const known = new Set((await sessions()).map(({ metadata }) => metadata.name));
+  expect((await psql("DELETE FROM orders")).stderr).toContain("42501");
+  return scenario.eventually("its Session", async () =>
+    (await sessions()).find(({ metadata, status }) => status?.state === "Ended" && !known.has(metadata.name)),
+  );
+}
 /** What the chart has in the whole cluster, but for the kinds, which stay. */
 const clusterWide = async () => {
   const kinds =
@@ -39,10 +56,25 @@ const direct = async () => {
 
 test("O67 an upgrade changes the operator, and neither gateways nor sessions", async () => {
   const before = await gateways();
-  await install(scenario.cluster, "--set", "operator.logLevel=debug");
+  earlier = await refusedSession();
+  await install(scenario.cluster, "--set", "operator.logLevel=debug,sessions.ttlAfterFinished=5s");
   expect(await session.ask("SELECT item FROM orders")).toBe("tea");
   expect(await gateways()).toBe(before);
   await condition(scenario, "protectedresource/orders", "Ready", "True");
+});
+
+test("a Session goes once it is over for as long as the chart says; those from before keep their own time", async () => {
+  const { metadata, spec } = await refusedSession();
+  expect(spec.ttlAfterFinished).toBe("5s");
+  let endedAt = Number.NaN;
+  await scenario.eventually("it to be removed", async () => {
+    const found = (await sessions()).find((one) => one.metadata.name === metadata.name);
+    if (found?.status?.endedAt !== undefined) endedAt = Date.parse(found.status.endedAt);
+    return found === undefined || undefined;
+  });
+  expect(Date.now() - endedAt).toBeGreaterThanOrEqual(5_000);
+  const kept = (await sessions()).find((one) => one.metadata.name === earlier?.metadata.name);
+  expect(kept).toMatchObject({ spec: { ttlAfterFinished: "24h" }, status: { state: "Ended" } });
 });
 
 test("uninstalled with resources there, it leaves them guarded: without a recorder nothing is let through", async () => {
