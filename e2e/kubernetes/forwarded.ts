@@ -42,9 +42,9 @@ export interface RecorderApi {
   close(): void;
 }
 
-/** Opens the way to the recorder's API; `ca` is PEM of the control plane's authorities. */
-export async function recorderApi(scenario: Scenario, ca: string): Promise<RecorderApi> {
-  const pod = "sallyport-recorder-0";
+/** Opens the way to the API of one of the recorders; `ca` is PEM of the control plane's authorities. */
+export async function recorderApi(scenario: Scenario, ca: string, ordinal = 0): Promise<RecorderApi> {
+  const pod = `sallyport-recorder-${ordinal}`;
   const { port, close } = await forward(scenario, `pod/${pod}`, 7445);
   const servername = `${pod}.sallyport-recorder.${systemNamespace}.svc`;
   return {

@@ -13,8 +13,6 @@ export const systemNamespace = "sallyport-system";
 const chart = join(import.meta.dirname, "../../charts/sallyport");
 const [repository, tag] = gatewayImageName.split(":") as [string, string];
 const apiVersion = "sallyport.dev/v1alpha1";
-/** Where the node's recordings lie, as long as the cluster brings no storage of its own. */
-const recordings = "/var/tmp/sallyport-recordings";
 
 /** helm, for the cluster of a scenario. */
 export async function helm(cluster: ClusterAccess, ...argv: readonly string[]): Promise<string> {
@@ -90,27 +88,30 @@ export async function withoutOperators<T>({ kubectl }: ClusterAccess, work: () =
   }
 }
 
-/** The node has no storage of its own: a folder that the recorder's user may write to. */
+/** The node has no storage of its own: folders that recorders' user may write to, one for each of two recorders. */
 async function storage(cluster: ClusterAccess): Promise<void> {
-  const found = await cluster.kubectl.try(undefined, "get", "pv", "sallyport-recordings");
-  if (found.code === 0) return;
-  // What an earlier cluster's recorder wrote no key of this one opens.
-  await rm(recordings, { recursive: true, force: true });
-  await mkdir(recordings, { recursive: true });
-  await chown(recordings, 65532, 65532);
-  await cluster.kubectl.apply([
-    {
-      apiVersion: "v1",
-      kind: "PersistentVolume",
-      metadata: { name: "sallyport-recordings" },
-      spec: {
-        capacity: { storage: "1Gi" },
-        accessModes: ["ReadWriteOnce"],
-        persistentVolumeReclaimPolicy: "Retain",
-        hostPath: { path: recordings },
+  for (const name of ["sallyport-recordings", "sallyport-recordings-1"]) {
+    const path = `/var/tmp/${name}`;
+    const found = await cluster.kubectl.try(undefined, "get", "pv", name);
+    if (found.code === 0) continue;
+    // What an earlier cluster's recorder wrote no key of this one opens.
+    await rm(path, { recursive: true, force: true });
+    await mkdir(path, { recursive: true });
+    await chown(path, 65532, 65532);
+    await cluster.kubectl.apply([
+      {
+        apiVersion: "v1",
+        kind: "PersistentVolume",
+        metadata: { name },
+        spec: {
+          capacity: { storage: "1Gi" },
+          accessModes: ["ReadWriteOnce"],
+          persistentVolumeReclaimPolicy: "Retain",
+          hostPath: { path },
+        },
       },
-    },
-  ]);
+    ]);
+  }
 }
 
 /** A ProtectedResource for a database of `objects.ts`. */

@@ -22,6 +22,8 @@ export interface OrdersOptions {
   readonly subjects?: readonly object[];
   /** The identity provider, named like the scenario; one whose key the test has where absent. */
   readonly provider?: (cluster: ClusterAccess) => Promise<KubernetesObject>;
+  /** Values of the chart beyond what all of them install it with: helm's own flags. */
+  readonly values?: readonly string[];
   /** What is applied along with the rest. */
   readonly objects?: readonly KubernetesObject[];
   /** Brings it all up in another order than database, gateways and client at once. */
@@ -76,7 +78,7 @@ export function openOrders(name: string, options: OrdersOptions = {}): Orders {
   };
 
   beforeAll(async () => {
-    await install(cluster);
+    await install(cluster, ...(options.values ?? []));
     await cluster.kubectl.apply([
       provider === undefined ? localProvider(issuer, {}, name) : await provider(cluster),
     ]);
