@@ -121,6 +121,12 @@ test("limits hold at each of the two gateways", async () => {
 
 test("a rolling update takes new pods first, ends sessions by drain, and clients come in all the while", async () => {
   const before = await gateways();
+  const place = () =>
+    scenario.kubectl(
+      ...["get", "service", "orders-gateway", "-o"],
+      "jsonpath={.metadata.uid} {.spec.clusterIP} {.spec.ports[*].port}",
+    );
+  const placed = await place();
   const session = live();
   expect(await session.ask("SELECT item FROM orders WHERE id = 1")).toBe("tea");
   const podTemplate = { annotations: { "example.com/rolled": "yes" } };
@@ -139,6 +145,8 @@ test("a rolling update takes new pods first, ends sessions by drain, and clients
     { ms: 90_000 },
   );
   await expect(session.ask("SELECT item FROM orders WHERE id = 1")).rejects.toThrow("57P01");
+  // Whoever has resolved the name, or was given the address, goes on with it.
+  expect(await place()).toBe(placed);
 });
 
 test("a gateway's pod is deleted: clients connect again at once, and another takes its place", async () => {

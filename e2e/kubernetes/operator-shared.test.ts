@@ -1,12 +1,19 @@
 /** `kubectl apply` of a ProtectedResource and an AccessPolicy is all that a user does: psql works through the Service. */
 import { expect, test } from "vitest";
 import { createAuthority } from "../targets/certificates.ts";
-import { accessPolicy, condition, gatewayAddresses, withoutOperators } from "./installed.ts";
+import { accessPolicy, condition, gatewayAddresses, systemNamespace, withoutOperators } from "./installed.ts";
+import { livePsql } from "./live-psql.ts";
 import { database, databasePassword } from "./objects.ts";
 import { connection, openOrders } from "./orders.ts";
 
 const { scenario, issuer, psql, readers, resource, through, live } = openOrders("operator-shared");
 const { namespace } = scenario;
+
+/** The pods of a resource's gateways, by the part of their objects that a query names. */
+async function ofPods(resourceName: string, query: string): Promise<readonly string[]> {
+  const flags = ["-l", `sallyport.dev/gateway=${resourceName}`, "-o", `jsonpath={.items[*].${query}}`];
+  return (await scenario.kubectl("get", "pods", ...flags)).split(" ").filter(Boolean);
+}
 
 test("an allowed statement runs, a denied one is refused with 42501", async () => {
   expect(await psql("SELECT item FROM orders")).toEqual({
@@ -24,12 +31,38 @@ test("the database is reached from nowhere but the gateway", async () => {
   expect((await psql("SELECT 1", direct)).stderr).toContain("timeout expired");
 });
 
-test("nobody steps into the gateway's pods or the database's", async () => {
-  for (const target of ["deployment/orders-gateway", "orders-0"]) {
-    const result = await scenario.exec(target, "true");
-    expect(result.code).not.toBe(0);
-    expect(result.stderr).toMatch(/closed here|holds a gateway/);
+test("nobody steps into the gateway's pods or the database's, by exec, attach, port-forward or a proxy", async () => {
+  const { kubectl } = scenario;
+  const [name = ""] = await ofPods("orders", "metadata.name");
+  const pods = [
+    ["orders-0", "postgres", 5432],
+    [name, "sallyport-gateway", 9464],
+  ] as const;
+  for (const [pod, container, port] of pods) {
+    const path = `/api/v1/namespaces/${namespace}/pods/${pod}:${port}/proxy/metrics`;
+    const ways = [
+      ["exec", pod, "-c", container, "--", "true"],
+      ["attach", pod, "-c", container],
+      ["port-forward", pod, `:${port}`],
+      ["get", "--raw", path],
+    ];
+    for (const way of ways) {
+      const { code, stdout, stderr } = await kubectl.try(undefined, ...way);
+      expect([way[0], code !== 0, stdout]).toEqual([way[0], true, ""]);
+      expect(stderr).toMatch(/closed here|holds a gateway/);
+    }
   }
+  const service = `/api/v1/namespaces/${namespace}/services/orders-gateway:5432/proxy/`;
+  expect((await kubectl.try(undefined, "get", "--raw", service)).stderr).toContain("closed here");
+});
+
+test("the gateway's own account may do what every account may, and nothing else", async () => {
+  const rights = (account: string) =>
+    scenario.kubectl("auth", "can-i", "--list", `--as=system:serviceaccount:${namespace}:${account}`);
+  await scenario.apply({ apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "nobody" } });
+  const own = await rights("orders-gateway");
+  expect(own).toContain("selfsubjectreviews.authentication.k8s.io");
+  expect(own).toBe(await rights("nobody"));
 });
 
 interface Session {
@@ -183,25 +216,33 @@ test("a missing secret is a condition, and making it is enough", async () => {
     ),
   );
   await condition(scenario, "protectedresource/late", "CredentialsResolved", "False", "SecretMissing");
-  const pods = ["get", "pods", "-l", "sallyport.dev/gateway=late", "-o", "jsonpath={.items[*].metadata.uid}"];
-  const before = await scenario.kubectl(...pods);
+  const before = await ofPods("late", "metadata.uid");
   await scenario.apply({
     ...{ apiVersion: "v1", kind: "Secret", metadata: { name: "late-login" } },
     stringData: { username: "postgres", password: databasePassword },
   });
   // The kubelet looks at mounted secrets once a minute.
   await condition(scenario, "protectedresource/late", "Ready", "True", undefined, 180_000);
-  expect(await scenario.kubectl(...pods)).toBe(before);
+  expect(await ofPods("late", "metadata.uid")).toEqual(before);
+  expect(await ofPods("late", "status.containerStatuses[*].restartCount")).toEqual(["0"]);
 }, 300_000);
 
-test("while the operator is down sessions go on, and the policy stays", async () => {
+test("while the operator is down sessions go on, new ones come in, and the policy stays", async () => {
+  // Exec fails closed meanwhile; the break-glass group is not asked about.
+  const rescuer = await scenario.cluster.user("rescuer", ["sallyport:break-glass", "system:masters"]);
+  const exec = (pod: string, ...command: readonly string[]) =>
+    rescuer.try(undefined, "-n", namespace, "exec", pod, "--", ...command);
+  const session = livePsql({ ...scenario, exec }, "client", "through-it", through());
+  const goesOn = async () => {
+    expect(await session.ask("SELECT item FROM orders WHERE id = 1")).toBe("tea");
+    expect(await session.ask("DROP TABLE orders")).toContain("42501");
+  };
+  const backend = await session.ask("SELECT pg_backend_pid()");
+  await goesOn();
   await withoutOperators(scenario.cluster, async () => {
-    // Exec fails closed meanwhile; the break-glass group is not asked about.
-    const rescuer = await scenario.cluster.user("rescuer", ["sallyport:break-glass", "system:masters"]);
-    const ask = (sql: string) => {
-      const argv = ["psql", through(), "-X", "-At", "-v", "VERBOSITY=verbose", "-c", sql];
-      return rescuer.try(undefined, "-n", namespace, "exec", "client", "--", ...argv);
-    };
+    await goesOn();
+    const ask = (sql: string) =>
+      exec("client", "psql", through(), "-X", "-At", "-v", "VERBOSITY=verbose", "-c", sql);
     expect(await ask("SELECT item FROM orders WHERE id = 1")).toEqual({
       code: 0,
       stdout: "tea\n",
@@ -209,21 +250,68 @@ test("while the operator is down sessions go on, and the policy stays", async ()
     });
     expect((await ask("DROP TABLE orders")).stderr).toContain("42501");
   });
+  await goesOn();
+  expect(await session.ask("SELECT pg_backend_pid()")).toBe(backend);
+  await session.close();
 });
 
-test("deleting the resource removes everything that was made for it", async () => {
+interface Made {
+  readonly kind: string;
+  readonly metadata: {
+    readonly name: string;
+    readonly namespace?: string;
+    readonly uid: string;
+    readonly labels?: Readonly<Record<string, string>>;
+    readonly ownerReferences?: readonly { readonly uid: string }[];
+  };
+}
+
+/** What the cluster has of whatever kind: of this namespace, of the system's, and of none. */
+async function everything(): Promise<readonly Made[]> {
+  const list = ["api-resources", "--verbs=list", "-o", "name"];
+  // Events are what happened, and go by themselves.
+  const kinds = (await scenario.kubectl(...list))
+    .trim()
+    .split("\n")
+    .filter((kind) => !/^events\b/.test(kind));
+  const all = await scenario.cluster.kubectl.json<{ readonly items: readonly Made[] }>(kinds.join(","), "-A");
+  const ours: readonly (string | undefined)[] = [namespace, systemNamespace, undefined];
+  return all.items.filter(({ metadata }) => ours.includes(metadata.namespace));
+}
+
+test("deleting the resource removes everything that was made for it, of whatever kind", async () => {
+  const before = await everything();
+  const isLabelled = ({ metadata }: Made) => {
+    const labels = metadata.labels ?? {};
+    return labels["sallyport.dev/resource"] === "orders" || labels["sallyport.dev/gateway"] === "orders";
+  };
+  const resourceItself = before.find(
+    ({ kind, metadata }) => kind === "ProtectedResource" && metadata.name === "orders",
+  );
+  const made = new Set(before.filter(isLabelled).map(({ metadata }) => metadata.uid));
+  made.add(resourceItself?.metadata.uid ?? "");
+  // What belongs to what was made: replica sets, pods, endpoint slices, sessions.
+  for (let size = 0; size < made.size; ) {
+    size = made.size;
+    for (const { metadata } of before)
+      if (metadata.ownerReferences?.some(({ uid }) => made.has(uid))) made.add(metadata.uid);
+  }
+  const kindsMade = new Set(before.filter(({ metadata }) => made.has(metadata.uid)).map(({ kind }) => kind));
+  console.log(`made for it: ${[...kindsMade].sort().join(", ")}`);
+  for (const kind of [
+    "Deployment",
+    "ReplicaSet",
+    "Pod",
+    "Service",
+    "EndpointSlice",
+    "NetworkPolicy",
+    "Session",
+  ])
+    expect(kindsMade).toContain(kind);
+
   await scenario.kubectl("delete", "protectedresource", "orders", "--timeout=30s");
   await scenario.eventually("nothing to be left", async () => {
-    const left = await scenario.kubectl(
-      ...[
-        "get",
-        "deploy,svc,pdb,hpa,networkpolicy,sa,cm,pods",
-        "-l",
-        "sallyport.dev/resource=orders",
-        "-o",
-        "name",
-      ],
-    );
-    return left.trim() === "" || undefined;
+    const left = (await everything()).filter((one) => made.has(one.metadata.uid) || isLabelled(one));
+    return left.length === 0 || undefined;
   });
 });
