@@ -3,9 +3,11 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parseAllDocuments } from "yaml";
+import { Metrics } from "../../sidecar/src/server/metrics.ts";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
 import { run } from "../cluster/kubectl.ts";
 import { waitFor } from "../cluster/processes.ts";
+import { databaseService } from "../targets/manifests.ts";
 import { startOperator, systemNamespace, type TestOperator, testImage } from "../targets/operator.ts";
 
 const chart = join(import.meta.dirname, "../../charts/sallyport");
@@ -16,6 +18,20 @@ const values = ["--set", `image.repository=${repository},image.digest=${digest}`
 interface Rendered {
   readonly kind: string;
   readonly spec: { readonly policyTypes: readonly string[]; readonly egress?: readonly unknown[] };
+}
+
+interface Monitoring {
+  readonly spec?: { readonly groups?: readonly { readonly rules: readonly { readonly expr: string }[] }[] };
+  readonly data?: Readonly<Record<string, string>>;
+}
+interface Said {
+  readonly kind: string;
+  readonly metadata: { readonly name: string; readonly namespace?: string };
+}
+/** What prom-client keeps of a metric, and does not say in its types. */
+interface Named {
+  readonly name: string;
+  readonly labelNames?: readonly string[];
 }
 
 let api: ApiServer;
@@ -127,6 +143,38 @@ test("O49 rendering twice is identical, and the chart has no fault", async () =>
   await helm("lint", chart, "--strict");
 });
 
+test("the next step that an installation tells is one: what it says to apply is accepted, and policy is ready", async () => {
+  const notes = await helm("get", "notes", "sallyport");
+  const [, told = ""] = /<<YAML\n([\s\S]*?)\n +YAML$/m.exec(notes) ?? [];
+  const said = parseAllDocuments(told.replaceAll(/^ {5}/gm, ""))
+    .map((one) => one.toJS() as Said)
+    .map(({ metadata, ...rest }) => ({
+      ...rest,
+      metadata: { ...metadata, ...(metadata.namespace && { namespace: "told" }) },
+    }));
+  expect(said.map(({ kind }) => kind).sort()).toEqual([
+    "AccessPolicy",
+    "IdentityProvider",
+    "ProtectedResource",
+  ]);
+  const names = said.map(({ kind, metadata }) => `${kind.toLowerCase()}/${metadata.name}`);
+  expect(notes).toContain(`--for=condition=Ready ${names[1]} ${names[2]}`);
+  await api.kubectl.apply([
+    { apiVersion: "v1", kind: "Namespace", metadata: { name: "told" } },
+    databaseService("orders-db", "told"),
+    ...said,
+  ]);
+  const [, label] = /label namespace shop (\S+)/.exec(notes) ?? [];
+  await api.kubectl("label", "namespace", "told", label ?? "");
+  for (const [name, condition] of [
+    [names[0], "Ready"],
+    [names[1], "Accepted"],
+    [names[2], "Ready"],
+  ] as const)
+    await api.kubectl("-n", "told", "wait", name ?? "", `--for=condition=${condition}`, "--timeout=30s");
+  await api.kubectl("delete", "namespace", "told", "--timeout=60s");
+});
+
 test("the kustomize base is the chart with its default values", async () => {
   const base = join(chart, "../kustomize");
   const rendered = await helm("template", "sallyport", chart, "--no-hooks", "--set", "crds.enabled=false");
@@ -175,6 +223,39 @@ test("the alert on break-glass looks at the gateways' own counter, and gateways 
   for (const name of ["sallyport.dev/gateway", "gw-admin"]) {
     expect(placed).toContain(name);
     expect(monitor).toContain(name);
+  }
+});
+
+test("dashboard and alerts ask for metrics that operator and gateways have, by labels that these have", async () => {
+  const flags = ["--set", "metrics.alerts.enabled=true,metrics.dashboards.enabled=true"];
+  const rendered = await helm("template", "sallyport", chart, ...values, ...flags);
+  const objects = parseAllDocuments(rendered).map((one) => one.toJS() as Monitoring | null);
+  const rules = objects.flatMap((one) => one?.spec?.groups ?? []).flatMap((group) => group.rules);
+  const boards = objects.flatMap((one) => one?.data?.["sallyport.json"] ?? []);
+  const drawn = boards.flatMap((board) => [...board.matchAll(/"expr": ("(?:[^"\\]|\\.)*")/g)]);
+  const asked = [
+    ...rules.map(({ expr }) => expr),
+    ...drawn.map(([, text = ""]) => JSON.parse(text) as string),
+  ];
+  expect(rules.length).toBeGreaterThan(0);
+  expect(drawn.length).toBeGreaterThan(0);
+
+  const parts = [running.registry, new Metrics().registry];
+  const known = new Map<string, readonly string[]>();
+  for (const { name, labelNames = [] } of parts.flatMap((each) => each.getMetricsAsArray() as Named[]))
+    known.set(name, labelNames);
+  const words = new Set(["sum", "by", "rate", "increase", "histogram_quantile"]);
+  for (const expression of asked) {
+    // What stands neither in quotes nor in brackets of time, and is no function.
+    const names = expression.replaceAll(/"[^"]*"|\[\w+\]/g, "").matchAll(/\b[a-z_][a-z0-9_]*\b(?!=)/g);
+    const [metric = "", ...others] = [...names]
+      .map(([name]) => name)
+      .filter((name) => !words.has(name))
+      .toReversed();
+    const labels = known.get(metric.replace(/_(bucket|sum|count)$/, "")) ?? known.get(metric);
+    expect([expression, labels !== undefined]).toEqual([expression, true]);
+    const ofSeries = [...(labels ?? []), ...(metric.endsWith("_bucket") ? ["le"] : [])];
+    expect(others.filter((label) => !ofSeries.includes(label))).toEqual([]);
   }
 });
 
