@@ -14,6 +14,7 @@ import { gatewayImage } from "./image/gateway.ts";
 import { packImage } from "./image/pack.ts";
 import { postgresImage } from "./image/postgres/image.ts";
 import { sshdImage } from "./image/sshd/image.ts";
+import { resultsVariable, timesPath } from "./reporters.ts";
 
 const root = join(import.meta.dirname, "..");
 /** Projects of e2e/vitest.config.ts: they run beside each other, since most of a scenario is waiting. */
@@ -73,8 +74,7 @@ async function scenarios(project: (typeof projects)[number], cluster: Cluster): 
     [
       ...["--config", join(root, "e2e/vitest.config.ts"), "--project", project, "run"],
       // With filters there may be none in one of the two.
-      ...["--passWithNoTests", "--reporter=default", "--reporter=json"],
-      ...[`--outputFile.json=${results(project)}`, ...filters],
+      ...["--passWithNoTests", ...filters],
     ],
     {
       // Two at once cannot draw on one terminal.
@@ -82,6 +82,7 @@ async function scenarios(project: (typeof projects)[number], cluster: Cluster): 
       cwd: root,
       env: {
         ...process.env,
+        [resultsVariable]: results(project),
         ...(project === "cluster"
           ? {
               SALLYPORT_E2E_KUBECONFIG: cluster.kubeconfig,
@@ -109,8 +110,6 @@ interface Results {
   readonly testResults: readonly {
     readonly name: string;
     readonly status: string;
-    readonly startTime: number;
-    readonly endTime: number;
     readonly assertionResults: readonly { readonly status: string }[];
   }[];
 }
@@ -121,8 +120,11 @@ async function printResults(): Promise<{ readonly passed: number; readonly faile
     const { testResults, numPassedTests, numFailedTests } = JSON.parse(
       await readFile(results(project), "utf8"),
     ) as Results;
+    const times = JSON.parse(await readFile(timesPath(results(project)), "utf8")) as Readonly<
+      Record<string, number>
+    >;
     for (const suite of testResults) {
-      const seconds = ((suite.endTime - suite.startTime) / 1000).toFixed(1).padStart(6);
+      const seconds = ((times[suite.name] ?? 0) / 1000).toFixed(1).padStart(6);
       console.log(`${seconds} s  ${suite.status}  ${suite.name.slice(root.length + 1)}`);
     }
     // A file that could not be loaded, or whose set-up failed, holds no failed test but is a failure all the same.

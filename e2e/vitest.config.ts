@@ -1,5 +1,6 @@
 import { globSync, readFileSync } from "node:fs";
 import { defineConfig } from "vitest/config";
+import { reporters } from "./reporters.ts";
 
 const root = `${import.meta.dirname}/..`;
 const all = globSync("e2e/kubernetes/**/*.test.ts", { cwd: root });
@@ -24,6 +25,7 @@ export default defineConfig({
         all.filter((path) => !onCluster.includes(path)),
       ),
     ],
+    reporters: reporters(),
     testTimeout: 120_000,
     // One second by default, which a busy machine takes for nothing.
     expect: { poll: { timeout: 20_000 } },
