@@ -353,7 +353,7 @@ describe("A: start-up, TLS, authentication", () => {
       { options: "-crole=postgres" },
       { options: "--role=postgres" },
       { options: "-c\\ role=postgres" },
-      { options: "-c default_transaction_read_only=off" },
+      { options: "-c check_function_bodies=off" },
     ] as Record<string, string>[]) {
       const client = await secured();
       client.send(startup({ ...asShop, ...extra }), password(token("bob")));

@@ -261,7 +261,9 @@ class GatheredPolicy implements SessionPolicy {
   private unmatched(part: CommandPart, object: ObjectRef | undefined, reading: Reading): Verdict {
     const isHeuristic = part.enforcement === "heuristic" || reading.restsOnHeuristic;
     const message = `no policy allows ${describe(part, object)}`;
-    return this.refusal({ message, hint: this.hint, reading, isHeuristic });
+    // A SELECT may be more than a read: this is the word that a rule would say.
+    const hint = `${wordOf(part)} counts as ${part.operation}${this.hint === "" ? "" : `; ${this.hint}`}`;
+    return this.refusal({ message, hint, reading, isHeuristic });
   }
 
   private refusal(cause: {
@@ -380,8 +382,12 @@ function isHeuristicOf(rule: CompiledRule, part: CommandPart): boolean {
 
 /** Names a part in the user's own words: never a value, only words of the protocol and names of objects. */
 function describe(part: CommandPart, object = part.objects.find((one) => one.direct)): string {
-  const word = part.words[0] ?? part.operation;
+  const word = wordOf(part);
   return object === undefined ? word : `${word} on ${object.name.slice(0, 200)}`;
+}
+
+function wordOf(part: CommandPart): string {
+  return part.words[0] ?? part.operation;
 }
 
 function hintFor(policies: readonly CompiledPolicy[]): string {

@@ -24,10 +24,12 @@ export const profiles: Readonly<Record<ProfileName, readonly ProfileRule[]>> = {
   ReadWrite: [
     { operations: ["read"], object: isOrdinary },
     { operations: ["write"], object: (object) => !isCatalog(object) && object.isSecret !== true },
+    advisoryLocks(),
     harmlessSession(),
   ],
   SchemaOnly: [
     { operations: ["define"] },
+    advisoryLocks(),
     harmlessSession(),
     // Migration tools look up what exists; of the catalog they see all but what shows data or secrets.
     { operations: ["read"], object: isStructuralCatalog },
@@ -43,12 +45,20 @@ export const maskedReads: readonly ProfileRule[] = [{ operations: ["read"], obje
 export const profileHints: Readonly<Record<ProfileName, string>> = {
   ReadOnly:
     "the profile ReadOnly reads, statistics and secrets of the catalog excepted, and sets harmless settings",
-  ReadWrite:
-    "the profile ReadWrite reads and writes; it does not define, export, execute or change privileges",
+  ReadWrite: "the profile ReadWrite reads, writes and takes advisory locks, and sets harmless settings",
   SchemaOnly: "the profile SchemaOnly changes the schema and reads no data",
   Admin: "the profile Admin allows everything that no rule denies",
   None: "the profile None allows nothing by itself",
 };
+
+/** Applications and migration tools take turns by locks of no table, and who writes a row can hold others up as well. */
+function advisoryLocks(): ProfileRule {
+  return {
+    operations: ["control"],
+    part: ({ objects }) => objects.length > 0,
+    object: ({ name }) => /^pg_catalog\.pg_(?:try_)?advisory_/.test(name),
+  };
+}
 
 /**
  * Session statements that change nothing but the session. Transactions, prepared statements and cursors are here
@@ -81,7 +91,8 @@ const sessionWords: ReadonlySet<string> = new Set(
 /**
  * Settings that only change how the session's own answers look, are planned or time out. Not here, because they move
  * privileges, switch off checks or load code: role, session_authorization, session_replication_role, row_security,
- * default_transaction_read_only, *_preload_libraries, dynamic_library_path, check_function_bodies, log_* and the like.
+ * *_preload_libraries, dynamic_library_path, check_function_bodies, log_* and the like. That a transaction only reads is
+ * anybody's to say, since BEGIN READ WRITE is: what may be written is decided by the statement.
  * `all` is RESET ALL, which goes back to what the session began with and moves no role. The settings that change how
  * a text is read may be set only because SQL analysis pins them to the value that changes nothing.
  */
@@ -90,7 +101,7 @@ const harmlessSettings: ReadonlySet<string> = new Set(
     "all application_name array_nulls backslash_quote bytea_output client_connection_check_interval client_encoding " +
     "client_min_messages constraint_exclusion cpu_index_tuple_cost cpu_operator_cost cpu_tuple_cost " +
     "cursor_tuple_fraction datestyle deadlock_timeout default_statistics_target " +
-    "default_transaction_deferrable default_transaction_isolation effective_cache_size " +
+    "default_transaction_deferrable default_transaction_isolation default_transaction_read_only effective_cache_size " +
     "effective_io_concurrency enable_async_append enable_bitmapscan enable_distinct_reordering " +
     "enable_gathermerge enable_group_by_reordering enable_hashagg enable_hashjoin enable_incremental_sort " +
     "enable_indexonlyscan enable_indexscan enable_material enable_memoize enable_mergejoin enable_nestloop " +

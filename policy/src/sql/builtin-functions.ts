@@ -48,7 +48,7 @@ effect(
 );
 effect("pg_notify", { kind: "operation", operation: "write", word: "NOTIFY" });
 effect(
-  `pg_advisory_lock pg_advisory_lock_shared pg_advisory_unlock pg_advisory_unlock_all pg_advisory_unlock_shared
+  `pg_advisory_lock pg_advisory_lock_shared pg_advisory_unlock pg_advisory_unlock_shared
   pg_advisory_xact_lock pg_advisory_xact_lock_shared pg_try_advisory_lock pg_try_advisory_lock_shared
   pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared brin_desummarize_range brin_summarize_new_values
   brin_summarize_range gin_clean_pending_list pg_export_snapshot`,
@@ -63,9 +63,12 @@ effect(
 effect("pg_stat_get_backend_activity", { kind: "operation", operation: "control" });
 effect("lo_get loread", { kind: "operation", operation: "export" });
 
-/** Volatile functions, reviewed one by one: they report, wait or draw random numbers. */
+/**
+ * Volatile functions, reviewed one by one: they report, wait or draw random numbers, or let go what the session itself
+ * holds, as RESET ALL and DISCARD ALL do: asyncpg's pool says pg_advisory_unlock_all() whenever a connection comes back.
+ */
 const volatileReads = `
-  array_sample array_shuffle clock_timestamp current_query currval gen_random_uuid lastval
+  array_sample array_shuffle clock_timestamp current_query currval gen_random_uuid lastval pg_advisory_unlock_all
   pg_blocking_pids pg_collation_actual_version pg_control_checkpoint pg_control_init pg_control_recovery
   pg_control_system pg_current_wal_flush_lsn pg_current_wal_insert_lsn pg_current_wal_lsn
   pg_database_collation_actual_version pg_database_size pg_get_multixact_members pg_get_sequence_data
