@@ -237,6 +237,45 @@ describe("what hangs on a relation", () => {
   });
 });
 
+describe("the sequence of a column", () => {
+  const parts = (call: string, changes: TestNames = {}) =>
+    partsOf(`SELECT setval(${call}, 1)`, changes).map(({ operation, objects }) =>
+      `${operation} ${objects.map(({ name }) => name).join(" ")}`.trimEnd(),
+    );
+  const owner = "pg_get_serial_sequence('customers', 'id')";
+
+  test.each([
+    owner,
+    "pg_catalog.pg_get_serial_sequence('public.customers'::text, 'id')",
+    `${owner}::regclass`,
+  ])("%s may be any sequence of the table's schema", (call) => {
+    const relations = [testRelation("public.other_seq", "last_value", { kind: "sequence" })];
+    expect(parts(call, { relations })).toEqual(["read", "write public.ticket_seq public.other_seq"]);
+  });
+
+  test.each([
+    "pg_get_serial_sequence('custo' || 'mers', 'id')",
+    "pg_get_serial_sequence('no_such', 'id')",
+    "pg_get_serial_sequence('app.secrets', 'id')",
+  ])("%s is told by nobody", (call) => {
+    const relations = [testRelation("app.secrets", "id")];
+    expect(parts(call, { relations })).toEqual(["read", "execute pg_catalog.setval"]);
+  });
+
+  test("where the function may be somebody's own, nobody tells what it gives", () => {
+    const functions = [testFunction("public.pg_get_serial_sequence", "sql", "SELECT 'app.hidden'")];
+    expect(parts(owner, { functions })).toContain("execute pg_catalog.setval");
+  });
+
+  test("where the table got its schema a moment ago, its sequence has another in the catalog", () => {
+    const reads = [{ name: "app.customers", kind: "relation", direct: false } as const];
+    const relations = [testRelation("public.moved", "id", { reads })];
+    expect(parts("pg_get_serial_sequence('moved', 'id')", { relations })).toContain(
+      "execute pg_catalog.setval",
+    );
+  });
+});
+
 describe("whether literals matter", () => {
   const matters = (sql: string) => {
     const analysis = analyseSql(sql, testNames());

@@ -1,11 +1,21 @@
 /** Calls: by name, through an operator, a cast or `t.f`; each judged by the strictest of what the name may mean. */
 import { builtinEffect, isReadBuiltin } from "./builtin-functions.ts";
 import { isKnownType } from "./builtin-types.ts";
+import type { RelationInfo } from "./names.ts";
 import { parseStatements } from "./parser.ts";
 import { Rejected } from "./rejection.ts";
 import { findRelation, functionObject, readRelation, searchPathKnown, writeRelation } from "./relations.ts";
 import { setConfigCall } from "./settings.ts";
-import { listOf, namesOf, nodeOf, qualifiedOf, stringConstantOf, type TreeNode, tagOf } from "./tree.ts";
+import {
+  listOf,
+  namesOf,
+  nodeOf,
+  qualifiedOf,
+  regclassArgument,
+  stringConstantOf,
+  type TreeNode,
+  tagOf,
+} from "./tree.ts";
 import { type Scope, scopeBelow, type Walk } from "./walk.ts";
 
 /** Judges the call itself; the caller walks the arguments. */
@@ -73,7 +83,7 @@ function builtinCall(walk: Walk, name: string, node: TreeNode | undefined, word:
   switch (effect.kind) {
     case "sequence":
       walk.literalsMatter = true;
-      sequenceCall(walk, stringConstantOf(first), word);
+      sequenceCall(walk, first, object, word);
       return;
     case "query":
       walk.literalsMatter = true;
@@ -89,13 +99,38 @@ function builtinCall(walk: Walk, name: string, node: TreeNode | undefined, word:
   }
 }
 
-function sequenceCall(walk: Walk, text: string | undefined, word: string): void {
-  const relation = text === undefined ? undefined : relationByText(walk, text);
-  if (relation === undefined) {
-    walk.addOpaque(word, [walk.object("function", "pg_catalog.nextval")]);
-    return;
+function sequenceCall(
+  walk: Walk,
+  argument: TreeNode | undefined,
+  object: ReturnType<Walk["object"]>,
+  word: string,
+): void {
+  const text = stringConstantOf(argument);
+  const named = text === undefined ? undefined : relationByText(walk, text);
+  const sequences = named === undefined ? sequencesOfColumn(walk, argument) : [named];
+  if (sequences.length === 0) walk.addOpaque(word, [object]);
+  for (const sequence of sequences) {
+    writeRelation(walk, sequence, { event: "update", word, unbounded: false });
   }
-  writeRelation(walk, relation, { event: "update", word, unbounded: false });
+}
+
+/**
+ * What `pg_get_serial_sequence('table', 'column')` may give. The server keeps the sequence of a column in the schema of its
+ * table; which one of them it is, the catalog at hand does not tell, so that all of them count.
+ */
+function sequencesOfColumn(walk: Walk, argument: TreeNode | undefined): readonly RelationInfo[] {
+  const call = nodeOf(regclassArgument(argument) ?? argument, "FuncCall");
+  const { schema, name } = qualifiedOf(namesOf(call, "funcname"));
+  if (name !== "pg_get_serial_sequence") return [];
+  if (walk.names.functions(schema, name).some((info) => info.schema !== "pg_catalog")) return [];
+  const text = stringConstantOf(listOf(call, "args")[0]);
+  const table = text === undefined ? undefined : relationByText(walk, text);
+  // A table that was moved in this transaction reads as what it was, and so do its sequences.
+  if (table === undefined || table.reads.length > 0) return [];
+  return (walk.names.relationsIn?.(table.schema) ?? []).flatMap((each) => {
+    const found = walk.names.relation(table.schema, each);
+    return found?.kind === "sequence" ? [found] : [];
+  });
 }
 
 function relationCall(

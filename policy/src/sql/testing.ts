@@ -79,6 +79,8 @@ export function testNames(changes: TestNames = {}): NameResolver {
           ? { schema: candidate, name, functions: [] }
           : types.get(`${candidate}.${name}`),
       ),
+    relationsIn: (schema) =>
+      [...relations.values()].filter((info) => info.schema === schema).map((info) => info.name),
     schemaExists: (name) => ["public", "app", "evil", "pg_catalog", "information_schema"].includes(name),
     prepared: (name) => changes.prepared?.[name],
     ...(changes.definitions === undefined ? {} : { definitions: changes.definitions }),

@@ -67,10 +67,14 @@ export function qualifiedOf(parts: readonly string[]): { readonly schema?: strin
 
 /** The value of a string constant (through casts that keep it as it is), or undefined. */
 export function stringConstantOf(node: TreeNode | undefined): string | undefined {
-  const cast = nodeOf(node, "TypeCast");
   // What it names is looked up last of all: as a text again it would be spelled in another way.
-  const isName = cast !== undefined && typeKept(cast) === "regclass";
-  return textConstantOf(isName ? nodeOf(cast, "arg") : node);
+  return textConstantOf(regclassArgument(node) ?? node);
+}
+
+/** What is made a name of a relation by `::regclass`; undefined where nothing is. */
+export function regclassArgument(node: TreeNode | undefined): TreeNode | undefined {
+  const cast = nodeOf(node, "TypeCast");
+  return cast !== undefined && typeKept(cast) === "regclass" ? nodeOf(cast, "arg") : undefined;
 }
 
 function textConstantOf(node: TreeNode | undefined): string | undefined {
