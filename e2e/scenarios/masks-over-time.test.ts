@@ -434,7 +434,118 @@ const code: Record<string, readonly Step[]> = {
   ],
 };
 
-const attacks = { ...cursors, ...relations, ...code };
+const moved = ["ALTER TABLE mine.t ADD COLUMN z text", "ALTER TABLE mine.u DROP COLUMN y"];
+const between = (column: string) => `SELECT t.*, ${column}, u.* FROM mine.t t, public.cust c, mine.u u`;
+const inner = "(SELECT ssn FROM mine.q LIMIT 1)";
+const kept = `INSERT INTO mine.stash SELECT ${inner} FROM public.cust`;
+
+/** Columns that are others by the time when their names, or their places behind a `*`, are looked up. */
+const columns: Record<string, readonly Step[]> = {
+  ...Object.fromEntries(
+    [
+      between("upper(c.ssn)"),
+      `COPY (${between("c.ssn")}) TO STDOUT`,
+      `SELECT * FROM (${between("upper(c.ssn)")}) s`,
+      `SELECT s.c FROM (${between("upper(c.ssn)")}) s (a, b, c, d)`,
+      `${between("upper(c.ssn)")} UNION ALL SELECT 'a', 'b', 'c', 'd'`,
+      `UPDATE mine.t SET a = a FROM public.cust c, mine.u RETURNING t.*, upper(c.ssn), u.*`,
+      `INSERT INTO mine.stash WITH s (a, b, c, d) AS (${between("upper(c.ssn)")}) SELECT c FROM s`,
+    ].flatMap((sql): [string, readonly Step[]][] => [
+      [
+        `places, in a transaction: ${sql}`,
+        [["A", "BEGIN"], ...moved.map((one): Step => ["A", one]), ["A", sql]],
+      ],
+      [`places, in one text: ${sql}`, [["A", [...moved, sql].join("; ")]]],
+      [`places, in one pipeline: ${sql}`, [["A", flight(...moved, sql)]]],
+      [`places, behind a lock: ${sql}`, behindLock([], moved, sql, stashed)],
+      [`places, behind a lock, extended: ${sql}`, behindLock([], moved, flight(sql), stashed)],
+    ]),
+  ),
+  ...Object.fromEntries(
+    [
+      "ALTER TABLE mine.q DROP COLUMN ssn",
+      "ALTER TABLE mine.q RENAME ssn TO y",
+      "DO $$BEGIN ALTER TABLE mine.q DROP COLUMN ssn; END$$",
+      "DROP TABLE mine.q; CREATE TABLE mine.q (z text); INSERT INTO mine.q VALUES ('q')",
+      "DO $$BEGIN DROP TABLE mine.q; CREATE TABLE mine.q (z text); INSERT INTO mine.q VALUES ('q'); END$$",
+    ].flatMap((sql): [string, readonly Step[]][] => [
+      [
+        `a name, in a transaction: ${sql}`,
+        [
+          ["A", "BEGIN"],
+          ["A", sql],
+          ["A", `SELECT upper(${inner}) FROM public.cust`],
+        ],
+      ],
+      [
+        `a name that is kept, in a transaction: ${sql}`,
+        [
+          ["A", "BEGIN"],
+          ["A", sql],
+          ["A", kept],
+          ["A", stashed],
+        ],
+      ],
+      [
+        `a name that is kept, in one text: ${sql}`,
+        [
+          ["A", `${sql}; ${kept}`],
+          ["A", stashed],
+        ],
+      ],
+      [`a name that is kept, behind a lock: ${sql}`, behindLock([], [sql], kept, stashed)],
+    ]),
+  ),
+  "a temporary table that is altered": [
+    ["A", "CREATE TEMP TABLE q (ssn text, z text)"],
+    ["A", "INSERT INTO q VALUES ('q', 'q')"],
+    ["A", "ALTER TABLE q DROP COLUMN ssn"],
+    ["A", "SELECT (SELECT upper(ssn) FROM q LIMIT 1) FROM public.cust"],
+  ],
+  "a temporary table that code puts in the place of another": [
+    ["A", "CREATE TEMP TABLE q (ssn text, z text)"],
+    ["A", "DO $$BEGIN DROP TABLE q; CREATE TEMP TABLE q (z text); INSERT INTO q VALUES ('q'); END$$"],
+    ["A", "SELECT (SELECT upper(ssn) FROM q LIMIT 1) FROM public.cust"],
+  ],
+  "a temporary table that code puts before another": [
+    ["A", "SET search_path = mine, public"],
+    ["A", "DO $$BEGIN CREATE TEMP TABLE q (z text); INSERT INTO q VALUES ('q'); END$$"],
+    ["A", "SELECT (SELECT upper(ssn) FROM q LIMIT 1) FROM public.cust"],
+  ],
+  "a table that is there already": [
+    ["A", "CREATE TEMP TABLE k (z text)"],
+    ["A", "INSERT INTO k VALUES ('q')"],
+    ["A", "CREATE TEMP TABLE IF NOT EXISTS k (ssn text)"],
+    ["A", "SELECT (SELECT upper(ssn) FROM k LIMIT 1) FROM public.cust"],
+    [
+      "A",
+      "CREATE TABLE IF NOT EXISTS mine.t (ssn text); SELECT (SELECT upper(ssn) FROM mine.t LIMIT 1) FROM public.cust",
+    ],
+  ],
+  "tables whose columns no text tells": [
+    ["A", "CREATE TEMP TABLE k (LIKE mine.t)"],
+    ["A", "INSERT INTO k VALUES ('a')"],
+    ["A", "CREATE TEMP TABLE l AS SELECT x, upper(y) FROM mine.u"],
+    ["A", "CREATE TEMP TABLE m (x text, y text, z text)"],
+    ["A", "INSERT INTO m VALUES ('x', 'y', 'z')"],
+    ["A", "ALTER TABLE m DROP COLUMN y, DROP COLUMN z"],
+    ["A", "SELECT k.*, l.*, upper(c.ssn), m.* FROM k, l, public.cust c, m"],
+    ["A", "COPY (SELECT k.*, l.*, c.ssn, m.* FROM k, l, public.cust c, m) TO STDOUT"],
+  ],
+  "the masked table itself": [
+    ["A", "DROP VIEW public.normed; DROP VIEW public.v"],
+    ["A", "BEGIN"],
+    ["A", "ALTER TABLE public.cust DROP COLUMN name, ADD COLUMN other text; COPY public.cust TO STDOUT"],
+    ["A", "ROLLBACK"],
+    ...behindLock(
+      [],
+      ["ALTER TABLE public.cust DROP COLUMN name, ADD COLUMN other text"],
+      "COPY public.cust TO STDOUT",
+    ),
+  ],
+};
+
+const attacks = { ...cursors, ...relations, ...code, ...columns };
 
 describe.each(versionsUnderTest)("PostgreSQL %i", (version) => {
   let server: PostgresServer;

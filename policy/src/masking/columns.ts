@@ -75,6 +75,17 @@ function hasColumn({ items }: Level, name: string): boolean {
   );
 }
 
+/** Masked columns of that name around a query: where its own is dropped while the statement waits for a lock, one of them is meant. */
+function furtherOut(level: Level | undefined, name: string): readonly Flow[] {
+  const flows: Flow[] = [];
+  for (let at = level; at !== undefined; at = at.parent)
+    for (const { entries } of at.items)
+      for (const { columns } of entries)
+        for (const column of columns)
+          if (column.name === name && isTainted(column.flow)) flows.push(column.flow);
+  return flows;
+}
+
 function bareColumn(level: Level | undefined, name: string): Flow {
   for (let at = level; at !== undefined; at = at.parent) {
     const flows: Flow[] = [];
@@ -96,7 +107,15 @@ function bareColumn(level: Level | undefined, name: string): Flow {
       }
     }
     const [only] = flows;
-    if (isFound && only !== undefined) return flows.length === 1 ? only : derivedFrom(flows);
+    if (isFound && only !== undefined) {
+      const own = derivedFrom(flows);
+      flows.push(
+        ...furtherOut(at.parent, name).filter(({ sources }) =>
+          [...sources].some((source) => !own.sources.has(source)),
+        ),
+      );
+      return flows.length === 1 ? only : derivedFrom(flows);
+    }
     const row = at.items.flatMap((item) => item.entries).find((entry) => entry.alias === name);
     if (row !== undefined) return derivedFrom([allOf(row), ...flows]);
     if (systemColumns.has(name) && at.items.length > 0) {

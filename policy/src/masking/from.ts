@@ -111,6 +111,7 @@ function withNamesakes(trace: Trace, relation: RelationInfo, entry: RangeEntry):
 /** The entry of a relation: a view shows what its definition reads. */
 export function relationEntry(trace: Trace, relation: RelationInfo, alias: string): RangeEntry {
   const stored = trace.relationColumns(relation);
+  if (relation.hasUnsureColumns === true) trace.unsure.add(relationName(relation));
   if (relation.kind !== "view" && relation.kind !== "materializedView") {
     const { all } = trace.placeOf(relation);
     return { alias, columns: stored, ...(isTainted(all) ? { place: all } : {}) };
@@ -190,12 +191,29 @@ export function renamed(
   return result;
 }
 
+/**
+ * The columns of a query whose names a list gives by their places, behind a `*` that may stand for another number of
+ * columns when it runs: each may be any. `stars` is how many there were before the query.
+ */
+export function placedBehind(
+  trace: Trace,
+  stars: number,
+  columns: readonly FlowColumn[],
+  names: readonly string[],
+): readonly FlowColumn[] {
+  const all = derivedFrom(columns.map(({ flow }) => flow));
+  if (names.length === 0 || trace.stars === stars || !isTainted(all)) return columns;
+  return columns.map(({ name }) => ({ name, flow: all }));
+}
+
 function subselect(trace: Trace, node: TreeNode, level: Level): RangeEntry {
   const outer = node.lateral === true ? level : outside(level);
   const wrapped = nodeOf(node, "subquery") ?? {};
   const tag = tagOf(wrapped) ?? "";
+  const stars = trace.stars;
   const rows = trace.query(trace, tag, nodeOf(wrapped, tag) ?? {}, outer);
-  const entry = { alias: "", columns: rows.columns };
+  const names = stringsOf(listOf(nodeOf(node, "alias"), "colnames"));
+  const entry = { alias: "", columns: placedBehind(trace, stars, rows.columns, names) };
   return aliased(node, rows.open === undefined ? entry : { ...entry, open: rows.open });
 }
 

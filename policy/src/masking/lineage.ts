@@ -61,6 +61,10 @@ export function lineageOf(
     if (effect.kind === "createFunction" && tagOf(statement) === "CreateFunctionStmt")
       createdFunction(trace, nodeOf(statement, "CreateFunctionStmt") ?? {}, effect);
   }
+  if (trace.unsure.size > 0 && readsMasked(trace, parts)) {
+    const where = `a statement with ${[...trace.unsure].join(", ")}, whose columns are not sure,`;
+    trace.find("opaque", exactly(anyColumn), where);
+  }
   const findings = unique(trace.findings);
   const touches = findings.length > 0 || isTainted(allOf(result.rows)) || touchesMasked(trace, parts);
   const runsCode = parts.some(({ objects }) =>
@@ -73,14 +77,18 @@ export function lineageOf(
     touches,
     ...(namesMasked ? { namesMasked } : {}),
     ...(runsCode ? { runsCode } : {}),
+    ...(trace.stars > 1 ? { mayShift: true } : {}),
   };
 }
 
-type Rows = Omit<StatementLineage, "findings" | "touches" | "namesMasked" | "runsCode">;
+type Rows = Omit<StatementLineage, "findings" | "touches" | "namesMasked" | "runsCode" | "mayShift">;
 
 /** True where masked values may take part in the statement, whether its rows show them or not. */
 function touchesMasked(trace: Trace, parts: readonly CommandPart[]): boolean {
-  if (parts.some((part) => part.enforcement === "heuristic")) return true;
+  return parts.some((part) => part.enforcement === "heuristic") || readsMasked(trace, parts);
+}
+
+function readsMasked(trace: Trace, parts: readonly CommandPart[]): boolean {
   const names = new Set([...relationsOf(parts), ...trace.followed]);
   for (const name of names) {
     const relation = relationNamed(trace.names, name);
@@ -527,9 +535,9 @@ const elsewhere = new Set(
   CreateFdwStmt AlterFdwStmt`.split(/\s+/),
 );
 
-/** Kinds of ALTER TABLE that leave masks where they are. */
+/** Kinds of ALTER TABLE that leave masks, and the columns of those who read meanwhile, where they are. */
 const harmlessAlterations = new Set(
-  `AT_AddColumn AT_DropColumn AT_ColumnDefault AT_SetNotNull AT_DropNotNull AT_SetStatistics AT_SetStorage
+  `AT_AddColumn AT_ColumnDefault AT_SetNotNull AT_DropNotNull AT_SetStatistics AT_SetStorage
   AT_SetCompression AT_AddConstraint AT_ValidateConstraint AT_DropConstraint AT_DropCluster
   AT_SetRelOptions AT_ResetRelOptions AT_SetLogged AT_SetUnLogged AT_AlterColumnType AT_ReplicaIdentity
   AT_SetTableSpace AT_ChangeOwner AT_AddIdentity AT_SetIdentity AT_DropIdentity`.split(/\s+/),

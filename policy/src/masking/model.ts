@@ -40,5 +40,7 @@ export interface StatementLineage {
   readonly namesMasked?: true;
   /** True where functions outside pg_catalog run, whose bodies may be others before all rows have been fetched. */
   readonly runsCode?: true;
+  /** True where columns of one relation may be taken for another's: `*` stands for several, and they may change till it runs. */
+  readonly mayShift?: true;
   readonly findings: readonly LineageFinding[];
 }

@@ -3,7 +3,7 @@ import { listOf, nodeOf, stringOf, stringsOf, type TreeNode, tagOf, textOf } fro
 import { columnOf, entryOf, entryOfAny } from "./columns.ts";
 import { condition, flowOf, sortKey, window } from "./expressions.ts";
 import { clean, derivedFrom, either, type Flow, type FlowColumn, isTainted } from "./flow.ts";
-import { addFrom, rangeVar, renamed } from "./from.ts";
+import { addFrom, placedBehind, rangeVar, renamed } from "./from.ts";
 import type { TracedRows } from "./model.ts";
 import { allOf, everythingIn, itemOf, type Level, levelBelow, type RangeEntry, type Trace } from "./trace.ts";
 
@@ -64,8 +64,10 @@ function setCte(trace: Trace, cte: TreeNode, level: Level): boolean {
   const name = textOf(cte, "ctename");
   const wrapped = nodeOf(cte, "ctequery") ?? {};
   const tag = tagOf(wrapped) ?? "";
+  const stars = trace.stars;
   const rows = traceQuery(trace, tag, nodeOf(wrapped, tag) ?? {}, level);
-  let columns = renamed(rows.columns, stringsOf(listOf(cte, "aliascolnames")), rows.open);
+  const names = stringsOf(listOf(cte, "aliascolnames"));
+  let columns = renamed(placedBehind(trace, stars, rows.columns, names), names, rows.open);
   if (rows.open !== undefined && isTainted(rows.open)) {
     // Columns that nobody can count: any of them may show what any other does.
     const open = rows.open;
@@ -256,8 +258,9 @@ function expand(
   value: TreeNode | undefined,
   level: Level,
 ): TracedRows {
-  if (nodeOf(value, "A_Indirection") !== undefined) return composite(trace, value, level);
   const alias = star.at(-1);
+  trace.stars += alias === undefined ? level.items.flatMap((item) => item.entries).length : 1;
+  if (nodeOf(value, "A_Indirection") !== undefined) return composite(trace, value, level);
   if (alias === undefined) {
     const columns = level.items.flatMap((item) => item.star);
     return level.items.some((item) => item.isStarOpen) ? { columns, open: everythingIn(level) } : { columns };

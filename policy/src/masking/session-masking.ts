@@ -86,6 +86,8 @@ export type MaskDecision =
       readonly kind: "mask";
       /** One for each column of the rows, in order; undefined: as it is. */
       readonly columns: readonly (ValueMaskChoice | undefined)[];
+      /** True where a column may be another than the text says, though there are as many. */
+      readonly mayShift?: true;
       /** Of columns beyond those: set where their number is not known from the text. */
       readonly rest?: ValueMaskChoice;
     };
@@ -139,7 +141,7 @@ export class SessionMasking {
     if (rest === undefined && columns.every((choice) => choice === undefined)) return plain;
     // Where the number of columns is open, so is which is which: all are hidden alike.
     if (rest !== undefined) return { kind: "mask", columns: [], rest };
-    return { kind: "mask", columns };
+    return lineage.mayShift === true ? { kind: "mask", columns, mayShift: true } : { kind: "mask", columns };
   }
 
   /** The mask of a column whose origin the server names, where lineage had none: the second witness. */

@@ -69,6 +69,10 @@ export class Trace {
   seen: Flow = clean;
   /** Relations whose masked columns have been followed, as `schema.name`. */
   readonly followed = new Set<string>();
+  /** Relations of which it is not sure what columns they have, as `schema.name`. */
+  readonly unsure = new Set<string>();
+  /** How often `*` stands for the columns of a relation. */
+  stars = 0;
   /** Views being expanded. */
   readonly active = new Set<string>();
   /** Above zero inside what somebody else wrote: a view's own conditions are its author's. */

@@ -47,6 +47,8 @@ export type SessionEffect =
       readonly temporary: boolean;
       readonly relationKind: "table" | "view" | "materializedView" | "sequence" | "foreignTable";
       readonly columns: readonly string[];
+      /** True where it may have others than these, or in another order: not all of them stand in the text. */
+      readonly hasUnsureColumns?: boolean;
       /** True where using it runs more than reviewed functions: defaults, checks, generated columns. */
       readonly hasCode?: boolean;
       /** A temporary table's fate at commit, where the text says so or says nothing (`preserve`). */
@@ -67,6 +69,8 @@ export type SessionEffect =
   | { readonly kind: "createSchema"; readonly name: string }
   | { readonly kind: "createType"; readonly schema?: string; readonly name: string }
   | { readonly kind: "dropRelation"; readonly schema?: string; readonly name: string }
+  /** A relation may have other columns from here on than those that were there, or one of that name was put in its place. */
+  | { readonly kind: "alterColumns"; readonly schema?: string; readonly name: string }
   | { readonly kind: "renameRelation"; readonly schema?: string; readonly name: string; readonly to: string };
 
 /** A function that a statement may run, or a view that it looks through: what it does is in a text of its own. */

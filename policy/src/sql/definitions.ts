@@ -4,7 +4,7 @@ import type { SessionEffect } from "./analysis.ts";
 import { walkAtomicBody, walkBody } from "./bodies.ts";
 import { isReadBuiltin } from "./builtin-functions.ts";
 import { NameOverlay } from "./overlay.ts";
-import { onCommitOf, resultColumns } from "./queries.ts";
+import { areColumnsSure, onCommitOf, resultColumns } from "./queries.ts";
 import { Rejected } from "./rejection.ts";
 import { findRelation, functionObject, relationOf, runFunctions, searchPathKnown } from "./relations.ts";
 import { changeOf, functionSetting } from "./settings.ts";
@@ -21,7 +21,7 @@ import {
   tagOf,
   textOf,
 } from "./tree.ts";
-import { scopeBelow, Walk } from "./walk.ts";
+import { type Scope, scopeBelow, Walk } from "./walk.ts";
 
 type Handler = (walk: Walk, node: TreeNode, text: string) => string;
 type MadeKind = (SessionEffect & { kind: "createRelation" })["relationKind"];
@@ -56,11 +56,12 @@ function makeRelation(
     readonly columns: readonly string[];
     readonly reads?: readonly ObjectRef[];
     readonly hasCode?: boolean;
+    readonly hasUnsureColumns?: boolean;
     /** The node that says ON COMMIT, where the statement can. */
     readonly onCommit?: TreeNode;
   },
 ): void {
-  const { word, rangeVar, kind, columns, reads, onCommit, hasCode } = made;
+  const { word, rangeVar, kind, columns, reads, onCommit, hasCode, hasUnsureColumns } = made;
   const name = textOf(rangeVar, "relname");
   const temporary = isTemporary(rangeVar);
   const schema = schemaOf(rangeVar);
@@ -76,6 +77,7 @@ function makeRelation(
       columns,
       ...(reads === undefined ? {} : { reads }),
       ...(hasCode === true ? { hasCode } : {}),
+      ...(hasUnsureColumns === true ? { hasUnsureColumns } : {}),
       ...(temporary ? { onCommit: onCommitOf(onCommit) } : {}),
     },
     { kind: "catalogChanged" },
@@ -100,7 +102,20 @@ export function createRelation(word: string, kind: MadeKind, field = "relation")
       return found === undefined ? [] : [{ ...walk.relationObject(found), direct: false }];
     });
     const reads = parents.length === 0 ? {} : { reads: parents };
-    makeRelation(walk, { word, rangeVar, kind, columns, onCommit: node, hasCode, ...reads });
+    const hasUnsureColumns =
+      parents.length > 0 ||
+      node.ofTypename !== undefined ||
+      listOf(node, "tableElts").some((item) => tagOf(item) === "TableLikeClause");
+    makeRelation(walk, {
+      word,
+      rangeVar,
+      kind,
+      columns,
+      onCommit: node,
+      hasCode,
+      hasUnsureColumns,
+      ...reads,
+    });
     return word;
   };
 }
@@ -277,8 +292,15 @@ export function createView(walk: Walk, node: TreeNode): string {
   });
   const aliases = stringsOf(listOf(node, "aliases"));
   const columns = aliases.length > 0 ? aliases : resultColumns(nodeOf(query, "SelectStmt") ?? {}, scope);
-  makeRelation(walk, { word, rangeVar, kind: "view", columns, reads });
+  const hasUnsureColumns = !isNamedWhole(nodeOf(query, "SelectStmt") ?? {}, aliases, scope);
+  makeRelation(walk, { word, rangeVar, kind: "view", columns, reads, hasUnsureColumns });
   return word;
+}
+
+/** True where the list of names, or else the query, tells all columns. */
+function isNamedWhole(query: TreeNode, names: readonly string[], scope: Scope | undefined): boolean {
+  const isSure = areColumnsSure(query, scope);
+  return isSure && (names.length === 0 || names.length === resultColumns(query, scope).length);
 }
 
 /** Walks something that will run later, and turns all that it would touch into objects of a define part. */
@@ -307,12 +329,16 @@ export function createTableAs(walk: Walk, node: TreeNode): string {
   const rangeVar = nodeOf(into, "rel") ?? {};
   const query = nodeOf(node, "query") ?? {};
   const tag = tagOf(query) ?? "";
-  let columns = stringsOf(listOf(into, "colNames"));
+  const named = stringsOf(listOf(into, "colNames"));
+  let columns = named;
+  let hasUnsureColumns = true;
   walk.within({ words: [...walk.frame.words, word] }, () => {
     if (tag === "ExecuteStmt") walk.walkers.statement(walk, query, "");
     else {
       const scope = walk.walkers.query(walk, tag, nodeOf(query, tag) ?? {}, undefined);
-      if (columns.length === 0) columns = resultColumns(nodeOf(query, "SelectStmt") ?? {}, scope);
+      const select = nodeOf(query, "SelectStmt") ?? {};
+      if (columns.length === 0) columns = resultColumns(select, scope);
+      hasUnsureColumns = !isNamedWhole(select, named, scope);
     }
   });
   // EXPLAIN without ANALYZE makes nothing.
@@ -322,6 +348,7 @@ export function createTableAs(walk: Walk, node: TreeNode): string {
     rangeVar,
     kind: isView ? "materializedView" : "table",
     columns,
+    hasUnsureColumns,
     onCommit: into,
   });
   return word;
@@ -387,9 +414,16 @@ export function alterTable(walk: Walk, node: TreeNode): string {
     hasCode = bindsCode(walk, word, bound) || hasCode || !plainAlterations.has(textOf(command, "subtype"));
     hasCode ||= setsOffWrites(rest);
     if (readsRowsAgain(command)) runOwnCode(walk, objects, word);
+    if (textOf(command, "subtype") === "AT_DropColumn") columnsAltered(walk, objects);
   }
   walk.effects.push({ kind: "catalogChanged", ...(hasCode ? { code: "relations" as const } : {}) });
   return word;
+}
+
+/** A name of theirs may be nobody's now. Columns that are new come behind all others, and take no name away. */
+function columnsAltered(walk: Walk, objects: readonly ObjectRef[]): void {
+  for (const { name } of objects)
+    walk.effects.push({ kind: "alterColumns", ...qualifiedOf(name.split(".")) });
 }
 
 /** Alterations that check, or write anew, the rows that are there: with the checks, defaults and indexes there are. */
@@ -611,6 +645,7 @@ export function rename(walk: Walk, node: TreeNode): string {
           node.missing_ok === true || isTypeOfTransaction(walk, rangeVar, textOf(node, "relationType")),
         );
   walk.add(isPrivileged ? "privilege" : "define", word, objects);
+  if (isColumn) columnsAltered(walk, objects);
   if (rangeVar !== undefined && !isColumn && renamedRelations.has(type)) {
     const schema = schemaOf(rangeVar);
     walk.effects.push({

@@ -23,6 +23,8 @@ export interface RelationInfo {
   readonly kind: RelationKind;
   readonly temporary: boolean;
   readonly columns: readonly string[];
+  /** True where it may have others than these, or in another order: it was made or altered by what no catalog shows yet. */
+  readonly hasUnsureColumns?: true;
   /** `SELECT …` of a view or materialized view, as pg_get_viewdef prints it (all names qualified). */
   readonly definition?: string;
   /** Relations and functions a view or rule reads: qualified, found through pg_depend. */

@@ -208,6 +208,12 @@ export class NameOverlay implements NameResolver {
         if (found !== undefined) this.#relations.set(`${found.schema}.${found.name}`, undefined);
         return;
       }
+      case "alterColumns": {
+        const found = this.relation(effect.schema, effect.name);
+        if (found === undefined) return;
+        this.#relations.set(`${found.schema}.${found.name}`, { ...found, hasUnsureColumns: true });
+        return;
+      }
       case "renameRelation": {
         const found = this.relation(effect.schema, effect.name);
         if (found === undefined) return;
@@ -250,7 +256,8 @@ export class NameOverlay implements NameResolver {
     if (existing !== undefined) {
       // IF NOT EXISTS keeps what is there; OR REPLACE makes a view read other things as well, by another text.
       const { definition: _, ...kept } = existing;
-      this.#relations.set(key, { ...kept, reads: [...existing.reads, ...(effect.reads ?? [])] });
+      const reads = [...existing.reads, ...(effect.reads ?? [])];
+      this.#relations.set(key, { ...kept, reads, hasUnsureColumns: true });
       return;
     }
     this.#relations.set(key, {
@@ -259,6 +266,7 @@ export class NameOverlay implements NameResolver {
       kind: effect.relationKind,
       temporary: effect.temporary,
       columns: effect.columns,
+      ...(effect.hasUnsureColumns === true ? { hasUnsureColumns: true } : {}),
       reads: effect.reads ?? [],
       children: [],
       cascades: [],

@@ -70,6 +70,7 @@ function selectInto(walk: Walk, node: TreeNode, scope: Scope): void {
       temporary,
       relationKind: "table",
       columns: resultColumns(node, scope),
+      hasUnsureColumns: !areColumnsSure(node, scope),
       ...(temporary ? { onCommit: onCommitOf(nodeOf(node, "intoClause")) } : {}),
     },
     { kind: "catalogChanged" },
@@ -105,6 +106,34 @@ export function resultColumns(node: TreeNode, scope: Scope | undefined): readonl
     }
   }
   return columns;
+}
+
+/** True where `resultColumns` are all that there are: each has a name, or they are those of the one relation that is read. */
+export function areColumnsSure(node: TreeNode, scope: Scope | undefined): boolean {
+  const left = nodeOf(node, "larg");
+  if (left !== undefined) return areColumnsSure(left, undefined);
+  const targets = listOf(node, "targetList").map((item) => nodeOf(item, "ResTarget"));
+  if (targets.length === 0 || node.valuesLists !== undefined) return false;
+  return targets.every((target) => {
+    const value = nodeOf(target, "val");
+    const steps = listOf(
+      nodeOf(value, "ColumnRef") ?? nodeOf(value, "A_Indirection"),
+      nodeOf(value, "ColumnRef") ? "fields" : "indirection",
+    );
+    if (tagOf(steps.at(-1)) === "A_Star")
+      return steps.length === 1 && nodeOf(value, "ColumnRef") !== undefined && isOfOne(node, scope);
+    return textOf(target, "name") !== "" || nodeOf(value, "ColumnRef") !== undefined;
+  });
+}
+
+/** True where FROM is one relation by its own columns. */
+function isOfOne(node: TreeNode, scope: Scope | undefined): boolean {
+  const [only, more] = listOf(node, "fromClause");
+  const range = nodeOf(only, "RangeVar");
+  const [relation, other] = scope?.aliases.values() ?? [];
+  if (range === undefined || more !== undefined || relation === undefined || other !== undefined)
+    return false;
+  return relation.hasUnsureColumns !== true && listOf(nodeOf(range, "alias"), "colnames").length === 0;
 }
 
 /** WITH: each query sees the ones before it, all of them under RECURSIVE. */

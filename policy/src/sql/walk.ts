@@ -166,7 +166,11 @@ export class Walk {
       else if (effect.kind === "setRole" || effect.kind === "discardAll" || effect.kind === "deallocate")
         this.effects.push(effect);
       else if (effect.kind === "catalogChanged") this.#catalogChanged(effect);
-      else if (effect.kind !== "transaction") this.#catalogChanged({ kind: "catalogChanged" });
+      else if (changesColumns(effect)) {
+        const { schema, name } = effect;
+        this.effects.push({ kind: "alterColumns", ...(schema === undefined ? {} : { schema }), name });
+        this.#catalogChanged({ kind: "catalogChanged" });
+      } else if (effect.kind !== "transaction") this.#catalogChanged({ kind: "catalogChanged" });
     }
   }
 
@@ -191,6 +195,16 @@ export class Walk {
       this.active.delete(key);
     }
   }
+}
+
+type NamesRelation = Extract<
+  SessionEffect,
+  { kind: "createRelation" | "dropRelation" | "renameRelation" | "alterColumns" }
+>;
+
+/** After these a name may stand for a relation of other columns, where a body has come to them at all. */
+function changesColumns(effect: SessionEffect): effect is NamesRelation {
+  return /^(create|drop|rename)Relation$|^alterColumns$/.test(effect.kind);
 }
 
 /** What is reached, by the texts that say what it does. */

@@ -175,7 +175,7 @@ export class SessionNames implements LiveNames {
       // It may be gone without our knowing; the name then means what it hides, and that is what is judged.
       uncertain = found;
     }
-    return uncertain;
+    return uncertain === undefined ? undefined : { ...uncertain, hasUnsureColumns: true };
   }
 
   functions(schema: string | undefined, name: string): readonly FunctionInfo[] {
@@ -261,6 +261,9 @@ export class SessionNames implements LiveNames {
         break;
       case "dropRelation":
         this.dropRelation(effect.schema, effect.name);
+        break;
+      case "alterColumns":
+        this.alterColumns(effect.schema, effect.name);
         break;
       case "renameRelation":
         this.renameRelation(effect.schema, effect.name, effect.to);
@@ -350,6 +353,7 @@ export class SessionNames implements LiveNames {
       kind: effect.relationKind,
       temporary: schema === temporarySchema,
       columns: [...new Set([...(before?.columns ?? []), ...effect.columns])],
+      ...(before !== undefined || effect.hasUnsureColumns === true ? { hasUnsureColumns: true } : {}),
       // A view of this transaction: what it reads is known, its text is not, so writing to it is opaque.
       reads: [...(before?.reads ?? []), ...(effect.reads ?? [])],
       hasRules: effect.relationKind === "view" || before?.hasRules === true,
@@ -386,6 +390,16 @@ export class SessionNames implements LiveNames {
     const found = this.named(schema, name);
     if (found !== undefined) this.hide(found);
     else this.catalogHasChanged = true;
+  }
+
+  private alterColumns(schema: string | undefined, name: string): void {
+    const found = this.named(schema, name);
+    if (found === undefined) return;
+    const key = changeKey("relation", found.schema, name);
+    const before = this.overlay.get(key);
+    const relation: RelationInfo = { ...found, hasUnsureColumns: true };
+    if (before === undefined) this.put("relation", found.schema, name, { relation });
+    else this.overlay.set(key, { ...before, relation });
   }
 
   private renameRelation(schema: string | undefined, name: string, to: string): void {
@@ -543,5 +557,9 @@ function changeKey(family: Family, schema: string, name: string): string {
 }
 
 function withColumnsOf(relation: RelationInfo, other: RelationInfo): RelationInfo {
-  return { ...relation, columns: [...new Set([...relation.columns, ...other.columns])] };
+  return {
+    ...relation,
+    columns: [...new Set([...relation.columns, ...other.columns])],
+    hasUnsureColumns: true,
+  };
 }

@@ -24,6 +24,8 @@ export interface MaskingContext {
   readonly masking: SessionMasking;
   readonly patterns: PatternMask;
   readonly originOf: OriginOf;
+  /** True for a column of a table, which shows what is stored there and nothing else; absent: none is known to be one. */
+  readonly isStored?: (table: number, attribute: number) => boolean;
   /** What a type of users' own making consists of; absent, or undefined for a type: nobody knows. */
   readonly shapeOf?: (type: number) => TypeShape | undefined;
   readonly key: Buffer;
@@ -87,7 +89,8 @@ export class RowMask {
   constructor(columns: readonly DescribedColumn[], decision: MaskDecision, context: MaskingContext) {
     this.#columns = columns;
     this.#patterns = context.patterns;
-    this.choices = columns.map((column, index) => choiceFor(column, index, { columns, decision, context }));
+    const shown = columns.map((column, index) => choiceFor(column, index, { columns, decision, context }));
+    this.choices = withShifts(shown, { columns, decision, context });
     this.#masks = columns.map((column, index) => {
       const choice = this.choices[index];
       if (choice === undefined) return undefined;
@@ -199,6 +202,28 @@ function choiceFor(
   const choice = told ?? decision.rest;
   if (isOdd && choice !== undefined) return { ...ofWhole(choice), isExact: choice.isExact };
   return choice ?? seen;
+}
+
+/**
+ * Where columns may have changed places, a value that was computed from a masked one may stand anywhere but in columns that the
+ * server says to be stored ones: those show themselves.
+ */
+function withShifts(
+  choices: readonly (ValueMaskChoice | undefined)[],
+  { columns, decision, context }: Witnesses,
+): readonly (ValueMaskChoice | undefined)[] {
+  if (decision.kind !== "mask" || decision.mayShift !== true) return choices;
+  const { originOf, isStored } = context;
+  const unseen = columns.findIndex(
+    ({ table, attribute }, index) =>
+      decision.columns[index] !== undefined && (table === 0 || originOf(table, attribute) === undefined),
+  );
+  const choice = decision.columns[unseen];
+  if (choice === undefined) return choices;
+  return choices.map((found, index) => {
+    const { table = 0, attribute = 0 } = columns[index] ?? {};
+    return found ?? (table !== 0 && isStored?.(table, attribute) === true ? undefined : ofWhole(choice));
+  });
 }
 
 function malformed(what: string): GatewayError {

@@ -161,6 +161,8 @@ export class SessionMasks {
       masking,
       patterns: new PatternMask(rules, this.#valueKey, this.#options.onPattern),
       originOf: (table, attribute) => this.#originOf(masking, table, attribute),
+      isStored: (table, attribute) =>
+        storedKinds.has(this.#options.names.columnAt?.(table, attribute)?.relation.kind ?? ""),
       shapeOf: (type) => this.#options.names.typeShape?.(type),
       key: this.#valueKey,
     };
@@ -184,6 +186,7 @@ export class SessionMasks {
 const cursorsMax = 1000;
 const plain: MaskDecision = { kind: "plain" };
 const textOid = 25;
+const storedKinds: ReadonlySet<string> = new Set(["table", "partitionedTable", "foreignTable"]);
 
 function derived(key: Buffer, purpose: string): Buffer {
   return Buffer.from(hkdfSync("sha256", key, Buffer.alloc(0), `sallyport masking ${purpose}`, 32));
@@ -192,8 +195,9 @@ function derived(key: Buffer, purpose: string): Buffer {
 function choiceAt(decision: MaskDecision, index: number, count: number): ValueMaskChoice | undefined {
   if (decision.kind !== "mask") return undefined;
   const { columns, rest } = decision;
-  if (rest !== undefined || columns.length === count) return columns[index] ?? rest;
-  // Another number of columns than the text says: nobody knows which is which.
+  if (rest !== undefined || (columns.length === count && decision.mayShift !== true))
+    return columns[index] ?? rest;
+  // Another number of columns than the text says, or they may have changed places: nobody knows which is which.
   const some = columns.find((choice) => choice !== undefined);
   return some === undefined ? undefined : ofWhole(some);
 }
