@@ -7,7 +7,7 @@ import { type Gateway, startGateway } from "../targets/gateway.ts";
 import { policyDocument } from "../targets/policies.ts";
 import { type PostgresServer, startPostgres, versionsUnderTest } from "../targets/postgres.ts";
 import { bind, execute, parse } from "../targets/wire-client.ts";
-import { errorsIn, flight, SessionsOverTime, type Step, sync } from "./steps-over-time.ts";
+import { behindLock, errorsIn, flight, SessionsOverTime, type Step, sync } from "./steps-over-time.ts";
 
 /** In every row that a rule closes, and nowhere else. */
 const secret = "917351";
@@ -26,8 +26,10 @@ CREATE TABLE public.notes (note text); INSERT INTO public.notes VALUES ('fine');
 
 /** Put back before each attack, through the gateway, which knows of it at once. */
 const ground = `
-DROP SCHEMA IF EXISTS mine, other, old CASCADE; DROP TABLE IF EXISTS public.salaries;
-CREATE SCHEMA mine; CREATE SCHEMA other; CREATE TABLE mine.salaries (person text); CREATE TABLE mine.audit (note text)`;
+DROP SCHEMA IF EXISTS mine, other, old, typed, viewed CASCADE; DROP TABLE IF EXISTS public.salaries;
+CREATE SCHEMA mine; CREATE SCHEMA other; CREATE TABLE mine.salaries (person text); CREATE TABLE mine.audit (note text);
+CREATE SCHEMA typed; CREATE TYPE typed.line AS (person text); CREATE TABLE typed.salaries OF typed.line;
+CREATE SCHEMA viewed; CREATE VIEW viewed.salaries AS SELECT note AS person FROM mine.audit`;
 
 const allowMine = `  rules:
   - {name: mine, match: {operations: [read, write, define], objects: ["mine", "mine.*"]}, action: Allow}
@@ -49,6 +51,28 @@ const policies = [
     "reader",
     `  profile: ReadOnly
   rules: [{name: closed, match: {objects: ["hr.*"]}, action: Deny}]`,
+  ),
+  // Each may put a name away in one way alone.
+  ...Object.entries({
+    indexer: `{name: only, match: {commands: ["ALTER INDEX"]}, action: Allow}`,
+    typer: `{name: only, match: {commands: ["DROP TYPE"]}, action: Allow}`,
+    cascader: `{name: only, match: {commands: ["DROP TABLE"], objects: [mine.audit]}, action: Allow}`,
+    mover: `{name: only, match: {commands: ["ALTER SCHEMA"], objects: [mine, "mine.*"]}, action: Allow}`,
+  }).map(([user, only]) =>
+    policyDocument(
+      "shop",
+      user,
+      `  profile: ReadOnly
+  rules: [${only}, {name: own, match: {operations: [session]}, action: Allow}, {name: closed, match: {objects: ["hr.*"]}, action: Deny}]`,
+    ),
+  ),
+  policyDocument(
+    "shop",
+    "asker",
+    `  profile: Admin
+  rules:
+  - {name: closed, match: {objects: ["hr.*"]}, action: Deny}
+  - {name: kept, match: {operations: [define, privilege], cel: '!command.text.contains("please")'}, action: Deny}`,
   ),
 ].join("");
 
@@ -308,6 +332,15 @@ const byTenant: Record<string, readonly Step[]> = {
   ],
 };
 
+/** Those who may put the first relation away in one way that is easily forgotten. */
+const oneWay: readonly (readonly [user: string, schema: string, sql: string])[] = [
+  ["asker", "mine", "DROP TABLE mine.salaries -- please"],
+  ["indexer", "mine", "ALTER INDEX mine.salaries RENAME TO x"],
+  ["typer", "typed", "DROP TYPE typed.line CASCADE"],
+  ["cascader", "viewed", "DROP TABLE mine.audit CASCADE"],
+  ["mover", "mine", "ALTER SCHEMA mine RENAME TO old"],
+];
+
 const allowed: readonly (readonly ["dev" | "reader" | "tenant", ...string[]])[] = [
   // Who may put nothing away is judged by what a name means now.
   ["reader", "SET search_path = mine, hr", asked, "PREPARE p AS SELECT person FROM salaries", "EXECUTE p"],
@@ -407,6 +440,17 @@ describe.each(versionsUnderTest)("PostgreSQL %i", (version) => {
   test.each(Object.entries(byTenant))("is closed to whom nothing denies it: %s", (_, steps) =>
     closed("tenant", steps),
   );
+
+  test.each(oneWay)("is closed to %s, with %s in front, who may: %s", async (user, schema, sql) => {
+    const path = `SET search_path = ${schema}, hr`;
+    await closed(user, [
+      ["A", path],
+      ["A", "BEGIN"],
+      ["A", sql],
+      ["A", asked],
+    ]);
+    await closed(user, behindLock([path], [sql], asked));
+  });
 
   test.each(allowed)("%s may: %s", async (user, ...texts) => {
     // What code once hung on temporary tables counts until a session ends.

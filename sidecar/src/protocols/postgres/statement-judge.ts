@@ -342,22 +342,30 @@ export class StatementJudge {
   }
 
   private mayPutAway(relation: ObjectRef): boolean {
-    const schema = {
-      name: relation.name.slice(0, relation.name.indexOf(".")),
-      kind: "schema",
-      direct: true,
-    } as const;
-    return puttingAway.some(({ operation, word }) => {
-      const objects = [word.endsWith("SCHEMA") ? schema : relation];
-      const part: CommandPart = {
-        operation,
-        words: [word],
-        objects,
-        unbounded: false,
-        enforcement: "authoritative",
-      };
-      return this.guard.decide({ protocol: "postgres", text: "", parts: [part] }).action !== "Deny";
-    });
+    const dot = relation.name.indexOf(".");
+    const schema = relation.name.slice(0, dot);
+    const reads = this.names.relation(schema, relation.name.slice(dot + 1))?.reads ?? [];
+    // By its name, by its schema's, or by that of what it hangs on: what a view reads, or something that nobody lists here.
+    const ways = [
+      [relation],
+      [{ name: schema, kind: "schema", direct: true } as const],
+      [],
+      ...reads.map((read) => [{ ...read, direct: true }]),
+    ];
+    return puttingAway.some(({ operation, word }) =>
+      ways.some((objects) => {
+        const part = {
+          operation,
+          words: [word],
+          objects,
+          unbounded: false,
+          enforcement: "authoritative",
+        } as const;
+        const verdict = this.guard.decide({ protocol: "postgres", text: "", parts: [part] });
+        // Of another text than none the rules may say another thing.
+        return verdict.action !== "Deny" || verdict.readsText === true;
+      }),
+    );
   }
 
   private cache(): DecisionCache {
@@ -405,15 +413,30 @@ export class StatementJudge {
   }
 }
 
-/** Ways to make a name mean another relation. */
+/** Ways to make a name mean another relation: a drop also takes what hangs on the dropped. */
 const puttingAway: readonly { readonly operation: Operation; readonly word: string }[] = [
-  ...["TABLE", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE", "SEQUENCE", "SCHEMA"].flatMap((kind) => [
-    { operation: "define", word: `DROP ${kind}` } as const,
+  ...[
+    "TABLE",
+    "VIEW",
+    "MATERIALIZED VIEW",
+    "FOREIGN TABLE",
+    "SEQUENCE",
+    "INDEX",
+    "SCHEMA",
+    "EXTENSION",
+  ].flatMap((kind) => [
     { operation: "define", word: `ALTER ${kind}` } as const,
+    { operation: "define", word: `DROP ${kind}` } as const,
   ]),
-  { operation: "privilege", word: "REVOKE" },
-  { operation: "privilege", word: "GRANT" },
-  { operation: "privilege", word: "DROP OWNED" },
+  ...["TYPE", "DOMAIN", "FUNCTION", "ROUTINE", "AGGREGATE", "OPERATOR", "COLLATION", "CAST"].map(
+    (kind) => ({ operation: "define", word: `DROP ${kind}` }) as const,
+  ),
+  ...["EXTENSION", "FOREIGN SERVER", "FDW", "LANGUAGE", "ACCESS METHOD"].map(
+    (kind) => ({ operation: "privilege", word: `DROP ${kind}` }) as const,
+  ),
+  ...["ALTER EXTENSION", "REVOKE", "GRANT", "DROP OWNED"].map(
+    (word) => ({ operation: "privilege", word }) as const,
+  ),
 ];
 
 /** How masks change one statement's rows. */
