@@ -39,6 +39,8 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   for (const api of apis) api.close();
+  // The number of recorders was set by hand: the next installation may change it again.
+  await install(scenario.cluster, "--force-conflicts");
   await scenario.cluster.kubectl("delete", "rolebinding", "-n", "default", neighbour, "--ignore-not-found");
 });
 
