@@ -5,6 +5,6 @@ export { isEstimator, isReadBuiltin } from "./builtin-functions.ts";
 export type * from "./names.ts";
 export { unknownCode, withUnknownBody, withUnknownCode } from "./overlay.ts";
 export { loadSqlParser, sqlParserReady } from "./parser.ts";
-export { parseSearchPath } from "./search-path-value.ts";
+export { parseSearchPath, withImplicitSchemas } from "./search-path-value.ts";
 export { shapeOf } from "./shape.ts";
 export { isLoneUtility } from "./utility.ts";

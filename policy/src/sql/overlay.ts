@@ -1,12 +1,12 @@
 /** The names as earlier statements of the same text, and SET clauses of functions, leave them. */
 import type { SessionEffect } from "./analysis.ts";
 import type { FunctionInfo, NameResolver, PreparedInfo, RelationInfo, TypeInfo } from "./names.ts";
+import { withImplicitSchemas } from "./search-path-value.ts";
 
 /** A NameResolver that lays what a text has done so far over another one. */
 export class NameOverlay implements NameResolver {
   readonly #below: NameResolver;
   #searchPath: readonly string[] | undefined;
-  #possiblePath: readonly string[] | undefined;
   #isPathChanged = false;
   #isPathLate = false;
   /** Roles that the text has moved to; an unknown one is "". */
@@ -35,8 +35,9 @@ export class NameOverlay implements NameResolver {
   }
 
   get possiblePath(): readonly string[] {
-    const possible = this.#isPathChanged ? this.#possiblePath : this.#below.possiblePath;
-    return [...(possible ?? this.#searchPath ?? []), ...this.#roles];
+    const below = this.#isPathChanged ? undefined : this.#below.possiblePath;
+    const possible = below ?? this.#searchPath ?? [];
+    return this.#roles.size === 0 ? possible : [...possible, ...this.#roles];
   }
 
   get hasMovedRole(): boolean {
@@ -154,7 +155,6 @@ export class NameOverlay implements NameResolver {
     const isKnown = path !== undefined && !path.includes("$user");
     const existing = path?.filter((schema) => this.schemaExists(schema)) ?? [];
     this.#searchPath = isKnown ? withImplicitSchemas(existing) : undefined;
-    this.#possiblePath = this.#searchPath;
     this.#isPathChanged = true;
   }
 
@@ -312,10 +312,4 @@ export function withUnknownBody(info: FunctionInfo): FunctionInfo {
 export function withUnknownCode(relation: RelationInfo): RelationInfo {
   const isSystem = relation.schema === "pg_catalog" || relation.schema === "information_schema";
   return isSystem ? relation : { ...relation, hasRules: true, functions: [unknownCode] };
-}
-
-/** PostgreSQL looks in pg_temp and pg_catalog first unless the path names them. */
-function withImplicitSchemas(path: readonly string[]): readonly string[] {
-  const implicit = ["pg_temp", "pg_catalog"].filter((schema) => !path.includes(schema));
-  return [...implicit, ...path];
 }

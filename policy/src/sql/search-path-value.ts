@@ -1,4 +1,4 @@
-/** Values of search_path, read as PostgreSQL reads them (SplitIdentifierString). */
+/** Values of search_path, read as PostgreSQL reads them (SplitIdentifierString), and what it adds to them. */
 
 /** The names of a search_path value, unquoted and folded; undefined where PostgreSQL would not take the value. */
 export function parseSearchPath(value: string): readonly string[] | undefined {
@@ -18,6 +18,13 @@ export function parseSearchPath(value: string): readonly string[] | undefined {
     // A comma must be followed by another name.
     if (element.lastIndex >= value.length) return undefined;
   }
+}
+
+/** The schemas that names are looked up in: PostgreSQL looks in pg_temp and pg_catalog first unless the path lists them. */
+export function withImplicitSchemas(listed: readonly string[]): readonly string[] {
+  const path = new Set(listed);
+  const implicit = ["pg_temp", "pg_catalog"].filter((schema) => !path.has(schema));
+  return [...implicit, ...path];
 }
 
 const nameBytesMax = 63;

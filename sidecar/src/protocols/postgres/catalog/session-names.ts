@@ -7,6 +7,7 @@ import {
   type SessionEffect,
   type TypeInfo,
   unknownCode,
+  withImplicitSchemas,
   withUnknownBody,
   withUnknownCode,
 } from "@sallyport/policy";
@@ -55,7 +56,7 @@ export class SessionNames implements LiveNames {
   private uncertainBefore = 0;
   private ownVersion = nextVersion();
   private ownVersionOf = 0;
-  private resolved: { readonly of: number; readonly schemas: readonly string[] | undefined } | undefined;
+  private resolved: ResolvedPath | undefined;
 
   constructor(options: SessionNamesOptions) {
     this.options = options;
@@ -96,14 +97,11 @@ export class SessionNames implements LiveNames {
   }
 
   get searchPath(): readonly string[] | undefined {
-    const { version } = this.catalog;
-    if (this.resolved?.of !== version) this.resolved = { of: version, schemas: this.effectivePath() };
-    return this.resolved.schemas;
+    return this.paths().schemas;
   }
 
   get possiblePath(): readonly string[] {
-    const named = this.namedSchemas();
-    return named === undefined ? [] : withImplicitSchemas(named);
+    return this.paths().possible;
   }
 
   get isPathLate(): boolean {
@@ -470,14 +468,24 @@ export class SessionNames implements LiveNames {
     return change.onCommit !== undefined || change.transaction === this.transactions;
   }
 
-  /** Functions and operators are never found in pg_temp without its name. */
   private codePath(): readonly string[] {
-    return this.possiblePath.filter((schema) => schema !== temporarySchema);
+    return this.paths().code;
   }
 
-  private effectivePath(): readonly string[] | undefined {
+  /** The path as it is now, until something of it changes. */
+  private paths(): ResolvedPath {
+    const { version } = this.catalog;
+    if (this.resolved?.of === version) return this.resolved;
     const listed = this.listedSchemas();
-    return listed === undefined ? undefined : withImplicitSchemas(listed);
+    const named = this.namedSchemas();
+    const possible = named === undefined ? [] : withImplicitSchemas(named);
+    this.resolved = {
+      of: version,
+      schemas: listed === undefined ? undefined : withImplicitSchemas(listed),
+      possible,
+      code: possible.filter((schema) => schema !== temporarySchema),
+    };
+    return this.resolved;
   }
 
   private listedSchemas(): readonly string[] | undefined {
@@ -514,11 +522,14 @@ export class SessionNames implements LiveNames {
   }
 }
 
-/** PostgreSQL looks in pg_temp and pg_catalog first unless the path names them. */
-function withImplicitSchemas(listed: readonly string[]): readonly string[] {
-  const path = new Set(listed);
-  const implicit = [temporarySchema, "pg_catalog"].filter((schema) => !path.has(schema));
-  return [...implicit, ...path];
+/** Where names are looked up, under one version of the catalog. */
+interface ResolvedPath {
+  readonly of: number;
+  readonly schemas: readonly string[] | undefined;
+  /** Those, and what the account may not enter now. */
+  readonly possible: readonly string[];
+  /** Where functions and operators are: never in pg_temp without its name. */
+  readonly code: readonly string[];
 }
 
 type Family = "relation" | "function" | "type" | "schema";
