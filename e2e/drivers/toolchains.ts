@@ -44,6 +44,8 @@ const requirements = [
   "psycopg2-binary==2.9.13",
   "asyncpg==0.32.0",
   "sqlalchemy[asyncio]==2.0.58",
+  "alembic==1.20.1",
+  "django==5.2.19",
 ];
 
 /** Builds a Go program; a module proxy out of reach is absence, a program that does not compile is an error. */

@@ -1,0 +1,168 @@
+/** Programs that nobody wrote for a gateway work under policies as a security team would write them. */
+import { execFile } from "node:child_process";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import type pg from "pg";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { testWith } from "../drivers/test-with.ts";
+import { pythonDrivers, type Toolchain } from "../drivers/toolchains.ts";
+import { type Gateway, startGateway } from "../targets/gateway.ts";
+import { policyDocument } from "../targets/policies.ts";
+import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
+
+const drivers = join(import.meta.dirname, "../drivers");
+const python = await pythonDrivers();
+const pythonScript = (name: string): Toolchain =>
+  typeof python === "string"
+    ? { kind: "ready", command: python, args: [join(drivers, name)] }
+    : { kind: "absent", reason: python.reason };
+
+const noPayroll = `{name: payroll-is-closed, match: {objects: ["hr.*"]}, action: Deny, message: payroll belongs to HR}`;
+const policies = [
+  policyDocument(
+    "shop",
+    "deployment",
+    `  profile: ReadWrite
+  rules:
+  - {name: structure, match: {operations: [define]}, action: Allow}
+  - ${noPayroll}`,
+  ),
+  policyDocument(
+    "shop",
+    "application",
+    `  profile: ReadWrite
+  rules:
+  - name: audit-stays
+    match: {objects: ["public.django_admin_log", "public.audit"], commands: [DELETE, UPDATE, TRUNCATE]}
+    action: Deny
+    message: the audit trail is only added to
+  - {name: all-rows, match: {unbounded: true}, action: Deny, message: name the rows that you mean}
+  - ${noPayroll}`,
+  ),
+  policyDocument(
+    "shop",
+    "analyst",
+    `  profile: ReadOnly
+  rules:
+  - ${noPayroll}
+  masking:
+  - {columns: ["*.*.email"], with: Redact}`,
+  ),
+  policyDocument("shop", "migration", "  profile: SchemaOnly"),
+].join("");
+
+let server: PostgresServer;
+let gateway: Gateway;
+
+beforeAll(async () => {
+  server = await startPostgres({
+    tls: true,
+    database: "shop",
+    // No superuser, as applications have it: owner of its own databases.
+    initSql: `CREATE ROLE owner LOGIN PASSWORD 'owner'; ALTER DATABASE shop OWNER TO owner; ALTER SCHEMA public OWNER TO owner;
+      SET ROLE owner;
+      CREATE TABLE public.orders (id serial PRIMARY KEY, amount int);
+      CREATE TABLE public.audit (id int GENERATED ALWAYS AS IDENTITY, what text);
+      CREATE SCHEMA hr; CREATE TABLE hr.salaries (id serial, amount int)`,
+  });
+  for (const name of ["django", "alembic"]) await server.query(`CREATE DATABASE ${name} OWNER owner`);
+  gateway = await startGateway({ server, account: { username: "owner", password: "owner" }, policies });
+});
+afterAll(async () => {
+  await gateway?.stop();
+  await server?.stop();
+});
+
+async function linesOf(toolchain: Extract<Toolchain, { kind: "ready" }>, database: string) {
+  const { command, args } = toolchain;
+  const env = {
+    PATH: process.env.PATH ?? "",
+    SALLYPORT_HOST: gateway.host,
+    SALLYPORT_PORT: String(gateway.port),
+    SALLYPORT_USER: gateway.user,
+    SALLYPORT_DATABASE: database,
+    SALLYPORT_CA: gateway.caFile,
+    SALLYPORT_DEPLOYMENT: await gateway.token({ user: "deployment" }),
+    SALLYPORT_APPLICATION: await gateway.token({ user: "application" }),
+    SALLYPORT_ANALYST: await gateway.token({ user: "analyst" }),
+  };
+  const { stdout } = await promisify(execFile)(command, [...args], { env, timeout: 110_000 });
+  return stdout.trim().split("\n");
+}
+
+testWith(
+  "Django migrates, works and resets its sequences",
+  pythonScript("django_script.py"),
+  async (ready) => {
+    expect(await linesOf(ready, "django")).toEqual([
+      "ok migrations, and what hangs on them: permissions, types of content, a site by a sequence set anew",
+      "ok migrations back and forth",
+      "ok objects: many at once, joins, aggregates, subqueries, cursors of the server",
+      "ok transactions, savepoints, locks of rows and advisory ones",
+      "ok refusals of what the policy closes, and the session goes on",
+      "ok an analyst sees masks, counts rows, and inspects the database",
+      "ok sequences set anew after rows with numbers of their own",
+    ]);
+  },
+);
+
+testWith("Alembic compares, migrates and goes back", pythonScript("alembic_script.py"), async (ready) => {
+  expect(await linesOf(ready, "alembic")).toEqual([
+    "ok a generated migration, and nothing is left to generate",
+    "ok what somebody changed is found",
+    "ok psycopg: an application's objects, and a refusal",
+    "ok psycopg2: an application's objects, and a refusal",
+    "ok the way back, to the last schema",
+  ]);
+});
+
+describe("what programs say beside their work", () => {
+  /** What each statement of a new session is answered: OK, or the SQLSTATE with the hint's word for it. */
+  async function answers(user: string, statements: readonly string[]): Promise<readonly string[]> {
+    const client = await gateway.connect({ user });
+    const answered: string[] = [];
+    for (const statement of statements) {
+      const refused = ({ code, hint }: pg.DatabaseError) => `${code} ${hint?.split(";")[0] ?? ""}`.trim();
+      answered.push(await client.query(statement).then(() => "OK", refused));
+    }
+    await client.end();
+    return answered;
+  }
+
+  test.each(["analyst", "application", "migration"])("a pool hands %s's connection on", async (user) => {
+    const resets = [
+      "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL",
+      "DISCARD ALL",
+      "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+      "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE READ WRITE",
+    ];
+    expect(await answers(user, resets)).toEqual(["OK", "OK", "OK", "OK"]);
+  });
+
+  test("a session that is told to read only does no more by a policy that lets it write nothing", async () => {
+    const statements = ["SET default_transaction_read_only = off", "INSERT INTO orders (amount) VALUES (1)"];
+    expect(await answers("analyst", statements)).toEqual(["OK", "42501 INSERT counts as write"]);
+  });
+
+  test("who writes or migrates takes turns by advisory locks, who reads does not", async () => {
+    const locks = [
+      "SELECT pg_try_advisory_lock(1), pg_advisory_unlock(1)",
+      "SELECT pg_advisory_xact_lock(1, 2)",
+    ];
+    expect(await answers("application", locks)).toEqual(["OK", "OK"]);
+    expect(await answers("migration", locks)).toEqual(["OK", "OK"]);
+    const refused = "42501 SELECT counts as control";
+    expect(await answers("analyst", locks)).toEqual([refused, refused]);
+  });
+
+  test("a column's sequence is set by the one who writes, where no rule closes one beside it", async () => {
+    const reset = (table: string) => `SELECT setval(pg_get_serial_sequence('${table}', 'id'), 41)`;
+    expect(await answers("application", [reset("orders"), reset("hr.salaries")])).toEqual(["OK", "42501"]);
+    expect(await answers("analyst", [reset("orders")])).toEqual(["42501 SELECT counts as write"]);
+    const [{ last }] = (await server.query("SELECT last_value::int AS last FROM orders_id_seq")) as [
+      { last: number },
+    ];
+    expect(last).toBe(41);
+    expect(await server.query("SELECT is_called FROM hr.salaries_id_seq")).toEqual([{ is_called: false }]);
+  });
+});
