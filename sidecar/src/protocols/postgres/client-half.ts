@@ -835,12 +835,10 @@ export class ClientHalf {
       return undefined;
     }
     if (this.options.judge.holdsForNames(judged))
-      return this.executeJudged(this.options.judge.reconsidered(judged), portal, chunk, at, nameEnd, end);
+      return this.executeJudged(this.options.judge.reconsidered(judged), portal, chunk, at, end);
     const now = this.judge.now(judged.text);
-    if (now !== undefined) return this.executeJudged(now, portal, chunk, at, nameEnd, end);
-    return this.judge.later(judged.text, (later) =>
-      this.executeJudged(later, portal, chunk, at, nameEnd, end),
-    );
+    if (now !== undefined) return this.executeJudged(now, portal, chunk, at, end);
+    return this.judge.later(judged.text, (later) => this.executeJudged(later, portal, chunk, at, end));
   }
 
   /** Executes a portal that Bind has made; `now` is its statement as it is judged now. */
@@ -849,10 +847,8 @@ export class ClientHalf {
     portal: PortalEntry,
     chunk: Buffer,
     at: number,
-    nameEnd: number,
     end: number,
   ): Promise<void> | undefined {
-    const { name } = portal;
     const { judged } = portal.statement;
     const isBoundTo =
       judged.masks !== undefined || now.masks !== undefined || judged.verdict.satisfied !== undefined;
@@ -878,12 +874,13 @@ export class ClientHalf {
           new RowBound(limits, now, portal, false),
           now,
           portal,
-          chunk.readInt32BE(nameEnd + 1),
+          chunk.readInt32BE(end - 4),
         );
       return undefined;
     }
     // Masks that are newer than the portal: its columns have not been asked for yet.
-    if (now.masks !== undefined && judged.masks === undefined) this.describeForMasks(name, portal.described);
+    if (now.masks !== undefined && judged.masks === undefined)
+      this.describeForMasks(portal.name, portal.described);
     // The permit is Bind's: this portal was judged and recorded there, and the policy still allows it.
     this.up.pass(chunk, at, end);
     const owed = new Owed("execute", this.state.segment);
