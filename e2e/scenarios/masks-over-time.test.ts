@@ -496,6 +496,34 @@ const columns: Record<string, readonly Step[]> = {
       [`a name that is kept, behind a lock: ${sql}`, behindLock([], [sql], kept, stashed)],
     ]),
   ),
+  ...Object.fromEntries(
+    ["SELECT upper(j.d)", "INSERT INTO mine.stash SELECT j.d", "COPY (SELECT j.d"].map((head) => [
+      `places in a list of names, behind a lock: ${head}`,
+      behindLock(
+        [],
+        ["ALTER TABLE mine.u DROP COLUMN x"],
+        `${head} FROM (mine.u u CROSS JOIN public.cust c) AS j (a, b, c, d, e)${head.startsWith("COPY") ? ") TO STDOUT" : ""}`,
+        stashed,
+      ),
+    ]),
+  ),
+  "cursors and portals of one name in one flight": [
+    ["A", "BEGIN"],
+    [
+      "A",
+      [
+        ...[...madeAs("h", shown), ...inFlight("CLOSE h"), ...inFlight(`DECLARE h CURSOR FOR ${hidden}`)],
+        ...[execute("h"), ...inFlight("CLOSE h"), ...madeAs("h", hidden), execute("h", 1)],
+        ...[...inFlight("FETCH ALL FROM h"), sync],
+      ],
+    ],
+  ],
+  "a view of the session over tables that change": [
+    ["A", "CREATE TEMP VIEW w AS SELECT t.*, upper(c.ssn) AS s, u.* FROM mine.t t, public.cust c, mine.u u"],
+    ["A", "ALTER TABLE mine.t ADD COLUMN z text"],
+    ["A", "SELECT a, x, y FROM w"],
+    ["A", "COPY (SELECT * FROM w) TO STDOUT"],
+  ],
   "a temporary table that is altered": [
     ["A", "CREATE TEMP TABLE q (ssn text, z text)"],
     ["A", "INSERT INTO q VALUES ('q', 'q')"],

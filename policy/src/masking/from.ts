@@ -201,8 +201,13 @@ export function placedBehind(
   columns: readonly FlowColumn[],
   names: readonly string[],
 ): readonly FlowColumn[] {
+  return trace.stars === stars ? columns : placed(columns, names);
+}
+
+/** Columns that a list names by their places, of which there may be others by then. */
+function placed(columns: readonly FlowColumn[], names: readonly string[]): readonly FlowColumn[] {
   const all = derivedFrom(columns.map(({ flow }) => flow));
-  if (names.length === 0 || trace.stars === stars || !isTainted(all)) return columns;
+  if (names.length === 0 || !isTainted(all)) return columns;
   return columns.map(({ name }) => ({ name, flow: all }));
 }
 
@@ -313,7 +318,8 @@ function join(trace: Trace, node: TreeNode, level: Level): FromItem {
   if (alias !== undefined) {
     const entries = [...left.entries, ...right.entries];
     const open = isStarOpen ? derivedFrom(entries.map(allOf)) : undefined;
-    return itemOf(aliased(node, { alias: "", columns: star, ...(open === undefined ? {} : { open }) }));
+    const columns = placed(star, stringsOf(listOf(alias, "colnames")));
+    return itemOf(aliased(node, { alias: "", columns, ...(open === undefined ? {} : { open }) }));
   }
   const own = nodeOf(node, "join_using_alias");
   const using = own === undefined ? [] : [{ alias: textOf(own, "aliasname"), columns: merged }];

@@ -319,7 +319,7 @@ test.each([
   ["SELECT ssn FROM cust_old", "="],
   ["SELECT c.id, o.total FROM cust c JOIN ord o ON o.cust_id = c.id", "- -"],
   ["SELECT * FROM cust JOIN ord USING (id)", "- - = - - - -"],
-  ["SELECT j.s FROM (cust c JOIN ord o ON o.cust_id = c.id) AS j(i, n, s)", "="],
+  ["SELECT j.s FROM (cust c JOIN ord o ON o.cust_id = c.id) AS j(i, n, s)", "~"],
   ["UPDATE cust SET name = 'x' WHERE id = 1 RETURNING *", "- - = -"],
   ["SELECT app.cust.ssn, public.cust.ssn FROM app.cust, public.cust", "~ ~"],
   ["SELECT upper(public.cust.ssn) FROM app.cust, public.cust", "~"],
