@@ -1,7 +1,7 @@
 /** Brings the drivers that npm cannot: into .cache, where their registries are at hand. */
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
+import { mkdir, mkdtemp, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 
@@ -20,22 +20,28 @@ export function nodeScript(name: string): Toolchain {
   return { kind: "ready", command: process.execPath, args: [join(here, name)] };
 }
 
-/** A virtual environment with the Python drivers. */
+/**
+ * A virtual environment with the Python drivers. Built beside and renamed, so that runs that start together never see half
+ * of it, nor clear what another one fills.
+ */
 export async function pythonDrivers(): Promise<string | { readonly reason: string }> {
-  const environment = join(cacheFolder, `python-${requirements.join("-").replaceAll(/[^a-z0-9.-]/g, "")}`);
+  const environment = join(cacheFolder, `py-${requirements.join("-").replaceAll(/[^a-z0-9.-]/g, "")}`);
   const python = join(environment, "bin/python");
-  const complete = join(environment, "complete");
-  if (existsSync(complete)) return python;
+  if (existsSync(environment)) return python;
   if (!(await hasCommand("python3", ["--version"]))) return { reason: "python3 is not installed" };
   await mkdir(cacheFolder, { recursive: true });
+  const draft = await mkdtemp(`${environment}-`);
   try {
-    await run("python3", ["-m", "venv", "--clear", environment], { timeout: 60_000 });
+    await run("python3", ["-m", "venv", draft], { timeout: 60_000 });
     const install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", ...requirements];
-    await run(python, install, { timeout: 240_000 });
-    await mkdir(complete);
+    await run(join(draft, "bin/python"), install, { timeout: 240_000 });
+    await rename(draft, environment);
     return python;
   } catch (error) {
-    return { reason: `the Python drivers cannot be installed: ${firstLine(error)}` };
+    await rm(draft, { recursive: true, force: true });
+    return existsSync(environment)
+      ? python
+      : { reason: `the Python drivers cannot be installed: ${firstLine(error)}` };
   }
 }
 
