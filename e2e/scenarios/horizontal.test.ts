@@ -73,7 +73,10 @@ describe.each([1, 2])("with %i process(es)", (processes) => {
     gateway = await startGateway({
       server,
       policies: policies(),
-      args: ["--processes", String(processes), "--failed-logins", "4", "--lockout", "4"],
+      args: [
+        ...["--processes", String(processes), "--lockout", "4"],
+        ...["--failed-logins", "4", "--failed-logins-by-address", "12"],
+      ],
     });
   });
   afterAll(async () => {
@@ -96,6 +99,23 @@ describe.each([1, 2])("with %i process(es)", (processes) => {
       clients.push(await gateway.connect(staff(user)));
     }
     return clients;
+  };
+  const login = (from: string, token: string, user = "shop") => {
+    const client = new pg.Client({
+      host: "127.0.0.1",
+      port: gateway.port,
+      user,
+      database: "shop",
+      password: token,
+      ssl: { ca: gateway.caPem, servername: "localhost" },
+      stream: () => {
+        const socket = connectTcp({ port: gateway.port, host: "127.0.0.1", localAddress: from });
+        // node-postgres connects what it is given.
+        socket.connect = () => socket;
+        return socket;
+      },
+    });
+    return client.connect().then(() => client);
   };
   const sqlstateOf = (promise: Promise<unknown>): Promise<string> =>
     promise.then(
@@ -192,23 +212,6 @@ describe.each([1, 2])("with %i process(es)", (processes) => {
   });
 
   it("locks a user out at one address after failed logins, says for how long, and nowhere else", async () => {
-    const login = (from: string, token: string) => {
-      const client = new pg.Client({
-        host: "127.0.0.1",
-        port: gateway.port,
-        user: "shop",
-        database: "shop",
-        password: token,
-        ssl: { ca: gateway.caPem, servername: "localhost" },
-        stream: () => {
-          const socket = connectTcp({ port: gateway.port, host: "127.0.0.1", localAddress: from });
-          // node-postgres connects what it is given.
-          socket.connect = () => socket;
-          return socket;
-        },
-      });
-      return client.connect().then(() => client);
-    };
     const good = gateway.issuer.token(staff("victim"));
     const bad = `${good.slice(0, -8)}AAAAAAAA`;
     for (let count = 0; count < 4; count += 1)
@@ -220,6 +223,20 @@ describe.each([1, 2])("with %i process(es)", (processes) => {
     await elsewhere.end();
     expect(await metric("sallyport_login_lockouts_total")).toBe(1);
     await vi.waitFor(async () => (await login("127.0.0.7", good)).end(), { timeout: 20_000, interval: 200 });
+  });
+
+  it("locks everybody out at one address after failed logins as many users, and nowhere else", async () => {
+    const good = gateway.issuer.token(staff("neighbour"));
+    const bad = `${good.slice(0, -8)}AAAAAAAA`;
+    const before = await metric("sallyport_login_lockouts_total");
+    // At once: on a slow machine the first would be forgotten before the last.
+    const guesses = Array.from({ length: 12 }, (_, index) => login("127.0.0.6", bad, `guess${index}`));
+    expect(await Promise.all(guesses.map(sqlstateOf))).toEqual(Array(12).fill("28000"));
+    const refusal = await login("127.0.0.6", good).catch((error: unknown) => error as pg.DatabaseError);
+    expect((refusal as Error).message).toMatch(/too many failed logins .*try again in [1-4] seconds/);
+    await (await login("127.0.0.5", good)).end();
+    expect(await metric("sallyport_login_lockouts_total")).toBe(before + 1);
+    await vi.waitFor(async () => (await login("127.0.0.6", good)).end(), { timeout: 20_000, interval: 200 });
   });
 
   it("a changed policy holds in every process", async () => {
