@@ -13,7 +13,7 @@ import { behindLock, flight, SessionsOverTime, type Step, sync } from "./steps-o
 const secret = "917351";
 
 const initSql = `
-CREATE ROLE app LOGIN PASSWORD 'app'; GRANT CREATE ON DATABASE shop TO app; GRANT ALL ON SCHEMA public TO app;
+CREATE ROLE app LOGIN PASSWORD 'app'; GRANT CREATE ON DATABASE shop TO app; ALTER SCHEMA public OWNER TO app;
 SET ROLE app;
 CREATE TABLE public.cust (id int PRIMARY KEY, name text, ssn text, email varchar(30));
 INSERT INTO public.cust VALUES (1, 'ann', 'x${secret}', 'y${secret}'), (2, 'bob', 'x${secret}', 'y${secret}');
@@ -224,7 +224,7 @@ const relations: Record<string, readonly Step[]> = {
     ["A", "ROLLBACK"],
     ...behindLock(
       [],
-      ["ALTER SCHEMA mine RENAME TO old", "ALTER SCHEMA public RENAME TO mine"],
+      ["LOCK TABLE mine.cust", "ALTER SCHEMA mine RENAME TO old", "ALTER SCHEMA public RENAME TO mine"],
       "SELECT upper(ssn) FROM mine.cust",
     ),
   ],
@@ -347,7 +347,7 @@ const code: Record<string, readonly Step[]> = {
   "a function that gets the name of one of the server's": behindLock(
     [
       "SET search_path = mine",
-      "CREATE FUNCTION mine.f(t varchar) RETURNS text LANGUAGE sql AS 'SELECT 1 / 0'",
+      "CREATE FUNCTION mine.f(t varchar) RETURNS text LANGUAGE sql AS 'SELECT t::int::text'",
     ],
     ["LOCK TABLE mine.t", "ALTER FUNCTION mine.f(varchar) RENAME TO upper"],
     "SELECT upper(c.email) FROM mine.t, public.cust c",
@@ -453,10 +453,10 @@ const columns: Record<string, readonly Step[]> = {
     ].flatMap((sql): [string, readonly Step[]][] => [
       [
         `places, in a transaction: ${sql}`,
-        [["A", "BEGIN"], ...moved.map((one): Step => ["A", one]), ["A", sql]],
+        [["A", "BEGIN"], ...moved.map((one): Step => ["A", one]), ["A", sql], ["A", stashed]],
       ],
-      [`places, in one text: ${sql}`, [["A", [...moved, sql].join("; ")]]],
-      [`places, in one pipeline: ${sql}`, [["A", flight(...moved, sql)]]],
+      [`places, in one text: ${sql}`, [["A", [...moved, sql, stashed].join("; ")]]],
+      [`places, in one pipeline: ${sql}`, [["A", flight(...moved, sql, stashed)]]],
       [`places, behind a lock: ${sql}`, behindLock([], moved, sql, stashed)],
       [`places, behind a lock, extended: ${sql}`, behindLock([], moved, flight(sql), stashed)],
     ]),
@@ -586,12 +586,13 @@ describe.each(versionsUnderTest)("PostgreSQL %i", (version) => {
     sessions = new SessionsOverTime(server, gateway, ground);
   });
   afterAll(async () => {
-    sessions?.close();
+    await sessions?.close();
     await gateway?.stop();
     await server?.stop();
   });
 
-  describe.each(["dev", "loose"])("%s", (user) => {
+  // What is let through by both is let through by the looser one, which is enough for an older server.
+  describe.each(version === 18 ? ["dev", "loose"] : ["loose"])("%s", (user) => {
     test.each(Object.entries(attacks))("is shown nothing: %s", async (_, steps) => {
       const seen = await sessions.play(user, steps);
       // Something was answered, or the attack was none.

@@ -404,7 +404,7 @@ describe.each(versionsUnderTest)("PostgreSQL %i", (version) => {
     sessions = new SessionsOverTime(server, gateway, ground);
   });
   afterAll(async () => {
-    sessions?.close();
+    await sessions?.close();
     await gateway?.stop();
     await server?.stop();
   });
@@ -454,7 +454,7 @@ describe.each(versionsUnderTest)("PostgreSQL %i", (version) => {
 
   test.each(allowed)("%s may: %s", async (user, ...texts) => {
     // What code once hung on temporary tables counts until a session ends.
-    sessions.close();
+    await sessions.close();
     const seen = await sessions.play(
       user,
       texts.map((text): Step => ["A", text]),

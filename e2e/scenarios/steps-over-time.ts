@@ -1,4 +1,5 @@
 /** Steps of two sessions of one attacker, one after the other or behind a lock, for scenarios of what changes under a statement. */
+import type pg from "pg";
 import type { Gateway } from "../targets/gateway.ts";
 import type { PostgresServer } from "../targets/postgres.ts";
 import { until } from "../targets/until.ts";
@@ -47,6 +48,7 @@ export class SessionsOverTime {
   readonly #gateway: Gateway;
   readonly #ground: string;
   readonly #sessions = new Map<string, WireClient>();
+  #owner: Promise<pg.Client> | undefined;
 
   /** `ground` is put back before each play, through the gateway, which knows of it at once. */
   constructor(server: PostgresServer, gateway: Gateway, ground: string) {
@@ -57,9 +59,8 @@ export class SessionsOverTime {
 
   /** Plays the steps and gives all that was answered. */
   async play(user: string, steps: readonly Step[]): Promise<readonly ServerMessage[]> {
-    const owner = await this.#gateway.connect({ user: "owner" });
-    await owner.query(this.#ground);
-    await owner.end();
+    this.#owner ??= this.#gateway.connect({ user: "owner" });
+    await (await this.#owner).query(this.#ground);
     const seen: ServerMessage[] = [];
     const used = new Set<WireClient>();
     const open: Promise<void>[] = [];
@@ -91,9 +92,12 @@ export class SessionsOverTime {
     return seen;
   }
 
-  close(): void {
+  async close(): Promise<void> {
     for (const client of this.#sessions.values()) client.close();
     this.#sessions.clear();
+    const owner = this.#owner;
+    this.#owner = undefined;
+    await (await owner)?.end();
   }
 
   async #isSomebodyWaiting(): Promise<boolean> {
