@@ -15,6 +15,14 @@ export type Toolchain =
   | { readonly kind: "ready"; readonly command: string; readonly args: readonly string[] }
   | { readonly kind: "absent"; readonly reason: string };
 
+/** The Python of `pythonDrivers`. */
+export async function pythonScript(name: string): Promise<Toolchain> {
+  const python = await pythonDrivers();
+  return typeof python === "string"
+    ? { kind: "ready", command: python, args: [join(here, name)] }
+    : { kind: "absent", reason: python.reason };
+}
+
 /** This Node, which reads TypeScript by itself. */
 export function nodeScript(name: string): Toolchain {
   return { kind: "ready", command: process.execPath, args: [join(here, name)] };

@@ -1,21 +1,12 @@
 /** Programs that nobody wrote for a gateway work under policies as a security team would write them. */
 import { execFile } from "node:child_process";
-import { join } from "node:path";
 import { promisify } from "node:util";
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { testWith } from "../drivers/test-with.ts";
-import { pythonDrivers, type Toolchain } from "../drivers/toolchains.ts";
-import { type Gateway, startGateway } from "../targets/gateway.ts";
+import { pythonScript, type Toolchain } from "../drivers/toolchains.ts";
 import { policyDocument } from "../targets/policies.ts";
-import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
-
-const drivers = join(import.meta.dirname, "../drivers");
-const python = await pythonDrivers();
-const pythonScript = (name: string): Toolchain =>
-  typeof python === "string"
-    ? { kind: "ready", command: python, args: [join(drivers, name)] }
-    : { kind: "absent", reason: python.reason };
+import { type Shop, startShop } from "../targets/shop.ts";
 
 const noPayroll = `{name: payroll-is-closed, match: {objects: ["hr.*"]}, action: Deny, message: payroll belongs to HR}`;
 const policies = [
@@ -51,40 +42,35 @@ const policies = [
   policyDocument("shop", "migration", "  profile: SchemaOnly"),
 ].join("");
 
-let server: PostgresServer;
-let gateway: Gateway;
+let shop: Shop;
 
 beforeAll(async () => {
-  server = await startPostgres({
-    tls: true,
-    database: "shop",
+  shop = await startShop({
     // No superuser, as applications have it: owner of its own databases.
     initSql: `CREATE ROLE owner LOGIN PASSWORD 'owner'; ALTER DATABASE shop OWNER TO owner; ALTER SCHEMA public OWNER TO owner;
       SET ROLE owner;
       CREATE TABLE public.orders (id serial PRIMARY KEY, amount int);
       CREATE TABLE public.audit (id int GENERATED ALWAYS AS IDENTITY, what text);
       CREATE SCHEMA hr; CREATE TABLE hr.salaries (id serial, amount int)`,
+    policies,
+    account: { username: "owner", password: "owner" },
   });
-  for (const name of ["django", "alembic"]) await server.query(`CREATE DATABASE ${name} OWNER owner`);
-  gateway = await startGateway({ server, account: { username: "owner", password: "owner" }, policies });
+  for (const name of ["django", "alembic"]) await shop.server.query(`CREATE DATABASE ${name} OWNER owner`);
 });
-afterAll(async () => {
-  await gateway?.stop();
-  await server?.stop();
-});
+afterAll(() => shop?.stop());
 
 async function linesOf(toolchain: Extract<Toolchain, { kind: "ready" }>, database: string) {
   const { command, args } = toolchain;
   const env = {
     PATH: process.env.PATH ?? "",
-    SALLYPORT_HOST: gateway.host,
-    SALLYPORT_PORT: String(gateway.port),
-    SALLYPORT_USER: gateway.user,
+    SALLYPORT_HOST: shop.gateway.host,
+    SALLYPORT_PORT: String(shop.gateway.port),
+    SALLYPORT_USER: shop.gateway.user,
     SALLYPORT_DATABASE: database,
-    SALLYPORT_CA: gateway.caFile,
-    SALLYPORT_DEPLOYMENT: await gateway.token({ user: "deployment" }),
-    SALLYPORT_APPLICATION: await gateway.token({ user: "application" }),
-    SALLYPORT_ANALYST: await gateway.token({ user: "analyst" }),
+    SALLYPORT_CA: shop.gateway.caFile,
+    SALLYPORT_DEPLOYMENT: await shop.gateway.token({ user: "deployment" }),
+    SALLYPORT_APPLICATION: await shop.gateway.token({ user: "application" }),
+    SALLYPORT_ANALYST: await shop.gateway.token({ user: "analyst" }),
   };
   const { stdout } = await promisify(execFile)(command, [...args], { env, timeout: 110_000 });
   return stdout.trim().split("\n");
@@ -92,7 +78,7 @@ async function linesOf(toolchain: Extract<Toolchain, { kind: "ready" }>, databas
 
 testWith(
   "Django migrates, works and resets its sequences",
-  pythonScript("django_script.py"),
+  await pythonScript("django_script.py"),
   async (ready) => {
     expect(await linesOf(ready, "django")).toEqual([
       "ok migrations, and what hangs on them: permissions, types of content, a site by a sequence set anew",
@@ -106,20 +92,24 @@ testWith(
   },
 );
 
-testWith("Alembic compares, migrates and goes back", pythonScript("alembic_script.py"), async (ready) => {
-  expect(await linesOf(ready, "alembic")).toEqual([
-    "ok a generated migration, and nothing is left to generate",
-    "ok what somebody changed is found",
-    "ok psycopg: an application's objects, and a refusal",
-    "ok psycopg2: an application's objects, and a refusal",
-    "ok the way back, to the last schema",
-  ]);
-});
+testWith(
+  "Alembic compares, migrates and goes back",
+  await pythonScript("alembic_script.py"),
+  async (ready) => {
+    expect(await linesOf(ready, "alembic")).toEqual([
+      "ok a generated migration, and nothing is left to generate",
+      "ok what somebody changed is found",
+      "ok psycopg: an application's objects, and a refusal",
+      "ok psycopg2: an application's objects, and a refusal",
+      "ok the way back, to the last schema",
+    ]);
+  },
+);
 
 describe("what programs say beside their work", () => {
   /** What each statement of a new session is answered: OK, or the SQLSTATE with the hint's word for it. */
   async function answers(user: string, statements: readonly string[]): Promise<readonly string[]> {
-    const client = await gateway.connect({ user });
+    const client = await shop.gateway.connect({ user });
     const answered: string[] = [];
     for (const statement of statements) {
       const refused = ({ code, hint }: pg.DatabaseError) => `${code} ${hint?.split(";")[0] ?? ""}`.trim();
@@ -159,10 +149,12 @@ describe("what programs say beside their work", () => {
     const reset = (table: string) => `SELECT setval(pg_get_serial_sequence('${table}', 'id'), 41)`;
     expect(await answers("application", [reset("orders"), reset("hr.salaries")])).toEqual(["OK", "42501"]);
     expect(await answers("analyst", [reset("orders")])).toEqual(["42501 SELECT counts as write"]);
-    const [{ last }] = (await server.query("SELECT last_value::int AS last FROM orders_id_seq")) as [
+    const [{ last }] = (await shop.server.query("SELECT last_value::int AS last FROM orders_id_seq")) as [
       { last: number },
     ];
     expect(last).toBe(41);
-    expect(await server.query("SELECT is_called FROM hr.salaries_id_seq")).toEqual([{ is_called: false }]);
+    expect(await shop.server.query("SELECT is_called FROM hr.salaries_id_seq")).toEqual([
+      { is_called: false },
+    ]);
   });
 });

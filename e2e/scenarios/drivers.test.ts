@@ -11,7 +11,7 @@ import {
   hasCommand,
   nodeScript,
   pgjdbcScript,
-  pythonDrivers,
+  pythonScript,
   type Toolchain,
   tokioPostgresProgram,
 } from "../drivers/toolchains.ts";
@@ -19,11 +19,6 @@ import { type Gateway, startGateway } from "../targets/gateway.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 
 const drivers = join(import.meta.dirname, "../drivers");
-const python = await pythonDrivers();
-const pythonScript = (name: string): Toolchain =>
-  typeof python === "string"
-    ? { kind: "ready", command: python, args: [join(drivers, name)] }
-    : { kind: "absent", reason: python.reason };
 const psql: Toolchain = (await hasCommand("psql", ["--version"]))
   ? { kind: "ready", command: "psql", args: ["-X", "-q"] }
   : { kind: "absent", reason: "psql is not installed" };
@@ -113,13 +108,17 @@ const cursors = "ok cursors";
 const scripts: [name: string, toolchain: Toolchain, more: readonly string[]][] = [
   ["H5: node-postgres", nodeScript("node-postgres.ts"), [binary, copyOut, binaryCopies, ownRefusal]],
   ["H6: porsager/postgres", nodeScript("postgres-js.ts"), [copyOut, binaryCopies, ownRefusal, cursors]],
-  ["H7: psycopg 2", pythonScript("psycopg2_script.py"), [copyOut, cursors]],
+  ["H7: psycopg 2", await pythonScript("psycopg2_script.py"), [copyOut, cursors]],
   [
     "H7: psycopg 3",
-    pythonScript("psycopg3.py"),
+    await pythonScript("psycopg3.py"),
     [binary, copyOut, binaryCopies, pipeline, executions, cursors],
   ],
-  ["H8: asyncpg", pythonScript("asyncpg_script.py"), [binary, copyOut, binaryCopies, executions, cursors]],
+  [
+    "H8: asyncpg",
+    await pythonScript("asyncpg_script.py"),
+    [binary, copyOut, binaryCopies, executions, cursors],
+  ],
   ["H9: pgx", await goProgram("pgx"), [binary, copyOut, binaryCopies, pipeline]],
   ["H10: lib/pq", await goProgram("lib-pq"), [binary]],
   ["H4: pgjdbc", await pgjdbcScript(), [binary, copyOut, binaryCopies, pipeline, cursors]],
@@ -132,16 +131,20 @@ for (const [name, toolchain, more] of scripts) {
   });
 }
 
-testWith("H13: SQLAlchemy works through the gateway", pythonScript("sqlalchemy_script.py"), async (ready) => {
-  expect((await scriptOutput(ready)).trim().split("\n")).toEqual([
-    ...["psycopg", "psycopg2"].flatMap((driver) => [
-      `ok ${driver}: reflection of tables and keys`,
-      `ok ${driver}: objects, many rows at once, and a savepoint that survives a refusal`,
-      `ok ${driver}: rows by a cursor of the server, and levels of isolation`,
-    ]),
-    "ok asyncpg: reflection, statements and streams",
-  ]);
-});
+testWith(
+  "H13: SQLAlchemy works through the gateway",
+  await pythonScript("sqlalchemy_script.py"),
+  async (ready) => {
+    expect((await scriptOutput(ready)).trim().split("\n")).toEqual([
+      ...["psycopg", "psycopg2"].flatMap((driver) => [
+        `ok ${driver}: reflection of tables and keys`,
+        `ok ${driver}: objects, many rows at once, and a savepoint that survives a refusal`,
+        `ok ${driver}: rows by a cursor of the server, and levels of isolation`,
+      ]),
+      "ok asyncpg: reflection, statements and streams",
+    ]);
+  },
+);
 
 test("H3: what pgAdmin asks as it connects is answered as by the server", async () => {
   const through = new pg.Client({

@@ -3,9 +3,9 @@
  * under a statement, also by another session of the same attacker between the verdict and the moment when the server looks.
  */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Gateway, startGateway } from "../targets/gateway.ts";
 import { policyDocument } from "../targets/policies.ts";
-import { type PostgresServer, startPostgres, versionsUnderTest } from "../targets/postgres.ts";
+import { versionsUnderTest } from "../targets/postgres.ts";
+import { type Shop, startShop } from "../targets/shop.ts";
 import { bind, execute, frame, parse, query } from "../targets/wire-client.ts";
 import { behindLock, flight, SessionsOverTime, type Step, sync } from "./steps-over-time.ts";
 
@@ -576,19 +576,16 @@ const columns: Record<string, readonly Step[]> = {
 const attacks = { ...cursors, ...relations, ...code, ...columns };
 
 describe.each(versionsUnderTest)("PostgreSQL %i", (version) => {
-  let server: PostgresServer;
-  let gateway: Gateway;
+  let shop: Shop;
   let sessions: SessionsOverTime;
 
   beforeAll(async () => {
-    server = await startPostgres({ version, tls: true, database: "shop", initSql });
-    gateway = await startGateway({ server, policies, account: { username: "app", password: "app" } });
-    sessions = new SessionsOverTime(server, gateway, ground);
+    shop = await startShop({ version, initSql, policies, account: { username: "app", password: "app" } });
+    sessions = new SessionsOverTime(shop, ground);
   });
   afterAll(async () => {
     await sessions?.close();
-    await gateway?.stop();
-    await server?.stop();
+    await shop?.stop();
   });
 
   // What is let through by both is let through by the looser one, which is enough for an older server.

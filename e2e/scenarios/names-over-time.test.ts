@@ -3,9 +3,9 @@
  * another session of the same attacker between the verdict and the moment when the server looks the name up.
  */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Gateway, startGateway } from "../targets/gateway.ts";
 import { policyDocument } from "../targets/policies.ts";
-import { type PostgresServer, startPostgres, versionsUnderTest } from "../targets/postgres.ts";
+import { versionsUnderTest } from "../targets/postgres.ts";
+import { type Shop, startShop } from "../targets/shop.ts";
 import { bind, execute, parse } from "../targets/wire-client.ts";
 import { behindLock, errorsIn, flight, SessionsOverTime, type Step, sync } from "./steps-over-time.ts";
 
@@ -394,23 +394,20 @@ const allowed: readonly (readonly ["dev" | "reader" | "tenant", ...string[]])[] 
 ];
 
 describe.each(versionsUnderTest)("PostgreSQL %i", (version) => {
-  let server: PostgresServer;
-  let gateway: Gateway;
+  let shop: Shop;
   let sessions: SessionsOverTime;
 
   beforeAll(async () => {
-    server = await startPostgres({ version, tls: true, database: "shop", initSql });
-    gateway = await startGateway({ server, policies, account: { username: "app", password: "app" } });
-    sessions = new SessionsOverTime(server, gateway, ground);
+    shop = await startShop({ version, initSql, policies, account: { username: "app", password: "app" } });
+    sessions = new SessionsOverTime(shop, ground);
   });
   afterAll(async () => {
     await sessions?.close();
-    await gateway?.stop();
-    await server?.stop();
+    await shop?.stop();
   });
 
   const kept = () =>
-    server.query(
+    shop.server.query(
       "SELECT (SELECT count(*) FROM hr.salaries) AS salaries, (SELECT string_agg(note, ',') FROM public.audit) AS audit",
     );
   const closed = async (user: string, steps: readonly Step[]) => {

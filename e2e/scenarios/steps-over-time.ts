@@ -1,7 +1,6 @@
 /** Steps of two sessions of one attacker, one after the other or behind a lock, for scenarios of what changes under a statement. */
 import type pg from "pg";
-import type { Gateway } from "../targets/gateway.ts";
-import type { PostgresServer } from "../targets/postgres.ts";
+import type { Shop } from "../targets/shop.ts";
 import { until } from "../targets/until.ts";
 import {
   bind,
@@ -44,29 +43,27 @@ export const behindLock = (
 
 /** The sessions of all users of one gateway, by user and letter, as good as new for each play. */
 export class SessionsOverTime {
-  readonly #server: PostgresServer;
-  readonly #gateway: Gateway;
+  readonly #shop: Shop;
   readonly #ground: string;
   readonly #sessions = new Map<string, WireClient>();
   #owner: Promise<pg.Client> | undefined;
 
   /** `ground` is put back before each play, through the gateway, which knows of it at once. */
-  constructor(server: PostgresServer, gateway: Gateway, ground: string) {
-    this.#server = server;
-    this.#gateway = gateway;
+  constructor(shop: Shop, ground: string) {
+    this.#shop = shop;
     this.#ground = ground;
   }
 
   /** Plays the steps and gives all that was answered. */
   async play(user: string, steps: readonly Step[]): Promise<readonly ServerMessage[]> {
-    this.#owner ??= this.#gateway.connect({ user: "owner" });
+    this.#owner ??= this.#shop.gateway.connect({ user: "owner" });
     await (await this.#owner).query(this.#ground);
     const seen: ServerMessage[] = [];
     const used = new Set<WireClient>();
     const open: Promise<void>[] = [];
     for (const [who, ...what] of steps) {
       const key = `${user} ${who.slice(0, 1)}`;
-      const client = this.#sessions.get(key) ?? (await this.#gateway.connectWire({ user }));
+      const client = this.#sessions.get(key) ?? (await this.#shop.gateway.connectWire({ user }));
       this.#sessions.set(key, client);
       used.add(client);
       if (what.length > 0)
@@ -101,7 +98,7 @@ export class SessionsOverTime {
   }
 
   async #isSomebodyWaiting(): Promise<boolean> {
-    const [row] = await this.#server.query(
+    const [row] = await this.#shop.server.query(
       "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock'",
     );
     return Number(row?.n) > 0;

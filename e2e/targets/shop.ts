@@ -10,6 +10,8 @@ export interface ShopOptions {
   /** YAML documents: AccessPolicies and ClusterAccessPolicies. */
   readonly policies: string;
   readonly version?: PostgresVersion;
+  /** What the gateway logs in with; `initSql` has made it. The superuser where absent. */
+  readonly account?: { readonly username: string; readonly password: string };
   /** Further arguments of the gateway. */
   readonly args?: readonly string[];
 }
@@ -28,7 +30,8 @@ export interface Shop {
 }
 
 /** Starts both; what has started is stopped again where the other does not. */
-export async function startShop({ initSql, policies, version, args = [] }: ShopOptions): Promise<Shop> {
+export async function startShop(options: ShopOptions): Promise<Shop> {
+  const { initSql, policies, version, account, args = [] } = options;
   const server = await startPostgres({
     tls: true,
     database: "shop",
@@ -36,7 +39,10 @@ export async function startShop({ initSql, policies, version, args = [] }: ShopO
     initSql: `CREATE ROLE direct LOGIN PASSWORD 'direct';\n${initSql}`,
     ...(version === undefined ? {} : { version }),
   });
-  const gateway = await startGateway({ server, policies, args }).catch(async (error: unknown) => {
+  const gateway = await startGateway({
+    ...{ server, policies, args },
+    ...(account === undefined ? {} : { account }),
+  }).catch(async (error: unknown) => {
     await server.stop();
     throw error;
   });
