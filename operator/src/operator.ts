@@ -314,10 +314,10 @@ export class Operator {
   /** Runs until the signal, then drains; throws where the lease was lost, for the process to end. */
   async run(signal: AbortSignal): Promise<void> {
     const { configuration, registry, log } = this.#parts;
+    // Alive is who answers: an API server that is away must not have us restarted.
     this.#admin = await serveAdmin({
       ...{ host: configuration.adminHost, port: configuration.adminPort },
       metrics: async () => ({ text: await registry.metrics(), type: registry.contentType }),
-      // Alive is who answers: an API server that is away must not have us restarted.
       notReady: () => this.notReady(),
     });
     const inner = this.#over;
