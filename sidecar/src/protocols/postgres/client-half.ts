@@ -2,13 +2,12 @@ import type { SessionLimits, Verdict } from "@sallyport/policy";
 import type { Holdable, Permit, Refusal } from "../../guard/index.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import { type BindParts, type RecordedParameter, readBind, recordedParameters } from "./bind.ts";
-import { fieldsInAscii, isReadAsAscii, notAscii } from "./client-encodings.ts";
+import { isReadAsAscii, notAscii } from "./client-encodings.ts";
 import {
   bindFrame,
   closeStatementFrame,
   describeFrame,
   describePortalFrame,
-  errorFrame,
   executeFrame,
   flushFrame,
   frontend,
@@ -19,8 +18,8 @@ import {
   readText,
   syncFrame,
 } from "./frames.ts";
-import { FramesAhead } from "./frames-ahead.ts";
 import { HeldBytes } from "./held-bytes.ts";
+import { Holds, meansTheSame } from "./holds.ts";
 import { largeObjectSelect } from "./large-object-call.ts";
 import { MalformedMessage, malformed } from "./malformed.ts";
 import { Outbox } from "./outbox.ts";
@@ -56,6 +55,7 @@ export class ClientHalf {
   private readonly options: PostgresSessionOptions;
   private readonly state: SessionState;
   private readonly judge: TimelyJudge;
+  private readonly holds: Holds;
   private readonly up = new Outbox();
   private readonly held = new HeldBytes();
   /** Names of statements in Bind: most sessions bind one again and again. */
@@ -70,8 +70,6 @@ export class ClientHalf {
   private passed = 0;
   /** True where those were all of the chunk that came last. */
   hasPassed = false;
-  /** When names were last read anew for a command that was to be held. */
-  private preparedMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: PostgresSessionOptions, state: SessionState) {
     this.options = options;
@@ -80,6 +78,7 @@ export class ClientHalf {
       this.up.own(flushFrame);
       this.flush();
     });
+    this.holds = new Holds(options, state, this.judge);
     state.onBoundOver = (bound) => this.afterBound(bound);
   }
 
@@ -324,9 +323,9 @@ export class ClientHalf {
     const limits = this.limitsOn(judged);
     if (limits !== undefined && this.state.mustSettle)
       return this.afterSettled(() => this.admitQuery(judged, chunk, at, end));
-    if (this.mustPrepareHold(judged)) return this.prepareHold(() => this.query(chunk, at, end));
-    const held = this.mayHold(judged)
-      ? this.heldBy(judged, [chunk.subarray(at, end)], chunk.subarray(end))
+    if (this.holds.mustPrepare(judged)) return this.holds.prepare(() => this.query(chunk, at, end));
+    const held = this.holds.mayHold(judged)
+      ? this.holds.heldBy(judged, [chunk.subarray(at, end)], chunk.subarray(end))
       : undefined;
     const outcome = this.request(judged, undefined, held?.holdable);
     if (!(outcome instanceof Promise)) return this.sendQuery(outcome, judged, chunk, at, end);
@@ -711,15 +710,15 @@ export class ClientHalf {
       return this.insteadOf(other, message.chunk, end, (...place) => this.bind(...place));
     const { limits: bounds, judge } = this.options;
     const values = recordedParameters(message, bounds.recordedParameterBytesMax, judge.isOutsideUtf8);
-    if (this.mustPrepareHold(judged)) return this.prepareHold(() => this.bindTo(message, end));
+    if (this.holds.mustPrepare(judged)) return this.holds.prepare(() => this.bindTo(message, end));
     const { chunk, at } = message;
     // Before anybody permits it: what is recorded as permitted is sent.
     if (message.portal !== "" && this.state.portals.size >= bounds.preparedMax)
       return this.refuseExtended(tooManyPortals(bounds));
     if (message.portal !== "" && !this.hasRoomForText(judged, 0))
       return this.refuseExtended(tooMuchText(bounds));
-    const held = this.mayHold(judged)
-      ? this.heldBy(judged, [Buffer.from(judged.text), chunk.subarray(at, end)], chunk.subarray(end))
+    const held = this.holds.mayHold(judged)
+      ? this.holds.heldBy(judged, [Buffer.from(judged.text), chunk.subarray(at, end)], chunk.subarray(end))
       : undefined;
     const outcome = this.request(judged, values, held?.holdable);
     if (!(outcome instanceof Promise)) return this.sendBind(outcome, judged, entry, message, end);
@@ -971,95 +970,6 @@ export class ClientHalf {
     return this.options.guard.decide(now.command, undefined, new Set(approved)).action === "Allow";
   }
 
-  /** True where a command waits for people instead of being refused. */
-  private mayHold({ verdict }: Judged): boolean {
-    return verdict.action === "RequireApproval" && !this.options.guard.isObserving;
-  }
-
-  /** What people are asked about rests on no old names, and whether locks are held is known. */
-  private mustPrepareHold(judged: Judged): boolean {
-    if (!this.mayHold(judged)) return false;
-    return this.state.mustSettle || this.options.clock.monotonicMs() - this.preparedMs > preparedForMs;
-  }
-
-  private async prepareHold(then: () => Promise<void> | undefined): Promise<void> {
-    // A Flush that nothing needs would stop the server's own clock of idle transactions.
-    if (this.state.mustSettle) await this.judge.settled();
-    // Where the catalog cannot be read now, judging the text again says so.
-    await this.options.names.refresh(true).catch(() => undefined);
-    this.preparedMs = this.options.clock.monotonicMs();
-    if (!this.state.isIgnored) await then();
-  }
-
-  /** What the guard needs to hold a command; `rest` is what the client has sent behind it. */
-  private heldBy(judged: Judged, bytes: readonly Buffer[], rest: Buffer): Held {
-    const { state, options } = this;
-    // The next one is prepared by itself: what is compared later is what was true when it was asked.
-    this.preparedMs = Number.NEGATIVE_INFINITY;
-    const holdable: Holdable = {
-      command: judged.command,
-      inTransaction: state.transaction === "T" || state.executedIn === state.segment,
-      isPointless: state.transaction === "E",
-      bytes,
-      explained: this.explained(judged),
-      tell: (notice) => {
-        const fields = { severity: "NOTICE", sqlstate: "00000", ...notice } as const;
-        state.say(errorFrame(options.judge.isOutsideUtf8 ? fieldsInAscii(fields) : fields));
-      },
-      begun: () => this.watchClient(rest),
-      rejudge: async (approved) =>
-        (await options.names.readAnew(() => rejudged(approved))) ?? {
-          ...judged.verdict,
-          action: "Deny",
-          message: "the catalog cannot be read",
-        },
-    };
-    const held: Held = { holdable, judged };
-    const rejudged = (approved: ReadonlySet<string>): Verdict => {
-      const again = options.judge.judge(judged.text);
-      if (again.verdict.action === "Deny") return again.verdict;
-      const verdict = options.guard.decide(again.command, undefined, approved);
-      if (!meansTheSame(again, judged))
-        return {
-          ...verdict,
-          action: "Deny",
-          message: "what its names mean has changed since it was asked",
-        };
-      held.judged = { ...again, verdict };
-      return verdict;
-    };
-    return held;
-  }
-
-  /** What stands behind the names of prepared statements: the approvers see what would run. */
-  private explained({ text, readsPrepared }: Judged): string {
-    if (!readsPrepared) return "";
-    const shown: string[] = [];
-    for (const [, quoted, plain] of text.matchAll(
-      /\bexecute\s+(?:"((?:[^"]|"")+)"|([\w$\u0080-\uffff]+))/gi,
-    )) {
-      const name = quoted?.replaceAll('""', '"') ?? plain?.toLowerCase() ?? "";
-      const found = this.state.statements.get(name);
-      if (found !== undefined)
-        shown.push(`-- ${name} is: ${recorded(found.judged, this.options.masks.hashOf).text}`);
-    }
-    return shown.join("\n");
-  }
-
-  /** While a command is held, the client may still say that it ends. */
-  private watchClient(rest: Buffer): void {
-    const { options, state } = this;
-    const ahead = new FramesAhead();
-    const watch = (chunk: Buffer) => {
-      if (!options.guard.isHolding || !ahead.sees(chunk)) return;
-      state.isEnded = true;
-      options.guard.cancelHold("clientGone");
-      options.onTerminate();
-    };
-    watch(rest);
-    options.readAhead?.(watch);
-  }
-
   /** Records the command and asks for its permit. */
   private request(
     judged: Judged,
@@ -1150,15 +1060,6 @@ function isOfCopy(type: number): boolean {
   return type === frontend.copyDone || type === frontend.copyFail || type === frontend.flush;
 }
 
-/** Names that are this new are good enough to ask people about. */
-const preparedForMs = 1_000;
-
-/** A command that may be held, and what judging it anew has made of it. */
-interface Held {
-  readonly holdable: Holdable;
-  judged: Judged;
-}
-
 const preparedAnew: SqlRefusal = {
   sqlstate: "0A000",
   message: "statements have been prepared or deallocated since this portal was bound",
@@ -1170,15 +1071,6 @@ const boundToOthers: SqlRefusal = {
   message: "what its names mean has changed since this portal was bound",
   hint: "Bind it again.",
 };
-
-/** True where a text touches the same things in the same way as when it was asked about. */
-function meansTheSame(again: Judged, asked: Judged): boolean {
-  // Another body may touch the same things: whoever approved a call has looked at what it did then.
-  return (
-    JSON.stringify(again.command.parts) === JSON.stringify(asked.command.parts) &&
-    JSON.stringify(again.code) === JSON.stringify(asked.code)
-  );
-}
 
 /** The reason that a SET gives; only a plain literal, alone in its text. */
 function reasonIn(text: string): string | undefined {

@@ -1,0 +1,131 @@
+import type { Verdict } from "@sallyport/policy";
+import type { Holdable } from "../../guard/index.ts";
+import { fieldsInAscii } from "./client-encodings.ts";
+import { errorFrame } from "./frames.ts";
+import { FramesAhead } from "./frames-ahead.ts";
+import { recorded } from "./recorded-text.ts";
+import type { PostgresSessionOptions, SessionState } from "./session-state.ts";
+import type { Judged } from "./statement-judge.ts";
+import type { TimelyJudge } from "./timely-judge.ts";
+
+/** What one session's commands need to wait for people: names that are new, what the guard asks for, and an eye on the client. */
+export class Holds {
+  private readonly options: PostgresSessionOptions;
+  private readonly state: SessionState;
+  private readonly judge: TimelyJudge;
+  /** When names were last read anew for a command that was to be held. */
+  private preparedMs = Number.NEGATIVE_INFINITY;
+
+  constructor(options: PostgresSessionOptions, state: SessionState, judge: TimelyJudge) {
+    this.options = options;
+    this.state = state;
+    this.judge = judge;
+  }
+
+  /** True where a command waits for people instead of being refused. */
+  mayHold({ verdict }: Judged): boolean {
+    return verdict.action === "RequireApproval" && !this.options.guard.isObserving;
+  }
+
+  /** What people are asked about rests on no old names, and whether locks are held is known. */
+  mustPrepare(judged: Judged): boolean {
+    if (!this.mayHold(judged)) return false;
+    return this.state.mustSettle || this.options.clock.monotonicMs() - this.preparedMs > preparedForMs;
+  }
+
+  async prepare(then: () => Promise<void> | undefined): Promise<void> {
+    // A Flush that nothing needs would stop the server's own clock of idle transactions.
+    if (this.state.mustSettle) await this.judge.settled();
+    // Where the catalog cannot be read now, judging the text again says so.
+    await this.options.names.refresh(true).catch(() => undefined);
+    this.preparedMs = this.options.clock.monotonicMs();
+    if (!this.state.isIgnored) await then();
+  }
+
+  /** What the guard needs to hold a command; `rest` is what the client has sent behind it. */
+  heldBy(judged: Judged, bytes: readonly Buffer[], rest: Buffer): Held {
+    const { state, options } = this;
+    // The next one is prepared by itself: what is compared later is what was true when it was asked.
+    this.preparedMs = Number.NEGATIVE_INFINITY;
+    const holdable: Holdable = {
+      command: judged.command,
+      inTransaction: state.transaction === "T" || state.executedIn === state.segment,
+      isPointless: state.transaction === "E",
+      bytes,
+      explained: this.explained(judged),
+      tell: (notice) => {
+        const fields = { severity: "NOTICE", sqlstate: "00000", ...notice } as const;
+        state.say(errorFrame(options.judge.isOutsideUtf8 ? fieldsInAscii(fields) : fields));
+      },
+      begun: () => this.watchClient(rest),
+      rejudge: async (approved) =>
+        (await options.names.readAnew(() => rejudged(approved))) ?? {
+          ...judged.verdict,
+          action: "Deny",
+          message: "the catalog cannot be read",
+        },
+    };
+    const held: Held = { holdable, judged };
+    const rejudged = (approved: ReadonlySet<string>): Verdict => {
+      const again = options.judge.judge(judged.text);
+      if (again.verdict.action === "Deny") return again.verdict;
+      const verdict = options.guard.decide(again.command, undefined, approved);
+      if (!meansTheSame(again, judged))
+        return {
+          ...verdict,
+          action: "Deny",
+          message: "what its names mean has changed since it was asked",
+        };
+      held.judged = { ...again, verdict };
+      return verdict;
+    };
+    return held;
+  }
+
+  /** What stands behind the names of prepared statements: the approvers see what would run. */
+  private explained({ text, readsPrepared }: Judged): string {
+    if (!readsPrepared) return "";
+    const shown: string[] = [];
+    for (const [, quoted, plain] of text.matchAll(
+      /\bexecute\s+(?:"((?:[^"]|"")+)"|([\w$\u0080-\uffff]+))/gi,
+    )) {
+      const name = quoted?.replaceAll('""', '"') ?? plain?.toLowerCase() ?? "";
+      const found = this.state.statements.get(name);
+      if (found !== undefined)
+        shown.push(`-- ${name} is: ${recorded(found.judged, this.options.masks.hashOf).text}`);
+    }
+    return shown.join("\n");
+  }
+
+  /** While a command is held, the client may still say that it ends. */
+  private watchClient(rest: Buffer): void {
+    const { options, state } = this;
+    const ahead = new FramesAhead();
+    const watch = (chunk: Buffer) => {
+      if (!options.guard.isHolding || !ahead.sees(chunk)) return;
+      state.isEnded = true;
+      options.guard.cancelHold("clientGone");
+      options.onTerminate();
+    };
+    watch(rest);
+    options.readAhead?.(watch);
+  }
+}
+
+/** True where a text touches the same things in the same way as when it was asked about. */
+export function meansTheSame(again: Judged, asked: Judged): boolean {
+  // Another body may touch the same things: whoever approved a call has looked at what it did then.
+  return (
+    JSON.stringify(again.command.parts) === JSON.stringify(asked.command.parts) &&
+    JSON.stringify(again.code) === JSON.stringify(asked.code)
+  );
+}
+
+/** Names that are this new are good enough to ask people about. */
+const preparedForMs = 1_000;
+
+/** A command that may be held, and what judging it anew has made of it. */
+interface Held {
+  readonly holdable: Holdable;
+  judged: Judged;
+}
