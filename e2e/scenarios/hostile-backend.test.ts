@@ -61,9 +61,13 @@ function serve(socket: Socket, packet: Buffer): void {
   socket.write(loginAnswer?.(packet) ?? loggedIn);
   socket.on("data", (chunk: Buffer) => {
     const asked = /attack (\d+)/.exec(chunk.toString("latin1"));
+    // Who the session is, and where it looks for names: asked by the gateway before its client can.
+    const isAskedWho = chunk.includes("session_user");
     const refused = /sallyport_refused_\w+/.exec(chunk.toString("latin1"))?.[0];
     if (refused !== undefined)
       socket.write(Buffer.concat([frame("E", `SERROR\0VERROR\0C42703\0M${refused}\0\0`), ready]));
+    else if (isAskedWho)
+      socket.write(Buffer.concat([rowOf("public", account.username, account.username), ready]));
     else if (asked === null)
       socket.write(Buffer.concat([described, row("fine"), frame("C", "SELECT 1\0"), ready]));
     else socket.write(attacks[Number(asked[1])]?.[1] ?? ready);
@@ -97,7 +101,9 @@ const loggedIn = Buffer.concat([
   ...[frame("K", int32s(1, 1)), ready],
 ]);
 const described = frame("T", Buffer.from([0, 1]), "a\0", Buffer.alloc(18));
-const row = (value: string) => frame("D", Buffer.from([0, 1]), int32s(value.length), value);
+const rowOf = (...values: readonly string[]) =>
+  frame("D", Buffer.from([0, values.length]), ...values.flatMap((value) => [int32s(value.length), value]));
+const row = (value: string) => rowOf(value);
 const head = (type: string, length: number) => Buffer.concat([Buffer.from(type), int32s(length)]);
 
 /** Each is what the server answers a statement with. */

@@ -96,8 +96,9 @@ test("a reading that ends with its last session is neither tried on a new connec
 
 const loggedIn = frame(backend.authentication, Buffer.alloc(4));
 
-/** One row for the fingerprint, none for everything else. */
+/** One row for who it is and one for the fingerprint, none for everything else. */
 function answerTo(query: string): Buffer {
+  if (query.includes("session_user")) return said.dataRow("public", account.username, account.username);
   if (!query.includes("AS fingerprint")) return Buffer.alloc(0);
   const column = frame(
     backend.rowDescription,

@@ -1,6 +1,6 @@
 import { GatewayError } from "../../wire/gateway-error.ts";
 import type { ProtocolHost, UpstreamAccount } from "../protocol.ts";
-import { LiveCatalog, SessionNames } from "./catalog/index.ts";
+import { LiveCatalog, SessionNames, type SessionNamesOptions } from "./catalog/index.ts";
 import { connectUpstream, type UpstreamSession } from "./connect-upstream.ts";
 import type { PreparedStatements } from "./prepared.ts";
 import { SideConnection, type SideRow } from "./side-connection.ts";
@@ -63,7 +63,8 @@ export class Catalogs {
     const names = (statements: PreparedStatements, upstream: UpstreamSession | undefined) =>
       new SessionNames({
         catalog,
-        account: account.role ?? account.username,
+        account: upstream?.roles.current ?? account.role ?? account.username,
+        ...(upstream === undefined ? {} : { login: loginOf(upstream.roles.session, account) }),
         reportsSearchPath: upstream?.parameters.has("search_path") ?? false,
         initialSearchPath: upstream?.searchPath ?? '"$user", public',
         prepared: (name) => statements.lookUp(name),
@@ -86,6 +87,11 @@ export class Catalogs {
     this.failures = 0;
     this.toldAtMs = now;
   }
+}
+
+/** What the account's sessions may come back to. */
+function loginOf(user: string, { role }: UpstreamAccount): SessionNamesOptions["login"] {
+  return { user, isHeld: role !== undefined };
 }
 
 const tellEveryMs = 60_000;

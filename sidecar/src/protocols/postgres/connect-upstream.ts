@@ -27,6 +27,8 @@ export interface UpstreamSession {
   readonly parameters: ReadonlyMap<string, string>;
   /** search_path at login: what the account, the database and the client have set. */
   readonly searchPath: string;
+  /** Who the session runs as and who logged in: ALTER ROLE … SET role and the like tell them apart. */
+  readonly roles: { readonly current: string; readonly session: string };
   readonly cancelKey: { readonly processId: number; readonly key: Buffer } | undefined;
   /** Bytes that came behind the first ReadyForQuery. */
   readonly rest: Buffer;
@@ -92,13 +94,15 @@ async function login(socket: Socket, options: ConnectOptions): Promise<UpstreamS
       else {
         const { session } = step;
         refuseUnsafe(session.parameters, options.encoding ?? "UTF8");
-        const searchPath = session.parameters.get("search_path") ?? (await shownSearchPath(socket, reader));
+        const [searchPath, current, own] = await beginning(socket, reader, account.role);
+        if (account.role !== undefined && current !== account.role) throw roleNotHeld();
         if (options.encoding !== undefined) refuseUnreadable([...session.parameters.values(), searchPath]);
         return {
           socket,
           target: options.target,
           parameters: session.parameters,
           searchPath,
+          roles: { current, session: own },
           cancelKey: session.cancelKey,
           rest: reader.release(),
         };
@@ -109,18 +113,46 @@ async function login(socket: Socket, options: ConnectOptions): Promise<UpstreamS
   }
 }
 
-/** Servers before 18 do not report search_path: ask once, before the client can. */
-async function shownSearchPath(socket: Socket, reader: MessageReader): Promise<string> {
-  socket.write(queryFrame("SHOW search_path"));
-  let value: string | undefined;
+/**
+ * search_path, current_user and session_user: no server reports all of them. Asked once, before the client can. What leads
+ * back to a role is said first, as not every server takes it so: before 14.14, 15.9, 16.5 and 17.1 it leads to the account.
+ */
+async function beginning(
+  socket: Socket,
+  reader: MessageReader,
+  role: string | undefined,
+): Promise<readonly [searchPath: string, current: string, session: string]> {
+  const asked = "SELECT pg_catalog.current_setting('search_path'), current_user, session_user";
+  socket.write(queryFrame(role === undefined ? asked : `RESET SESSION AUTHORIZATION; ${asked}`));
+  let values: readonly (string | undefined)[] = [];
   for (;;) {
     const { type, body } = await reader.next();
-    // DataRow: int16 count, int32 length, text.
-    if (type === backend.dataRow) value = body.toString("utf8", 6);
+    if (type === backend.dataRow) values = textsOf(body);
     if (type !== backend.readyForQuery) continue;
-    if (value === undefined) throw new GatewayError("upstreamProtocol");
-    return value;
+    const [searchPath, current, session] = values;
+    if (searchPath === undefined || current === undefined || session === undefined)
+      throw new GatewayError("upstreamProtocol");
+    return [searchPath, current, session];
   }
+}
+
+/** DataRow: int16 count, and for each value int32 length, text. */
+function textsOf(row: Buffer): readonly (string | undefined)[] {
+  const texts: (string | undefined)[] = [];
+  let at = 2;
+  while (at + 4 <= row.length) {
+    const end = at + 4 + Math.max(0, row.readInt32BE(at));
+    texts.push(end > row.length ? undefined : row.toString("utf8", at + 4, end));
+    at = end;
+  }
+  return texts;
+}
+
+function roleNotHeld(): GatewayError {
+  return new GatewayError("upstreamLoginFailed", {
+    detail: "the server does not hold the session to the role of its credential",
+    hint: "PostgreSQL does from 14.15, 15.10, 16.6 and 17.2 on, where nothing at login sets another role.",
+  });
 }
 
 /** Settings under which what we parse is not what the server parses. */

@@ -1,6 +1,7 @@
 /**
  * Sessions of a credential with a role run as that role. It is a start-up setting of the session upstream, so RESET ROLE,
- * RESET ALL and DISCARD ALL lead back to it (seen on PostgreSQL 14 and 18); statements that would leave it are refused.
+ * RESET ALL and DISCARD ALL lead back to it (seen on PostgreSQL 14 and 18; `connectUpstream` lets nobody in where they do
+ * not); statements that would leave it are refused.
  */
 import type { SqlAnalyser } from "./statement-judge.ts";
 

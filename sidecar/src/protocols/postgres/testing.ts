@@ -65,11 +65,13 @@ export const server = {
   closeComplete: () => frame(backend.closeComplete, Buffer.alloc(0)),
   noData: () => frame(backend.noData, Buffer.alloc(0)),
   rowDescription: () => frame(backend.rowDescription, Buffer.concat([int16(1), c("a"), Buffer.alloc(18)])),
-  dataRow: (value: string) => {
-    const bytes = Buffer.from(value);
-    const head = Buffer.alloc(4);
-    head.writeInt32BE(bytes.length);
-    return frame(backend.dataRow, Buffer.concat([int16(1), head, bytes]));
+  dataRow: (...values: readonly string[]) => {
+    const fields = values.flatMap((value) => {
+      const head = Buffer.alloc(4);
+      head.writeInt32BE(Buffer.byteLength(value));
+      return [head, Buffer.from(value)];
+    });
+    return frame(backend.dataRow, Buffer.concat([int16(values.length), ...fields]));
   },
   complete: (tag: string) => frame(backend.commandComplete, c(tag)),
   ready: (status: "I" | "T" | "E") => frame(backend.readyForQuery, Buffer.from(status)),

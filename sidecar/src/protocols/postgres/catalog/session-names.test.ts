@@ -297,3 +297,35 @@ test("CREATE TABLE IF NOT EXISTS hides nothing of what is there", async () => {
     columns: ["id", "name", "mine"],
   });
 });
+
+test.for([
+  ["the account's own", undefined, [false, false, false, false]],
+  ["the account's own", { user: "ann", isHeld: false }, [true, true, true, false]],
+  ["the credential's", { user: "login", isHeld: true }, [true, false, true, false]],
+  ["of the server's settings", { user: "login", isHeld: false }, [false, false, true, false]],
+] as const)("what leads back to a role %s: %o", async ([, login, answers]) => {
+  const { names } = await session({ login });
+  expect([undefined, "none", "ann", "login"].map((role) => names.leadsBack(role))).toEqual(answers);
+});
+
+test("a role of the server's settings may be left at any time: both have their schema in the path", async () => {
+  const { names } = await session({ login: { user: "shop", isHeld: false }, initialSearchPath: '"$user"' });
+  for (const effect of [undefined, { kind: "discardAll" }] as const) {
+    if (effect !== undefined) names.apply(effect);
+    expect(names.searchPath).toEqual(["pg_temp", "pg_catalog", "ann", "shop"]);
+    expect(names.hasMovedRole).toBe(true);
+  }
+});
+
+test("a function of pg_catalog alone means itself along any path, until somebody may have made another", async () => {
+  const { names, make } = await session();
+  names.apply({ kind: "setSearchPath", local: false });
+  const found = ["count", "lower", "no_such"].map((name) => names.isBuiltinAlone(name));
+  expect(found).toEqual([true, false, false]);
+  const made = { schema: "public", name: "count", language: "sql", securityDefiner: false } as const;
+  names.apply({ kind: "createFunction", ...made });
+  expect(names.isBuiltinAlone("count")).toBe(false);
+  const other = make();
+  other.apply({ kind: "catalogChanged" });
+  expect(other.isBuiltinAlone("count")).toBe(false);
+});

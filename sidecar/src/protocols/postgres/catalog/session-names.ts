@@ -23,6 +23,8 @@ export interface SessionNamesOptions {
   readonly catalog: LiveCatalog;
   /** The database account of the session: `"$user"`, and whose schemas it may enter. */
   readonly account: string;
+  /** Who logged in, and whether the server holds the session to `account` all the same; absent before it is there. */
+  readonly login?: { readonly user: string; readonly isHeld: boolean } | undefined;
   /** True for PostgreSQL 18 and newer, which report every change of search_path. */
   readonly reportsSearchPath: boolean;
   /** The setting's value when the session starts, as SHOW prints it. */
@@ -62,6 +64,7 @@ export class SessionNames implements LiveNames {
     this.options = options;
     this.catalog = options.catalog;
     this.initialPath = parseSearchPath(options.initialSearchPath);
+    this.forgetRoles();
     this.sharedKey = keyOf(options.account, options.initialSearchPath);
     this.path = options.reportsSearchPath
       ? new ReportedPath(this.initialPath)
@@ -110,6 +113,15 @@ export class SessionNames implements LiveNames {
 
   get hasMovedRole(): boolean {
     return this.roles.size > 0;
+  }
+
+  leadsBack(role: string | undefined): boolean {
+    const { account, login } = this.options;
+    if (login === undefined) return false;
+    if (role === account) return true;
+    // Where something else than the credential has set a role, nothing tells what a reset leads to.
+    if (role === undefined) return login.isHeld || login.user === account;
+    return role === "none" && !login.isHeld && login.user === account;
   }
 
   get definitions(): NonNullable<LiveNames["definitions"]> {
@@ -179,6 +191,11 @@ export class SessionNames implements LiveNames {
   functions(schema: string | undefined, name: string): readonly FunctionInfo[] {
     const found = this.functionsFound(schema, name);
     return this.code === "everything" ? found.map(withUnknownBody) : found;
+  }
+
+  isBuiltinAlone(name: string): boolean {
+    const isUntouched = !this.catalogHasChanged && this.code === undefined && !this.overlay.isOverflown;
+    return isUntouched && this.catalog.snapshot.isBuiltinAlone(name);
   }
 
   private functionsFound(schema: string | undefined, name: string): readonly FunctionInfo[] {
@@ -269,7 +286,7 @@ export class SessionNames implements LiveNames {
       case "discardAll":
         this.overlay.clear();
         this.path.reset();
-        this.roles.clear();
+        this.forgetRoles();
         this.usesPrepared = false;
         break;
       case "prepare":
@@ -510,6 +527,13 @@ export class SessionNames implements LiveNames {
       return true;
     const accounts = this.catalog.snapshot.schemas.get(schema);
     return accounts === "everyone" || accounts?.has(this.options.account) === true;
+  }
+
+  /** A role that nobody holds the session to is left by DISCARD ALL on older servers, and by what an administrator says. */
+  private forgetRoles(): void {
+    const { account, login } = this.options;
+    this.roles.clear();
+    if (login !== undefined && !login.isHeld && login.user !== account) this.roles.add(login.user);
   }
 
   private creationSchema(): string | undefined {

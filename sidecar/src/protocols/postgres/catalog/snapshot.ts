@@ -24,6 +24,8 @@ export interface CatalogSnapshot {
   /** Schemas in which a user made a relation or a function of this name. */
   schemasWith(name: string): readonly string[];
   functions(schema: string, name: string): readonly FunctionInfo[];
+  /** True where pg_catalog has a function of that name, and no other schema has one. */
+  isBuiltinAlone(name: string): boolean;
   operatorFunctions(schema: string, operator: string): readonly FunctionInfo[];
   type(schema: string, name: string): TypeInfo | undefined;
 }
@@ -77,6 +79,8 @@ export class Snapshot implements CatalogSnapshot {
   readonly definitions: CatalogSnapshot["definitions"];
   private readonly parts: SnapshotParts;
   private typesBySource: ReadonlyMap<string, number> | undefined;
+  /** Names of functions outside pg_catalog. */
+  private ownFunctions: ReadonlySet<string> | undefined;
   private readonly shapes = new Map<number, TypeShape | undefined>();
 
   constructor(parts: SnapshotParts) {
@@ -168,6 +172,15 @@ export class Snapshot implements CatalogSnapshot {
     const own = this.parts.functions.get(keyOf(schema, name)) ?? none;
     if (schema !== "pg_catalog" || !this.parts.builtinFunctions.has(name)) return own;
     return [builtinFunction(schema, name), ...own];
+  }
+
+  isBuiltinAlone(name: string): boolean {
+    this.ownFunctions ??= new Set(
+      [...this.parts.functions.values()]
+        .flat()
+        .flatMap((info) => (info.schema === "pg_catalog" ? [] : [info.name])),
+    );
+    return this.functions("pg_catalog", name).length > 0 && !this.ownFunctions.has(name);
   }
 
   operatorFunctions(schema: string, operator: string): readonly FunctionInfo[] {
