@@ -6,7 +6,7 @@ import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { createAuthority } from "../targets/certificates.ts";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
-import { everybody, providerDocument } from "../targets/policies.ts";
+import { everybody, policyDocument, providerDocument } from "../targets/policies.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { frame, int32s, password, query, sslRequest, startup, WireClient } from "../targets/wire-client.ts";
 
@@ -14,6 +14,7 @@ const issuer = "https://login.example.com/tenant";
 const teams = await createAuthority("a team's authority", { organization: "team-a" });
 const policies =
   everybody +
+  policyDocument("shop", "stella", `  rules: [{name: theirs, match: {objects: ["boss.*"]}, action: Deny}]`) +
   providerDocument("corp", { type: "oidc", oidc: { issuer }, clientCertificates: { caBundle: teams.caPem } });
 
 let server: PostgresServer;
@@ -29,6 +30,14 @@ beforeAll(async () => {
       CREATE TABLE paper (n int); GRANT SELECT ON paper TO clerk;
       CREATE TABLE safe (n int); GRANT SELECT ON safe TO account, boss;`,
   });
+  await server.query("CREATE DATABASE stored");
+  await server.query("ALTER ROLE account IN DATABASE stored SET role = boss");
+  await server.query(
+    `CREATE SCHEMA boss; GRANT USAGE ON SCHEMA boss TO boss; CREATE TABLE boss.paper (n int); CREATE TABLE paper (n int);
+     GRANT SELECT ON boss.paper, public.paper TO boss`,
+    [],
+    "stored",
+  );
   gateway = await startGateway({
     server,
     policies,
@@ -245,8 +254,19 @@ describe("a role upstream", () => {
 
   it("outlives everything that resets a session", async () => {
     const client = await connect("clerk");
-    for (const text of ["RESET ROLE", "RESET ALL", "DISCARD ALL", "RESET SESSION AUTHORIZATION"]) {
-      expect(await sqlstate(client.query(text))).toMatch(/^(ok|42501)$/);
+    for (const text of [
+      "RESET ROLE",
+      "RESET ALL",
+      "DISCARD ALL",
+      "RESET SESSION AUTHORIZATION",
+      "SET SESSION AUTHORIZATION DEFAULT",
+      "SET role TO DEFAULT",
+      "SET LOCAL role TO DEFAULT",
+      "SET ROLE clerk",
+      "SELECT set_config('role', 'clerk', false)",
+      "BEGIN; SET LOCAL ROLE 'clerk'; RESET ROLE; COMMIT",
+    ]) {
+      expect(`${text}: ${await sqlstate(client.query(text))}`).toBe(`${text}: ok`);
       expect(await roleOf(client)).toEqual({ role: "clerk", account: "account" });
     }
     await client.end();
@@ -261,7 +281,18 @@ describe("a role upstream", () => {
       "SET role TO boss",
       "SET SESSION role = 'none'",
       "SET SESSION AUTHORIZATION account",
-      "SET SESSION AUTHORIZATION DEFAULT",
+      "SET SESSION AUTHORIZATION clerk",
+      "SET SESSION AUTHORIZATION 'default'",
+      "SELECT set_config('session_authorization', 'account', false)",
+      "SET ROLE account",
+      'SET ROLE "none"',
+      'SET ROLE "Clerk"',
+      "DO $$BEGIN SET ROLE NONE; END$$",
+      "DO $$BEGIN PERFORM set_config('role', 'account', false); END$$",
+      "PREPARE p AS SELECT set_config('role', 'none', false)",
+      "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql SET role = account AS 'SELECT 1'",
+      "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql SET role TO none AS 'SELECT 1'",
+      "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql SET role = clerk AS 'SELECT 1'",
       "SELECT set_config('role', 'boss', false)",
       "SELECT pg_catalog.set_config('ROLE', 'none', true)",
       "BEGIN; SET ROLE boss; COMMIT",
@@ -278,12 +309,24 @@ describe("a role upstream", () => {
     await bare.end();
   });
 
+  it("that the server's own settings give is whose names are judged, whatever is reset", async () => {
+    const client = await gateway.connect({ user: "stella" }, { user: "shop", database: "stored" });
+    expect(await roleOf(client)).toEqual({ role: "boss", account: "account" });
+    for (const text of ["SELECT 1", "DISCARD ALL", "RESET ROLE", "SET ROLE boss"]) {
+      await client.query(text);
+      expect(`${text}: ${await sqlstate(client.query("SELECT * FROM paper"))}`).toBe(`${text}: 42501`);
+      expect(await sqlstate(client.query("SELECT * FROM public.paper"))).toBe("ok");
+    }
+    await client.end();
+  });
+
   it("cannot be chosen at start-up", async () => {
     for (const options of [
       "-c role=boss",
       "-c Role=none",
       "--role=boss",
       "-c session_authorization=account",
+      "-c session_authorization=default",
     ]) {
       const code = await sqlstate(
         gateway.connect({ user: "ann" }, { user: "clerk", options }).then(async (client) => {

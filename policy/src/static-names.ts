@@ -36,6 +36,8 @@ export function staticNames(
       inSchema(schema).includes("pg_catalog") && isKnownType(name)
         ? { schema: "pg_catalog", name, functions: [] }
         : undefined,
+    // Of the account's name nothing is known here, and no credential has set a role.
+    leadsBack: (role) => role === undefined || role === "none",
     schemaExists: (name) => schemas.has(name),
     prepared: () => undefined,
   };

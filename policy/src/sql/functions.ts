@@ -32,7 +32,10 @@ interface NamedCall {
 
 /** Judges every function that the name may mean; 42883 where it means none. */
 export function callByName(walk: Walk, call: NamedCall, word: string): void {
-  const { schema, name, node } = call;
+  const { name, node } = call;
+  // A pool unlocks what is locked after RESET ALL, in one text: what that resets the path to is not known by then.
+  const isSure = call.schema === undefined && walk.names.searchPath === undefined;
+  const schema = isSure && walk.names.isBuiltinAlone(name) ? "pg_catalog" : call.schema;
   searchPathKnown(walk, schema);
   const found = walk.names.functions(schema, name);
   for (const info of found) {

@@ -109,6 +109,11 @@ export interface NameResolver {
   readonly isPathLate?: boolean;
   /** True where the session may run as another role than it began as: what it may enter is not known. */
   readonly hasMovedRole?: boolean;
+  /**
+   * True where moving to that role, or resetting it (undefined), leads to the one that the session began as, and so changes
+   * no rights. Absent: nobody knows.
+   */
+  leadsBack?(role: string | undefined): boolean;
   /** False while the catalog is too old or missing to answer. */
   readonly isFresh: boolean;
   relation(schema: string | undefined, name: string): RelationInfo | undefined;
@@ -118,6 +123,8 @@ export interface NameResolver {
   schemasWith?(name: string): readonly string[];
   /** Every overload that the name may mean, pg_catalog ones included (language `internal`). */
   functions(schema: string | undefined, name: string): readonly FunctionInfo[];
+  /** True where no schema has a function of that name but pg_catalog, so that it means that one along any path. */
+  isBuiltinAlone?(name: string): boolean;
   /** Functions behind operators of that name outside pg_catalog that the name may mean here. */
   operatorFunctions(schema: string | undefined, operator: string): readonly FunctionInfo[];
   type(schema: string | undefined, name: string): TypeInfo | undefined;

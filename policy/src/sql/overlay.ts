@@ -48,6 +48,10 @@ export class NameOverlay implements NameResolver {
     return this.#isPathLate || this.#below.isPathLate === true;
   }
 
+  leadsBack(role: string | undefined): boolean {
+    return this.#below.leadsBack?.(role) === true;
+  }
+
   get isFresh(): boolean {
     return this.#below.isFresh;
   }
@@ -109,6 +113,11 @@ export class NameOverlay implements NameResolver {
     if (!this.#isPathChanged && this.#functions.size + this.#roles.size === 0)
       return this.#below.functions(undefined, name);
     return this.possiblePath.flatMap((candidate) => this.#functionsIn(candidate, name));
+  }
+
+  isBuiltinAlone(name: string): boolean {
+    const isUntouched = this.#functions.size === 0 && this.#code === undefined;
+    return isUntouched && this.#below.isBuiltinAlone?.(name) === true;
   }
 
   operatorFunctions(schema: string | undefined, operator: string): readonly FunctionInfo[] {

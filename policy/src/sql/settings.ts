@@ -62,7 +62,7 @@ export function variableSet(walk: Walk, node: TreeNode): string {
   }
   refusePinned(change.name, change.values);
   if (roleSettings.has(change.name)) {
-    roleMove(walk, change, word);
+    if (!leadsBack(walk, change)) roleMove(walk, change, word);
     return word;
   }
   walk.add("session", word, [walk.object("setting", change.name)]);
@@ -90,6 +90,16 @@ function multiSet(walk: Walk, node: TreeNode, name: string): void {
   );
 }
 
+/** Adds what leads to the role that the session began as: pools say it as they hand a connection on. */
+function leadsBack(walk: Walk, { name, kind, values }: SettingChange): boolean {
+  const isReset = kind === "VAR_RESET" || kind === "VAR_SET_DEFAULT";
+  const role = name === "role" ? values?.[0] : undefined;
+  if (!(isReset || role !== undefined) || !walk.names.leadsBack(role)) return false;
+  // Under the words of what it amounts to, as those for SET are refused to whom a credential gives a role.
+  walk.add("session", name === "role" ? "RESET ROLE" : "RESET SESSION AUTHORIZATION", []);
+  return true;
+}
+
 function roleMove(walk: Walk, change: SettingChange, word: string): void {
   const phrase = change.name === "role" ? "ROLE" : "SESSION AUTHORIZATION";
   const role = change.values?.[0];
@@ -113,11 +123,8 @@ export function setConfigCall(walk: Walk, node: TreeNode | undefined): void {
   const value = stringConstantOf(args[1]);
   refusePinned(name, value === undefined ? undefined : [value]);
   if (roleSettings.has(name)) {
-    roleMove(
-      walk,
-      { name, kind: "", values: value === undefined ? undefined : [value], local: false },
-      "SET",
-    );
+    const change = { name, kind: "", values: value === undefined ? undefined : [value], local: false };
+    if (!leadsBack(walk, change)) roleMove(walk, change, "SET");
     return;
   }
   walk.add("session", "SET", [walk.object("setting", name)]);

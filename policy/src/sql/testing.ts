@@ -71,6 +71,9 @@ export function testNames(changes: TestNames = {}): NameResolver {
     relation: (schema, name) => first(schemas(schema), (candidate) => relations.get(`${candidate}.${name}`)),
     functions: (schema, name) =>
       schemas(schema).flatMap((candidate) => functions.get(`${candidate}.${name}`) ?? []),
+    isBuiltinAlone: (name) =>
+      functions.has(`pg_catalog.${name}`) &&
+      ![...functions.keys()].some((key) => key.endsWith(`.${name}`) && !key.startsWith("pg_catalog.")),
     operatorFunctions: (schema, operator) =>
       operator === "=" && schemas(schema).includes("evil") ? (functions.get("evil.equals") ?? []) : [],
     type: (schema, name) =>
@@ -81,6 +84,8 @@ export function testNames(changes: TestNames = {}): NameResolver {
       ),
     relationsIn: (schema) =>
       [...relations.values()].filter((info) => info.schema === schema).map((info) => info.name),
+    // The session began as pg_monitor, which logged in.
+    leadsBack: (role) => role === undefined || role === "none" || role === "pg_monitor",
     schemaExists: (name) => ["public", "app", "evil", "pg_catalog", "information_schema"].includes(name),
     prepared: (name) => changes.prepared?.[name],
     ...(changes.definitions === undefined ? {} : { definitions: changes.definitions }),
