@@ -231,7 +231,8 @@ class GatheredPolicy implements SessionPolicy {
 
   private deniedBy(rule: CompiledRule, part: CommandPart, reading: Reading): Verdict {
     const message =
-      rule.message ?? `${describe(part)} is denied by rule ${rule.ref.rule} of policy ${rule.ref.policy}`;
+      rule.message ??
+      `${describe(part, objectOf(rule, part))} is denied by rule ${rule.ref.rule} of policy ${rule.ref.policy}`;
     return this.refusal({ rule: rule.ref, message, reading, isHeuristic: isHeuristicOf(rule, part) });
   }
 
@@ -244,7 +245,8 @@ class GatheredPolicy implements SessionPolicy {
     const { ref } = rule;
     const isHeuristic = isHeuristicOf(rule, part) || reading.restsOnHeuristic;
     const asks =
-      rule.message ?? `${describe(part)} needs approval by rule ${ref.rule} of policy ${ref.policy}`;
+      rule.message ??
+      `${describe(part, objectOf(rule, part))} needs approval by rule ${ref.rule} of policy ${ref.policy}`;
     if (this.set.features.approvals) {
       return {
         ...this.refusal({ rule: ref, message: asks, reading, isHeuristic }),
@@ -260,7 +262,7 @@ class GatheredPolicy implements SessionPolicy {
 
   private unmatched(part: CommandPart, object: ObjectRef | undefined, reading: Reading): Verdict {
     const isHeuristic = part.enforcement === "heuristic" || reading.restsOnHeuristic;
-    const message = `no policy allows ${describe(part, object)}`;
+    const message = `no policy allows ${describe(part, object ?? part.objects.find((one) => one.direct))}`;
     // A SELECT may be more than a read: this is the word that a rule would say.
     const hint = `${wordOf(part)} counts as ${part.operation}${this.hint === "" ? "" : `; ${this.hint}`}`;
     return this.refusal({ message, hint, reading, isHeuristic });
@@ -381,9 +383,15 @@ function isHeuristicOf(rule: CompiledRule, part: CommandPart): boolean {
 }
 
 /** Names a part in the user's own words: never a value, only words of the protocol and names of objects. */
-function describe(part: CommandPart, object = part.objects.find((one) => one.direct)): string {
+function describe(part: CommandPart, object: ObjectRef | undefined): string {
   const word = wordOf(part);
   return object === undefined ? word : `${word} on ${object.name.slice(0, 200)}`;
+}
+
+/** The object that a rule is met for: sooner one that the statement names than one that it reaches. */
+function objectOf({ object }: CompiledRule, { objects }: CommandPart): ObjectRef | undefined {
+  const met = objects.filter((one) => object?.(one) ?? one.direct);
+  return met.find((one) => one.direct) ?? met[0];
 }
 
 function wordOf(part: CommandPart): string {
