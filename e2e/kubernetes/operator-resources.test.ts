@@ -227,6 +227,14 @@ describe("a Deployment", () => {
       };
     };
   }
+  interface Claimed {
+    readonly metadata: {
+      readonly managedFields: readonly {
+        readonly manager: string;
+        readonly fieldsV1: Readonly<Record<string, object>>;
+      }[];
+    };
+  }
   const name = "changing";
   const found = () => api.kubectl.json<Found>("deploy", `${name}-gateway`, "-n", namespace);
   const place = (placement: object) =>
@@ -274,6 +282,14 @@ describe("a Deployment", () => {
       ({ template }) => !("example.com/note" in template.metadata.annotations),
     );
     expect((await found()).spec.replicas).toBe(5);
+    // Who claims the number writes it, and might write an old one.
+    const shown = await api.kubectl.json<Claimed>(
+      ...["deploy", `${name}-gateway`, "-n", namespace, "--show-managed-fields"],
+    );
+    const claims = shown.metadata.managedFields.filter(
+      ({ fieldsV1 }) => "f:replicas" in (fieldsV1["f:spec"] ?? {}),
+    );
+    expect(claims.map(({ manager }) => manager)).toEqual(["kubectl"]);
   });
 });
 

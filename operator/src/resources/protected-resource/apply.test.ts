@@ -3,11 +3,7 @@ import { expect, test } from "vitest";
 import { testResource, testSettings } from "../../placement/testing.ts";
 import { decideResource, existingKey, type ResourceDecision, type ResourceFacts } from "./decide.ts";
 
-const decide = (
-  placement: Partial<ProtectedResourceSpec["placement"]>,
-  before?: ResourceDecision,
-  replicas?: number,
-) => {
+const decide = (placement: Partial<ProtectedResourceSpec["placement"]>, before?: ResourceDecision) => {
   const owned = (before?.apply ?? []).map((object) => ({
     ...object,
     metadata: { ...object.metadata, resourceVersion: "7" },
@@ -24,9 +20,6 @@ const decide = (
     owned,
     existing: new Map(owned.map((object) => [existingKey(object.kind, object.metadata.name), object])),
     reach: { isAllowed: true },
-    ...(replicas !== undefined && {
-      deployment: { metadata: { name: "orders-gateway" }, spec: { replicas } },
-    }),
     ...{ settings: testSettings, controlCa: "", probe: "unknown" },
     exec: { closed: [], open: [], unknown: [] },
   };
@@ -43,11 +36,4 @@ test("O27 what is there as it was asked for is not written again", () => {
 
 test("O22 what is no longer asked for is reason enough to write the object that holds it", () => {
   expect(kindsOf(decide({}, decide({ podTemplate })))).toEqual(["Deployment"]);
-});
-
-test("O21 replicas are handed over where an autoscaler is asked for, and are the resource's where none is", () => {
-  const autoscaling = { minReplicas: 3, maxReplicas: 5, targetCPUUtilizationPercentage: 80 };
-  expect(decide({ autoscaling }, undefined, 4).keptReplicas).toBe(4);
-  expect(decide({ autoscaling }).keptReplicas).toBeUndefined();
-  expect(decide({ replicas: 3 }, undefined, 4).keptReplicas).toBeUndefined();
 });

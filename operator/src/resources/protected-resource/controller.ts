@@ -167,13 +167,13 @@ async function act(
 ): Promise<ReconcileResult> {
   if (decision === undefined) return { kind: "done" };
   const { client, events } = parts;
-  const { resource, apply, keptReplicas, remove, evict, isPodWaiting } = decision;
+  const { resource, apply, remove, evict, isPodWaiting } = decision;
+  const isScaled = resource.spec.placement.autoscaling !== undefined;
   const { signal } = context;
   try {
     await keys.ensure(resource, isPodWaiting, signal);
     for (const object of apply) {
-      if (object.kind === "Deployment" && keptReplicas !== undefined)
-        await handOverReplicas(client, object, keptReplicas, signal);
+      if (object.kind === "Deployment" && isScaled) await handOverReplicas(client, object, signal);
       await client.apply(typeOf(object), object, { fieldManager, force: true, signal });
     }
     for (const { kind, metadata } of remove) {
@@ -268,15 +268,31 @@ function isRefusal(error: unknown): error is KubeError {
   return error instanceof KubeError && (error.status === 403 || error.status === 422 || error.status === 400);
 }
 
-/** A field that nobody claims any more falls back to its default: one gateway, until the autoscaler has looked. */
+/**
+ * A field that nobody claims any more falls back to its default: one gateway, until the autoscaler has looked. What we
+ * never claimed, or have handed over, is not ours to write: what we know of it may be old.
+ */
 async function handOverReplicas(
   client: KubeClient,
   { apiVersion, kind, metadata: { name, namespace = "default" } }: RenderedObject,
-  replicas: number,
   signal: AbortSignal,
 ): Promise<void> {
+  const found = await client.find(kinds.deployment, { namespace, name }, { signal });
+  const replicas = found?.spec?.replicas;
+  const claimed = (found?.metadata as ClaimedMeta | undefined)?.managedFields?.some(
+    ({ manager, fieldsV1 }) => manager === fieldManager && "f:replicas" in (fieldsV1?.["f:spec"] ?? {}),
+  );
+  if (replicas === undefined || claimed !== true) return;
   const claim = { apiVersion, kind, metadata: { name, namespace }, spec: { replicas } };
   await client.apply(kinds.deployment, claim, { fieldManager: `${fieldManager}-replicas`, signal });
+}
+
+/** Who claims which fields of an object; caches do not keep it. */
+interface ClaimedMeta {
+  readonly managedFields?: readonly {
+    readonly manager?: string;
+    readonly fieldsV1?: Readonly<Record<string, object>>;
+  }[];
 }
 
 /** What is being deleted takes what was made for it along; nothing may be made again meanwhile. */

@@ -79,8 +79,6 @@ export interface ExecFindings {
 export interface ResourceDecision {
   readonly resource: ProtectedResource;
   readonly apply: readonly RenderedObject[];
-  /** The Deployment's replicas as they are, where from now on an autoscaler says how many there are. */
-  readonly keptReplicas?: number;
   readonly remove: readonly UntypedObject[];
   /** At most one at a time, and only where the resource asks for it. */
   readonly evict?: Pod;
@@ -115,7 +113,6 @@ export function decideResource(facts: ResourceFacts): ResourceDecision {
   const obstacle = conflict ?? injectionObstacle(facts);
   // What is running goes on: a mistake in an edit takes no gateway away, and lets nobody in that was not let in before.
   const apply = fault !== undefined || conflict !== undefined ? [] : changed(facts, placed.objects);
-  const keptReplicas = resource.spec.placement.autoscaling && facts.deployment?.spec?.replicas;
   const wanted = new Set(placed.objects.map(({ kind, metadata }) => existingKey(kind, metadata.name)));
   const remove =
     fault === undefined && conflict === undefined
@@ -127,7 +124,6 @@ export function decideResource(facts: ResourceFacts): ResourceDecision {
   return {
     resource,
     apply,
-    ...(keptReplicas !== undefined && { keptReplicas }),
     remove,
     ...(evict !== undefined && { evict }),
     isPodWaiting: [...pods.current, ...pods.outdated].some(({ status }) => status?.phase === "Pending"),
