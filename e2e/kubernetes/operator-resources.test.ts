@@ -214,6 +214,22 @@ describe("a Shared resource", () => {
       .split("- apiVersion: apps/v1")
       .find((part) => part.includes("sallyport-protected-resource"));
     expect(ours).not.toContain("f:replicas");
+
+    // What the autoscaler says of itself is told where its user looks.
+    await condition("protectedresource", "scaled", "Autoscaling", "NotLookedYet");
+    const blind = {
+      type: "ScalingActive",
+      status: "False",
+      reason: "FailedGetResourceMetric",
+      message: "none",
+    };
+    const status = { desiredReplicas: 4, currentMetrics: null, conditions: [blind] };
+    await api.kubectl(
+      ...["patch", "hpa", "scaled-gateway", "-n", namespace, "--subresource=status", "--type=merge"],
+      ...["-p", JSON.stringify({ status })],
+    );
+    const told = await condition("protectedresource", "scaled", "Autoscaling", "FailedGetResourceMetric");
+    expect(told).toMatchObject({ status: "False", message: "The autoscaler scales nothing: none" });
   });
 });
 

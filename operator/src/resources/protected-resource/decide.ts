@@ -27,7 +27,8 @@ import type { PolicyInForce } from "../access-policy/in-force.ts";
 import { approvalsGuarded } from "../approval/guarded-condition.ts";
 import { byAge } from "../caches.ts";
 import type { GatewayReport } from "../gateway-reports.ts";
-import type { Deployment, Pod, Service } from "../kinds.ts";
+import { type Deployment, kinds, type Pod, type Service } from "../kinds.ts";
+import { autoscalerCondition } from "./autoscaler-condition.ts";
 import { conditionsOf, type Fault } from "./conditions.ts";
 import type { ForeignTarget } from "./tenancy.ts";
 
@@ -121,6 +122,8 @@ export function decideResource(facts: ResourceFacts): ResourceDecision {
   const pods = gatewayPods(facts, server);
   const gateways = countsOf(facts, pods);
   const evict = evictable(facts, pods);
+  const isOurAutoscaler = (object: UntypedObject) =>
+    object.kind === kinds.autoscaler.kind && isOurs(object, resource);
   return {
     resource,
     apply,
@@ -137,6 +140,7 @@ export function decideResource(facts: ResourceFacts): ResourceDecision {
         bypass: bypassOf(facts, server),
       }),
       ...approvalsGuarded(facts.policies, facts.approvalsGuarded),
+      ...autoscalerCondition(resource, owned.find(isOurAutoscaler)),
     ],
     status: {
       ...(resource.metadata.generation !== undefined && { observedGeneration: resource.metadata.generation }),
