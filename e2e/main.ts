@@ -2,7 +2,8 @@
  * `make e2e`: a cluster, the images in it, every scenario of e2e/kubernetes, and the cluster gone again. What failed is
  * printed by the scenario itself; here come the node's logs, the time of each suite and the counts.
  * usage: main.ts [--keep] [--full] [vitest's filters]
- *   --keep leaves the cluster, and the namespaces of what failed; --full runs heavy scenarios at their full size
+ *   --keep leaves the cluster, and the namespaces of what failed; --full runs heavy scenarios at their full size, and
+ *   those that run in no other way
  */
 import { spawn } from "node:child_process";
 import { readdir, readFile, rm, writeFile } from "node:fs/promises";
@@ -14,6 +15,7 @@ import { gatewayImage } from "./image/gateway.ts";
 import { packImage } from "./image/pack.ts";
 import { postgresImage } from "./image/postgres/image.ts";
 import { sshdImage } from "./image/sshd/image.ts";
+import { metricsServerImage } from "./kubernetes/metrics-server.ts";
 import { resultsVariable, timesPath } from "./reporters.ts";
 
 const root = join(import.meta.dirname, "..");
@@ -63,8 +65,9 @@ async function timed<T>(what: string, work: () => Promise<T>): Promise<T> {
 }
 
 async function loadImages({ loadImage }: Cluster): Promise<void> {
-  for (const image of [await gatewayImage(), await postgresImage(), await sshdImage()])
-    await loadImage(await packImage(image));
+  const images = [await gatewayImage(), await postgresImage(), await sshdImage()];
+  if (full) images.push(await metricsServerImage());
+  for (const image of images) await loadImage(await packImage(image));
 }
 
 async function scenarios(project: (typeof projects)[number], cluster: Cluster): Promise<number> {

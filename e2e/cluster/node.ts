@@ -154,6 +154,10 @@ async function start(bin: string, folder: string): Promise<Cluster> {
       "--allocate-node-cidrs",
       `--cluster-cidr=${podRange}`,
       `--service-cluster-ip-range=${serviceRange}`,
+      // An autoscaler's answer in seconds: it looks every quarter of a minute otherwise, and takes back what it gave
+      // after five minutes.
+      "--horizontal-pod-autoscaler-sync-period=5s",
+      "--horizontal-pod-autoscaler-downscale-stabilization=20s",
     ],
   });
   const { authority, kubectl } = plane;
