@@ -148,6 +148,19 @@ describe("what programs say beside their work", () => {
     expect(await answers("analyst", locks)).toEqual([refused, refused]);
   });
 
+  test("a migration makes a table with serial columns, alters it and fills it in one transaction", async () => {
+    const structure = [
+      "BEGIN",
+      "CREATE TABLE numbered (id bigserial PRIMARY KEY)",
+      "CREATE TYPE mood AS ENUM ('low', 'high')",
+      "ALTER TABLE numbered ADD COLUMN mood mood DEFAULT 'low', ADD COLUMN other serial, ADD COLUMN note text NOT NULL DEFAULT ''",
+      "ALTER TABLE orders ADD COLUMN number serial",
+    ];
+    const statements = [...structure, "INSERT INTO numbered DEFAULT VALUES", "ROLLBACK"];
+    expect(await answers("deployment", statements)).toEqual(statements.map(() => "OK"));
+    expect(await answers("migration", structure)).toEqual(structure.map(() => "OK"));
+  });
+
   test("a column's sequence is set by the one who writes, where no rule closes one beside it", async () => {
     const reset = (table: string) => `SELECT setval(pg_get_serial_sequence('${table}', 'id'), 41)`;
     expect(await answers("application", [reset("orders"), reset("hr.salaries")])).toEqual(["OK", "42501"]);

@@ -160,6 +160,7 @@ function bindNode(inner: Walk, word: string, tag: string, node: TreeNode): boole
   if (!isStatement && !expressionTags.has(tag)) return false;
   try {
     if (tag === "ColumnDef") {
+      if (isSerial(word, node)) return false;
       inner.walkers.expression(inner, { typeName: node.typeName }, scopeBelow(undefined, word));
       return false;
     }
@@ -171,6 +172,18 @@ function bindNode(inner: Walk, word: string, tag: string, node: TreeNode): boole
   }
   return true;
 }
+
+/**
+ * An integer with a sequence of its own, which is a word for the server and no type: whoever makes a type of that name is
+ * not asked. A column that is altered, and one of a composite type, has a type.
+ */
+function isSerial(word: string, node: TreeNode): boolean {
+  const [name = "", ...rest] = namesOf(nodeOf(node, "typeName"), "names");
+  const isMade = word === "CREATE TABLE" || word === "ALTER TABLE";
+  return isMade && textOf(node, "colname") !== "" && rest.length === 0 && serials.has(name);
+}
+
+const serials = new Set("smallserial serial2 serial serial4 bigserial serial8".split(" "));
 
 const queryTags = new Set(["SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"]);
 const expressionTags = new Set([
@@ -436,7 +449,8 @@ function readsRowsAgain(command: TreeNode): boolean {
   const subtype = textOf(command, "subtype");
   if (subtype !== "AT_AddColumn") return rewritings.has(subtype);
   // A default that is no constant is computed for each row.
-  return listOf(nodeOf(nodeOf(command, "def"), "ColumnDef"), "constraints").length > 0;
+  const column = nodeOf(nodeOf(command, "def"), "ColumnDef") ?? {};
+  return listOf(column, "constraints").length > 0 || isSerial("ALTER TABLE", column);
 }
 
 /** The functions that a table's own checks, defaults, generated columns and indexes call. */
@@ -491,7 +505,8 @@ const runningTags = new Set([
 export function walkRunning(walk: Walk, value: unknown, scope: ReturnType<typeof scopeBelow>): void {
   eachNode(value, (tag, inner) => {
     // A domain's check runs on the new column's default.
-    if (tag === "ColumnDef") walk.walkers.expression(walk, { typeName: inner.typeName }, scope);
+    if (tag === "ColumnDef" && !isSerial(scope.word, inner))
+      walk.walkers.expression(walk, { typeName: inner.typeName }, scope);
     if (!runningTags.has(tag)) return false;
     walk.walkers.expression(walk, { [tag]: inner }, scope);
     return true;
