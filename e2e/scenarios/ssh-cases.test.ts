@@ -37,6 +37,11 @@ const policies = [
   policy("admin", "alice", "  profile: Admin\n  masking:\n  - {patterns: [email], with: Redact}\n"),
   policy("asks", "dora", asks("commands: [exec], objects: [touch, sleep]")),
   policy("asks-tunnels", "erin", asks("commands: [forward.local]")),
+  policy(
+    "asks-files",
+    "sven",
+    asks(`commands: [sftp.get, sftp.rename], objects: ["${server?.folder}/asked/*"]`),
+  ),
   policy("idle", "ivan", "  profile: Admin\n  limits: {idle: 2s}\n"),
   policy(
     "puts",
@@ -121,7 +126,7 @@ describe.runIf(found.kind === "ready")("OpenSSH through the gateway", () => {
           agent: true,
         },
       },
-      args: ["--approvers", "asks=local:leads,asks-tunnels=local:leads"],
+      args: ["--approvers", "asks=local:leads,asks-tunnels=local:leads,asks-files=local:leads"],
     });
     await gateway.write("agents.yaml", agentRule("Allow"));
     await until(async () => (await gateway.ssh([], ["echo in"], as("gina"))).stdout === "in\n");
@@ -216,6 +221,40 @@ describe.runIf(found.kind === "ready")("OpenSSH through the gateway", () => {
       expect(await three.ended).toBe(0);
       expect(existsSync(join(server.folder, "left"))).toBe(false);
     });
+  }, 60_000);
+
+  test("S4 an approval of a file is none of what its path has come to lead to", async () => {
+    const asked = join(server.folder, "asked");
+    const other = join(server.folder, "other");
+    for (const folder of [asked, other]) await mkdir(folder);
+    await writeFile(join(asked, "file"), "shown\n");
+    await writeFile(join(other, "file"), "not shown\n");
+    const got = join(gateway.home, "got");
+    const sftp = (line: string) => {
+      const flags = ["-o", "BatchMode=no", "-b", "-"];
+      const child = gateway.start("sftp", [...gateway.options, ...flags, gateway.destination], as("sven"));
+      let said = "";
+      child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+        said += text;
+      });
+      child.stdin?.end(`${line}\n`);
+      const ended = new Promise<number | null>((resolve) => child.once("close", resolve));
+      return { held: until(() => heldAs(said)), ended };
+    };
+    const fair = sftp(`get ${asked}/file ${got}`);
+    await approve(await fair.held);
+    expect([await fair.ended, await readFile(got, "utf8")]).toEqual([0, "shown\n"]);
+    await rm(got);
+    for (const line of [`get ${asked}/file ${got}`, `rename ${asked}/file ${asked}/moved`]) {
+      const held = sftp(line);
+      const name = await held.held;
+      const swap = `mv ${asked} ${asked}.away && ln -s ${other} ${asked}`;
+      expect((await gateway.ssh([], [swap], as("sven"))).code).toBe(0);
+      await approve(name);
+      expect([line, await held.ended]).toEqual([line, 1]);
+      expect([existsSync(got), await readFile(join(other, "file"), "utf8")]).toEqual([false, "not shown\n"]);
+      expect((await gateway.ssh([], [`rm ${asked} && mv ${asked}.away ${asked}`], as("sven"))).code).toBe(0);
+    }
   }, 60_000);
 
   test("S7 a forwarding that needs approval is held, and a channel beside it tells of it", async () => {

@@ -533,7 +533,7 @@ export class SshSession {
 
   #gate(channel: SessionChannel): SftpGate {
     return new SftpGate({
-      judge: (asked) => this.#judge(asked, Buffer.from(asked.text), channel),
+      judge: (asked, again) => this.#judge(asked, Buffer.from(asked.text), channel, again),
       isStillAllowed: (asked) => this.#guard.isObserving || this.#guard.decide(asked).action === "Allow",
       toUpstream: (bytes, credit) => channel.toUpstream?.data(bytes, undefined, credit),
       toClient: (bytes, credit) => channel.toClient?.data(bytes, undefined, credit),
@@ -555,12 +555,33 @@ export class SshSession {
     });
   }
 
-  /** A decision, recorded; held where somebody must be asked. */
+  /** A decision, recorded; held where somebody must be asked. `again` looks anew at what the command is about. */
   async #judge(
     asked: Command,
     bytes: Buffer,
     channel: SessionChannel | undefined,
+    again?: () => Promise<Command>,
   ): Promise<Permit | Refusal> {
+    const answer = await this.#asked(asked, bytes, channel, again);
+    if (answer.kind === "refusal" || !this.#isDenied({ number: answer.number, command: asked }))
+      return answer;
+    // While it was written down policy has come to deny it.
+    this.#account(answer.number, "not run", 0, this.#options.nowMs());
+    return refusal("denied", policyHasChanged);
+  }
+
+  async #asked(
+    asked: Command,
+    bytes: Buffer,
+    channel: SessionChannel | undefined,
+    again: (() => Promise<Command>) | undefined,
+  ): Promise<Permit | Refusal> {
+    let about = asked.text;
+    const look = async () => {
+      const now = (await again?.()) ?? asked;
+      about = now.text;
+      return now;
+    };
     const holdable: Holdable = {
       command: asked,
       inTransaction: false,
@@ -568,7 +589,9 @@ export class SshSession {
       get isPointless() {
         return channel?.isClientClosed === true;
       },
-      bytes: [bytes],
+      get bytes() {
+        return again === undefined ? [bytes] : [Buffer.from(about)];
+      },
       explained: "",
       tell: ({ message: text, detail, hint }) => {
         const said = `${text}\r\n${detail}\r\n${hint}`;
@@ -576,7 +599,7 @@ export class SshSession {
         else channel.tell(said);
       },
       begun: () => undefined,
-      rejudge: async (approved) => this.#guard.decide(asked, undefined, approved),
+      rejudge: async (approved) => this.#guard.decide(await look(), undefined, approved),
     };
     const request = async (found: Verdict) => {
       const record = { text: asked.text, verdict: found, at: this.#options.nowMs() };
@@ -588,10 +611,15 @@ export class SshSession {
       return refusal("approvalNeeded", "too many commands of this connection wait for approval");
     if (this.#holdCount > 0)
       channel?.tell("this waits for approval, behind another command of the same connection");
+    const hasWaited = this.#holdCount > 0;
     this.#holdCount += 1;
     if (channel !== undefined) channel.held = holdable;
     // The guard keeps one hold open: those of other channels wait for their turn.
-    const turn = this.#holding.then(() => request(this.#guard.decide(asked)));
+    const turn = this.#holding.then(async () => {
+      if (hasWaited && (await look()).text !== asked.text)
+        return refusal("denied", "what it is about has changed while it waited", "Run it again.");
+      return request(this.#guard.decide(asked));
+    });
     this.#holding = turn.catch(() => undefined);
     try {
       return await turn;

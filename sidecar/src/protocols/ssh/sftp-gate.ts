@@ -7,7 +7,8 @@ import { openFlags, SftpSplitter, sftp, sftpPacket, sftpStatus } from "./sftp-pa
 
 /** What the gate is given to do its work. */
 export interface SftpGateOptions {
-  readonly judge: (command: Command) => Promise<Permit | Refusal>;
+  /** `again`: the same request by where its paths lead now, for what had to wait. */
+  readonly judge: (command: Command, again: () => Promise<Command>) => Promise<Permit | Refusal>;
   /** Whether policy would let it pass now, without a record. */
   readonly isStillAllowed: (command: Command) => boolean;
   /** `credit`: bytes of the sender that these stand for. */
@@ -218,7 +219,7 @@ export class SftpGate {
       return this.#refuse(packet, id, sftpStatus.permissionDenied, "the file is open for reading");
     }
     const asked = sftpCommand("write", "sftp.setstat", [open.path]);
-    if (flags !== sizeFlag && (await this.#judged(asked, packet, id)) === undefined) return;
+    if (flags !== sizeFlag && (await this.#judged(asked, packet, id, same(asked))) === undefined) return;
     if (open.isWithdrawn) {
       return this.#refuse(packet, id, sftpStatus.permissionDenied, "the access policy has changed");
     }
@@ -233,9 +234,9 @@ export class SftpGate {
     if (type === sftp.rename || type === sftp.symlink) {
       return this.#pair({ type, id, first: path, second: reader.text(), packet, ...rule });
     }
-    const resolved = await this.#resolve(path, rule.follows);
-    const asked = sftpCommand(rule.operation, rule.word, [resolved ?? (await this.#lexical(path))]);
-    if ((await this.#judged(asked, packet, id)) === undefined) return;
+    const look = () => this.#look(path, rule);
+    const { resolved, asked } = await look();
+    if ((await this.#judged(asked, packet, id, look)) === undefined) return;
     if (resolved === undefined) return this.#missing(packet, id);
     const fields: readonly Field[] = [id, resolved, { raw: reader.rest }];
     const owed: Owed =
@@ -249,9 +250,9 @@ export class SftpGate {
   async #realpath(id: number, reader: Reader, packet: Buffer): Promise<void> {
     const path = reader.text();
     if (path === "" || path === ".") return this.#pass(id, packet);
-    const resolved = await this.#resolve(path, true);
-    const asked = sftpCommand("read", "sftp.stat", [resolved ?? (await this.#lexical(path))]);
-    if ((await this.#judged(asked, packet, id)) === undefined) return;
+    const look = () => this.#look(path, looking);
+    const { resolved, asked } = await look();
+    if ((await this.#judged(asked, packet, id, look)) === undefined) return;
     if (resolved === undefined) return this.#missing(packet, id);
     this.#pass(id, sftpPacket(sftp.realpath, id, resolved), { kind: "plain" }, packet.length);
   }
@@ -260,21 +261,25 @@ export class SftpGate {
     const flags = reader.uint32();
     if (this.#files.size >= filesMax)
       return this.#refuse(packet, id, sftpStatus.failure, "too many open files");
-    const found = await this.#resolve(path, true);
-    const resolved = found ?? (await this.#lexical(path));
     const writes =
       (flags & (openFlags.write | openFlags.append | openFlags.create | openFlags.truncate)) !== 0;
     // Without the flag to write a host opens for reading, also where it creates.
     const reads = (flags & openFlags.read) !== 0 || (flags & openFlags.write) === 0;
-    const asked: Command = {
-      protocol: "ssh",
-      text: `${reads ? "sftp.get" : ""}${reads && writes ? " " : ""}${writes ? "sftp.put" : ""} ${resolved}`,
-      parts: [
-        ...(reads ? [part("read", "sftp.get", [resolved])] : []),
-        ...(writes ? [part("write", "sftp.put", [resolved])] : []),
-      ],
+    const look = async () => {
+      const found = await this.#resolve(path, true);
+      const resolved = found ?? (await this.#lexical(path));
+      const asked: Command = {
+        protocol: "ssh",
+        text: `${reads ? "sftp.get" : ""}${reads && writes ? " " : ""}${writes ? "sftp.put" : ""} ${resolved}`,
+        parts: [
+          ...(reads ? [part("read", "sftp.get", [resolved])] : []),
+          ...(writes ? [part("write", "sftp.put", [resolved])] : []),
+        ],
+      };
+      return { found, resolved, asked };
     };
-    const permit = await this.#judged(asked, packet, id);
+    const { found, resolved, asked } = await look();
+    const permit = await this.#judged(asked, packet, id, look);
     if (permit === undefined) return;
     if (found === undefined) return this.#missing(packet, id);
     const opening = this.#opening(resolved, permit.number, asked);
@@ -314,13 +319,18 @@ export class SftpGate {
   }): Promise<void> {
     const { type, id, packet, operation, word } = asked;
     const isLink = type === sftp.symlink;
-    const foundSecond = await this.#resolve(asked.second, false);
-    const second = foundSecond ?? (await this.#lexical(asked.second));
-    // A link's text counts from where the link is.
-    const from = isLink && !asked.first.startsWith("/") ? `${parentOf(second)}/${asked.first}` : asked.first;
-    const foundFirst = await this.#resolve(from, isLink);
-    const first = foundFirst ?? (await this.#lexical(from));
-    if ((await this.#judged(sftpCommand(operation, word, [first, second]), packet, id)) === undefined) return;
+    const look = async () => {
+      const foundSecond = await this.#resolve(asked.second, false);
+      const second = foundSecond ?? (await this.#lexical(asked.second));
+      // A link's text counts from where the link is.
+      const from =
+        isLink && !asked.first.startsWith("/") ? `${parentOf(second)}/${asked.first}` : asked.first;
+      const foundFirst = await this.#resolve(from, isLink);
+      const first = foundFirst ?? (await this.#lexical(from));
+      return { foundFirst, foundSecond, first, second, asked: sftpCommand(operation, word, [first, second]) };
+    };
+    const { foundFirst, foundSecond, first, second, asked: pair } = await look();
+    if ((await this.#judged(pair, packet, id, look)) === undefined) return;
     if (foundSecond === undefined || (foundFirst === undefined && !isLink)) return this.#missing(packet, id);
     // Writing there is not enough to have it under a name by which it may be read.
     if (!isLink && !this.#mayBeRead(first) && this.#mayBeRead(second)) {
@@ -380,10 +390,10 @@ export class SftpGate {
     follows: boolean,
   ): Promise<void> {
     const path = reader.text();
-    const found = await this.#resolve(path, follows);
-    const resolved = found ?? (await this.#lexical(path));
-    if ((await this.#judged(sftpCommand(operation, word, [resolved]), packet, id)) === undefined) return;
-    if (found === undefined) return this.#missing(packet, id);
+    const look = () => this.#look(path, { operation, word, follows });
+    const { resolved, asked } = await look();
+    if ((await this.#judged(asked, packet, id, look)) === undefined) return;
+    if (resolved === undefined) return this.#missing(packet, id);
     const rewritten = sftpPacket(sftp.extended, id, name, resolved, { raw: reader.rest });
     this.#pass(id, rewritten, { kind: "plain" }, packet.length);
   }
@@ -392,12 +402,16 @@ export class SftpGate {
   async #expand(id: number, reader: Reader, packet: Buffer): Promise<void> {
     const path = reader.text();
     if (path === "~" || path === "~/") return this.#pass(id, packet);
-    const found =
-      path.length > 4096 ? undefined : await this.#ask(sftp.extended, "expand-path@openssh.com", path);
-    const resolved = found?.startsWith("/") ? found : undefined;
-    const isOthers = /^~[^/]/.test(path);
-    const shown = resolved ?? (isOthers ? path : await this.#lexical(path.replace(/^~\//, "./")));
-    if ((await this.#judged(sftpCommand("read", "sftp.stat", [shown]), packet, id)) === undefined) return;
+    const look = async () => {
+      const found =
+        path.length > 4096 ? undefined : await this.#ask(sftp.extended, "expand-path@openssh.com", path);
+      const resolved = found?.startsWith("/") ? found : undefined;
+      const isOthers = /^~[^/]/.test(path);
+      const shown = resolved ?? (isOthers ? path : await this.#lexical(path.replace(/^~\//, "./")));
+      return { resolved, asked: sftpCommand("read", "sftp.stat", [shown]) };
+    };
+    const { resolved, asked } = await look();
+    if ((await this.#judged(asked, packet, id, look)) === undefined) return;
     if (resolved === undefined) return this.#missing(packet, id);
     this.#pass(id, sftpPacket(sftp.realpath, id, resolved), { kind: "plain" }, packet.length);
   }
@@ -437,12 +451,23 @@ export class SftpGate {
     this.#options.toUpstream(packet, credit);
   }
 
-  async #judged(asked: Command, packet: Buffer, id: number): Promise<Permit | undefined> {
+  async #judged(
+    asked: Command,
+    packet: Buffer,
+    id: number,
+    look: () => Promise<{ readonly asked: Command }>,
+  ): Promise<Permit | undefined> {
     if (this.#isOver) return undefined;
-    const answer = await this.#options.judge(asked);
+    const answer = await this.#options.judge(asked, async () => (await look()).asked);
     if (answer.kind === "permit") return answer;
     this.#refuse(packet, id, sftpStatus.permissionDenied, answer.message);
     return undefined;
+  }
+
+  /** Where a path leads now, and what is then asked. */
+  async #look(path: string, { operation, word, follows }: PathRule) {
+    const resolved = await this.#resolve(path, follows);
+    return { resolved, asked: sftpCommand(operation, word, [resolved ?? (await this.#lexical(path))]) };
   }
 
   #missing(packet: Buffer, id: number): undefined {
@@ -574,6 +599,8 @@ interface PathRule {
   readonly follows: boolean;
 }
 
+const looking: PathRule = { operation: "read", word: "sftp.stat", follows: true };
+
 const byPath: ReadonlyMap<number, PathRule> = new Map([
   [sftp.open, { operation: "read", word: "sftp.get", follows: true }],
   [sftp.lstat, { operation: "read", word: "sftp.stat", follows: false }],
@@ -612,6 +639,9 @@ function versionPacket(reader: Reader): Buffer {
   }
   return sftpPacket(sftp.version, 3, ...pairs);
 }
+
+/** What goes by a handle is about the same file, whatever its path leads to. */
+const same = (asked: Command) => async () => ({ asked });
 
 function part(operation: Operation, word: string, paths: readonly string[]): CommandPart {
   return {
