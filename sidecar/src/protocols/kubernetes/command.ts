@@ -22,6 +22,8 @@ export interface RequestFacts {
   readonly dryRun: boolean | undefined;
   /** True where what is patched is created if it is not there. */
   readonly mayCreate: boolean;
+  /** What was looked up, as a text to compare: which object it is, and what of it counts. */
+  readonly about: string;
   /** The file that a copy is about to move; undefined: the command itself is meant. */
   readonly file?: { readonly direction: CopyDirection; readonly path: string; readonly size: number };
 }
@@ -39,6 +41,7 @@ export const noFacts: RequestFacts = {
   container: "",
   dryRun: undefined,
   mayCreate: false,
+  about: "",
 };
 
 /** What every client asks before anything else, and what an API server tells anybody that it knows. */

@@ -69,10 +69,6 @@ export class ClientConnection {
     if (known !== undefined) {
       const session = await known;
       if (session.isOver) throw new GatewayError("sessionExpired");
-      // Deadlines are looked at every now and then; a request must not slip through in between.
-      const { expiresAt } = session.identity;
-      if (expiresAt !== undefined && this.#host.clock.nowMs() >= expiresAt * 1000)
-        throw new GatewayError("sessionExpired");
       return session;
     }
     if (this.#sessions.size >= sessionsMax) throw new GatewayError("tooManySessions");
@@ -141,6 +137,7 @@ export class ClientConnection {
     let isOver = false;
     let why: EndCode = "sessionRevoked";
     const tls = this.#tls;
+    const { clock } = this.#host;
     // An approval that was taken back, or is over, ends what it let run.
     admitted.guard.onCancelRunning = () => {
       for (const one of running) one.end("what it was approved by holds no more");
@@ -148,7 +145,7 @@ export class ClientConnection {
     admitted.onPolicyChange(() => {
       // A policy that no longer lets the whole session be ends it right after this, with another reason.
       queueMicrotask(() => {
-        for (const one of running) if (!one.mayGoOn()) one.end("the access policy has changed");
+        for (const one of running) if (!one.mayGoOn()) one.end(policyHasChanged);
       });
     });
     const link = {
@@ -177,13 +174,17 @@ export class ClientConnection {
         lastMs = performance.now();
       },
       get isOver() {
-        return isOver;
+        const { expiresAt } = identity;
+        // Deadlines are looked at every now and then; nothing must slip through in between.
+        return isOver || (expiresAt !== undefined && clock.nowMs() >= expiresAt * 1000);
       },
     };
   }
 }
 
 const lastWordsMs = 2_000;
+/** What the client of something that runs, or is about to, is told. */
+export const policyHasChanged = "the access policy has changed";
 
 /** A short name for one decision, in messages and recordings alike. */
 export function correlationId(): string {

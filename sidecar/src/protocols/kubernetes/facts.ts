@@ -88,6 +88,11 @@ export function reachingAlso(own: PodSecurity, other: PodSecurity): PodSecurity 
   };
 }
 
+/** Which object was found and what of it counts, as a text to compare: under its name another may come to stand. */
+export function aboutOf(uid: unknown, counted: unknown): string {
+  return JSON.stringify([uid, counted]);
+}
+
 /** The container that a server chooses where a request names none: the only one; "" where there are more. */
 export function onlyContainer(spec: unknown): string {
   const list = isRecord(spec) && Array.isArray(spec.containers) ? spec.containers : [];

@@ -1,23 +1,32 @@
 /** The way of every request through the guard: judged, recorded, held where a rule wants approval, permitted. */
 import type { Command, Verdict } from "@sallyport/policy";
 import { type Holdable, type HoldNotice, type Permit, type Refusal, refusal } from "../../guard/index.ts";
+import { GatewayError } from "../../wire/gateway-error.ts";
 import type { ProtocolHost } from "../protocol.ts";
-import { correlationId, type OpenSession } from "./connection.ts";
+import { correlationId, type OpenSession, policyHasChanged } from "./connection.ts";
 
 /** What became of a request: it may go on, or what its client is told. */
 export type Judged =
   | { readonly kind: "permit"; readonly permit: Permit }
   | { readonly kind: "refused"; readonly refusal: Refusal; readonly id: string };
 
+/** A request with what was looked up for it. */
+export interface Looked {
+  readonly command: Command;
+  /** What it is about, as it was found: an approval is for that, and for nothing that takes its place. */
+  readonly about: string;
+}
+
 /** How a request is judged. */
 export interface Asked {
   readonly session: OpenSession;
   readonly host: ProtocolHost;
   readonly command: Command;
+  readonly about?: string;
   /** Exactly what goes to the server: what an approval is bound to. */
   readonly bytes: readonly Uint8Array[];
   /** The same request with what is looked up as it is now: what was held is judged by that. */
-  readonly again?: () => Promise<Command>;
+  readonly again?: () => Promise<Looked>;
   /** A digest of what the text does not show, for recordings. */
   readonly parameters?: readonly string[];
   /** Tells the client that it waits. */
@@ -34,6 +43,8 @@ export interface Asked {
 export async function ask(asked: Asked): Promise<Judged> {
   const { session, host, command } = asked;
   const { guard } = session.admitted;
+  // Its body, or what was looked up, may have come after the end of its session.
+  if (session.isOver) throw new GatewayError("sessionExpired");
   const verdict = guard.decide(command);
   if (verdict.action === "Deny" && !guard.isObserving) {
     const id = await asked.known?.(verdict);
@@ -59,11 +70,22 @@ export async function ask(asked: Asked): Promise<Judged> {
     return guard.request(record, mustBeStored(command), holdable);
   };
   const isHeld = verdict.action === "RequireApproval" && !guard.isObserving;
-  const outcome = isHeld ? await held(asked, holdable, verdict, request) : await request(verdict);
+  const judged = isHeld ? await held(asked, holdable, verdict, request) : await request(verdict);
+  const outcome = judged.kind === "permit" ? stillPermitted(asked, judged) : judged;
   if (outcome.kind === "permit") return { kind: "permit", permit: outcome };
   const id = asked.id ?? correlationId();
   guard.note("refused", { id, code: outcome.code, request: command.text.slice(0, 200) });
   return { kind: "refused", refusal: outcome, id };
+}
+
+/** While a request was written down, policy may have come to deny it, or its session to its end. */
+function stillPermitted({ session, command }: Asked, permit: Permit): Permit | Refusal {
+  const { guard } = session.admitted;
+  const isDenied = !session.isOver && !mayGoOn(session, command);
+  if (!session.isOver && !isDenied) return permit;
+  guard.response(permit.number, { tag: "not run", rows: 0, bytes: 0, ms: 0 });
+  if (!isDenied) throw new GatewayError("sessionExpired");
+  return refusal("denied", policyHasChanged);
 }
 
 /** Whether policy as it is now still lets go on what it let begin; what it would only ask about has been asked about. */
@@ -73,8 +95,8 @@ export function mayGoOn({ admitted: { guard } }: OpenSession, command: Command):
 
 /** Waits until a person may be asked, and for the answer. */
 async function held(
-  { session, command, closed, again }: Asked,
-  holdable: Holdable,
+  { session, closed }: Asked,
+  holdable: LookedAgain,
   verdict: Verdict,
   request: (found: Verdict) => Promise<Permit | Refusal>,
 ): Promise<Permit | Refusal> {
@@ -84,7 +106,7 @@ async function held(
   try {
     // While it waited for those before, policy and what was looked up may have changed.
     const turn = session.holds.take(async (hasWaited) =>
-      request(hasWaited ? guard.decide((await again?.()) ?? command) : verdict),
+      request(hasWaited ? guard.decide(await holdable.look()) : verdict),
     );
     return await (turn ??
       refusal("approvalNeeded", "too many requests of this connection wait for approval"));
@@ -103,19 +125,30 @@ function mustBeStored(command: Command): boolean {
   );
 }
 
-function holdableOf({ session, command, bytes, tell, again, closed }: Asked): Holdable {
+/** A request that can be held, looked at anew before it is asked about and before it runs. */
+type LookedAgain = Holdable & { readonly look: () => Promise<Command> };
+
+function holdableOf({ session, command, about = "", bytes, tell, again, closed }: Asked): LookedAgain {
+  let found = about;
+  const look = async () => {
+    const now = (await again?.()) ?? { command, about };
+    found = now.about;
+    return now.command;
+  };
   return {
     command,
+    look,
     inTransaction: false,
     // Asked for when its turn comes: the client may have left by then.
     get isPointless() {
       return closed.aborted;
     },
-    bytes,
+    get bytes() {
+      return [...bytes, Buffer.from(found)];
+    },
     explained: "",
     tell: tell ?? (() => undefined),
     begun: () => undefined,
-    rejudge: async (approved) =>
-      session.admitted.guard.decide((await again?.()) ?? command, undefined, approved),
+    rejudge: async (approved) => session.admitted.guard.decide(await look(), undefined, approved),
   };
 }

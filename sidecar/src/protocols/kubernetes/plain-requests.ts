@@ -13,6 +13,7 @@ import { commandOf, noFacts, type RequestFacts, unreadSecret } from "./command.t
 import { type ClientConnection, correlationId, type OpenSession } from "./connection.ts";
 import { addedTo, type Debugger, debuggersIn, debuggingSecurity } from "./debugging.ts";
 import {
+  aboutOf,
   isRecord,
   opaquePod,
   type PodSecurity,
@@ -33,7 +34,7 @@ import { readProtobuf } from "./protobuf.ts";
 import { type ApiRequest, readRequest, resourceName, targetOf } from "./request.ts";
 import { failure } from "./status.ts";
 import { StreamMask } from "./stream-mask.ts";
-import { type ApiServers, readAll } from "./upstream.ts";
+import { type ApiServers, type PodLookup, readAll } from "./upstream.ts";
 import { memberAt, patchedPodSpec } from "./workloads.ts";
 
 /** The API server itself takes no more than 3 MiB. */
@@ -96,7 +97,6 @@ async function serve(
     body = await readAll(exchange.body, bodyBytesMax);
     if (body === undefined) throw new GatewayError("tooLarge", { detail: "the body is larger than 4 MiB" });
   }
-  const hidden = hiddenFields(guard.masking, request);
   const written = isWrite ? writtenOf(exchange, body ?? Buffer.alloc(0)) : undefined;
   const own = isWrite ? factsOfBody(request, exchange, body ?? Buffer.alloc(0), written) : noFacts;
   const isDebug = isWrite && request.subresource === "ephemeralcontainers";
@@ -115,6 +115,7 @@ async function serve(
     session,
     host,
     command,
+    about: facts.about,
     bytes: [Buffer.from(`${request.method} ${targetOf(request)}`), body ?? Buffer.alloc(0)],
     ...(body === undefined || body.length === 0 || command.parts[0]?.objects[0]?.isSecret === true
       ? {}
@@ -122,7 +123,7 @@ async function serve(
     closed: exchange.closed,
     again: async () => {
       const { targets: _, ...now } = await lookUp();
-      return commandOf(request, { ...facts, ...now });
+      return { command: commandOf(request, { ...facts, ...now }), about: now.about ?? "" };
     },
     tell: ({ message }) => {
       notice = message;
@@ -135,6 +136,8 @@ async function serve(
     return;
   }
   const { permit } = judged;
+  // As it is now: while the request waited, policy may have come to hide more.
+  const hidden = hiddenFields(guard.masking, request);
   const local =
     refusedDebugging(debug, targets ?? 0) ??
     refusedLocally(exchange, request, hidden) ??
@@ -377,16 +380,19 @@ async function factsOfPod(
   const found = await servers.pod(session.account, namespace, name);
   const spec = found.kind === "found" ? found.spec : undefined;
   if (subresource === "proxy")
-    return found.kind === "missing" ? {} : { labels: found.labels, security: securityOfContainer(spec, "") };
+    return found.kind === "missing" ? {} : podFacts(found, securityOfContainer(spec, ""));
   const targets = new Set(addedTo(spec, debug).map((one) => one.target));
   const [target = ""] = targets;
   if (found.kind === "missing") return { target, targets: targets.size };
   return {
-    labels: found.labels,
-    security: debuggingSecurity(own.security, spec, target),
+    ...podFacts(found, debuggingSecurity(own.security, spec, target)),
     target,
     targets: targets.size,
   };
+}
+
+function podFacts({ labels, uid }: Extract<PodLookup, { kind: "found" }>, security: PodSecurity) {
+  return { labels, security, about: aboutOf(uid, [labels, security]) };
 }
 
 /** What is patched reaches what the patch writes, and what it did before: of an image alone nobody sees where it will run. */
@@ -401,9 +407,13 @@ async function factsOfPatched(
   const headers = upstreamHeaders({}, account, identity, marksOf(host, identity, admitted.id));
   const found = await servers.object(account, request.rawPath, headers);
   if (found.kind === "missing") return {};
-  const spec = found.kind === "found" ? memberAt(found.value, podSpec) : undefined;
+  const value = found.kind === "found" ? found.value : undefined;
+  const spec = memberAt(value, podSpec);
   // Who may write what they may not read is not told of what it is, nor trusted to leave it so.
-  return { security: reachingAlso(own, spec === undefined ? opaquePod : securityOf(spec)) };
+  return {
+    security: reachingAlso(own, spec === undefined ? opaquePod : securityOf(spec)),
+    about: aboutOf(memberAt(value, ["metadata", "uid"]), spec),
+  };
 }
 
 /** A server that gets options in the body of a deletion reads none in its query. */

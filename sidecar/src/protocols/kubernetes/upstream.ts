@@ -15,7 +15,12 @@ const upstreamsMax = 16;
 
 /** What the API server says of a pod; `missing` with its own words where there is none. */
 export type PodLookup =
-  | { readonly kind: "found"; readonly labels: Readonly<Record<string, string>>; readonly spec: unknown }
+  | {
+      readonly kind: "found";
+      readonly labels: Readonly<Record<string, string>>;
+      readonly spec: unknown;
+      readonly uid: unknown;
+    }
   | { readonly kind: "missing"; readonly body: Buffer };
 
 /** What the API server shows of an object to whoever asks for it; `hidden` where they may not read it. */
@@ -63,7 +68,8 @@ export class ApiServers {
     if (status === 404) return { kind: "missing", body: body ?? Buffer.alloc(0) };
     const pod: unknown = status === 200 && body !== undefined ? parsed(body) : undefined;
     if (!isRecord(pod) || !isRecord(pod.metadata)) throw notLookedUp("the pod", status);
-    return { kind: "found", labels: textMembers(pod.metadata.labels), spec: pod.spec };
+    const { labels, uid } = pod.metadata;
+    return { kind: "found", labels: textMembers(labels), spec: pod.spec, uid };
   }
 
   /** Looks an object up with these headers, which say in whose name: a right that they lack is not the gateway's to lend. */

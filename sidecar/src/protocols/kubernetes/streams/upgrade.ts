@@ -16,7 +16,7 @@ import { commandOf, noFacts, type RequestFacts } from "../command.ts";
 import { correlationId, idOfRun, isTokenProtocol, type OpenSession } from "../connection.ts";
 import { copyOf } from "../copying.ts";
 import { type Denials, digestOfDenial } from "../denials.ts";
-import { onlyContainer, securityOfContainer } from "../facts.ts";
+import { aboutOf, onlyContainer, securityOfContainer } from "../facts.ts";
 import { upstreamHeaders } from "../headers.ts";
 import { marksOf } from "../impersonation.ts";
 import { ask, type Judged, mayGoOn } from "../judge.ts";
@@ -54,9 +54,12 @@ interface Attempt {
   readonly offered: readonly string[];
   /** The client's own protocol where it is not spoken to the server. */
   readonly translated: string | undefined;
-  readonly facts: RequestFacts;
+  /** Of a tunnel: as the pod was when its last connection was judged. */
+  facts: RequestFacts;
   /** The ports that a tunnel was let forward. */
   readonly ports: Set<number>;
+  /** What let it forward the ports that were named at the start. */
+  readonly named: Permit[];
   readonly closed: AbortSignal;
 }
 
@@ -152,7 +155,8 @@ async function attemptOf(
   const facts = await factsOf(serving, session, request);
   if (facts === undefined) return missing(request);
   const ports = new Set<number>();
-  return { upgrade, serving, session, request, dialect, offered, translated, facts, ports, closed };
+  const named: Permit[] = [];
+  return { upgrade, serving, session, request, dialect, offered, translated, facts, ports, named, closed };
 }
 
 function missing(request: ApiRequest): Status {
@@ -173,7 +177,9 @@ async function factsOf(
     return verdict.action === "Deny" && !session.admitted.guard.isObserving ? noFacts : undefined;
   }
   const security = securityOfContainer(found.spec, request.query.get("container") ?? "");
-  return { ...noFacts, labels: found.labels, security, container: onlyContainer(found.spec) };
+  const { labels, uid } = found;
+  const container = onlyContainer(found.spec);
+  return { ...noFacts, labels, security, container, about: aboutOf(uid, [labels, security, container]) };
 }
 
 function offeredBy(dialect: Dialect, headers: HttpUpgrade["headers"]): readonly string[] {
@@ -201,38 +207,100 @@ function namesPorts({ query, subresource }: ApiRequest): boolean {
 }
 
 async function serve(attempt: Attempt, done: () => void, switched: () => void): Promise<void> {
-  const { session, request, upgrade } = attempt;
+  const { session, request } = attempt;
   const { guard } = session.admitted;
   const needsApproval = guard.decide(commandOf(request, attempt.facts)).action === "RequireApproval";
   const early =
     needsApproval && !guard.isObserving && isCommand(request) ? acceptEarly(attempt, switched) : undefined;
   const judged = await judge(attempt, (line) => early?.bridge.notice(line, noticeStream(request)));
+  // At once: what ends it may come while anything below is waited for.
+  const beginning = beginningOf(attempt);
   done();
-  await early?.stop();
-  if (judged.kind === "refused") {
-    const status = statusOfRefusal(judged.refusal, request, judged.id);
-    if (early === undefined) refuseUpgrade(upgrade, status);
-    else {
-      early.bridge.cut(status);
-      end(upgrade.socket);
+  try {
+    await early?.stop();
+    if (judged.kind === "refused") {
+      refuse(attempt, early, statusOfRefusal(judged.refusal, request, judged.id));
+      return;
     }
+    const refusal = await refusalOfPorts(attempt);
+    if (refusal !== undefined) {
+      refuse(attempt, early, refusal);
+      return;
+    }
+    await begin(attempt, judged.permit, { early, beginning, switched });
+  } finally {
+    beginning.over();
+    for (const { number } of attempt.named)
+      guard.response(number, { tag: "forwarded", rows: 0, bytes: 0, ms: 0 });
+  }
+}
+
+/** Asks the server, and carries what comes of it. */
+async function begin(
+  attempt: Attempt,
+  permit: Permit,
+  by: { readonly early: Early | undefined; readonly beginning: Beginning; switched(): void },
+): Promise<void> {
+  const { upgrade, session } = attempt;
+  const { early, beginning } = by;
+  let answer: UpgradeAnswer;
+  try {
+    answer = await dialUpstream(attempt, early?.protocol, beginning.signal);
+  } catch (error) {
+    if (beginning.why === undefined) throw error;
+    session.admitted.guard.response(permit.number, { tag: "not run", rows: 0, bytes: 0, ms: 0 });
+    refuse(attempt, early, failure(403, beginning.why));
     return;
   }
-  const refusal = await refusalOfPorts(attempt);
-  if (refusal !== undefined) {
-    refuseUpgrade(upgrade, refusal);
-    return;
-  }
-  const answer = await dialUpstream(attempt, early?.protocol);
   if (answer.kind === "answered") {
-    await relayAnswer(attempt, answer.response, judged.permit, early?.bridge);
+    await relayAnswer(attempt, answer.response, permit, early?.bridge);
     return;
   }
   if (early === undefined) {
     upgrade.socket.write(switchHead(attempt, answer.response));
-    switched();
+    by.switched();
   }
-  await run(attempt, answer, judged.permit, early?.bridge);
+  // From here on what runs is told itself.
+  beginning.over();
+  await run(attempt, answer, permit, early?.bridge);
+}
+
+/** Tells the client why it gets no stream, in the form that it has come to expect. */
+function refuse({ upgrade }: Attempt, early: Early | undefined, status: Status): void {
+  if (early === undefined) refuseUpgrade(upgrade, status);
+  else {
+    early.bridge.cut(status);
+    end(upgrade.socket);
+  }
+}
+
+/** What is permitted and does not run yet: it may be ended like what runs. */
+interface Beginning {
+  readonly signal: AbortSignal;
+  /** Why it is not to run any more. */
+  readonly why: string | undefined;
+  over(): void;
+}
+
+function beginningOf(attempt: Attempt): Beginning {
+  const { session } = attempt;
+  const ended = new AbortController();
+  let why: string | undefined;
+  const running = {
+    end: (reason: string) => {
+      why ??= reason;
+      ended.abort();
+    },
+    mayGoOn: () => commandsOf(attempt).every((command) => mayGoOn(session, command)),
+  };
+  session.running.add(running);
+  return {
+    signal: ended.signal,
+    get why() {
+      return why;
+    },
+    over: () => void session.running.delete(running),
+  };
 }
 
 /** With a terminal there is one stream of output, and clients show no other. */
@@ -242,7 +310,7 @@ function noticeStream({ query }: ApiRequest): OutputStream {
 
 /** Ports that are named at the start are judged at the start; the streams are then the server's to tell apart. */
 async function refusalOfPorts(attempt: Attempt): Promise<Status | undefined> {
-  const { request, session } = attempt;
+  const { request } = attempt;
   if (!namesPorts(request) || attempt.dialect === "spdy") return undefined;
   const ports = request.query.getAll("ports").flatMap((text) => text.split(","));
   if (ports.length > portsMax) return failure(400, `no more than ${portsMax} ports at once`);
@@ -251,8 +319,8 @@ async function refusalOfPorts(attempt: Attempt): Promise<Status | undefined> {
     if (port < 1 || port > 65_535) return failure(400, "a port is a number from 1 to 65535");
     const { permit, refusal } = await judgePort(attempt, port);
     if (refusal !== undefined) return failure(403, refusal);
-    if (permit !== undefined)
-      session.admitted.guard.response(permit.number, { tag: "forwarded", rows: 0, bytes: 0, ms: 0 });
+    // Accounted for when the tunnel is over: until then leave that ends, or is taken back, ends it.
+    if (permit !== undefined) attempt.named.push(permit);
   }
   return undefined;
 }
@@ -267,6 +335,7 @@ async function judge(attempt: Attempt, notice: (line: string) => void): Promise<
     session,
     host,
     command: commandOf(request, facts),
+    about: facts.about,
     bytes: [Buffer.from(`${request.subresource} ${targetOf(request)}`)],
     closed,
     id: idOfRun(host.masking.key, session.identity, upgrade, targetOf(request)),
@@ -277,7 +346,10 @@ async function judge(attempt: Attempt, notice: (line: string) => void): Promise<
     },
     tell: ({ message, detail, hint }) =>
       notice([message, detail, hint].filter((one) => one !== "").join("\r\n")),
-    again: async () => commandOf(request, (await factsOf(serving, session, request)) ?? noFacts),
+    again: async () => {
+      const now = (await factsOf(serving, session, request)) ?? noFacts;
+      return { command: commandOf(request, now), about: now.about };
+    },
   });
   if (judged.kind === "permit" || dialect !== "websocket" || upgrade.method !== "GET") return judged;
   const { code, message, isUnrecorded = false } = judged.refusal;
@@ -344,7 +416,11 @@ function formOf({ translated = "" }: Attempt): ClientForm {
   };
 }
 
-function dialUpstream(attempt: Attempt, protocol: string | undefined): Promise<UpgradeAnswer> {
+function dialUpstream(
+  attempt: Attempt,
+  protocol: string | undefined,
+  ended: AbortSignal,
+): Promise<UpgradeAnswer> {
   const { serving, session, request, dialect, offered, upgrade, closed } = attempt;
   const { account, identity, admitted } = session;
   const headers: Record<string, string | readonly string[]> = {
@@ -368,7 +444,7 @@ function dialUpstream(attempt: Attempt, protocol: string | undefined): Promise<U
     method: request.method,
     path: targetOf(request),
     headers: headers as HeaderFields,
-    signal: closed,
+    signal: AbortSignal.any([closed, ended]),
   });
 }
 
@@ -597,15 +673,24 @@ function isCopy({ subresource, query }: ApiRequest): boolean {
 
 /** Each forwarded connection is a command of its own, judged by its port. */
 async function judgePort(attempt: Attempt, port: number) {
-  const { session, serving, request, facts, closed } = attempt;
+  const { session, serving, request, closed } = attempt;
+  // The tunnel may have been open for long: the pod counts as it is now.
+  const look = async () => {
+    const facts = (await factsOf(serving, session, request)) ?? noFacts;
+    return { facts, command: commandOf(request, { ...facts, port }), about: facts.about };
+  };
+  const { facts, command, about } = await look();
   const judged = await ask({
     session,
     host: serving.host,
-    command: commandOf(request, { ...facts, port }),
+    command,
+    about,
     bytes: [Buffer.from(`portforward ${targetOf(request)} ${port}`)],
     closed,
+    again: look,
   });
   if (judged.kind === "permit") {
+    attempt.facts = facts;
     attempt.ports.add(port);
     return { permit: judged.permit };
   }

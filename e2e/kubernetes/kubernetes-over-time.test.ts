@@ -1,0 +1,280 @@
+/** What is judged at one moment and runs at another: the Kubernetes gateway before a real API server. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { request } from "node:http";
+import { connect } from "node:net";
+import { dirname, join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
+import { waitFor } from "../cluster/processes.ts";
+import {
+  clusterAdmins,
+  type KubernetesGateway,
+  startKubernetesGateway,
+} from "../targets/kubernetes-gateway.ts";
+import { policyDocument } from "../targets/policies.ts";
+import { freePort } from "../targets/postgres.ts";
+import { type QuietKubelet, startQuietKubelet } from "../targets/quiet-kubelet.ts";
+import { raw } from "./raw-client.ts";
+import { NotSwitched, openWebSocket } from "./websocket-client.ts";
+
+const policy = (user: string, rest: string, name = user) => policyDocument("cluster", user, rest, name);
+const held = (match: string) =>
+  `  profile: Admin\n  rules:\n  - {name: held, match: ${match}, action: RequireApproval, approval: {required: 1, timeout: 60s}}\n`;
+const policies = [
+  policy("ann", held("{objects: ['get:secrets', 'watch:secrets']}")),
+  policy("eva", held("{commands: [pods/exec]}")),
+  policy("pat", held("{objects: ['patch:deployments.apps']}")),
+  policy("wim", held("{cel: 'command.facts.port == 5432'}")),
+  policy("exp", held("{objects: ['create:secrets']}")),
+  policy(
+    "lou",
+    `  profile: Admin
+  rules:
+  - {name: closed, match: {commands: [pods/portforward], cel: '"closed" in command.facts.labels'}, action: Deny, message: the pod is closed}`,
+  ),
+].join("");
+const users = ["ann", "eva", "pat", "wim", "exp", "lou", "pol"];
+const inDefault = "/api/v1/namespaces/default";
+const secretText = Buffer.from("shown-in-time").toString("base64");
+
+let api: ApiServer;
+let gateway: KubernetesGateway;
+let kubelet: QuietKubelet;
+
+const podOf = (name: string, image = "registry.example/shown:1") => ({
+  apiVersion: "v1",
+  kind: "Pod",
+  metadata: { name },
+  spec: {
+    nodeName: "quiet",
+    automountServiceAccountToken: false,
+    terminationGracePeriodSeconds: 0,
+    containers: [{ name: "c", image }],
+  },
+});
+
+beforeAll(async () => {
+  // No node: what stands in for its kubelet has no certificate of the cluster.
+  api = await startApiServer({ apiServerFlags: ["--kubelet-certificate-authority="] });
+  await api.kubectl.apply(clusterAdmins(users));
+  kubelet = await startQuietKubelet(api.kubectl, "quiet");
+  await api.kubectl.apply([
+    { apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "default" } },
+    { apiVersion: "v1", kind: "Secret", metadata: { name: "s" }, data: { key: secretText } },
+    ...["p", "replaced", "forwarded"].map((name) => podOf(name)),
+  ]);
+  gateway = await startKubernetesGateway(api, { policies, args: ["--approvers", "local:leads"] });
+});
+afterAll(async () => {
+  await gateway?.stop();
+  await kubelet?.close();
+  await api?.close();
+});
+
+const as = (name: string) => ({ url: gateway.url, caPem: gateway.caPem, token: gateway.token(name) });
+
+/** What an approver asks the gateway, or tells it. */
+function asLead(path: string, body?: object): Promise<{ readonly status: number; readonly body: string }> {
+  return new Promise((resolve, reject) => {
+    const sent = request(
+      {
+        socketPath: join(dirname(gateway.recordingDir), "approvals/socket"),
+        path: `/v1/approvals${path}`,
+        method: body === undefined ? "GET" : "POST",
+        timeout: 10_000,
+        headers: { authorization: `Bearer ${gateway.token("lea", ["leads"])}` },
+      },
+      (response) => {
+        let text = "";
+        response.setEncoding("utf8").on("data", (chunk: string) => {
+          text += chunk;
+        });
+        response.once("end", () => resolve({ status: response.statusCode ?? 0, body: text }));
+      },
+    );
+    sent.on("error", reject).end(body === undefined ? undefined : JSON.stringify(body));
+  });
+}
+
+interface Shown {
+  readonly name: string;
+  readonly requester: string;
+  readonly phase: string;
+}
+
+/** The request of somebody that waits for a decision. */
+const waiting = (user: string) =>
+  waitFor(`a request of ${user} to wait`, async () => {
+    const { approvals } = JSON.parse((await asLead("")).body) as { approvals: readonly Shown[] };
+    return approvals.find((one) => one.requester.endsWith(user) && one.phase === "Pending")?.name;
+  });
+const approve = (name: string) => asLead(`/${name}/decisions`, { decision: "Approved" });
+
+/** Puts a policy of one user beside the others, and waits until a request tells that it is in force. */
+async function change(user: string, rest: string, isSeen: () => Promise<boolean>): Promise<void> {
+  await gateway.write(`${user}-more.yaml`, policy(user, rest, `${user}-more`));
+  await waitFor("the policy to be in force", async () => (await isSeen()) || undefined);
+}
+
+test("a mask that begins while a read is held hides what the read shows", async () => {
+  const answer = raw(gateway, `${inDefault}/secrets/s`, { user: "ann" });
+  const name = await waiting("ann");
+  await change(
+    "ann",
+    `  masking:\n  - {columns: ["core.secrets.data"], with: Redact}`,
+    async () => !(await raw(gateway, `${inDefault}/secrets`, { user: "ann" })).body.includes(secretText),
+  );
+  expect((await approve(name)).status).toBe(200);
+  const { status, body } = await answer;
+  expect([status, body.includes(secretText)]).toEqual([200, false]);
+});
+
+test("an approved exec does not enter a pod that has taken the place of the one that was asked about", async () => {
+  const path = `${inDefault}/pods/replaced/exec?command=id&stdout=true`;
+  const stream = await openWebSocket(as("eva"), path, ["v4.channel.k8s.io"]);
+  const name = await waiting("eva");
+  await api.kubectl("delete", "pod", "replaced", "--force", "--grace-period=0");
+  await api.kubectl.apply([podOf("replaced", "registry.example/another:1")]);
+  expect((await approve(name)).status).toBe(200);
+  await stream.closed;
+  const said = Buffer.concat(stream.messages.map(({ bytes }) => bytes)).toString();
+  expect(said).toContain(`approval ${name} is void`);
+  expect(kubelet.asked.filter((url) => url.includes("/replaced/"))).toEqual([]);
+});
+
+test("an approved patch does not change a workload that has changed, or been replaced, since it was asked about", async () => {
+  const path = "/apis/apps/v1/namespaces/default/deployments/web";
+  const web = (image: string) => ({
+    apiVersion: "apps/v1",
+    kind: "Deployment",
+    metadata: { name: "web", namespace: "default" },
+    spec: {
+      selector: { matchLabels: { app: "web" } },
+      template: {
+        metadata: { labels: { app: "web" } },
+        spec: { containers: [{ name: "c", image }] },
+      },
+    },
+  });
+  await api.kubectl.apply([web("registry.example/asked-about:1")]);
+  const patch = (env: string) =>
+    raw(gateway, path, {
+      user: "pat",
+      method: "PATCH",
+      headers: { "content-type": "application/strategic-merge-patch+json" },
+      body: JSON.stringify({
+        spec: { template: { spec: { containers: [{ name: "c", env: [{ name: env, value: "1" }] }] } } },
+      }),
+    });
+  const outcomes: unknown[] = [];
+  for (const meanwhile of [
+    () => Promise.resolve(),
+    () => api.kubectl.apply([web("registry.example/another:1")]),
+    async () => {
+      await api.kubectl("delete", "deployment", "web");
+      await api.kubectl.apply([web("registry.example/another:1")]);
+    },
+  ]) {
+    const answer = patch(`LATE_${outcomes.length}`);
+    const name = await waiting("pat");
+    await meanwhile();
+    await approve(name);
+    const { status, body } = await answer;
+    outcomes.push([status, body.includes("is void")]);
+  }
+  expect(outcomes).toEqual([
+    [200, false],
+    [403, true],
+    [403, true],
+  ]);
+});
+
+test("a stream that policy has come to deny while the server was asked for it does not begin", async () => {
+  await gateway.write("pol.yaml", policy("pol", "  profile: Admin"));
+  const path = `${inDefault}/pods/p/exec?command=late&stdout=true`;
+  await waitFor("the policy to let in", async () =>
+    (await raw(gateway, `${inDefault}/pods`, { user: "pol" })).status === 200 ? true : undefined,
+  );
+  kubelet.waits = true;
+  try {
+    const opened = openWebSocket(as("pol"), path, ["v4.channel.k8s.io"]).catch((error: unknown) => error);
+    await waitFor("the kubelet to be asked", async () =>
+      kubelet.asked.some((url) => url.includes("command=late")) ? true : undefined,
+    );
+    const rule = "  - {name: none, match: {commands: [pods/exec]}, action: Deny}";
+    await change("pol", `  rules:\n${rule}`, async () => {
+      const tried = await openWebSocket(as("pol"), `${path}&stderr=true`, ["v4.channel.k8s.io"]).catch(
+        (error: unknown) => error,
+      );
+      return tried instanceof NotSwitched && tried.status === 403;
+    });
+    kubelet.waits = false;
+    const late = await opened;
+    if (!(late instanceof NotSwitched)) throw new Error("it was switched");
+    expect([late.status, late.body]).toEqual([403, expect.stringContaining("the access policy has changed")]);
+  } finally {
+    kubelet.waits = false;
+  }
+  await waitFor("the kubelet's streams to end", async () => kubelet.open === 0 || undefined);
+});
+
+test("a tunnel to a port that a WebSocket names ends with the leave for that port", async () => {
+  const opened = openWebSocket(as("wim"), `${inDefault}/pods/p/portforward?ports=5432`, [
+    "v4.channel.k8s.io",
+  ]);
+  const name = await waiting("wim");
+  await approve(name);
+  const tunnel = await opened;
+  await waitFor("the tunnel", async () => kubelet.open === 1 || undefined);
+  expect((await asLead(`/${name}/revocation`, { reason: "enough" })).status).toBe(200);
+  await tunnel.closed;
+  await waitFor("the kubelet's stream to end", async () => kubelet.open === 0 || undefined);
+});
+
+test("each connection of a port-forward is judged by what the pod is then", async () => {
+  const lou = await gateway.user("lou");
+  await api.kubectl(
+    ..."patch pod forwarded --subresource=status --type=merge -p".split(" "),
+    JSON.stringify({ status: { phase: "Running" } }),
+  );
+  const port = await freePort();
+  const child: ChildProcess = spawn(
+    lou.program,
+    ["--kubeconfig", lou.kubeconfig, "port-forward", "pod/forwarded", `${port}:80`],
+    { timeout: 60_000 },
+  );
+  let said = "";
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.setEncoding("utf8").on("data", (text: string) => {
+      said += text;
+    });
+  }
+  const over = new Promise((resolve) => child.once("close", resolve));
+  try {
+    await waitFor("kubectl to listen", async () => said.includes("Forwarding from 127.0.0.1") || undefined);
+    await api.kubectl("label", "pod", "forwarded", "closed=yes");
+    const socket = connect(port, "127.0.0.1").on("error", () => undefined);
+    socket.write("x");
+    await waitFor("the refusal", async () => said.includes("the pod is closed") || undefined);
+    socket.destroy();
+  } finally {
+    child.kill("SIGKILL");
+    await over;
+  }
+});
+
+test("what waits when a token runs out is not run by an approval that comes a moment later", async () => {
+  const seconds = 3;
+  const token = gateway.token("exp", [], seconds);
+  const over = Date.now() + (seconds + 0.2) * 1000;
+  const answer = raw(gateway, `${inDefault}/secrets`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+    body: JSON.stringify({ apiVersion: "v1", kind: "Secret", metadata: { name: "too-late" } }),
+  }).catch(() => undefined);
+  const name = await waiting("exp");
+  await waitFor("the token's end", async () => Date.now() > over || undefined, { pauseMs: 20 });
+  await approve(name);
+  await answer;
+  expect((await api.kubectl("get", "secrets", "-o", "name")).includes("too-late")).toBe(false);
+});
