@@ -3,8 +3,42 @@ import type { CopyOutOptions } from "../masking/copy-options.ts";
 import type { StatementLineage } from "../masking/model.ts";
 import type { CommandPart, ObjectRef } from "../model.ts";
 
+/** Something that a statement makes. */
+export type MadeEffect =
+  | {
+      readonly kind: "createRelation";
+      readonly schema?: string;
+      readonly name: string;
+      readonly temporary: boolean;
+      readonly relationKind: "table" | "view" | "materializedView" | "sequence" | "foreignTable";
+      readonly columns: readonly string[];
+      /** True where it may have others than these, or in another order: not all of them stand in the text. */
+      readonly hasUnsureColumns?: boolean;
+      /** True where using it runs more than reviewed functions: defaults, checks, generated columns. */
+      readonly hasCode?: boolean;
+      /** A temporary table's fate at commit, where the text says so or says nothing (`preserve`). */
+      readonly onCommit?: "preserve" | "deleteRows" | "drop";
+      /** What a view reads, functions included; absent for anything else. */
+      readonly reads?: readonly ObjectRef[];
+    }
+  | {
+      readonly kind: "createFunction";
+      readonly schema?: string;
+      readonly name: string;
+      readonly language: string;
+      readonly body?: string;
+      readonly securityDefiner: boolean;
+      /** Its SET clauses, as the catalog keeps them; absent: none. */
+      readonly settings?: readonly string[];
+    }
+  | { readonly kind: "createSchema"; readonly name: string }
+  | { readonly kind: "createType"; readonly schema?: string; readonly name: string };
+
 /** What a statement changes in its session once the server says that it succeeded. */
 export type SessionEffect =
+  | MadeEffect
+  /** A body has made this, or has not come to it, or has undone it. */
+  | { readonly kind: "perhaps"; readonly made: MadeEffect }
   | {
       readonly kind: "prepare";
       readonly name: string;
@@ -39,35 +73,10 @@ export type SessionEffect =
        * everything (operators, casts, types too).
        */
       readonly code?: "relations" | "everything";
+      /** True where something that was there may have got another name or schema, and no effect tells which. */
+      readonly moves?: true;
     }
-  | {
-      readonly kind: "createRelation";
-      readonly schema?: string;
-      readonly name: string;
-      readonly temporary: boolean;
-      readonly relationKind: "table" | "view" | "materializedView" | "sequence" | "foreignTable";
-      readonly columns: readonly string[];
-      /** True where it may have others than these, or in another order: not all of them stand in the text. */
-      readonly hasUnsureColumns?: boolean;
-      /** True where using it runs more than reviewed functions: defaults, checks, generated columns. */
-      readonly hasCode?: boolean;
-      /** A temporary table's fate at commit, where the text says so or says nothing (`preserve`). */
-      readonly onCommit?: "preserve" | "deleteRows" | "drop";
-      /** What a view reads, functions included; absent for anything else. */
-      readonly reads?: readonly ObjectRef[];
-    }
-  | {
-      readonly kind: "createFunction";
-      readonly schema?: string;
-      readonly name: string;
-      readonly language: string;
-      readonly body?: string;
-      readonly securityDefiner: boolean;
-      /** Its SET clauses, as the catalog keeps them; absent: none. */
-      readonly settings?: readonly string[];
-    }
-  | { readonly kind: "createSchema"; readonly name: string }
-  | { readonly kind: "createType"; readonly schema?: string; readonly name: string }
+  | { readonly kind: "renameSchema"; readonly name: string; readonly to: string }
   | { readonly kind: "dropRelation"; readonly schema?: string; readonly name: string }
   /** A relation may have other columns from here on than those that were there, or one of that name was put in its place. */
   | { readonly kind: "alterColumns"; readonly schema?: string; readonly name: string }

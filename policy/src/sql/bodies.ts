@@ -119,28 +119,47 @@ export function walkAtomicBody(walk: Walk, value: unknown): void {
 function walkStatement(walk: Walk, node: TreeNode, text: string): void {
   const before = walk.effects.length;
   walk.walkers.statement(walk, node, text);
-  const made = walk.effects.splice(before);
+  const made = walk.effects.splice(before).map((effect) => asPerhaps(walk, effect));
   if (made.length === 0) return;
   for (const effect of made) applyInBody(walk, effect);
   walk.bodyEffects(made);
 }
 
 /**
- * Whether a statement of a body runs at all is unknown: a new name may be used after it, but a name that meant
- * something before may from here on mean either. The session's later statements know neither.
+ * Whether a statement of a body runs at all is unknown: a name that it makes may be used after it, and from here on means
+ * that or what it meant before. Where the path puts it is known here alone.
  */
-function applyInBody(walk: Walk, effect: SessionEffect): void {
-  if (effect.kind === "transaction") return;
-  if (effect.kind === "catalogChanged") {
-    walk.names.apply(effect);
-    return;
+function asPerhaps(walk: Walk, effect: SessionEffect): SessionEffect {
+  switch (effect.kind) {
+    case "createSchema":
+      return { kind: "perhaps", made: effect };
+    case "createRelation":
+      if (effect.temporary) return { kind: "perhaps", made: effect };
+      return { kind: "perhaps", made: { schema: walk.names.creationSchema, ...effect } };
+    case "createFunction":
+      return { kind: "perhaps", made: { schema: walk.names.creationSchema, ...effect } };
+    case "createType":
+      return { kind: "perhaps", made: { schema: walk.names.creationSchema, ...effect } };
+    default:
+      return effect;
   }
-  walk.namesUnknownAfter = true;
-  const isNew =
-    effect.kind === "createRelation" && walk.names.relation(effect.schema, effect.name) === undefined;
-  if (isNew) walk.names.apply(effect);
-  else if (effect.kind !== "createFunction" && effect.kind !== "prepare") walk.names.becomeUnknown();
-  else walk.names.apply(effect);
+}
+
+/** After a drop or a rename that a body may not have come to, names have no meaning that one can tell. */
+function applyInBody(walk: Walk, effect: SessionEffect): void {
+  switch (effect.kind) {
+    case "transaction":
+      return;
+    case "catalogChanged":
+    case "perhaps":
+    case "alterColumns":
+      walk.names.apply(effect);
+      return;
+    default:
+      walk.namesUnknownAfter = true;
+      if (effect.kind === "prepare") walk.names.apply(effect);
+      else walk.names.becomeUnknown();
+  }
 }
 
 /** Kinds of PL/pgSQL statement and how their parts read; anything else makes the body opaque. */

@@ -553,9 +553,14 @@ export function simpleDefinition(
     if (word === "CREATE INDEX") walkRunning(walk, node, scopeBelow(undefined, word));
     const isRead = word.startsWith("CREATE") || relationCode.has(word);
     const hasCode = isRead && (bindsCode(walk, full, node) || relationCode.has(word));
-    const isMoved = word === "ALTER" && node.newschema !== undefined && node.relation === undefined;
-    const code = isMoved ? ("everything" as const) : hasCode ? ("relations" as const) : undefined;
-    walk.effects.push({ kind: "catalogChanged", ...(code === undefined ? {} : { code }) });
+    const isMoved = word === "ALTER" && node.newschema !== undefined;
+    const isCode = isMoved && node.relation === undefined;
+    const code = isCode ? ("everything" as const) : hasCode ? ("relations" as const) : undefined;
+    walk.effects.push({
+      kind: "catalogChanged",
+      ...(code === undefined ? {} : { code }),
+      ...(isMoved && { moves: true }),
+    });
     return full;
   };
 }
@@ -661,7 +666,11 @@ export function rename(walk: Walk, node: TreeNode): string {
         );
   walk.add(isPrivileged ? "privilege" : "define", word, objects);
   if (isColumn) columnsAltered(walk, objects);
-  if (rangeVar !== undefined && !isColumn && renamedRelations.has(type)) {
+  const isTold = rangeVar !== undefined && !isColumn && renamedRelations.has(type);
+  if (type === "OBJECT_SCHEMA") {
+    walk.effects.push({ kind: "renameSchema", name: textOf(node, "subname"), to: textOf(node, "newname") });
+  }
+  if (isTold) {
     const schema = schemaOf(rangeVar);
     walk.effects.push({
       kind: "renameRelation",
@@ -672,7 +681,12 @@ export function rename(walk: Walk, node: TreeNode): string {
   }
   // Code under another name: nothing that is named is known to be what it was.
   const hasCode = rangeVar === undefined && !isPrivileged;
-  walk.effects.push({ kind: "catalogChanged", ...(hasCode ? { code: "everything" as const } : {}) });
+  const moves = !(isTold || isColumn || isPrivileged);
+  walk.effects.push({
+    kind: "catalogChanged",
+    ...(hasCode && { code: "everything" }),
+    ...(moves && { moves }),
+  });
   return word;
 }
 

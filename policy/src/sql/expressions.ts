@@ -89,7 +89,8 @@ function columnFunctions(walk: Walk, node: TreeNode, scope: Scope): void {
   let isColumn = false;
   for (let level: Scope | undefined = scope; level !== undefined; level = level.parent) {
     if (!level.aliases.has(alias)) continue;
-    isColumn = level.aliases.get(alias)?.columns.includes(name) ?? false;
+    const relation = level.aliases.get(alias);
+    isColumn = relation?.columns.includes(name) === true && relation.hasUnsureColumns !== true;
     if (!isColumn) break;
   }
   if (!isColumn) columnFunction(walk, name, scope.word);

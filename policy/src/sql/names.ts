@@ -25,6 +25,8 @@ export interface RelationInfo {
   readonly columns: readonly string[];
   /** True where it may have others than these, or in another order: it was made or altered by what no catalog shows yet. */
   readonly hasUnsureColumns?: true;
+  /** True where a body may have made it in this transaction, or not: its name then means what it would mean without it. */
+  readonly mayBeMissing?: true;
   /** `SELECT …` of a view or materialized view, as pg_get_viewdef prints it (all names qualified). */
   readonly definition?: string;
   /** Relations and functions a view or rule reads: qualified, found through pg_depend. */
@@ -79,6 +81,8 @@ export interface TypeInfo {
   readonly name: string;
   /** Functions that a cast to it runs and that are not in pg_catalog (domain checks, input functions, casts). */
   readonly functions: readonly FunctionInfo[];
+  /** As of a relation. */
+  readonly mayBeMissing?: true;
 }
 
 /** A statement that the session has prepared under a name. */
@@ -129,6 +133,10 @@ export interface NameResolver {
   operatorFunctions(schema: string | undefined, operator: string): readonly FunctionInfo[];
   type(schema: string | undefined, name: string): TypeInfo | undefined;
   schemaExists(name: string): boolean;
+  /** True where a body may have made that schema in this transaction, or not. */
+  schemaMayBeMissing?(name: string): boolean;
+  /** True where something may have got the name of what may be missing: nothing is known then to be what a body made. */
+  readonly hasMovedNames?: boolean;
   /** By relation, as `schema.name`: of which columns the catalog keeps literals; absent: of none that is known. */
   readonly definitions?: ReadonlyMap<string, readonly ColumnDefinition[]>;
   /** SQL or wire prepared statement; undefined where the session has none of that name. */

@@ -1,6 +1,7 @@
 /** The names as earlier statements of the same text, and SET clauses of functions, leave them. */
-import type { SessionEffect } from "./analysis.ts";
+import type { MadeEffect, SessionEffect } from "./analysis.ts";
 import type { FunctionInfo, NameResolver, PreparedInfo, RelationInfo, TypeInfo } from "./names.ts";
+import { anyOfThese, asEither, renamedFrom } from "./perhaps.ts";
 import { withImplicitSchemas } from "./search-path-value.ts";
 
 /** A NameResolver that lays what a text has done so far over another one. */
@@ -13,12 +14,16 @@ export class NameOverlay implements NameResolver {
   readonly #roles = new Set<string>();
   readonly #relations = new Map<string, RelationInfo | undefined>();
   readonly #functions = new Map<string, FunctionInfo[]>();
-  readonly #schemas = new Set<string>();
+  /** Those that the text has made; false: perhaps. */
+  readonly #schemas = new Map<string, boolean>();
+  /** What a schema was called before the text, by the name that it has given it. */
+  readonly #formerly = new Map<string, string>();
   readonly #types = new Map<string, TypeInfo>();
   readonly #prepared = new Map<string, PreparedInfo | undefined>();
   #isAllDeallocated = false;
   #isUnknown = false;
   #hasShortLived = false;
+  #hasMoved = false;
   #code: "relations" | "everything" | undefined;
 
   constructor(below: NameResolver) {
@@ -60,6 +65,10 @@ export class NameOverlay implements NameResolver {
     return this.#relations.size > 0 || this.#below.isAltered === true;
   }
 
+  get hasMovedNames(): boolean {
+    return this.#hasMoved || this.#below.hasMovedNames === true;
+  }
+
   get definitions(): NonNullable<NameResolver["definitions"]> {
     return this.#below.definitions ?? noDefinitions;
   }
@@ -95,12 +104,24 @@ export class NameOverlay implements NameResolver {
 
   #found(schema: string | undefined, name: string): RelationInfo | undefined {
     if (schema !== undefined) return this.#relationIn(schema, name);
-    if (!this.#isPathChanged && this.#relations.size === 0) return this.#below.relation(undefined, name);
-    for (const candidate of this.#searchPath ?? []) {
-      const found = this.#relationIn(candidate, name);
-      if (found !== undefined) return found;
+    if (!this.#isPathChanged && this.#relations.size + this.#formerly.size === 0)
+      return this.#below.relation(undefined, name);
+    return anyOfThese(this.#candidates(schema, name));
+  }
+
+  /** What the name may mean: those that may be missing, and the first that is not. */
+  #candidates(schema: string | undefined, name: string): readonly RelationInfo[] {
+    const found: RelationInfo[] = [];
+    for (const candidate of schema === undefined ? this.possiblePath : [schema]) {
+      const relation = this.#relationIn(candidate, name);
+      if (relation === undefined) continue;
+      const isSure = relation.mayBeMissing !== true;
+      // A schema that may be missing is in no path yet.
+      if (isSure && schema === undefined && this.#searchPath?.includes(candidate) !== true) continue;
+      found.push(relation);
+      if (isSure) break;
     }
-    return undefined;
+    return found;
   }
 
   functions(schema: string | undefined, name: string): readonly FunctionInfo[] {
@@ -136,21 +157,41 @@ export class NameOverlay implements NameResolver {
   }
 
   #typeFound(schema: string | undefined, name: string): TypeInfo | undefined {
-    const path = schema === undefined ? (this.#searchPath ?? []) : [schema];
-    for (const candidate of path) {
+    let perhaps: TypeInfo | undefined;
+    for (const candidate of schema === undefined ? this.possiblePath : [schema]) {
       const made = this.#types.get(`${candidate}.${name}`);
-      if (made !== undefined) return made;
+      if (made !== undefined && made.mayBeMissing !== true && this.#looksIn(schema, candidate)) return made;
+      perhaps ??= made;
     }
-    if (schema !== undefined || !this.#isPathChanged) return this.#below.type(schema, name);
-    for (const candidate of path) {
-      const found = this.#below.type(candidate, name);
-      if (found !== undefined) return found;
+    return this.#typeBelow(schema, name) ?? perhaps;
+  }
+
+  #looksIn(schema: string | undefined, candidate: string): boolean {
+    return schema !== undefined || this.#searchPath?.includes(candidate) === true;
+  }
+
+  #typeBelow(schema: string | undefined, name: string): TypeInfo | undefined {
+    if (schema === undefined && !this.#isPathChanged) return this.#below.type(undefined, name);
+    let perhaps: TypeInfo | undefined;
+    for (const candidate of schema === undefined ? (this.#searchPath ?? []) : [schema]) {
+      const former = this.#formerly.get(candidate);
+      const found =
+        this.#below.type(candidate, name) ??
+        (former === undefined ? undefined : this.#below.type(former, name));
+      if (found !== undefined && found.mayBeMissing !== true) return found;
+      perhaps ??= found;
     }
-    return undefined;
+    return perhaps;
   }
 
   schemaExists(name: string): boolean {
-    return name === "pg_temp" || this.#schemas.has(name) || this.#below.schemaExists(name);
+    if (name === "pg_temp" || this.#schemas.has(name) || this.#formerly.has(name)) return true;
+    return this.#below.schemaExists(name);
+  }
+
+  schemaMayBeMissing(name: string): boolean {
+    const isSure = this.#schemas.get(name);
+    return isSure === undefined ? this.#below.schemaMayBeMissing?.(name) === true : !isSure;
   }
 
   prepared(name: string): PreparedInfo | undefined {
@@ -161,7 +202,7 @@ export class NameOverlay implements NameResolver {
   /** Looks unqualified names up along another path from here on; undefined: unknown. */
   setSearchPath(path: readonly string[] | undefined): void {
     // "$user" depends on who the server thinks we are; schemas that do not exist are passed over.
-    const isKnown = path !== undefined && !path.includes("$user");
+    const isKnown = path?.every((schema) => schema !== "$user" && !this.schemaMayBeMissing(schema)) === true;
     const existing = path?.filter((schema) => this.schemaExists(schema)) ?? [];
     this.#searchPath = isKnown ? withImplicitSchemas(existing) : undefined;
     this.#isPathChanged = true;
@@ -199,57 +240,87 @@ export class NameOverlay implements NameResolver {
         if (effect.action === "commit" && this.#hasShortLived) this.#isUnknown = true;
         return;
       case "createRelation":
-        this.#createRelation(effect);
-        return;
       case "createFunction":
-        this.#createFunction(effect);
-        return;
       case "createSchema":
-        this.#schemas.add(effect.name);
+      case "createType":
+        this.#make(effect, true);
         return;
-      case "createType": {
-        const schema = effect.schema ?? this.creationSchema;
-        this.#types.set(`${schema}.${effect.name}`, { schema, name: effect.name, functions: [] });
+      case "perhaps":
+        this.#make(effect.made, false);
         return;
-      }
       case "dropRelation": {
-        const found = this.relation(effect.schema, effect.name);
-        if (found !== undefined) this.#relations.set(`${found.schema}.${found.name}`, undefined);
+        const [found, ...others] = this.#candidates(effect.schema, effect.name);
+        // Which of several it was nobody can tell: all of them stay.
+        if (found !== undefined && others.length === 0)
+          this.#relations.set(`${found.schema}.${found.name}`, undefined);
         return;
       }
-      case "alterColumns": {
-        const found = this.relation(effect.schema, effect.name);
-        if (found === undefined) return;
-        this.#relations.set(`${found.schema}.${found.name}`, { ...found, hasUnsureColumns: true });
+      case "alterColumns":
+        for (const found of this.#candidates(effect.schema, effect.name))
+          this.#relations.set(`${found.schema}.${found.name}`, { ...found, hasUnsureColumns: true });
         return;
-      }
-      case "renameRelation": {
-        const found = this.relation(effect.schema, effect.name);
-        if (found === undefined) return;
-        this.#relations.set(`${found.schema}.${found.name}`, undefined);
-        const old = { name: `${found.schema}.${found.name}`, kind: "relation", direct: false } as const;
-        const reads = found.temporary ? found.reads : [...found.reads, old];
-        this.#relations.set(`${found.schema}.${effect.to}`, { ...found, name: effect.to, reads });
+      case "renameRelation":
+        this.#renameRelation(effect);
         return;
-      }
+      case "renameSchema":
+        this.#formerly.set(effect.to, this.#formerly.get(effect.name) ?? effect.name);
+        return;
       case "catalogChanged":
+        this.#hasMoved ||= effect.moves === true;
         if (effect.code !== undefined && this.#code !== "everything") this.#code = effect.code;
         return;
     }
   }
 
   #hasNames(): boolean {
-    return this.#relations.size + this.#functions.size + this.#schemas.size + this.#types.size > 0;
+    const made = this.#relations.size + this.#functions.size + this.#schemas.size + this.#types.size;
+    return made + this.#formerly.size > 0;
   }
 
   #relationIn(schema: string, name: string): RelationInfo | undefined {
     const key = `${schema}.${name}`;
-    return this.#relations.has(key) ? this.#relations.get(key) : this.#below.relation(schema, name);
+    if (this.#relations.has(key)) return this.#relations.get(key);
+    const found = this.#below.relation(schema, name);
+    const former = this.#formerly.get(schema);
+    if (found !== undefined || former === undefined) return found;
+    const relation = this.#below.relation(former, name);
+    return relation === undefined ? undefined : renamedFrom(relation, { schema });
   }
 
   #functionsIn(schema: string, name: string): readonly FunctionInfo[] {
     const made = this.#functions.get(`${schema}.${name}`) ?? [];
-    return [...made, ...this.#below.functions(schema, name)];
+    const former = this.#formerly.get(schema);
+    const moved = former === undefined ? [] : this.#below.functions(former, name);
+    return [...made, ...moved, ...this.#below.functions(schema, name)];
+  }
+
+  /** Takes in what is made for certain, or perhaps. */
+  #make(effect: MadeEffect, isSure: boolean): void {
+    if (effect.kind === "createSchema") this.#createSchema(effect.name, isSure);
+    // What is made in a schema shows that it is there.
+    else if (isSure && effect.schema !== undefined) this.#createSchema(effect.schema, true);
+    if (effect.kind === "createRelation") this.#createRelation(effect, isSure);
+    else if (effect.kind === "createFunction") this.#createFunction(effect);
+    else if (effect.kind === "createType") this.#createType(effect, isSure);
+  }
+
+  #createSchema(name: string, isSure: boolean): void {
+    if (isSure || !this.schemaExists(name)) this.#schemas.set(name, isSure);
+  }
+
+  #createType(effect: Extract<MadeEffect, { kind: "createType" }>, isSure: boolean): void {
+    const { schema = this.creationSchema, name } = effect;
+    if (!isSure && this.#typeFound(schema, name) !== undefined) return;
+    const type = { schema, name, functions: [] };
+    this.#types.set(`${schema}.${name}`, isSure ? type : { ...type, mayBeMissing: true });
+  }
+
+  #renameRelation(effect: Extract<SessionEffect, { kind: "renameRelation" }>): void {
+    const [found, ...others] = this.#candidates(effect.schema, effect.name);
+    if (others.length > 0) this.#hasMoved = true;
+    if (found === undefined || others.length > 0) return;
+    this.#relations.set(`${found.schema}.${found.name}`, undefined);
+    this.#relations.set(`${found.schema}.${effect.to}`, renamedFrom(found, { name: effect.to }));
   }
 
   #forgetPrepared(): void {
@@ -257,19 +328,12 @@ export class NameOverlay implements NameResolver {
     this.#isAllDeallocated = true;
   }
 
-  #createRelation(effect: SessionEffect & { kind: "createRelation" }): void {
+  #createRelation(effect: Extract<MadeEffect, { kind: "createRelation" }>, isSure: boolean): void {
     const schema = effect.temporary ? "pg_temp" : (effect.schema ?? this.creationSchema);
     const key = `${schema}.${effect.name}`;
     this.#hasShortLived ||= effect.onCommit === "drop";
     const existing = this.#relationIn(schema, effect.name);
-    if (existing !== undefined) {
-      // IF NOT EXISTS keeps what is there; OR REPLACE makes a view read other things as well, by another text.
-      const { definition: _, ...kept } = existing;
-      const reads = [...existing.reads, ...(effect.reads ?? [])];
-      this.#relations.set(key, { ...kept, reads, hasUnsureColumns: true });
-      return;
-    }
-    this.#relations.set(key, {
+    const made: RelationInfo = {
       schema,
       name: effect.name,
       kind: effect.relationKind,
@@ -283,10 +347,11 @@ export class NameOverlay implements NameResolver {
       // What a view made in this very text reads is not known to the catalog yet: writes through it are opaque.
       hasRules: effect.relationKind === "view",
       functions: effect.hasCode === true ? [unknownCode] : [],
-    });
+    };
+    this.#relations.set(key, joined(existing, made, isSure));
   }
 
-  #createFunction(effect: SessionEffect & { kind: "createFunction" }): void {
+  #createFunction(effect: Extract<MadeEffect, { kind: "createFunction" }>): void {
     const schema = effect.schema ?? this.creationSchema;
     const key = `${schema}.${effect.name}`;
     const info: FunctionInfo = {
@@ -299,6 +364,16 @@ export class NameOverlay implements NameResolver {
     };
     this.#functions.set(key, [...(this.#functions.get(key) ?? []), info]);
   }
+}
+
+/** What is there once a relation of that name was made, perhaps, beside one that may be there already. */
+function joined(existing: RelationInfo | undefined, made: RelationInfo, isSure: boolean): RelationInfo {
+  if (existing === undefined) return isSure ? made : { ...made, mayBeMissing: true };
+  if (!isSure) return asEither(existing, made);
+  // IF NOT EXISTS keeps what is there; OR REPLACE makes a view read other things as well, by another text.
+  const before = existing.mayBeMissing === true ? asEither(existing, made) : existing;
+  const { definition: _, mayBeMissing: __, ...kept } = before;
+  return { ...kept, reads: [...before.reads, ...made.reads], hasUnsureColumns: true };
 }
 
 const noDefinitions: NonNullable<NameResolver["definitions"]> = new Map();

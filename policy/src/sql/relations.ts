@@ -88,6 +88,8 @@ export function findRelation(walk: Walk, rangeVar: TreeNode): RelationInfo | und
   searchPathKnown(walk, schema);
   const name = textOf(rangeVar, "relname");
   const found = walk.names.relation(schema, name);
+  // The name may be that of a relation that was there before, and that rules know by another.
+  if (found?.mayBeMissing === true && walk.names.hasMovedNames) return undefined;
   if (found !== undefined && schema === undefined) lookBehind(walk, found, name);
   return found;
 }

@@ -487,7 +487,7 @@ function walkAgain(walk: Walk, text: string): void {
 /** Of the effects from there on, those that functions have: what a statement itself makes is not made here, or told already. */
 function keepOnlyOfCode(walk: Walk, from: number): void {
   for (const effect of walk.effects.splice(from))
-    if (effect.kind === "setSearchPath" || effect.kind === "setRole" || effect.kind === "catalogChanged")
+    if (["setSearchPath", "setRole", "catalogChanged", "perhaps"].includes(effect.kind))
       walk.effects.push(effect);
 }
 

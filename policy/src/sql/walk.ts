@@ -154,7 +154,7 @@ export class Walk {
     );
   }
 
-  /** What a body does to names, as far as the session must know: that they may have changed. */
+  /** What a body does to names, as far as the session must know: what it may have made, and that they may have changed. */
   bodyEffects(effects: readonly SessionEffect[]): void {
     for (const effect of effects) {
       if (effect.kind === "setSearchPath")
@@ -166,10 +166,16 @@ export class Walk {
       else if (effect.kind === "setRole" || effect.kind === "discardAll" || effect.kind === "deallocate")
         this.effects.push(effect);
       else if (effect.kind === "catalogChanged") this.#catalogChanged(effect);
-      else if (changesColumns(effect)) {
+      else if (effect.kind === "perhaps") {
+        this.effects.push(effect);
+        this.#catalogChanged({ kind: "catalogChanged" });
+      } else if (changesColumns(effect)) {
         const { schema, name } = effect;
         this.effects.push({ kind: "alterColumns", ...(schema === undefined ? {} : { schema }), name });
-        this.#catalogChanged({ kind: "catalogChanged" });
+        this.#catalogChanged({
+          kind: "catalogChanged",
+          ...(effect.kind === "renameRelation" && { moves: true }),
+        });
       } else if (effect.kind !== "transaction") this.#catalogChanged({ kind: "catalogChanged" });
     }
   }
@@ -177,7 +183,9 @@ export class Walk {
   /** Said once where the effect before it says the same. */
   #catalogChanged(effect: SessionEffect & { kind: "catalogChanged" }): void {
     const last = this.effects.at(-1);
-    if (last?.kind !== "catalogChanged" || last.code !== effect.code) this.effects.push(effect);
+    const isSaid =
+      last?.kind === "catalogChanged" && last.code === effect.code && last.moves === effect.moves;
+    if (!isSaid) this.effects.push(effect);
   }
 
   /** Walks what `key` stands for below `object`; a key that is being walked already adds nothing new. */
@@ -197,14 +205,11 @@ export class Walk {
   }
 }
 
-type NamesRelation = Extract<
-  SessionEffect,
-  { kind: "createRelation" | "dropRelation" | "renameRelation" | "alterColumns" }
->;
+type NamesRelation = Extract<SessionEffect, { kind: "dropRelation" | "renameRelation" | "alterColumns" }>;
 
 /** After these a name may stand for a relation of other columns, where a body has come to them at all. */
 function changesColumns(effect: SessionEffect): effect is NamesRelation {
-  return /^(create|drop|rename)Relation$|^alterColumns$/.test(effect.kind);
+  return /^(drop|rename)Relation$|^alterColumns$/.test(effect.kind);
 }
 
 /** What is reached, by the texts that say what it does. */

@@ -329,3 +329,69 @@ test("a function of pg_catalog alone means itself along any path, until somebody
   other.apply({ kind: "catalogChanged" });
   expect(other.isBuiltinAlone("count")).toBe(false);
 });
+
+/** Something that a body may have made. */
+const perhaps = (made: SessionEffect): SessionEffect => {
+  if (made.kind !== "createRelation" && made.kind !== "createSchema") throw new Error(made.kind);
+  return { kind: "perhaps", made };
+};
+
+test("what a body may have made is known until a rollback, or the commit that the catalog shows it after", async () => {
+  const { names } = await session();
+  names.apply(action("begin"));
+  names.apply(action("savepoint", "s"));
+  names.apply(perhaps(table("fresh", { schema: "public" })));
+  expect(names.relation(undefined, "fresh")).toMatchObject({ schema: "public", mayBeMissing: true });
+  names.apply(action("rollbackTo", "s"));
+  expect(names.relation(undefined, "fresh")).toBeUndefined();
+  names.apply(perhaps(table("fresh", { schema: "public" })));
+  names.apply(perhaps(temporary("heap")));
+  names.ready("I", false);
+  expect(names.relation(undefined, "fresh")).toBeUndefined();
+  expect(names.relation(undefined, "heap")?.mayBeMissing).toBe(true);
+});
+
+test("a name that a body may have given to something is that and what it was, until it is surely made", async () => {
+  const { names } = await session({ initialSearchPath: "front, public" });
+  names.apply(perhaps({ kind: "createSchema", name: "front" }));
+  names.apply(
+    perhaps(table("users", { schema: "front", reads: [{ name: "hr.pay", kind: "relation", direct: true }] })),
+  );
+  const either = names.relation(undefined, "users");
+  expect(either).toMatchObject({ schema: "public", hasUnsureColumns: true });
+  expect(either?.mayBeMissing).toBeUndefined();
+  expect(either?.reads.map(({ name }) => name)).toEqual(expect.arrayContaining(["front.users", "hr.pay"]));
+  names.apply({ kind: "dropRelation", name: "users" });
+  expect(names.relation(undefined, "users")?.schema).toBe("public");
+  names.apply(table("users", { schema: "front" }));
+  expect(names.relation(undefined, "users")?.schema).toBe("front");
+});
+
+test("what moves to a name that nobody tells leaves nothing known that a body may have made", async () => {
+  const { names } = await session();
+  names.apply(perhaps(temporary("heap")));
+  expect(names.hasMovedNames).toBe(false);
+  names.apply({ kind: "catalogChanged", moves: true });
+  expect(names.hasMovedNames).toBe(true);
+  names.ready("I", false);
+  expect(names.hasMovedNames).toBe(false);
+  expect(names.relation(undefined, "heap")).toBeUndefined();
+});
+
+test("schemas that change their names in a circle are found by each of them", async () => {
+  const { names } = await session();
+  for (const [name, to] of [
+    ["public", "old"],
+    ["shop", "public"],
+    ["old", "shop"],
+  ] as const)
+    names.apply({ kind: "renameSchema", name, to });
+  expect(names.relation("old", "users")?.reads.map(({ name }) => name)).toContain("public.users");
+  for (const schema of ["old", "shop", "public"]) {
+    expect(names.relation(schema, "nosuch")).toBeUndefined();
+    expect(names.functions(schema, "nosuch")).toEqual([]);
+    expect(names.type(schema, "nosuch")).toBeUndefined();
+  }
+  names.ready("I", true);
+  expect(names.relation("old", "users")).toBeUndefined();
+});

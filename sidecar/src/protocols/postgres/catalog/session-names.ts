@@ -1,9 +1,13 @@
 /** What names mean in one session: the committed catalog, its search_path, and what it has changed itself. */
 import {
+  anyOfThese,
+  asEither,
   type FunctionInfo,
+  type MadeEffect,
   type PreparedInfo,
   parseSearchPath,
   type RelationInfo,
+  renamedFrom,
   type SessionEffect,
   type TypeInfo,
   unknownCode,
@@ -39,10 +43,15 @@ export class SessionNames implements LiveNames {
   private readonly initialPath: readonly string[] | undefined;
   private readonly sharedKey: string;
   private readonly overlay = new Overlay<Change>(
-    (_, change) => change.isTemporary && change.onCommit !== "drop",
+    (_, change) =>
+      change.isTemporary &&
+      change.onCommit !== "drop" &&
+      !(this.hasMoved && change.relation?.mayBeMissing === true),
   );
   private readonly path: PathTracker;
   private catalogHasChanged = false;
+  /** True where this transaction has given things other names that no effect tells. */
+  private hasMoved = false;
   private isJustRead = false;
   /** Code that this transaction has hung on relations or names, and that no catalog shows before its end. */
   private code: Extract<SessionEffect, { kind: "catalogChanged" }>["code"];
@@ -124,6 +133,10 @@ export class SessionNames implements LiveNames {
     return role === "none" && !login.isHeld && login.user === account;
   }
 
+  get hasMovedNames(): boolean {
+    return this.hasMoved;
+  }
+
   get definitions(): NonNullable<LiveNames["definitions"]> {
     return this.catalog.snapshot.definitions;
   }
@@ -176,16 +189,25 @@ export class SessionNames implements LiveNames {
 
   private found(schema: string | undefined, name: string): RelationInfo | undefined {
     if (schema !== undefined) return this.relationIn(schema, name);
+    const perhaps: RelationInfo[] = [];
     let uncertain: RelationInfo | undefined;
-    for (const candidate of this.searchPath ?? []) {
+    const { schemas = [], possible } = this.paths();
+    for (const candidate of possible) {
       const found = this.relationIn(candidate, name);
       if (found === undefined) continue;
-      if (uncertain !== undefined) return withColumnsOf(found, uncertain);
-      if (candidate !== temporarySchema || this.isCertain(name)) return found;
+      if (found.mayBeMissing === true) {
+        perhaps.push(found);
+        continue;
+      }
+      // A schema that may be missing, or that the account may not enter, is in no path.
+      if (!schemas.includes(candidate)) continue;
+      if (uncertain !== undefined) return anyOfThese([...perhaps, withColumnsOf(found, uncertain)]);
+      if (candidate !== temporarySchema || this.isCertain(name)) return anyOfThese([...perhaps, found]);
       // It may be gone without our knowing; the name then means what it hides, and that is what is judged.
       uncertain = found;
     }
-    return uncertain === undefined ? undefined : { ...uncertain, hasUnsureColumns: true };
+    if (uncertain === undefined) return anyOfThese(perhaps);
+    return anyOfThese([...perhaps, { ...uncertain, hasUnsureColumns: true }]);
   }
 
   functions(schema: string | undefined, name: string): readonly FunctionInfo[] {
@@ -218,17 +240,25 @@ export class SessionNames implements LiveNames {
 
   private typeFound(schema: string | undefined, name: string): TypeInfo | undefined {
     if (schema !== undefined) return this.typeIn(schema, name);
-    for (const candidate of this.searchPath ?? []) {
+    let perhaps: TypeInfo | undefined;
+    const { schemas = [], possible } = this.paths();
+    for (const candidate of possible) {
       const found = this.typeIn(candidate, name);
-      if (found !== undefined) return found;
+      if (found === undefined) continue;
+      if (found.mayBeMissing !== true && schemas.includes(candidate)) return found;
+      if (found.mayBeMissing === true) perhaps ??= found;
     }
-    return undefined;
+    return perhaps;
   }
 
   schemaExists(name: string): boolean {
     if (name === temporarySchema) return true;
     const change = this.overlay.get(changeKey("schema", name, ""));
     return change !== undefined || this.catalog.snapshot.schemas.has(name);
+  }
+
+  schemaMayBeMissing(name: string): boolean {
+    return this.overlay.get(changeKey("schema", name, ""))?.mayBeMissing === true;
   }
 
   prepared(name: string): PreparedInfo | undefined {
@@ -258,21 +288,19 @@ export class SessionNames implements LiveNames {
         break;
       case "catalogChanged":
         this.catalogHasChanged = true;
+        this.hasMoved ||= effect.moves === true;
         if (effect.code !== undefined && this.code !== "everything") this.code = effect.code;
         // What drops (a cascade, a body, DISCARD TEMP) may drop temporary relations that no effect names.
         if (!isExplained) this.uncertainBefore = this.readies;
         break;
       case "createRelation":
-        this.createRelation(effect);
-        break;
       case "createFunction":
-        this.createFunction(effect);
-        break;
       case "createSchema":
-        this.put("schema", effect.name, "", { name: effect.name });
-        break;
       case "createType":
-        this.createType(effect.schema ?? this.creationSchema(), effect.name);
+        this.make(effect, true);
+        break;
+      case "perhaps":
+        this.make(effect.made, false);
         break;
       case "dropRelation":
         this.dropRelation(effect.schema, effect.name);
@@ -282,6 +310,9 @@ export class SessionNames implements LiveNames {
         break;
       case "renameRelation":
         this.renameRelation(effect.schema, effect.name, effect.to);
+        break;
+      case "renameSchema":
+        this.put("schema", effect.to, "", { was: this.formerly(effect.name) ?? effect.name });
         break;
       case "discardAll":
         this.overlay.clear();
@@ -345,12 +376,30 @@ export class SessionNames implements LiveNames {
     // Even what failed may have committed in part (CREATE INDEX CONCURRENTLY, a procedure).
     if (this.catalogHasChanged) this.catalog.invalidate();
     this.catalogHasChanged = false;
+    this.hasMoved = false;
     if (this.code !== undefined) this.temporaryHasCode = true;
     this.code = undefined;
     if (hasChanged || pathHasChanged) this.changed();
   }
 
-  private createRelation(effect: Extract<SessionEffect, { kind: "createRelation" }>): void {
+  /** Takes in what is made for certain, or perhaps. */
+  private make(effect: MadeEffect, isSure: boolean): void {
+    if (effect.kind === "createSchema") this.createSchema(effect.name, isSure);
+    // What is made in a schema shows that it is there.
+    else if (isSure && effect.schema !== undefined && this.schemaMayBeMissing(effect.schema))
+      this.createSchema(effect.schema, true);
+    if (effect.kind === "createRelation") this.createRelation(effect, isSure);
+    else if (effect.kind === "createFunction") this.createFunction(effect);
+    else if (effect.kind === "createType")
+      this.createType(effect.schema ?? this.creationSchema(), effect.name, isSure);
+  }
+
+  private createSchema(name: string, isSure: boolean): void {
+    if (isSure) this.put("schema", name, "", {});
+    else if (!this.schemaExists(name)) this.put("schema", name, "", { mayBeMissing: true });
+  }
+
+  private createRelation(effect: Extract<MadeEffect, { kind: "createRelation" }>, isSure: boolean): void {
     const schema = effect.temporary ? temporarySchema : (effect.schema ?? this.creationSchema());
     // Where an unknown search_path puts it is learned when it is committed.
     if (schema === undefined) {
@@ -359,6 +408,10 @@ export class SessionNames implements LiveNames {
     }
     // OR REPLACE and IF NOT EXISTS keep what hangs on a relation that is there already.
     const before = this.relationIn(schema, effect.name);
+    if (!isSure) {
+      this.createPerhaps(effect, schema, before);
+      return;
+    }
     const info: RelationInfo = {
       ...plainRelation,
       ...(before === undefined ? {} : whatHangsOn(before)),
@@ -376,7 +429,34 @@ export class SessionNames implements LiveNames {
     this.put("relation", schema, effect.name, { relation: info, onCommit: effect.onCommit });
   }
 
-  private createFunction(effect: Extract<SessionEffect, { kind: "createFunction" }>): void {
+  private createPerhaps(
+    effect: Extract<MadeEffect, { kind: "createRelation" }>,
+    schema: string,
+    before: RelationInfo | undefined,
+  ): void {
+    const made: RelationInfo = {
+      ...plainRelation,
+      schema,
+      name: effect.name,
+      kind: effect.relationKind,
+      temporary: schema === temporarySchema,
+      columns: effect.columns,
+      ...(effect.hasUnsureColumns === true ? { hasUnsureColumns: true } : {}),
+      reads: effect.reads ?? [],
+      hasRules: effect.relationKind === "view",
+      functions: effect.hasCode === true ? [unknownCode] : [],
+    };
+    if (before === undefined) {
+      const relation: RelationInfo = { ...made, mayBeMissing: true };
+      this.put("relation", schema, effect.name, { relation, onCommit: effect.onCommit });
+      return;
+    }
+    const relation = asEither(before, made);
+    // What a function makes again with each call is said once.
+    if (sizeOf(relation) > sizeOf(before) || before.hasUnsureColumns !== true) this.putOver(before, relation);
+  }
+
+  private createFunction(effect: Extract<MadeEffect, { kind: "createFunction" }>): void {
     const schema = effect.schema ?? this.creationSchema();
     if (schema === undefined) {
       this.catalogHasChanged = true;
@@ -396,50 +476,57 @@ export class SessionNames implements LiveNames {
     this.put("function", schema, name, { functions: [...before.slice(-overloadsMax), made] });
   }
 
-  private createType(schema: string | undefined, name: string): void {
+  private createType(schema: string | undefined, name: string, isSure: boolean): void {
     if (schema === undefined) this.catalogHasChanged = true;
-    else this.put("type", schema, name, { type: { schema, name, functions: [] } });
+    else if (isSure) this.put("type", schema, name, { type: { schema, name, functions: [] } });
+    else if (this.typeIn(schema, name) === undefined)
+      this.put("type", schema, name, { type: { schema, name, functions: [], mayBeMissing: true } });
   }
 
   private dropRelation(schema: string | undefined, name: string): void {
-    const found = this.named(schema, name);
-    if (found !== undefined) this.hide(found);
+    const [found, ...others] = this.named(schema, name);
+    // Which of several it was nobody can tell: all of them stay.
+    if (found !== undefined && others.length === 0) this.hide(found);
     else this.catalogHasChanged = true;
   }
 
   private alterColumns(schema: string | undefined, name: string): void {
-    const found = this.named(schema, name);
-    if (found === undefined) return;
-    const key = changeKey("relation", found.schema, name);
-    const before = this.overlay.get(key);
-    const relation: RelationInfo = { ...found, hasUnsureColumns: true };
-    if (before === undefined) this.put("relation", found.schema, name, { relation });
-    else this.overlay.set(key, { ...before, relation });
+    for (const found of this.named(schema, name)) this.putOver(found, { ...found, hasUnsureColumns: true });
   }
 
   private renameRelation(schema: string | undefined, name: string, to: string): void {
-    const found = this.named(schema, name);
-    if (found === undefined) {
+    const [found, ...others] = this.named(schema, name);
+    if (found === undefined || others.length > 0) {
+      this.hasMoved ||= others.length > 0;
       this.catalogHasChanged = true;
       return;
     }
     const before = this.overlay.get(changeKey("relation", found.schema, name));
     this.hide(found);
-    // Rules that name the table by its old name hold until the new one is committed.
-    const old = { name: `${found.schema}.${name}`, kind: "relation", direct: false } as const;
-    const reads = found.temporary ? found.reads : [...found.reads, old];
-    const relation: RelationInfo = { ...found, name: to, reads };
+    const relation = renamedFrom(found, { name: to });
     this.put("relation", found.schema, to, { relation, onCommit: before?.onCommit });
   }
 
-  /** The relation that a statement has just dropped or renamed: temporary ones first, certain or not. */
-  private named(schema: string | undefined, name: string): RelationInfo | undefined {
-    if (schema !== undefined) return this.relationIn(schema, name);
-    for (const candidate of this.searchPath ?? []) {
-      const found = this.relationIn(candidate, name);
-      if (found !== undefined) return found;
+  /** What a statement has just dropped or renamed, temporary ones first: those that may be missing, and the first that is not. */
+  private named(schema: string | undefined, name: string): readonly RelationInfo[] {
+    const found: RelationInfo[] = [];
+    const { schemas = [], possible } = this.paths();
+    for (const candidate of schema === undefined ? possible : [schema]) {
+      const relation = this.relationIn(candidate, name);
+      const isSure = relation?.mayBeMissing !== true;
+      if (relation === undefined || (isSure && schema === undefined && !schemas.includes(candidate)))
+        continue;
+      found.push(relation);
+      if (isSure) break;
     }
-    return undefined;
+    return found;
+  }
+
+  /** Keeps what is known of a change beside the relation itself. */
+  private putOver(before: RelationInfo, relation: RelationInfo): void {
+    const change = this.overlay.get(changeKey("relation", before.schema, before.name));
+    if (change === undefined) this.put("relation", before.schema, before.name, { relation });
+    else this.overlay.set(changeKey("relation", before.schema, before.name), { ...change, relation });
   }
 
   private hide(relation: RelationInfo): void {
@@ -458,23 +545,42 @@ export class SessionNames implements LiveNames {
   }
 
   private relationIn(schema: string, name: string): RelationInfo | undefined {
-    const change =
-      this.overlay.size === 0 ? undefined : this.overlay.get(changeKey("relation", schema, name));
-    return change === undefined ? this.catalog.snapshot.relation(schema, name) : change.relation;
+    if (this.overlay.size === 0) return this.catalog.snapshot.relation(schema, name);
+    const change = this.overlay.get(changeKey("relation", schema, name));
+    if (change !== undefined) return change.relation;
+    const found = this.catalog.snapshot.relation(schema, name);
+    const former = found === undefined ? this.formerly(schema) : undefined;
+    if (former === undefined) return found;
+    const moved = this.overlay.get(changeKey("relation", former, name));
+    const relation = moved === undefined ? this.catalog.snapshot.relation(former, name) : moved.relation;
+    return relation === undefined ? undefined : renamedFrom(relation, { schema });
+  }
+
+  /** What the catalog calls a schema that this transaction has given that name. */
+  private formerly(schema: string): string | undefined {
+    return this.overlay.size === 0 ? undefined : this.overlay.get(changeKey("schema", schema, ""))?.was;
   }
 
   private functionsIn(schema: string, name: string): readonly FunctionInfo[] {
     const committed = this.catalog.snapshot.functions(schema, name);
-    const made = this.overlay.get(changeKey("function", schema, name))?.functions;
-    return made === undefined ? committed : [...made, ...committed];
+    if (this.overlay.size === 0) return committed;
+    const made = (of: string) => this.overlay.get(changeKey("function", of, name))?.functions ?? [];
+    const former = this.formerly(schema);
+    if (former === undefined) return [...made(schema), ...committed];
+    return [...made(schema), ...made(former), ...this.catalog.snapshot.functions(former, name), ...committed];
   }
 
   private typeIn(schema: string, name: string): TypeInfo | undefined {
     const made = this.overlay.get(changeKey("type", schema, name))?.type;
     if (made !== undefined) return made;
     const row = this.overlay.get(changeKey("relation", schema, name))?.relation;
-    if (row !== undefined) return { schema, name, functions: row.functions };
-    return this.catalog.snapshot.type(schema, name);
+    if (row !== undefined) {
+      const { functions, mayBeMissing } = row;
+      return { schema, name, functions, ...(mayBeMissing && { mayBeMissing }) };
+    }
+    const former = this.formerly(schema);
+    const found = this.catalog.snapshot.type(schema, name);
+    return found ?? (former === undefined ? undefined : this.catalog.snapshot.type(former, name));
   }
 
   /** False where a temporary relation may have been dropped by something that no effect tells of. */
@@ -523,9 +629,10 @@ export class SessionNames implements LiveNames {
 
   /** The server passes over schemas that do not exist or that the account may not use. */
   private mayEnter(schema: string): boolean {
-    if (schema === temporarySchema || this.overlay.get(changeKey("schema", schema, "")) !== undefined)
-      return true;
-    const accounts = this.catalog.snapshot.schemas.get(schema);
+    if (schema === temporarySchema) return true;
+    const change = this.overlay.get(changeKey("schema", schema, ""));
+    if (change !== undefined && change.was === undefined) return change.mayBeMissing !== true;
+    const accounts = this.catalog.snapshot.schemas.get(change?.was ?? schema);
     return accounts === "everyone" || accounts?.has(this.options.account) === true;
   }
 
@@ -559,7 +666,7 @@ interface ResolvedPath {
 type Family = "relation" | "function" | "type" | "schema";
 type OnCommit = Extract<SessionEffect, { kind: "createRelation" }>["onCommit"];
 
-/** What a name means in this session; none of the last four: nothing, because it was dropped. */
+/** What a name means in this session; of a relation's without one: nothing, because it was dropped. */
 interface Change {
   readonly isTemporary: boolean;
   readonly madeAt: number;
@@ -568,7 +675,9 @@ interface Change {
   readonly relation?: RelationInfo;
   readonly functions?: readonly FunctionInfo[];
   readonly type?: TypeInfo;
-  readonly name?: string;
+  /** Of a schema: whether a body may have made it, or what the catalog calls it. */
+  readonly mayBeMissing?: true;
+  readonly was?: string;
 }
 
 /** Effects that say all that their statement does to temporary relations. */
@@ -585,6 +694,10 @@ const overloadsMax = 100;
 
 function whatHangsOn({ children, cascades, triggers, functions }: RelationInfo): Partial<RelationInfo> {
   return { children, cascades, triggers, functions };
+}
+
+function sizeOf({ columns, reads, functions }: RelationInfo): number {
+  return columns.length + reads.length + functions.length;
 }
 
 function changeKey(family: Family, schema: string, name: string): string {
