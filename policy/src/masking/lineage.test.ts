@@ -1,4 +1,4 @@
-import { beforeAll, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { analyseSql } from "../sql/analyse.ts";
 import type { FunctionInfo, NameResolver } from "../sql/names.ts";
 import { loadSqlParser, parseStatements } from "../sql/parser.ts";
@@ -251,11 +251,11 @@ const names: NameResolver = testNames({
 const masked = new MaskedColumnSet(["public.cust.ssn"]);
 
 function lineage(sql: string): StatementLineage {
-  const analysis = analyseSql(sql, names);
+  const analysis = analyseSql(sql, names, { masked });
   if (analysis.kind === "rejected") throw new Error(`${sql}: ${analysis.message}`);
-  const [statement] = parseStatements(sql);
-  const { parts = [], effects = [] } = analysis.statements[0] ?? {};
-  return lineageOf(statement?.node ?? {}, parts, names, masked, effects);
+  const found = analysis.statements[0]?.lineage;
+  if (found === undefined) throw new Error(`${sql} is not followed`);
+  return found;
 }
 
 /** `=` the column itself, `~` computed from it, `-` clean; `?` where columns cannot be counted. */
@@ -757,4 +757,26 @@ test.each([
   const analysis = analyseSql(sql, names, { masked: new MaskedColumnSet(["public.cust.id"]) });
   if (analysis.kind === "rejected") throw new Error(analysis.message);
   expect(analysis.statements[0]?.lineage?.findings.map(({ kind }) => kind)).toEqual(kinds);
+});
+
+describe("what a block defines is held to what its author may define", () => {
+  const stash = "LANGUAGE plpgsql AS $f$BEGIN INSERT INTO log VALUES (t); RETURN t; END$f$";
+  test.each([
+    `CREATE OR REPLACE FUNCTION public.keeps(t text) RETURNS text ${stash}`,
+    "CREATE CAST (text AS int) WITH FUNCTION public.keeps(text)",
+    "CREATE DOMAIN public.int4 AS text",
+    "CREATE TYPE public.bool AS ENUM ('t')",
+    "ALTER DOMAIN public.keeper ADD CHECK (VALUE <> '1')",
+    "ALTER FUNCTION public.ssn_of(int) SET search_path = evil",
+  ])("%s", (definition) => {
+    const kinds = (sql: string) => lineage(sql).findings.map(({ kind }) => kind);
+    expect(kinds(definition)).toContain("define");
+    expect(kinds(`DO $$BEGIN IF true THEN ${definition}; END IF; END$$`)).toContain("define");
+  });
+
+  test("and other definitions are found nothing of", () => {
+    const body =
+      "CREATE TYPE public.mood AS ENUM ('ok'); CREATE DOMAIN public.positive AS int CHECK (VALUE > 0); CREATE FUNCTION public.next(i int) RETURNS int LANGUAGE sql AS 'SELECT i + 1';";
+    expect(lineage(`DO $$BEGIN ${body} END$$`).findings).toEqual([]);
+  });
 });

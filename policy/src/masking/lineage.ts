@@ -46,20 +46,26 @@ export const anyColumn = "*";
 const nothing: TracedRows = { columns: [] };
 const queryTags = new Set(["SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"]);
 
-/** Follows one statement that analysis has accepted; `parts` and `effects` are what it found. */
+/** Follows one statement that analysis has accepted; `parts` and the rest are what it found. */
 export function lineageOf(
   statement: TreeNode,
   parts: readonly CommandPart[],
   names: NameResolver,
   masked: MaskedColumns,
-  effects: readonly SessionEffect[] = [],
+  found: {
+    readonly effects?: readonly SessionEffect[];
+    /** The statements of bodies that it may run. */
+    readonly inBodies?: readonly TreeNode[];
+  } = {},
 ): StatementLineage {
   if (masked.isEmpty) return { rows: nothing, findings: [], touches: false };
   const trace = new Trace({ names, masked, query: traceQuery, body: followedBody, reach: functionReach });
   const result = statementRows(trace, statement, parts);
-  for (const effect of effects) {
-    if (effect.kind === "createFunction" && tagOf(statement) === "CreateFunctionStmt")
-      createdFunction(trace, nodeOf(statement, "CreateFunctionStmt") ?? {}, effect);
+  const { effects = [], inBodies = [] } = found;
+  createdFunctions(trace, [statement, ...inBodies], effects);
+  for (const inside of inBodies) {
+    const tag = tagOf(inside) ?? "";
+    defined(trace, tag, nodeOf(inside, tag) ?? {}, tagOf(statement) === "DoStmt" ? "DO" : "a function");
   }
   if (trace.unsure.size > 0 && readsMasked(trace, parts)) {
     const where = `a statement with ${[...trace.unsure].join(", ")}, whose columns are not sure,`;
@@ -186,6 +192,23 @@ function createdView(trace: Trace, view: TreeNode | undefined, rows: TracedRows)
   const isTemporary =
     textOf(view, "relpersistence") === "t" || /^pg_temp(_\d+)?$/.test(textOf(view, "schemaname"));
   if (!isTemporary) trace.find("define", allOf(rows), "CREATE VIEW");
+}
+
+function createdFunctions(
+  trace: Trace,
+  statements: readonly TreeNode[],
+  effects: readonly SessionEffect[],
+): void {
+  const nodes = statements
+    .map((statement) => nodeOf(statement, "CreateFunctionStmt"))
+    .filter((node) => node !== undefined);
+  if (nodes.length === 0) return;
+  for (const effect of effects) {
+    const made = effect.kind === "perhaps" ? effect.made : effect;
+    if (made.kind !== "createFunction") continue;
+    for (const node of nodes)
+      if (qualifiedOf(namesOf(node, "funcname")).name === made.name) createdFunction(trace, node, made);
+  }
 }
 
 /**
@@ -548,12 +571,7 @@ function definition(trace: Trace, { tag, node, parts }: Definition): void {
   const where = parts[0]?.words[0] ?? tag;
   if (tag === "CreateFunctionStmt") called(trace, { parameters: node.parameters }, where);
   if (harmless.has(tag)) return;
-  if (tag === "AlterFunctionStmt") pathAltered(trace, node, where);
-  if (isSetBetween(trace, tag, node)) trace.find("define", exactly(anyColumn), where);
-  if (elsewhere.has(tag)) trace.find("define", exactly(anyColumn), where);
-  // The server looks at the values of all columns of the domain, and fails for one that does not pass.
-  const isChecked = tag === "AlterDomainStmt" && /^[COV]$/.test(textOf(node, "subtype"));
-  if (isChecked) trace.find("define", exactly(anyColumn), where);
+  defined(trace, tag, node, where);
   called(trace, node, where);
   copied(trace, node, where);
   if (tag === "CreateStmt" && node.partbound !== undefined) placed(trace, node, where);
@@ -577,6 +595,16 @@ function definition(trace: Trace, { tag, node, parts }: Definition): void {
   if (parts.some((part) => part.enforcement === "heuristic")) {
     trace.find("opaque", exactly(anyColumn), where);
   }
+}
+
+/** What opens masked values to others by the kind of statement that it is, wherever it stands. */
+function defined(trace: Trace, tag: string, node: TreeNode, where: string): void {
+  if (tag === "AlterFunctionStmt") pathAltered(trace, node, where);
+  if (isSetBetween(trace, tag, node)) trace.find("define", exactly(anyColumn), where);
+  if (elsewhere.has(tag)) trace.find("define", exactly(anyColumn), where);
+  // The server looks at the values of all columns of the domain, and fails for one that does not pass.
+  const isChecked = tag === "AlterDomainStmt" && /^[COV]$/.test(textOf(node, "subtype"));
+  if (isChecked) trace.find("define", exactly(anyColumn), where);
 }
 
 /** `LIKE … INCLUDING DEFAULTS`: what the catalog keeps of a masked column would go to a column that is not. */

@@ -86,7 +86,9 @@ function analyseAll(
     const tag = walkStatement(walk, node, text);
     const parts = walk.parts.build();
     const lineage =
-      masked?.isEmpty === false ? lineageOf(node, parts, overlay, masked, walk.effects) : undefined;
+      masked?.isEmpty === false
+        ? lineageOf(node, parts, overlay, masked, { effects: walk.effects, inBodies: walk.inBodies })
+        : undefined;
     const copyOut = copyOutOptions(node);
     const nameSetting = nameSettingOf(node);
     statements.push({

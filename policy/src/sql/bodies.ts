@@ -118,6 +118,7 @@ export function walkAtomicBody(walk: Walk, value: unknown): void {
 /** Bodies change names as they run: what a statement makes, the next one sees. */
 function walkStatement(walk: Walk, node: TreeNode, text: string): void {
   const before = walk.effects.length;
+  walk.inBodies.push(node);
   walk.walkers.statement(walk, node, text);
   const made = walk.effects.splice(before).map((effect) => asPerhaps(walk, effect));
   if (made.length === 0) return;

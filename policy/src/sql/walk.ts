@@ -47,6 +47,8 @@ export class Walk {
   readonly walkers: Walkers;
   readonly parts = new PartBuilder();
   readonly effects: SessionEffect[] = [];
+  /** The statements of bodies that it may run. */
+  readonly inBodies: TreeNode[] = [];
   /** Functions and views that the statement reaches. */
   readonly reached = new Set<FunctionInfo | RelationInfo>();
   /** What stands further on in the search path under the name of a relation, by the relation's own. */
