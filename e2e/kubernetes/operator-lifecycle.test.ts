@@ -115,8 +115,11 @@ test("O68 resources that go after the operator, and before it, hang nowhere", as
   await uninstall();
   await nothingLeft();
   expect(await clusterWide()).toEqual([]);
-  const left = await scenario.cluster.kubectl("-n", systemNamespace, "get", "pods", "-o", "name");
-  expect(left.trim()).toBe("");
+  // Helm waits for the Deployment to go; its pods are collected after it.
+  await scenario.eventually("no pod of the operator to be left", async () => {
+    const left = await scenario.cluster.kubectl("-n", systemNamespace, "get", "pods", "-o", "name");
+    return left.trim() === "" || undefined;
+  });
   await scenario.cluster.kubectl("delete", "namespace", namespace, "--timeout=90s");
 });
 
