@@ -55,6 +55,7 @@ export function openScenario(name: string, labels: Readonly<Record<string, strin
   const cluster = accessCluster(program, kubeconfig, tmpdir());
   const kubectl = inNamespace(cluster.kubectl, namespace);
   let failed = 0;
+  let isAlone = false;
 
   beforeAll(async () => {
     if (kubeconfig === "") throw new Error("scenarios run with `make e2e`, which starts a cluster");
@@ -71,19 +72,22 @@ export function openScenario(name: string, labels: Readonly<Record<string, strin
       },
     ]);
   });
-  beforeEach(({ onTestFailed }) => {
+  beforeEach(async ({ onTestFailed }) => {
     onTestFailed(async () => {
       failed += 1;
       // One picture is enough: the tests after the first failure mostly show the same.
       if (failed === 1) await printState(kubectl, namespace);
     });
+    // What the scenario before this one left goes while this one is set up; what is tested has the cluster for itself.
+    if (!isAlone) await nothingGoing(cluster.kubectl);
+    isAlone = true;
   });
   // biome-ignore lint/correctness/noEmptyPattern: vitest reads the names of fixtures from the pattern, and none is wanted
   afterAll(async ({}, suite) => {
     const broken = suite.result?.state === "fail";
     if (broken && failed === 0) await printState(kubectl, namespace);
     if (process.env.SALLYPORT_E2E_KEEP && (broken || failed > 0)) return;
-    await cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--timeout=90s");
+    await cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=false");
   });
 
   const exec = (pod: string, ...command: readonly string[]) =>
@@ -116,6 +120,19 @@ export function openScenario(name: string, labels: Readonly<Record<string, strin
       }
     },
   };
+}
+
+/** Waits for namespaces that scenarios have deleted: twelve seconds for each, mostly of waiting. */
+async function nothingGoing(kubectl: Kubectl): Promise<void> {
+  let left = "";
+  const ask = async () => {
+    const going = ["--field-selector", "status.phase=Terminating", "-o", "name"];
+    left = await kubectl("get", "namespaces", ...going);
+    return !left.includes("namespace/e2e-") || undefined;
+  };
+  await eventually("the namespaces of earlier scenarios to be gone", ask, { ms: 90_000 }).catch((cause) => {
+    throw new Error(`there still is ${left.trim()}`, { cause });
+  });
 }
 
 function inNamespace(kubectl: Kubectl, namespace: string): Kubectl {
