@@ -217,6 +217,7 @@ const attacksOn = ({ schema, table, column }: Target): Record<string, readonly s
   const peek = `CREATE FUNCTION mine.peek() RETURNS text LANGUAGE sql AS 'SELECT ${column} FROM ${closed}'`;
   const told = `CREATE FUNCTION mine.told(t text) RETURNS boolean LANGUAGE plpgsql AS
     $f$BEGIN RAISE NOTICE '%', (SELECT ${column} FROM ${closed}); RETURN true; END$f$`;
+  const replaced = `CREATE OR REPLACE VIEW mine.shown AS SELECT ${column} AS note FROM ${closed}`;
   return {
     "a table before it that is not made": [path, "BEGIN", never(table_), asked],
     "a table before it that is undone at once": [path, "BEGIN", undone(table_), asked],
@@ -286,6 +287,86 @@ const attacksOn = ({ schema, table, column }: Target): Record<string, readonly s
       "BEGIN",
       block(`DROP TABLE mine.log; CREATE VIEW mine.log AS SELECT 1 AS id, ${column} AS note FROM ${closed};`),
       "SELECT note FROM mine.log",
+    ],
+    "a view that a loop reads again": [
+      block(
+        `FOR i IN 1..2 LOOP RAISE NOTICE '%', (SELECT string_agg(note, '') FROM mine.shown); ${replaced}; END LOOP;`,
+      ),
+    ],
+    "a view that a function reads when it is called again": [
+      `CREATE FUNCTION mine.twice() RETURNS text LANGUAGE plpgsql AS
+        $$DECLARE t text; BEGIN SELECT string_agg(note, '') INTO t FROM mine.shown; ${replaced}; RETURN t; END$$`,
+      "BEGIN",
+      "SELECT mine.twice() FROM generate_series(1, 2)",
+    ],
+    "a view that a function reads when it calls itself": [
+      `CREATE FUNCTION mine.again(n int) RETURNS text LANGUAGE plpgsql AS
+        $$DECLARE t text; BEGIN SELECT string_agg(note, '') INTO t FROM mine.shown; ${replaced};
+        IF n > 0 THEN t := mine.again(n - 1); END IF; RETURN t; END$$`,
+      "BEGIN",
+      "SELECT mine.again(1)",
+    ],
+    "a view that one function makes and another reads": [
+      `CREATE FUNCTION mine.mk() RETURNS void LANGUAGE plpgsql AS $$BEGIN ${replaced}; END$$`,
+      `CREATE FUNCTION mine.rd() RETURNS text LANGUAGE plpgsql AS
+        $$BEGIN RETURN (SELECT string_agg(note, '') FROM mine.shown); END$$`,
+      "BEGIN",
+      "SELECT mine.mk(), mine.rd()",
+    ],
+    "a view that one function reads and another makes": [
+      `CREATE FUNCTION mine.mk() RETURNS void LANGUAGE plpgsql AS $$BEGIN ${replaced}; END$$`,
+      `CREATE FUNCTION mine.rd() RETURNS text LANGUAGE plpgsql AS
+        $$BEGIN RETURN (SELECT string_agg(note, '') FROM mine.shown); END$$`,
+      "BEGIN",
+      "SELECT mine.rd(), mine.mk() FROM generate_series(1, 2)",
+    ],
+    "a view that a block has moved before another": [
+      `CREATE VIEW mine.kept AS SELECT 1 AS id, ${column} AS note FROM ${closed}`,
+      "SET search_path = mine, public",
+      "BEGIN",
+      block("ALTER VIEW mine.kept RENAME TO notes;"),
+      "SELECT note FROM notes",
+    ],
+    "the table, renamed as an index before another": [
+      `SET search_path = ${schema}, public`,
+      "BEGIN",
+      `ALTER TABLE ${closed} RENAME COLUMN ${column} TO note`,
+      `ALTER INDEX ${closed} RENAME TO notes`,
+      "SELECT note FROM notes",
+    ],
+    "a view that has come before another from its schema": [
+      "CREATE SCHEMA front",
+      `CREATE VIEW front.notes AS SELECT 1 AS id, ${column} AS note FROM ${closed}`,
+      "SET search_path = mine, public",
+      "BEGIN",
+      "ALTER VIEW front.notes SET SCHEMA mine",
+      "SELECT note FROM notes",
+    ],
+    "a view that a block has brought before another from its schema": [
+      "CREATE SCHEMA front",
+      `CREATE VIEW front.notes AS SELECT 1 AS id, ${column} AS note FROM ${closed}`,
+      "SET search_path = mine, public",
+      "BEGIN",
+      block("ALTER VIEW front.notes SET SCHEMA mine;"),
+      "SELECT note FROM notes",
+    ],
+    "a function that a block has brought before another": [
+      "CREATE SCHEMA front",
+      `CREATE FUNCTION front.one() RETURNS text LANGUAGE sql AS 'SELECT ${column} FROM ${closed}'`,
+      "CREATE SCHEMA app",
+      "SET search_path = app, mine",
+      "BEGIN",
+      block("ALTER FUNCTION front.one() SET SCHEMA app;"),
+      "SELECT one()",
+    ],
+    "a view of a view, in a loop": [
+      `CREATE FUNCTION mine.chain() RETURNS text LANGUAGE plpgsql AS $$DECLARE t text; BEGIN FOR i IN 1..3 LOOP
+        SELECT string_agg(note, '') INTO t FROM mine.shown;
+        CREATE OR REPLACE VIEW mine.shown AS SELECT note FROM mine.below; ${replaced.replace("mine.shown", "mine.below")};
+        END LOOP; RETURN t; END$$`,
+      "CREATE VIEW mine.below AS SELECT 'x'::text AS note",
+      "BEGIN",
+      "SELECT mine.chain()",
     ],
     "a view of a name that is new": [
       "BEGIN",

@@ -3,7 +3,8 @@ import { copyOutOptions } from "../masking/copy-options.ts";
 import { lineageOf } from "../masking/lineage.ts";
 import type { StatementLineage } from "../masking/model.ts";
 import type { MaskedColumns } from "../masking/trace.ts";
-import type { Analysis, SqlRejection, StatementAnalysis } from "./analysis.ts";
+import type { CommandPart } from "../model.ts";
+import type { Analysis, SessionEffect, SqlRejection, StatementAnalysis } from "./analysis.ts";
 import { nameSettingOf } from "./name-setting.ts";
 import type { NameResolver } from "./names.ts";
 import { NameOverlay } from "./overlay.ts";
@@ -13,7 +14,7 @@ import { partsBehind } from "./relations.ts";
 import { loneCallOf } from "./settings.ts";
 import { walkStatement } from "./statements.ts";
 import { hasMoreTokensThan } from "./token-count.ts";
-import { tagOf } from "./tree.ts";
+import { type TreeNode, tagOf } from "./tree.ts";
 import { codeOf, Walk } from "./walk.ts";
 import { walkers } from "./walkers.ts";
 
@@ -81,13 +82,10 @@ function analyseAll(
   const statements: StatementAnalysis[] = [];
   let literalsMatter = false;
   for (const { node, text, start, end } of parsed) {
-    const walk = new Walk(overlay, walkers, limits.nodesMax);
-    walk.loneCall = loneCallOf(node);
-    const tag = walkStatement(walk, node, text);
-    const parts = walk.parts.build();
+    const { walk, names, tag, parts } = walkedUntilKnown(node, text, overlay, limits.nodesMax);
     const lineage =
       masked?.isEmpty === false
-        ? lineageOf(node, parts, overlay, masked, { effects: walk.effects, inBodies: walk.inBodies })
+        ? lineageOf(node, parts, names, masked, { effects: walk.effects, inBodies: walk.inBodies })
         : undefined;
     const copyOut = copyOutOptions(node);
     const nameSetting = nameSettingOf(node);
@@ -109,6 +107,57 @@ function analyseAll(
     literalsMatter ||= walk.literalsMatter || walk.effects.length > 0 || !shapeOnly.has(tagOf(node) ?? "");
   }
   return { kind: "analysed", statements, literalsMatter };
+}
+
+/** One walk of a statement, and what it has found. */
+interface Walked {
+  readonly walk: Walk;
+  /** The names that it was walked with. */
+  readonly names: NameOverlay;
+  readonly tag: string;
+  readonly parts: readonly CommandPart[];
+}
+
+/**
+ * Walks a statement until nothing new is found: what its code makes is there when that code runs again, in a loop, for another
+ * row, by another call.
+ */
+function walkedUntilKnown(node: TreeNode, text: string, names: NameOverlay, nodesMax: number): Walked {
+  let found = walked(node, text, names, nodesMax);
+  if (!mayMakeAgain(found.walk, node)) return found;
+  for (let pass = 1; pass < passesMax; pass += 1) {
+    const later = new NameOverlay(names);
+    for (const effect of found.walk.effects) if (isOfNames(effect)) later.apply(effect);
+    const next = walked(node, text, later, nodesMax);
+    if (whatCounts(next) === whatCounts(found)) return next;
+    found = next;
+  }
+  found.walk.addOpaque(found.tag, []);
+  return { ...found, parts: found.walk.parts.build() };
+}
+
+/** Views of views of views, each made by the one code that reads the last of them. */
+const passesMax = 6;
+
+function walked(node: TreeNode, text: string, names: NameOverlay, nodesMax: number): Walked {
+  const walk = new Walk(names, walkers, nodesMax);
+  walk.loneCall = loneCallOf(node);
+  const tag = walkStatement(walk, node, text);
+  return { walk, names, tag, parts: walk.parts.build() };
+}
+
+/** True where code that makes something may run again: all but a block without a loop that calls nothing. */
+function mayMakeAgain({ effects, reached }: Walk, node: TreeNode): boolean {
+  if (!effects.some(({ kind }) => kind === "perhaps")) return false;
+  return tagOf(node) !== "DoStmt" || reached.size > 0 || /\bloop\b/i.test(JSON.stringify(node));
+}
+
+function isOfNames({ kind }: SessionEffect): boolean {
+  return kind === "perhaps" || kind === "alterColumns" || kind === "catalogChanged";
+}
+
+function whatCounts({ parts, walk }: Walked): string {
+  return JSON.stringify([parts, walk.effects.filter(isOfNames)]);
 }
 
 function concernsMasked({ rows, findings, namesMasked }: StatementLineage): boolean {

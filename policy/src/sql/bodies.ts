@@ -4,6 +4,7 @@ import { KeptTexts } from "./kept-texts.ts";
 import type { FunctionInfo } from "./names.ts";
 import { NameOverlay } from "./overlay.ts";
 import { parseDefinition, parsePlpgsql, scanDefinition, type Token } from "./parser.ts";
+import { perhapsAs } from "./perhaps.ts";
 import { Rejected } from "./rejection.ts";
 import { functionObject } from "./relations.ts";
 import { parseSearchPath } from "./search-path-value.ts";
@@ -120,7 +121,7 @@ function walkStatement(walk: Walk, node: TreeNode, text: string): void {
   const before = walk.effects.length;
   walk.inBodies.push(node);
   walk.walkers.statement(walk, node, text);
-  const made = walk.effects.splice(before).map((effect) => asPerhaps(walk, effect));
+  const made = walk.effects.splice(before).flatMap((effect) => asPerhaps(walk, effect));
   if (made.length === 0) return;
   for (const effect of made) applyInBody(walk, effect);
   walk.bodyEffects(made);
@@ -130,7 +131,7 @@ function walkStatement(walk: Walk, node: TreeNode, text: string): void {
  * Whether a statement of a body runs at all is unknown: a name that it makes may be used after it, and from here on means
  * that or what it meant before. Where the path puts it is known here alone.
  */
-function asPerhaps(walk: Walk, effect: SessionEffect): SessionEffect {
+function asPerhaps(walk: Walk, effect: SessionEffect): SessionEffect | readonly SessionEffect[] {
   switch (effect.kind) {
     case "createSchema":
       return { kind: "perhaps", made: effect };
@@ -141,6 +142,10 @@ function asPerhaps(walk: Walk, effect: SessionEffect): SessionEffect {
       return { kind: "perhaps", made: { schema: walk.names.creationSchema, ...effect } };
     case "createType":
       return { kind: "perhaps", made: { schema: walk.names.creationSchema, ...effect } };
+    case "renameRelation": {
+      const found = walk.names.relation(effect.schema, effect.name);
+      return found === undefined ? effect : [perhapsAs(found, { name: effect.to }), effect];
+    }
     default:
       return effect;
   }

@@ -4,6 +4,7 @@ import type { SessionEffect } from "./analysis.ts";
 import { walkAtomicBody, walkBody } from "./bodies.ts";
 import { isReadBuiltin } from "./builtin-functions.ts";
 import { NameOverlay } from "./overlay.ts";
+import { perhapsAs } from "./perhaps.ts";
 import { areColumnsSure, onCommitOf, resultColumns } from "./queries.ts";
 import { Rejected } from "./rejection.ts";
 import { findRelation, functionObject, relationOf, runFunctions, searchPathKnown } from "./relations.ts";
@@ -556,6 +557,7 @@ export function simpleDefinition(
     const isMoved = word === "ALTER" && node.newschema !== undefined;
     const isCode = isMoved && node.relation === undefined;
     const code = isCode ? ("everything" as const) : hasCode ? ("relations" as const) : undefined;
+    if (isMoved) movedAside(walk, nodeOf(node, "relation"), { schema: textOf(node, "newschema") });
     walk.effects.push({
       kind: "catalogChanged",
       ...(code === undefined ? {} : { code }),
@@ -563,6 +565,18 @@ export function simpleDefinition(
     });
     return full;
   };
+}
+
+/** Where no effect tells for certain what a relation is called: it may stand before another one now. */
+function movedAside(
+  walk: Walk,
+  rangeVar: TreeNode | undefined,
+  to: { readonly schema: string } | { readonly name: string },
+): void {
+  if (rangeVar === undefined) return;
+  const found = walk.names.relation(schemaOf(rangeVar), textOf(rangeVar, "relname"));
+  const isRead = found?.kind !== "index" && found?.kind !== "compositeType";
+  if (found !== undefined && isRead) walk.effects.push(perhapsAs(found, to));
 }
 
 /** Definitions after which a relation does what nobody reads in its name. */
@@ -679,6 +693,7 @@ export function rename(walk: Walk, node: TreeNode): string {
       to: textOf(node, "newname"),
     });
   }
+  if (!isTold && !isColumn) movedAside(walk, rangeVar, { name: textOf(node, "newname") });
   // Code under another name: nothing that is named is known to be what it was.
   const hasCode = rangeVar === undefined && !isPrivileged;
   const moves = !(isTold || isColumn || isPrivileged);

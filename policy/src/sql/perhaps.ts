@@ -1,5 +1,6 @@
 /** Relations that a body may have made, beside those that their names meant before. */
 import type { ObjectRef } from "../model.ts";
+import type { MadeEffect, SessionEffect } from "./analysis.ts";
 import type { RelationInfo } from "./names.ts";
 
 /**
@@ -24,6 +25,24 @@ export function renamedFrom(
   const { mayBeMissing: _, ...kept } = relation;
   const old: ObjectRef = { name: nameOf(relation), kind: "relation", direct: false };
   return { ...kept, ...to, reads: relation.temporary ? relation.reads : [...relation.reads, old] };
+}
+
+/** A relation that from here on may have another name or schema, as something that may have been made there. */
+export function perhapsAs(
+  relation: RelationInfo,
+  to: { readonly schema: string } | { readonly name: string },
+): SessionEffect {
+  const { schema, name, temporary, columns, reads, children, functions, triggers, hasRules, kind } =
+    renamedFrom(relation, to);
+  const parts = children.map((child): ObjectRef => ({ name: child, kind: "relation", direct: false }));
+  const made: MadeEffect = {
+    ...{ kind: "createRelation", schema, name, temporary, columns, hasUnsureColumns: true },
+    // Writing to it does what a view's rules do, where it has any.
+    relationKind: hasRules || kind === "view" ? "view" : "table",
+    hasCode: functions.length + triggers.length > 0,
+    reads: [...reads, ...parts],
+  };
+  return { kind: "perhaps", made };
 }
 
 /** A relation that may be the other one instead. */
