@@ -555,7 +555,12 @@ describe.each(versionsUnderTest)("PostgreSQL %i", (version) => {
     expect(await errorsOf(user, stepsOf(["BEGIN", ...texts]))).toEqual([]);
   });
 
-  test.each(passing)("%s may, in one text: %s", async (user, name, texts) => {
+  // Who it is has been tried above.
+  const inOneText = passing.filter(
+    ([user, name]) => user === "migrator" || name in renames || (user === "masked" && name in uses),
+  );
+
+  test.each(inOneText)("%s may, in one text: %s", async (user, name, texts) => {
     if (name in uses) await sessions.close();
     expect(await errorsOf(user, stepsOf([texts.join("; ")]))).toEqual([]);
   });
@@ -581,7 +586,9 @@ describe.each(versionsUnderTest)("PostgreSQL %i", (version) => {
     expect(await errorsOf("owner", steps)).toEqual(['42P01 relation "mine.made" does not exist']);
   });
 
-  describe.each(targets)("%s is shown nothing", (user, target) => {
+  const effective = new Set<string>();
+
+  describe.each(version === 18 ? targets : targets.slice(1, 2))("%s is shown nothing", (user, target) => {
     test.each(Object.entries(attacksOn(target)))("%s", async (_, texts) => {
       const shown = async (who: string, steps: readonly Step[]) =>
         (await sessions.play(who, steps)).filter(({ body }) => body.includes(secret.slice(0, 5)));
@@ -590,8 +597,10 @@ describe.each(versionsUnderTest)("PostgreSQL %i", (version) => {
       const oneText = [...texts.slice(0, from), texts.slice(from).join("; ")];
       expect(await shown(user, stepsOf(oneText))).toEqual([]);
       // PostgreSQL itself shows it, or the attack is none.
+      if (effective.has(JSON.stringify(texts))) return;
       await sessions.play("owner", []);
       expect(await shownByServer(texts)).toContain(secret);
+      effective.add(JSON.stringify(texts));
     });
   });
 
