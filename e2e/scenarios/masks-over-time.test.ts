@@ -2,12 +2,11 @@
  * Promise: a masked value is shown to nobody whom it is masked for while cursors, portals, columns, functions and paths change
  * under a statement, also by another session of the same attacker between the verdict and the moment when the server looks.
  */
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { policyDocument } from "../targets/policies.ts";
 import { versionsUnderTest } from "../targets/postgres.ts";
-import { type Shop, startShop } from "../targets/shop.ts";
 import { bind, execute, frame, parse, query } from "../targets/wire-client.ts";
-import { behindLock, flight, SessionsOverTime, type Step, sync } from "./steps-over-time.ts";
+import { behindLock, flight, type Step, sessionsOverTime, sync } from "./steps-over-time.ts";
 
 /** In every masked value, and nowhere else. */
 const secret = "917351";
@@ -576,17 +575,7 @@ const columns: Record<string, readonly Step[]> = {
 const attacks = { ...cursors, ...relations, ...code, ...columns };
 
 describe.each(versionsUnderTest)("PostgreSQL %i", (version) => {
-  let shop: Shop;
-  let sessions: SessionsOverTime;
-
-  beforeAll(async () => {
-    shop = await startShop({ version, initSql, policies, account: { username: "app", password: "app" } });
-    sessions = new SessionsOverTime(shop, ground);
-  });
-  afterAll(async () => {
-    await sessions?.close();
-    await shop?.stop();
-  });
+  const sessions = sessionsOverTime({ version, initSql, policies, ground });
 
   // What is let through by both is let through by the looser one, which is enough for an older server.
   describe.each(version === 18 ? ["dev", "loose"] : ["loose"])("%s", (user) => {

@@ -3,11 +3,10 @@
  * connection, and a name that a block may have given to something opens nothing that a rule or a mask closes.
  */
 import pg from "pg";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { policyDocument } from "../targets/policies.ts";
 import { versionsUnderTest } from "../targets/postgres.ts";
-import { type Shop, startShop } from "../targets/shop.ts";
-import { errorsIn, flight, SessionsOverTime, type Step } from "./steps-over-time.ts";
+import { errorsIn, flight, type Step, sessionsOverTime } from "./steps-over-time.ts";
 
 /** In every value that a rule closes or a mask hides, and nowhere else. */
 const secret = "917351";
@@ -218,6 +217,11 @@ const attacksOn = ({ schema, table, column }: Target): Record<string, readonly s
   const told = `CREATE FUNCTION mine.told(t text) RETURNS boolean LANGUAGE plpgsql AS
     $f$BEGIN RAISE NOTICE '%', (SELECT ${column} FROM ${closed}); RETURN true; END$f$`;
   const replaced = `CREATE OR REPLACE VIEW mine.shown AS SELECT ${column} AS note FROM ${closed}`;
+  const makerAndReader = [
+    `CREATE FUNCTION mine.mk() RETURNS void LANGUAGE plpgsql AS $$BEGIN ${replaced}; END$$`,
+    `CREATE FUNCTION mine.rd() RETURNS text LANGUAGE plpgsql AS
+      $$BEGIN RETURN (SELECT string_agg(note, '') FROM mine.shown); END$$`,
+  ];
   return {
     "a table before it that is not made": [path, "BEGIN", never(table_), asked],
     "a table before it that is undone at once": [path, "BEGIN", undone(table_), asked],
@@ -307,16 +311,12 @@ const attacksOn = ({ schema, table, column }: Target): Record<string, readonly s
       "SELECT mine.again(1)",
     ],
     "a view that one function makes and another reads": [
-      `CREATE FUNCTION mine.mk() RETURNS void LANGUAGE plpgsql AS $$BEGIN ${replaced}; END$$`,
-      `CREATE FUNCTION mine.rd() RETURNS text LANGUAGE plpgsql AS
-        $$BEGIN RETURN (SELECT string_agg(note, '') FROM mine.shown); END$$`,
+      ...makerAndReader,
       "BEGIN",
       "SELECT mine.mk(), mine.rd()",
     ],
     "a view that one function reads and another makes": [
-      `CREATE FUNCTION mine.mk() RETURNS void LANGUAGE plpgsql AS $$BEGIN ${replaced}; END$$`,
-      `CREATE FUNCTION mine.rd() RETURNS text LANGUAGE plpgsql AS
-        $$BEGIN RETURN (SELECT string_agg(note, '') FROM mine.shown); END$$`,
+      ...makerAndReader,
       "BEGIN",
       "SELECT mine.rd(), mine.mk() FROM generate_series(1, 2)",
     ],
@@ -505,22 +505,12 @@ const targets: readonly (readonly [user: string, target: Target])[] = [
 const stepsOf = (texts: readonly string[]) => texts.map((text): Step => ["A", text]);
 
 describe.each(versionsUnderTest)("PostgreSQL %i", (version) => {
-  let shop: Shop;
-  let sessions: SessionsOverTime;
-
-  beforeAll(async () => {
-    shop = await startShop({ version, initSql, policies, account: { username: "app", password: "app" } });
-    sessions = new SessionsOverTime(shop, ground);
-  });
-  afterAll(async () => {
-    await sessions?.close();
-    await shop?.stop();
-  });
+  const sessions = sessionsOverTime({ version, initSql, policies, ground });
 
   const errorsOf = async (user: string, steps: readonly Step[]) => errorsIn(await sessions.play(user, steps));
   /** What the rows and notices of a session without a gateway say. */
   const shownByServer = async (texts: readonly string[]) => {
-    const client = new pg.Client({ connectionString: shop.server.connectionString });
+    const client = new pg.Client({ connectionString: sessions.server.connectionString });
     const seen: unknown[] = [];
     client.on("notice", ({ message }) => seen.push(message));
     await client.connect();
@@ -536,7 +526,9 @@ describe.each(versionsUnderTest)("PostgreSQL %i", (version) => {
 
   test.each(Object.entries(honest))("PostgreSQL itself runs: %s", async (_, texts) => {
     await sessions.play("owner", []);
-    await shop.server.query(`BEGIN; SET LOCAL ROLE app; ${texts.join("; ")}; ROLLBACK; RESET search_path`);
+    await sessions.server.query(
+      `BEGIN; SET LOCAL ROLE app; ${texts.join("; ")}; ROLLBACK; RESET search_path`,
+    );
   });
 
   // What differs between them is policy, which is the same for an older server.
@@ -640,7 +632,7 @@ describe.each(versionsUnderTest)("PostgreSQL %i", (version) => {
   };
 
   test.each(Object.entries(written))("barred writes nothing past a rule: %s", async (_, texts) => {
-    const audit = () => shop.server.query("SELECT string_agg(note, ',') AS notes FROM public.audit");
+    const audit = () => sessions.server.query("SELECT string_agg(note, ',') AS notes FROM public.audit");
     const steps = stepsOf(["SET search_path = mine, public", ...texts]);
     await sessions.play("barred", steps);
     expect(await audit()).toEqual([{ notes: "kept" }]);

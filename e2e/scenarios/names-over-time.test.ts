@@ -2,12 +2,11 @@
  * Promise: what a rule closes stays closed while names, paths, roles and prepared things change under a statement, also by
  * another session of the same attacker between the verdict and the moment when the server looks the name up.
  */
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { policyDocument } from "../targets/policies.ts";
 import { versionsUnderTest } from "../targets/postgres.ts";
-import { type Shop, startShop } from "../targets/shop.ts";
 import { bind, execute, parse } from "../targets/wire-client.ts";
-import { behindLock, errorsIn, flight, SessionsOverTime, type Step, sync } from "./steps-over-time.ts";
+import { behindLock, errorsIn, flight, type Step, sessionsOverTime, sync } from "./steps-over-time.ts";
 
 /** In every row that a rule closes, and nowhere else. */
 const secret = "917351";
@@ -394,20 +393,10 @@ const allowed: readonly (readonly ["dev" | "reader" | "tenant", ...string[]])[] 
 ];
 
 describe.each(versionsUnderTest)("PostgreSQL %i", (version) => {
-  let shop: Shop;
-  let sessions: SessionsOverTime;
-
-  beforeAll(async () => {
-    shop = await startShop({ version, initSql, policies, account: { username: "app", password: "app" } });
-    sessions = new SessionsOverTime(shop, ground);
-  });
-  afterAll(async () => {
-    await sessions?.close();
-    await shop?.stop();
-  });
+  const sessions = sessionsOverTime({ version, initSql, policies, ground });
 
   const kept = () =>
-    shop.server.query(
+    sessions.server.query(
       "SELECT (SELECT count(*) FROM hr.salaries) AS salaries, (SELECT string_agg(note, ',') FROM public.audit) AS audit",
     );
   const closed = async (user: string, steps: readonly Step[]) => {

@@ -1,6 +1,8 @@
 /** Steps of two sessions of one attacker, one after the other or behind a lock, for scenarios of what changes under a statement. */
 import type pg from "pg";
-import type { Shop } from "../targets/shop.ts";
+import { afterAll, beforeAll } from "vitest";
+import type { PostgresServer } from "../targets/postgres.ts";
+import { type Shop, type ShopOptions, startShop } from "../targets/shop.ts";
 import { until } from "../targets/until.ts";
 import {
   bind,
@@ -41,29 +43,60 @@ export const behindLock = (
   ...after.map((sql): Step => ["A", sql]),
 ];
 
+/**
+ * The sessions of a group of tests, whose shop is there from before the first of them to after the last. `initSql` makes the
+ * account `app` with its own name as password; `ground` is put back before each play.
+ */
+export function sessionsOverTime(
+  options: Pick<ShopOptions, "version" | "initSql" | "policies"> & { readonly ground: string },
+): SessionsOverTime {
+  const { ground, ...shop } = options;
+  const sessions = new SessionsOverTime(ground);
+  beforeAll(() => sessions.start({ ...shop, account: { username: "app", password: "app" } }));
+  afterAll(() => sessions.stop());
+  return sessions;
+}
+
 /** The sessions of all users of one gateway, by user and letter, as good as new for each play. */
-export class SessionsOverTime {
-  readonly #shop: Shop;
+class SessionsOverTime {
+  #shop: Shop | undefined;
   readonly #ground: string;
   readonly #sessions = new Map<string, WireClient>();
   #owner: Promise<pg.Client> | undefined;
 
   /** `ground` is put back before each play, through the gateway, which knows of it at once. */
-  constructor(shop: Shop, ground: string) {
-    this.#shop = shop;
+  constructor(ground: string) {
     this.#ground = ground;
+  }
+
+  async start(options: ShopOptions): Promise<void> {
+    this.#shop = await startShop(options);
+  }
+
+  async stop(): Promise<void> {
+    await this.close();
+    await this.#shop?.stop();
+  }
+
+  get server(): PostgresServer {
+    return this.#started.server;
+  }
+
+  get #started(): Shop {
+    if (this.#shop === undefined) throw new Error("there are sessions only while tests run");
+    return this.#shop;
   }
 
   /** Plays the steps and gives all that was answered. */
   async play(user: string, steps: readonly Step[]): Promise<readonly ServerMessage[]> {
-    this.#owner ??= this.#shop.gateway.connect({ user: "owner" });
+    this.#owner ??= this.#started.gateway.connect({ user: "owner" });
     await (await this.#owner).query(this.#ground);
     const seen: ServerMessage[] = [];
     const used = new Set<WireClient>();
     const open: Promise<void>[] = [];
     for (const [who, ...what] of steps) {
       const key = `${user} ${who.slice(0, 1)}`;
-      const client = this.#sessions.get(key) ?? (await this.#shop.gateway.connectWire({ user }));
+      const client = this.#sessions.get(key) ?? (await this.#started.gateway.connectWire({ user }));
       this.#sessions.set(key, client);
       used.add(client);
       if (what.length > 0)
@@ -98,7 +131,7 @@ export class SessionsOverTime {
   }
 
   async #isSomebodyWaiting(): Promise<boolean> {
-    const [row] = await this.#shop.server.query(
+    const [row] = await this.server.query(
       "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock'",
     );
     return Number(row?.n) > 0;
