@@ -8,6 +8,8 @@ import { startCluster } from "./cluster.ts";
 import { keptKind, stopKind } from "./kind.ts";
 import { run } from "./kubectl.ts";
 import { keptMark } from "./node.ts";
+import { podRange } from "./node-configuration.ts";
+import { livePid, startedAt } from "./processes.ts";
 
 /** Where the programs are, and nothing else. */
 let bin = "";
@@ -35,14 +37,21 @@ const program = (name: string, script = "") =>
   writeFile(join(bin, name), `#!/bin/sh\necho "${name} $*" >> ${bin}/asked\n${script}\n`, { mode: 0o755 });
 const asked = async () =>
   (await readFile(join(bin, "asked"), "utf8").catch(() => "")).trim().split("\n").filter(Boolean);
-const kubectl = () => program("kubectl", `echo '{"issuer": "${issuer}/fake"}'`);
+/** Says the same to every question: who issues tokens, and how to reach an API server that does not answer. */
+const answer = {
+  issuer: `${issuer}/fake`,
+  clusters: [{ cluster: { server: "https://127.0.0.1:1", "certificate-authority-data": "" } }],
+  users: [{ user: { "client-certificate-data": "", "client-key-data": "" } }],
+};
+const kubectl = () => program("kubectl", `echo '${JSON.stringify(answer)}'`);
 
 const docker = async () => {
-  await program("docker", "echo 29.0");
+  await program("docker", `[ "$1" = exec ] && /bin/cat > ${bin}/given; echo 29.0`);
   await program("kind");
   await program("helm");
 };
 const askedOfKind = async () => (await asked()).filter((line) => line.startsWith("kind "));
+const enforcer = (folder: string) => livePid(folder, "network-policy");
 const deletion = (folder: string) =>
   `kind delete cluster --name sallyport-e2e --kubeconfig ${folder}/admin.kubeconfig`;
 /** What `--keep` leaves. */
@@ -60,17 +69,35 @@ test("where Docker runs and kind is there, kind makes the cluster, gets its imag
   const { folder, kubeconfig } = cluster;
   expect(cluster).toMatchObject({ kind: "kind", enforcesNetworkPolicy: true, issuer: `${issuer}/fake` });
   expect(kubeconfig).toBe(join(folder, "admin.kubeconfig"));
+  const pid = enforcer(folder) ?? 0;
+  expect(startedAt(pid)).toBeDefined();
   await cluster.loadImage("/images/gateway.tar");
   await cluster.close();
   expect(await askedOfKind()).toEqual([
     // What a run that died has left.
     deletion(folder),
     `kind create cluster --name sallyport-e2e --kubeconfig ${kubeconfig} ` +
-      `--config ${join(root, "e2e/cluster/../../kind-config.yaml")} --wait 120s`,
+      `--config ${join(root, "e2e/cluster/../../kind-config.yaml")}`,
     "kind load image-archive /images/gateway.tar --name sallyport-e2e",
     deletion(folder),
   ]);
   expect(existsSync(folder)).toBe(false);
+  expect(startedAt(pid)).toBeUndefined();
+});
+
+test("the node of kind gets the network that enforces NetworkPolicy, before its pods are waited for", async () => {
+  await docker();
+  await kubectl();
+  await (await startCluster()).close();
+  const { plugins } = JSON.parse(await readFile(join(bin, "given"), "utf8"));
+  expect(plugins.map(({ type }: { readonly type: string }) => type)).toEqual(["ptp"]);
+  const steps = (await asked()).map(
+    (line) => /create|docker exec|--for=condition=Ready|coredns/.exec(line)?.[0],
+  );
+  expect(steps.filter(Boolean)).toEqual(["create", "docker exec", "--for=condition=Ready", "coredns"]);
+  const config = await readFile(join(root, "kind-config.yaml"), "utf8");
+  expect(config).toContain("disableDefaultCNI: true");
+  expect(config).toContain(`podSubnet: ${podRange}`);
 });
 
 test("a cluster that kind could not finish is taken down again, and its words are handed on", async () => {
@@ -88,14 +115,19 @@ test("a cluster of kind that was kept is used again and left running, until it i
   await kubectl();
   const folder = await kept();
   expect(await keptKind()).toBe("answers");
+  const enforcers: (number | undefined)[] = [];
   for (let run = 0; run < 2; run++) {
     const cluster = await startCluster();
     expect(cluster).toMatchObject({ kind: "kind", folder, issuer: `${issuer}/fake` });
     await cluster.close();
+    enforcers.push(enforcer(folder));
   }
+  // It was not there, and is started; the second run finds it.
+  expect(enforcers).toEqual([expect.any(Number), enforcers[0]]);
   expect(await askedOfKind()).toEqual([]);
   await stopKind();
   expect(await askedOfKind()).toEqual([deletion(folder)]);
+  expect(startedAt(enforcers[0] ?? 0)).toBeUndefined();
   expect(await keptKind()).toBeUndefined();
   await stopKind();
   expect(await askedOfKind()).toEqual([deletion(folder)]);
@@ -103,7 +135,7 @@ test("a cluster of kind that was kept is used again and left running, until it i
 
 test("a kept cluster of kind that no longer answers is made anew", async () => {
   await docker();
-  await program("kubectl", "exit 1");
+  await program("kubectl", `[ "$4" = --raw ] && exit 1; echo '${JSON.stringify(answer)}'`);
   const folder = await kept();
   expect(await keptKind()).toBe("silent");
   await (await startCluster()).close();

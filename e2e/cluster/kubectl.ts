@@ -118,7 +118,7 @@ export async function run(
 }
 
 /** Runs a program that has to succeed. */
-export async function must(program: string, argv: readonly string[]): Promise<void> {
-  const { code, stderr } = await run(program, argv);
+export async function must(program: string, argv: readonly string[], input?: string): Promise<void> {
+  const { code, stderr } = await run(program, argv, input);
   if (code !== 0) throw new Error(`${program} ${argv.join(" ")} (exit ${code}): ${stderr.trim()}`);
 }

@@ -55,6 +55,29 @@ disabled_plugins = [${[...unused, '"io.containerd.nri.v1.nri"'].join(", ")}]
 `;
 }
 
+/**
+ * The network of pods. Each has its own link to the node and everything is routed: what one pod sends to another passes
+ * the node's forward hook, where policy is enforced. A bridge would pass it on below.
+ */
+export const podNetwork = (dataDir: string) =>
+  JSON.stringify({
+    cniVersion: "1.0.0",
+    name: "pods",
+    plugins: [
+      {
+        type: "ptp",
+        ipMasq: true,
+        ipMasqBackend: "nftables",
+        ipam: {
+          type: "host-local",
+          ranges: [[{ subnet: podRange.replace("/16", "/24") }]],
+          routes: [{ dst: "0.0.0.0/0" }],
+          dataDir,
+        },
+      },
+    ],
+  });
+
 /** What the kubelet reads. */
 export function kubeletConfiguration(files: {
   readonly socket: string;

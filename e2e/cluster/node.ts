@@ -19,6 +19,7 @@ import {
   containerdConfiguration,
   kubeletConfiguration,
   nodeName,
+  podNetwork,
   podRange,
   proxyConfiguration,
   serviceRange,
@@ -259,23 +260,7 @@ async function startContainerd(bin: string, folder: string, socket: string): Pro
   for (const plugin of ["ptp", "loopback", "host-local"]) {
     await symlink(join(bin, plugin), join(cni, "bin", plugin));
   }
-  // Each pod has its own link to the node and everything is routed: what one pod sends to another passes the node's
-  // forward hook, where policy is enforced. A bridge would pass it on below.
-  const network = {
-    type: "ptp",
-    ipMasq: true,
-    ipMasqBackend: "nftables",
-    ipam: {
-      type: "host-local",
-      ranges: [[{ subnet: podRange.replace("/16", "/24") }]],
-      routes: [{ dst: "0.0.0.0/0" }],
-      dataDir: join(cni, "ipam"),
-    },
-  };
-  await writeFile(
-    join(cni, "conf/10-pods.conflist"),
-    JSON.stringify({ cniVersion: "1.0.0", name: "pods", plugins: [network] }),
-  );
+  await writeFile(join(cni, "conf/10-pods.conflist"), podNetwork(join(cni, "ipam")));
   await writeFile("/proc/sys/net/ipv4/ip_forward", "1");
   const config = join(folder, "containerd.toml");
   await writeFile(

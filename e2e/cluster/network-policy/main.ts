@@ -2,7 +2,8 @@
  * Enforces NetworkPolicy on the tests' node, which no CNI plugin there does: watches pods, namespaces and policies and
  * writes one nftables table. Not for production: connections that are open stay open when a policy closes them, and a
  * pod that has just started is closed when its address is known, some milliseconds after it has it.
- * usage: node main.ts KUBECONFIG (JSON, as written by kubeconfig.ts)
+ * usage: node main.ts KUBECONFIG [COMMAND...]
+ *   KUBECONFIG is JSON with everything inline; COMMAND is the nft of the node (`nft` where it is left out)
  */
 import { readFile } from "node:fs/promises";
 import { run } from "../kubectl.ts";
@@ -10,7 +11,8 @@ import { compileRules } from "./compile.ts";
 import type { ClusterState, Namespace, NetworkPolicy, Pod } from "./objects.ts";
 import { type ApiCredentials, watchObjects } from "./watch.ts";
 
-const api = await credentials(process.argv[2] ?? "");
+const [kubeconfig = "", nft = "nft", ...nftArguments] = process.argv.slice(2);
+const api = await credentials(kubeconfig);
 const seen: { -readonly [K in keyof ClusterState]?: ClusterState[K] } = {};
 let inForce = "";
 let wanted = false;
@@ -39,7 +41,7 @@ async function update(change: Partial<ClusterState>): Promise<void> {
     if (pods === undefined || namespaces === undefined || policies === undefined) break;
     const script = compileRules({ pods, namespaces, policies });
     if (script === inForce) continue;
-    const { code, stderr } = await run("nft", ["-f", "-"], script);
+    const { code, stderr } = await run(nft, [...nftArguments, "-f", "-"], script);
     if (code === 0) inForce = script;
     else console.error(`nft refused:\n${stderr}\n${script}`);
   }
