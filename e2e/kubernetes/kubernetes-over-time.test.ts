@@ -33,7 +33,7 @@ const policies = [
   - {name: closed, match: {commands: [pods/portforward], cel: '"closed" in command.facts.labels'}, action: Deny, message: the pod is closed}`,
   ),
 ].join("");
-const users = ["ann", "eva", "pat", "wim", "exp", "lou", "pol"];
+const users = ["ann", "eva", "pat", "wim", "exp", "lou", "pol", "tim", "ida"];
 const inDefault = "/api/v1/namespaces/default";
 const secretText = Buffer.from("shown-in-time").toString("base64");
 
@@ -261,6 +261,35 @@ test("each connection of a port-forward is judged by what the pod is then", asyn
     child.kill("SIGKILL");
     await over;
   }
+});
+
+test("what runs ends when the hour comes from which on it is denied, or no longer allowed", async () => {
+  const hour = Date.now() + 20_000;
+  const cel = (test: string) => `{cel: "time ${test} timestamp('${new Date(hour).toISOString()}')"}`;
+  const hours: Readonly<Record<string, string>> = {
+    tim: `  rules:\n  - {name: hours, match: ${cel("<")}, action: Allow}`,
+    ida: `  profile: Admin\n  rules:\n  - {name: closed, match: ${cel(">=")}, action: Deny}`,
+  };
+  for (const [user, rest] of Object.entries(hours)) await gateway.write(`${user}.yaml`, policy(user, rest));
+  for (const user of Object.keys(hours))
+    await waitFor("the policy to let in", async () =>
+      (await raw(gateway, `${inDefault}/pods`, { user })).status === 200 ? true : undefined,
+    );
+  const open = Object.keys(hours).map(async (user) => {
+    const exec = await openWebSocket(as(user), `${inDefault}/pods/p/exec?command=id&stdout=true`, [
+      "v4.channel.k8s.io",
+    ]);
+    const watch = raw(gateway, `${inDefault}/configmaps?watch=1&timeoutSeconds=100`, { user }).catch(
+      (error: unknown) => error,
+    );
+    await exec.closed;
+    return { said: Buffer.concat(exec.messages.map(({ bytes }) => bytes)).toString(), watch: await watch };
+  });
+  await waitFor("both to run", async () => kubelet.open === 2 || undefined);
+  expect(Date.now()).toBeLessThan(hour);
+  for (const { said } of await Promise.all(open)) expect(said).toContain("at this time");
+  expect(Date.now()).toBeGreaterThanOrEqual(hour);
+  await waitFor("the kubelet's streams to end", async () => kubelet.open === 0 || undefined);
 });
 
 test("what waits when a token runs out is not run by an approval that comes a moment later", async () => {

@@ -583,6 +583,21 @@ describe.runIf(found.kind === "ready")("OpenSSH through the gateway", () => {
       expect(err).toContain("the session's access was withdrawn");
     });
 
+    test("a command ends when the hour comes from which on it is denied, and the connection goes on", async () => {
+      const hour = Date.now() + 15_000;
+      const cel = `time >= timestamp('${new Date(hour).toISOString()}')`;
+      const closed = `  - {name: closed, match: {objects: [sleep], cel: "${cel}"}, action: Deny}`;
+      await gateway.write("hal.yaml", policy("hal", "hal", `  profile: Admin\n  rules:\n${closed}\n`));
+      const hal = as("hal");
+      await until(async () => (await gateway.ssh([], ["echo in"], hal)).stdout === "in\n");
+      // Had it not begun in time, it would be told of the rule.
+      const { code, stderr } = await gateway.ssh([], ["sleep 50"], hal);
+      expect(code).not.toBe(0);
+      expect(stderr).toContain("at this time");
+      expect(Date.now()).toBeGreaterThanOrEqual(hour);
+      expect((await gateway.ssh([], ["echo still in"], hal)).stdout).toBe("still in\n");
+    });
+
     test("a hundred connections that say nothing keep nobody out", async () => {
       const idle: Socket[] = [];
       try {

@@ -53,6 +53,8 @@ export interface SessionPolicy {
   lifts(facts: Pick<DecisionFacts, "approved" | "reason">): readonly MaskLift[];
   /** Whether rules tell one file that is moved from another: those that decide, or only those that report. */
   readonly namesFiles: "Enforce" | "Audit" | undefined;
+  /** True where some rule that decides reads the time: what is denied now may have been allowed a moment ago. */
+  readonly readsTime: boolean;
   /** How sure each rule in force is, for status and records. */
   readonly ruleStatuses: readonly RuleRef[];
   /** What the rules ask that want approval of anything. */
@@ -85,6 +87,7 @@ class GatheredPolicy implements SessionPolicy {
   readonly mayConnect: Verdict;
   readonly limits: SessionLimits;
   readonly namesFiles: SessionPolicy["namesFiles"];
+  readonly readsTime: boolean;
   readonly ruleStatuses: readonly RuleRef[];
   readonly approvalTerms: readonly ApprovalTerms[];
   private readonly maskings: readonly PolicyMasking[];
@@ -116,6 +119,7 @@ class GatheredPolicy implements SessionPolicy {
       .filter((policy) => policy.mode === "Audit")
       .map((policy) => ({ policy: policy.name, table: new RuleTable(settle(policy)) }));
     this.namesFiles = strictest(applied.filter((policy) => policy.rules.some((rule) => rule.namesFiles)));
+    this.readsTime = rules.some(({ cel }) => cel?.reads.time === true);
     this.ruleStatuses = applied.flatMap((policy) => policy.rules.map((rule) => rule.ref));
     this.approvalTerms = termsOf(rules);
     this.limits = strictestLimits(enforced.map((policy) => policy.limits));

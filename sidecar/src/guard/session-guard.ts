@@ -212,6 +212,11 @@ export class SessionGuard {
     return this.options.enforcement === "Audit";
   }
 
+  /** True where the hour alone may come to deny what was allowed. */
+  get followsTime(): boolean {
+    return this.policy.readsTime && !this.isObserving;
+  }
+
   /** Whether rules tell one file of a copy from another, and what they do then; undefined: none does. */
   get namesFiles(): SessionPolicy["namesFiles"] {
     const { namesFiles } = this.policy;

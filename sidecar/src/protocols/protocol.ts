@@ -40,12 +40,15 @@ export interface AdmittedSession {
   readonly guard: SessionGuard;
   /** Changes whenever what policy says may change; caches of decisions are kept by it. */
   policyKey(): object;
-  /** Called when a reload changed this session's policy. */
-  onPolicyChange(listener: () => void): void;
+  /** Called when what was judged may be judged otherwise now. */
+  onPolicyChange(listener: (what: PolicyChange) => void): void;
   /** Hands over what carries it, so that expiry, revocation, idleness and drain can end it. */
   attach(link: SessionLink, say: (kind: "notice" | "fatal", code: EndCode) => void): void;
   close(reason: string): Promise<void>;
 }
+
+/** What has changed: the session's policy, by a reload; or only the time, where rules read it. */
+export type PolicyChange = "policy" | "time";
 
 /** Why the gateway itself ends a session. */
 export type EndCode = "sessionExpired" | "sessionRevoked" | "idle" | "draining";

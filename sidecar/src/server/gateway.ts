@@ -565,7 +565,12 @@ export class Gateway {
   }
 
   private async tick(): Promise<void> {
-    for (const { host } of this.hosts.values()) for (const session of host.sessions) session.checkDeadlines();
+    for (const { host } of this.hosts.values()) {
+      for (const session of host.sessions) {
+        session.checkDeadlines();
+        session.followTime();
+      }
+    }
     this.plane?.tick();
     this.loopback?.tick();
     this.metrics.recordingUp.set(this.recorder?.failure === undefined ? 1 : 0);

@@ -9,7 +9,7 @@ const startMs = 1_800_000_000_000;
 const minuteMs = 60_000;
 
 /** A session whose token is good for an hour, idle for ten minutes at most; `wall` moves the wall clock alone. */
-function opened() {
+function opened(followsTime = false) {
   let wallMs = startMs;
   const said: string[] = [];
   const relay = { lastClientMs: performance.now(), stop: () => undefined };
@@ -22,11 +22,15 @@ function opened() {
       counts: { commands: 0, refused: 0 },
     },
     identity: { user: "ann", expiresAt: startMs / 1000 + 3600 } as Identity,
-    guard: { isHolding: false, note: () => undefined },
+    guard: { isHolding: false, note: () => undefined, followsTime },
     policy: { limits: { idleMs: 10 * minuteMs } } as SessionPolicy,
     nowMs: () => wallMs,
   } as unknown as LiveSessionOptions;
   const session = new LiveSession(options);
+  let judged = 0;
+  session.onPolicyChange((what) => {
+    if (what === "time") judged += 1;
+  });
   session.attach(relay as never, (kind, code) => said.push(`${kind} ${code}`));
   const pass = (ms: number, isActive = true) => {
     vi.advanceTimersByTime(ms);
@@ -38,8 +42,22 @@ function opened() {
     wallMs += byMs;
     session.checkDeadlines();
   };
-  return { said, pass, set };
+  /** How often what runs is judged anew while so many ticks of the gateway's go by. */
+  const judgedIn = (ticks: number) => {
+    judged = 0;
+    for (let tick = 0; tick < ticks; tick += 1) {
+      vi.advanceTimersByTime(500);
+      session.followTime();
+    }
+    return judged;
+  };
+  return { said, pass, set, judgedIn };
 }
+
+it("what runs is judged anew by the time every five seconds where a rule reads it, and never where none does", () => {
+  expect(opened(true).judgedIn(120)).toBe(12);
+  expect(opened().judgedIn(120)).toBe(0);
+});
 
 it("a wall clock that is set back makes no token live longer", () => {
   const { said, pass, set } = opened();

@@ -1,7 +1,7 @@
 import type { BrokenGlass } from "@sallyport/control";
 import type { Identity, SessionFacts, SessionPolicy } from "@sallyport/policy";
 import type { SessionGuard } from "../guard/index.ts";
-import type { AdmittedSession, EndCode, SessionLink } from "../protocols/protocol.ts";
+import type { AdmittedSession, EndCode, PolicyChange, SessionLink } from "../protocols/protocol.ts";
 import type { SessionRecording } from "../recording/model.ts";
 import { GatewayError } from "../wire/gateway-error.ts";
 import type { BreakGlassTally } from "./break-glass-tally.ts";
@@ -34,6 +34,9 @@ export interface SessionTally {
   readonly held: number;
 }
 
+/** Rules speak of hours: often enough for them, and seldom enough to cost nothing. */
+const timeEveryMs = 5_000;
+
 /** A session that policy has let in, as the server holds it: it learns of reloads and is ended by its deadlines. */
 export class LiveSession implements AdmittedSession {
   readonly id: string;
@@ -50,7 +53,8 @@ export class LiveSession implements AdmittedSession {
   private say: ((kind: "notice" | "fatal", code: EndCode) => void) | undefined;
   private ended: EndCode | undefined;
   private isClosed = false;
-  private listener: () => void = () => undefined;
+  private listener: (what: PolicyChange) => void = () => undefined;
+  private timeFollowedMs: number;
 
   constructor(options: LiveSessionOptions) {
     this.options = options;
@@ -60,8 +64,9 @@ export class LiveSession implements AdmittedSession {
     this.facts = options.facts;
     this.guard = options.guard;
     this.policy = options.policy;
-    this.guard.onMaskingChange = () => this.listener();
+    this.guard.onMaskingChange = () => this.listener("policy");
     this.startedMs = performance.now();
+    this.timeFollowedMs = this.startedMs;
     const { expiresAt } = options.identity;
     this.validMs = expiresAt === undefined ? Number.POSITIVE_INFINITY : expiresAt * 1000 - options.nowMs();
   }
@@ -89,7 +94,7 @@ export class LiveSession implements AdmittedSession {
     return this.guard.decisionKey;
   }
 
-  onPolicyChange(listener: () => void): void {
+  onPolicyChange(listener: (what: PolicyChange) => void): void {
     this.listener = listener;
   }
 
@@ -103,7 +108,7 @@ export class LiveSession implements AdmittedSession {
   adopt(policy: SessionPolicy): void {
     this.policy = policy;
     this.guard.adopt(policy);
-    this.listener();
+    this.listener("policy");
     this.guard.note("policyChanged", { mayConnect: policy.mayConnect.action });
     if (policy.mayConnect.action !== "Allow" && !this.guard.isObserving) this.end("sessionRevoked");
   }
@@ -122,6 +127,14 @@ export class LiveSession implements AdmittedSession {
     else if (this.guard.isHolding) return;
     else if (idleMs !== undefined && this.relay !== undefined && now - this.relay.lastClientMs >= idleMs)
       this.end("idle");
+  }
+
+  /** Has what runs judged anew every few seconds, where rules read the time. */
+  followTime(): void {
+    const now = performance.now();
+    if (!this.guard.followsTime || now - this.timeFollowedMs < timeEveryMs) return;
+    this.timeFollowedMs = now;
+    this.listener("time");
   }
 
   notice(code: EndCode): void {

@@ -142,10 +142,11 @@ export class ClientConnection {
     admitted.guard.onCancelRunning = () => {
       for (const one of running) one.end("what it was approved by holds no more");
     };
-    admitted.onPolicyChange(() => {
+    admitted.onPolicyChange((what) => {
+      const said = what === "time" ? notAtThisTime : policyHasChanged;
       // A policy that no longer lets the whole session be ends it right after this, with another reason.
       queueMicrotask(() => {
-        for (const one of running) if (!one.mayGoOn()) one.end(policyHasChanged);
+        for (const one of running) if (!one.mayGoOn()) one.end(said);
       });
     });
     const link = {
@@ -185,6 +186,7 @@ export class ClientConnection {
 const lastWordsMs = 2_000;
 /** What the client of something that runs, or is about to, is told. */
 export const policyHasChanged = "the access policy has changed";
+const notAtThisTime = "the access policy does not allow this at this time";
 
 /** A short name for one decision, in messages and recordings alike. */
 export function correlationId(): string {

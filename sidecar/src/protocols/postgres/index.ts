@@ -299,7 +299,10 @@ async function converse(
     encodings: allowedEncodings(host.options.clientEncodings),
     isOutsideUtf8: encoding !== undefined,
   });
-  admitted.onPolicyChange(() => judge.policyChanged(decisionsOf(admitted, account)));
+  // Nothing is kept that was judged by the time, and what runs is one statement: there is nothing to end.
+  admitted.onPolicyChange((what) => {
+    if (what === "policy") judge.policyChanged(decisionsOf(admitted, account));
+  });
   const masks = new SessionMasks({
     ...host.masking,
     names,

@@ -217,6 +217,22 @@ describe("extended queries", () => {
     expect(session.upstream()).toBe("PS");
   });
 
+  it("a portal bound before the hour of a rule is not executed after it", async () => {
+    const cel = "time >= timestamp('1970-01-01T01:00:00Z')";
+    const session = openSession([{ name: "closed", match: { operations: ["read"], cel }, action: "Deny" }]);
+    await session.send(client.query("BEGIN"));
+    session.reply(server.complete("BEGIN"), server.ready("T"));
+    await session.send(client.parse("", "SELECT id FROM orders"), client.bind("long", ""), client.sync());
+    session.reply(server.parseComplete(), server.bindComplete(), server.ready("T"));
+    session.upstreamBytes();
+    await session.send(client.execute("long"), client.sync());
+    expect(session.upstream()).toBe("ES");
+    session.reply(server.complete("SELECT 1"), server.ready("T"));
+    session.passTo(3_600_000);
+    await session.send(client.execute("long"), client.sync());
+    expect(session.upstream()).toBe("PS");
+  });
+
   it("refuses to bind a statement that it does not know, as the server would", async () => {
     const session = openSession([]);
     await session.send(client.bind("", "nope"), client.execute(""), client.sync());

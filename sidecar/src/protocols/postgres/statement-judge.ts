@@ -202,9 +202,12 @@ export class StatementJudge {
     return judged.text === "" || (!judged.readsPrepared && judged.namesVersion === this.names.version);
   }
 
-  /** The same command under the policy in force now, where that has changed since. */
+  /** The same command under the policy in force now, where that, or what it says at this time, has changed since. */
   reconsidered(judged: Judged): Judged {
-    if (judged.policyEpoch === this.epoch) return judged;
+    if (judged.policyEpoch === this.epoch) {
+      if (judged.verdict.cacheable || !this.guard.followsTime) return judged;
+      return { ...judged, verdict: this.guard.decide(judged.command) };
+    }
     if (this.isUnmaskable) return this.rejected(judged.text, masksNeedUtf8);
     // Other masks: what the rows show must be followed again.
     if (!this.masking.isEmpty) return this.judgeAnew(judged.text, this.cache(), undefined);

@@ -140,6 +140,8 @@ export interface TestSession {
   readonly recording: RememberedRecording;
   /** Puts other rules in force, as a reload does. */
   adopt(rules: readonly PolicyRule[], more?: object): void;
+  /** Sets the clock that rules read. */
+  passTo(nowMs: number): void;
   /** Gives bytes of the client and waits until the session takes more. */
   send(...messages: readonly Buffer[]): Promise<void>;
   reply(...messages: readonly Buffer[]): void;
@@ -178,6 +180,7 @@ export function openSession(
   encodings?: ReadonlySet<string>,
 ): TestSession {
   const policy = policyOf(rules);
+  let nowMs = 0;
   const recording = new RememberedRecording();
   const guard = new SessionGuard({
     policy,
@@ -186,7 +189,7 @@ export function openSession(
     durability: "Accepted",
     enforcement: "Enforce",
     recordsRows: true,
-    now: () => 0,
+    now: () => nowMs,
     onDecision: () => undefined,
   });
   const statements = new PreparedStatements();
@@ -241,6 +244,9 @@ export function openSession(
   const self: TestSession = {
     session: made,
     recording,
+    passTo: (at) => {
+      nowMs = at;
+    },
     adopt: (changed, more) => {
       guard.adopt(policyOf(changed, more));
       judge.policyChanged(new DecisionCache());

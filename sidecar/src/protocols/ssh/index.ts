@@ -173,7 +173,7 @@ async function serveClient(
         onPattern: host.masking.onPattern,
         nowMs: () => host.clock.nowMs(),
       });
-      admitted.onPolicyChange(() => session.policyChanged());
+      admitted.onPolicyChange((what) => session.policyChanged(what));
       const over = session.run();
       let said = "the session has ended";
       admitted.attach(session, (_kind, code) => {

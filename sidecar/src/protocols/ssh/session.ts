@@ -11,6 +11,7 @@ import type { RelayEnd } from "../../relay/relay.ts";
 import { OutputMask, OutputPatterns } from "../../terminal/index.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import { plainAddress, resolveAddresses } from "../../wire/resolve.ts";
+import type { PolicyChange } from "../protocol.ts";
 import { type Permitted, type Running, SessionChannel, standardError } from "./channel.ts";
 import { command, execCommand, file, isTransfer, lexicalPath, shellCommand, thing } from "./commands.ts";
 import {
@@ -68,6 +69,7 @@ const refusedStatus = 126;
 /** Says to the gateway why its sender does what follows on the connection; the host never sees it. */
 const reasonVariable = "SALLYPORT_REASON";
 const policyHasChanged = "the access policy has changed";
+const notAtThisTime = "the access policy does not allow this at this time";
 
 /**
  * Carries the channels of one client to one host. Every request that makes the host do something is judged by itself,
@@ -140,14 +142,14 @@ export class SshSession {
   }
 
   /** What the new policy denies ends; what it would only ask about has been asked about. */
-  policyChanged(): void {
+  policyChanged(what: PolicyChange): void {
     // A policy that no longer lets the whole session be ends it right after this, with another reason.
     queueMicrotask(() => {
-      if (this.#finish !== undefined) this.#adoptPolicy();
+      if (this.#finish !== undefined) this.#adoptPolicy(what);
     });
   }
 
-  #adoptPolicy(): void {
+  #adoptPolicy(what: PolicyChange): void {
     for (const [type, permitted] of this.#permittedTypes) {
       if (this.#isDenied(permitted)) this.#permittedTypes.delete(type);
     }
@@ -157,7 +159,11 @@ export class SshSession {
     for (const channel of this.#channels.values()) {
       const { running, permitted } = channel;
       if (permitted !== undefined && this.#isDenied(permitted)) {
-        this.#endChannel(channel, policyHasChanged);
+        this.#endChannel(channel, what === "time" ? notAtThisTime : policyHasChanged);
+        continue;
+      }
+      if (what === "time") {
+        running?.sftp?.timePassed();
         continue;
       }
       running?.sftp?.policyChanged();
@@ -170,6 +176,10 @@ export class SshSession {
   }
 
   #isDenied({ command: asked }: Permitted): boolean {
+    return this.#denies(asked);
+  }
+
+  #denies(asked: Command): boolean {
     return !this.#guard.isObserving && this.#guard.decide(asked).action === "Deny";
   }
 
@@ -535,6 +545,7 @@ export class SshSession {
     return new SftpGate({
       judge: (asked, again) => this.#judge(asked, Buffer.from(asked.text), channel, again),
       isStillAllowed: (asked) => this.#guard.isObserving || this.#guard.decide(asked).action === "Allow",
+      isDenied: (asked) => this.#denies(asked),
       toUpstream: (bytes, credit) => channel.toUpstream?.data(bytes, undefined, credit),
       toClient: (bytes, credit) => channel.toClient?.data(bytes, undefined, credit),
       dropped: (bytes) => channel.clientAllowance?.giveBack(bytes),

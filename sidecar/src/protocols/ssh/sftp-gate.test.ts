@@ -26,6 +26,7 @@ function gated(
         : refusal("denied", "no");
     },
     isStillAllowed: allows,
+    isDenied: (command) => !allows(command),
     toUpstream: (packet) => {
       const reader = new Reader(packet, 4);
       const type = reader.byte();
@@ -199,6 +200,7 @@ test.each(["vendor-id", "check-file", "md5-hash", "space-available", "text-seek"
 test.each([
   ["an approval that is taken back", "withdraw"],
   ["a policy that changes", "policyChanged"],
+  ["an hour that has come", "timePassed"],
 ] as const)("%s while the host still opens a file closes it, too", async (_, how) => {
   const late: (() => void)[] = [];
   let allowed = true;
@@ -208,7 +210,7 @@ test.each([
   if (how === "withdraw") expect(gate.withdraw(1)).toBe(true);
   else {
     allowed = false;
-    gate.policyChanged();
+    gate[how]();
   }
   for (const answer of late) answer();
   expect(await send(sftp.read, 2, "h0", zero, 100)).toBe(sftpStatus.permissionDenied);
@@ -261,6 +263,7 @@ test("what waits when the channel ends is not judged, and asks the host nothing 
       return { kind: "permit", number: judged.length } as Permit;
     },
     isStillAllowed: () => true,
+    isDenied: () => false,
     // A host that has gone, and answers nothing.
     toUpstream: () => {
       asked += 1;

@@ -11,6 +11,8 @@ export interface SftpGateOptions {
   readonly judge: (command: Command, again: () => Promise<Command>) => Promise<Permit | Refusal>;
   /** Whether policy would let it pass now, without a record. */
   readonly isStillAllowed: (command: Command) => boolean;
+  /** Whether policy denies it now; what it would ask about it does not deny. */
+  readonly isDenied: (command: Command) => boolean;
   /** `credit`: bytes of the sender that these stand for. */
   readonly toUpstream: (bytes: Buffer, credit: number) => void;
   readonly toClient: (bytes: Buffer, credit: number) => void;
@@ -111,6 +113,11 @@ export class SftpGate {
   /** Policy has changed: files that it would no longer let open are closed to the client. */
   policyChanged(): void {
     for (const one of this.#allFiles()) one.isWithdrawn ||= !this.#options.isStillAllowed(one.command);
+  }
+
+  /** The hour has come from which on files are denied: those are closed, what was approved is not asked about anew. */
+  timePassed(): void {
+    for (const one of this.#allFiles()) one.isWithdrawn ||= this.#options.isDenied(one.command);
   }
 
   /** Those that the host still opens, too. */
