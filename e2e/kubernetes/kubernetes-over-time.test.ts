@@ -1,7 +1,9 @@
 /** What is judged at one moment and runs at another: the Kubernetes gateway before a real API server. */
 import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { request } from "node:http";
 import { connect } from "node:net";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
@@ -24,6 +26,13 @@ const policies = [
   policy("ann", held("{objects: ['get:secrets', 'watch:secrets']}")),
   policy("eva", held("{commands: [pods/exec]}")),
   policy("pat", held("{objects: ['patch:deployments.apps']}")),
+  policy(
+    "del",
+    held(
+      "{objects: ['delete:*', 'deletecollection:*', 'patch:configmaps', 'update:configmaps', 'create:pods/eviction']}",
+    ),
+  ),
+  policy("low", held("{objects: ['delete:*']}")),
   policy("wim", held("{cel: 'command.facts.port == 5432'}")),
   policy("exp", held("{objects: ['create:secrets']}")),
   policy(
@@ -33,13 +42,14 @@ const policies = [
   - {name: closed, match: {commands: [pods/portforward], cel: '"closed" in command.facts.labels'}, action: Deny, message: the pod is closed}`,
   ),
 ].join("");
-const users = ["ann", "eva", "pat", "wim", "exp", "lou", "pol", "tim", "ida"];
+const users = ["ann", "eva", "pat", "wim", "exp", "lou", "pol", "tim", "ida", "del"];
 const inDefault = "/api/v1/namespaces/default";
 const secretText = Buffer.from("shown-in-time").toString("base64");
 
 let api: ApiServer;
 let gateway: KubernetesGateway;
 let kubelet: QuietKubelet;
+let auditLog: string;
 
 const podOf = (name: string, image = "registry.example/shown:1") => ({
   apiVersion: "v1",
@@ -55,7 +65,21 @@ const podOf = (name: string, image = "registry.example/shown:1") => ({
 
 beforeAll(async () => {
   // No node: what stands in for its kubelet has no certificate of the cluster.
-  api = await startApiServer({ apiServerFlags: ["--kubelet-certificate-authority="] });
+  const folder = await mkdtemp(join(tmpdir(), "sallyport-audit-"));
+  auditLog = join(folder, "log");
+  const rules = [
+    { level: "Request", verbs: ["delete", "deletecollection"], resources: [{ group: "" }] },
+    { level: "None" },
+  ];
+  const auditPolicy = { apiVersion: "audit.k8s.io/v1", kind: "Policy", rules };
+  await writeFile(join(folder, "policy.json"), JSON.stringify(auditPolicy));
+  api = await startApiServer({
+    apiServerFlags: [
+      "--kubelet-certificate-authority=",
+      `--audit-policy-file=${join(folder, "policy.json")}`,
+      `--audit-log-path=${auditLog}`,
+    ],
+  });
   await api.kubectl.apply(clusterAdmins(users));
   kubelet = await startQuietKubelet(api.kubectl, "quiet");
   await api.kubectl.apply([
@@ -69,6 +93,7 @@ afterAll(async () => {
   await gateway?.stop();
   await kubelet?.close();
   await api?.close();
+  if (auditLog !== undefined) await rm(dirname(auditLog), { recursive: true, force: true });
 });
 
 const as = (name: string) => ({ url: gateway.url, caPem: gateway.caPem, token: gateway.token(name) });
@@ -187,6 +212,158 @@ test("an approved patch does not change a workload that has changed, or been rep
     [403, true],
     [403, true],
   ]);
+});
+
+const configMap = (name: string, text = "") => ({
+  apiVersion: "v1",
+  kind: "ConfigMap",
+  metadata: { name, namespace: "default" },
+  data: { text },
+});
+const configMaps = async () =>
+  (await api.kubectl("get", "configmaps", "-n", "default", "-o", "name")).split("\n");
+const json = { "content-type": "application/json" };
+const options = { kind: "DeleteOptions", apiVersion: "v1", propagationPolicy: "Background" };
+/** Ways to have one object deleted. */
+const deletions = [
+  ["/x", undefined],
+  ["/x?gracePeriodSeconds=0&propagationPolicy=Background", undefined],
+  ["/x", options],
+  ["/x", { ...options, preconditions: {} }],
+  ["?fieldSelector=metadata.name%3Dx", undefined],
+  ["?fieldSelector=metadata.name%3D%3Dx", options],
+] as const;
+
+const deletion = (user: string, path: string, body?: object) =>
+  raw(gateway, `${inDefault}/configmaps${path}`, {
+    user,
+    method: "DELETE",
+    ...(body === undefined ? {} : { headers: json, body: JSON.stringify(body) }),
+  });
+
+interface AuditEvent {
+  readonly requestURI: string;
+  readonly requestObject?: { readonly preconditions?: { readonly uid?: string } };
+}
+
+const namesUid = ({ requestURI, requestObject }: AuditEvent, uid: string) =>
+  requestURI.includes(`uid=${uid}`) || requestObject?.preconditions?.uid === uid;
+
+test("an approved deletion deletes what was asked about, and nothing that has taken its name", async () => {
+  for (const [path, body] of deletions) {
+    for (const isReplaced of [true, false]) {
+      await api.kubectl.apply([configMap("x")]);
+      const uid = await api.kubectl(..."get configmap x -n default -o jsonpath={.metadata.uid}".split(" "));
+      const answer = deletion("del", path, body);
+      const name = await waiting("del");
+      if (isReplaced) {
+        await api.kubectl("delete", "configmap", "x", "-n", "default");
+        await api.kubectl.apply([configMap("x", "of somebody else")]);
+      }
+      expect((await approve(name)).status).toBe(200);
+      const { status, body: said } = await answer;
+      const what = `${path} ${JSON.stringify(body)}`;
+      expect([what, status, said.includes("is void")]).toEqual([what, isReplaced ? 403 : 200, isReplaced]);
+      expect((await configMaps()).includes("configmap/x")).toBe(isReplaced);
+      // It names the object to the server, too: there is a moment between the gateway's look and the deletion.
+      if (!isReplaced)
+        await waitFor("the server to have been told the uid", async () => {
+          const lines = (await readFile(auditLog, "utf8")).trim().split("\n");
+          return lines.some((line) => namesUid(JSON.parse(line), uid)) || undefined;
+        });
+    }
+  }
+});
+
+test("an approved deletion of what was not there deletes nothing that has come since", async () => {
+  const answer = deletion("del", "/late");
+  const name = await waiting("del");
+  await api.kubectl.apply([configMap("late")]);
+  await approve(name);
+  expect([(await answer).status, (await configMaps()).includes("configmap/late")]).toEqual([403, true]);
+});
+
+test("the server takes a uid in each of the ways in which the gateway names it", async () => {
+  await api.kubectl.apply([configMap("x")]);
+  for (const [path, body] of deletions) {
+    const query = `${path}${path.includes("?") ? "&" : "?"}uid=another`;
+    const { status } =
+      body === undefined
+        ? await deletion("lou", query)
+        : await deletion("lou", path, { ...body, preconditions: { uid: "another" } });
+    expect([path, status]).toEqual([path, 409]);
+  }
+  expect(await configMaps()).toContain("configmap/x");
+});
+
+test("a deletion whose options cannot be read, or that names another object, is not asked about", async () => {
+  await api.kubectl.apply([configMap("x")]);
+  const bodies = [
+    '{"kind":"DeleteOptions","apiVersion":"v1","preconditions":{"uid":"another"}}',
+    '{"kind":"DeleteOptions","apiVersion":"v1","preconditions":{"uid":"a"},"preconditions":{}}',
+    '{"kind":"DeleteOptions","apiVersion":"v1","preconditions":[]}',
+    "kind: DeleteOptions",
+    "k8s\u0000",
+    "null",
+    " ",
+  ];
+  for (const body of bodies) {
+    const { status, body: said } = await raw(gateway, `${inDefault}/configmaps/x`, {
+      user: "del",
+      method: "DELETE",
+      headers: json,
+      body,
+    });
+    expect([body, status, said]).toEqual([body, 403, expect.stringContaining("options of the deletion")]);
+  }
+  const { status } = await deletion("del", "/x?uid=another&uid=more");
+  expect([status, (await configMaps()).includes("configmap/x")]).toEqual([403, true]);
+});
+
+test("an approved change changes what was asked about, and nothing that has taken its name", async () => {
+  const merge = { "content-type": "application/merge-patch+json" };
+  const eviction = { apiVersion: "policy/v1", kind: "Eviction", metadata: { name: "changed" } };
+  const changes = [
+    [configMap("changed"), "configmaps/changed", "PATCH", merge, { data: { text: "late" } }],
+    [configMap("changed"), "configmaps/changed", "PUT", json, configMap("changed", "late")],
+    [podOf("changed"), "pods/changed/eviction", "POST", json, eviction],
+  ] as const;
+  for (const [object, path, method, headers, body] of changes) {
+    await api.kubectl.apply([object]);
+    const sent = { user: "del", method, headers, body: JSON.stringify(body) };
+    const answer = raw(gateway, `${inDefault}/${path}`, sent);
+    const name = await waiting("del");
+    await api.kubectl("delete", object.kind, "changed", "-n", "default");
+    await api.kubectl.apply([object]);
+    await approve(name);
+    const { status, body: said } = await answer;
+    expect([path, status, said]).toEqual([path, 403, expect.stringContaining("is void")]);
+    const now = await api.kubectl("get", object.kind, "changed", "-n", "default", "-o", "json");
+    expect(now).not.toContain("late");
+  }
+});
+
+test("nobody is asked about a change of what its author may not read", async () => {
+  const metadata = { name: "deletes", namespace: "default" };
+  await api.kubectl.apply([
+    configMap("x"),
+    {
+      apiVersion: "rbac.authorization.k8s.io/v1",
+      kind: "Role",
+      metadata,
+      rules: [{ apiGroups: [""], resources: ["configmaps"], verbs: ["delete"] }],
+    },
+    {
+      apiVersion: "rbac.authorization.k8s.io/v1",
+      kind: "RoleBinding",
+      metadata,
+      roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "Role", name: "deletes" },
+      subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "User", name: "local:low" }],
+    },
+  ]);
+  const { status, body } = await deletion("low", "/x");
+  expect([status, body]).toEqual([403, expect.stringContaining("may not read")]);
+  expect(await configMaps()).toContain("configmap/x");
 });
 
 test("a stream that policy has come to deny while the server was asked for it does not begin", async () => {

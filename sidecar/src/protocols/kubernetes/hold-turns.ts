@@ -3,12 +3,11 @@ export class HoldTurns {
   #last: Promise<unknown> = Promise.resolve();
   #count = 0;
 
-  /** Runs when those before are done, with whether there were any; undefined where too many wait already. */
-  take<T>(run: (hasWaited: boolean) => Promise<T>): Promise<T> | undefined {
+  /** Runs when those before are done; undefined where too many wait already. */
+  take<T>(run: () => Promise<T>): Promise<T> | undefined {
     if (this.#count >= waitingMax) return undefined;
-    const hasWaited = this.#count > 0;
     this.#count += 1;
-    const turn = this.#last.then(() => run(hasWaited));
+    const turn = this.#last.then(run);
     const done = () => {
       this.#count -= 1;
     };

@@ -15,6 +15,8 @@ export interface Looked {
   readonly command: Command;
   /** What it is about, as it was found: an approval is for that, and for nothing that takes its place. */
   readonly about: string;
+  /** Why nobody can be asked about it. */
+  readonly unfit?: string | undefined;
 }
 
 /** How a request is judged. */
@@ -22,11 +24,10 @@ export interface Asked {
   readonly session: OpenSession;
   readonly host: ProtocolHost;
   readonly command: Command;
-  readonly about?: string;
   /** Exactly what goes to the server: what an approval is bound to. */
   readonly bytes: readonly Uint8Array[];
-  /** The same request with what is looked up as it is now: what was held is judged by that. */
-  readonly again?: () => Promise<Looked>;
+  /** The same request with what is looked up as it is now: what is held is judged by that, before and after. */
+  readonly again: () => Promise<Looked>;
   /** A digest of what the text does not show, for recordings. */
   readonly parameters?: readonly string[];
   /** Tells the client that it waits. */
@@ -70,7 +71,7 @@ export async function ask(asked: Asked): Promise<Judged> {
     return guard.request(record, mustBeStored(command), holdable);
   };
   const isHeld = verdict.action === "RequireApproval" && !guard.isObserving;
-  const judged = isHeld ? await held(asked, holdable, verdict, request) : await request(verdict);
+  const judged = isHeld ? await held(asked, holdable, request) : await request(verdict);
   const outcome = judged.kind === "permit" ? stillPermitted(asked, judged) : judged;
   if (outcome.kind === "permit") return { kind: "permit", permit: outcome };
   const id = asked.id ?? correlationId();
@@ -97,7 +98,6 @@ export function mayGoOn({ admitted: { guard } }: OpenSession, command: Command):
 async function held(
   { session, closed }: Asked,
   holdable: LookedAgain,
-  verdict: Verdict,
   request: (found: Verdict) => Promise<Permit | Refusal>,
 ): Promise<Permit | Refusal> {
   const { guard } = session.admitted;
@@ -105,9 +105,7 @@ async function held(
   closed.addEventListener("abort", onClosed, { once: true });
   try {
     // While it waited for those before, policy and what was looked up may have changed.
-    const turn = session.holds.take(async (hasWaited) =>
-      request(hasWaited ? guard.decide(await holdable.look()) : verdict),
-    );
+    const turn = session.holds.take(async () => request(await holdable.look()));
     return await (turn ??
       refusal("approvalNeeded", "too many requests of this connection wait for approval"));
   } finally {
@@ -126,14 +124,15 @@ function mustBeStored(command: Command): boolean {
 }
 
 /** A request that can be held, looked at anew before it is asked about and before it runs. */
-type LookedAgain = Holdable & { readonly look: () => Promise<Command> };
+type LookedAgain = Holdable & { readonly look: (approved?: ReadonlySet<string>) => Promise<Verdict> };
 
-function holdableOf({ session, command, about = "", bytes, tell, again, closed }: Asked): LookedAgain {
-  let found = about;
-  const look = async () => {
-    const now = (await again?.()) ?? { command, about };
+function holdableOf({ session, command, bytes, tell, again, closed }: Asked): LookedAgain {
+  let found = "";
+  const look = async (approved?: ReadonlySet<string>) => {
+    const now = await again();
     found = now.about;
-    return now.command;
+    const verdict = session.admitted.guard.decide(now.command, undefined, approved);
+    return now.unfit === undefined ? verdict : deniedFor(now.unfit, verdict);
   };
   return {
     command,
@@ -149,6 +148,10 @@ function holdableOf({ session, command, about = "", bytes, tell, again, closed }
     explained: "",
     tell: tell ?? (() => undefined),
     begun: () => undefined,
-    rejudge: async (approved) => session.admitted.guard.decide(await look(), undefined, approved),
+    rejudge: look,
   };
+}
+
+function deniedFor(message: string, { asks: _, satisfied: __, ...verdict }: Verdict): Verdict {
+  return verdict.action === "Deny" ? verdict : { ...verdict, action: "Deny", message };
 }

@@ -25,6 +25,7 @@ import {
   writtenBy,
 } from "./facts.ts";
 import { clientHeaders, upstreamHeaders } from "./headers.ts";
+import { heldObject, pathOfChanged, type Sent } from "./held-object.ts";
 import { marksOf } from "./impersonation.ts";
 import { readJsonBody } from "./json-body.ts";
 import { ask, mayGoOn } from "./judge.ts";
@@ -110,12 +111,13 @@ async function serve(
   const facts = { ...own, ...found, dryRun: dryRunIn(request, body) };
   const command = commandOf(request, facts);
   const review = selfReview(request, body);
+  const changed = pathOfChanged(request);
+  let sent: Sent = { request, body };
   let notice: string | undefined;
   const judged = await ask({
     session,
     host,
     command,
-    about: facts.about,
     bytes: [Buffer.from(`${request.method} ${targetOf(request)}`), body ?? Buffer.alloc(0)],
     ...(body === undefined || body.length === 0 || command.parts[0]?.objects[0]?.isSecret === true
       ? {}
@@ -123,7 +125,12 @@ async function serve(
     closed: exchange.closed,
     again: async () => {
       const { targets: _, ...now } = await lookUp();
-      return { command: commandOf(request, { ...facts, ...now }), about: now.about ?? "" };
+      const looked = { command: commandOf(request, { ...facts, ...now }), about: now.about ?? "" };
+      if (changed === undefined) return looked;
+      const found = await servers.uid(session.account, changed, headersInName(host, session));
+      const object = heldObject({ request, body }, found);
+      sent = object.sent ?? sent;
+      return { ...looked, about: aboutOf(object.uid, looked.about), unfit: object.unfit };
     },
     tell: ({ message }) => {
       notice = message;
@@ -148,7 +155,7 @@ async function serve(
     guard.response(permit.number, { tag: "answered by the gateway", rows: 0, bytes: 0, ms: 0 });
     return;
   }
-  await forward(exchange, { host, servers, session, request, command, permit, hidden, body, notice });
+  await forward(exchange, { host, servers, session, ...sent, command, permit, hidden, notice });
 }
 
 interface Forwarded {
@@ -398,14 +405,13 @@ function podFacts({ labels, uid }: Extract<PodLookup, { kind: "found" }>, securi
 /** What is patched reaches what the patch writes, and what it did before: of an image alone nobody sees where it will run. */
 async function factsOfPatched(
   { host, servers }: Pick<Serving, "host" | "servers">,
-  { account, identity, admitted }: OpenSession,
+  session: OpenSession,
   request: ApiRequest,
   own: PodSecurity,
   podSpec: readonly string[],
 ): Promise<Partial<RequestFacts> & { readonly targets?: number }> {
   if (own.opaque) return {};
-  const headers = upstreamHeaders({}, account, identity, marksOf(host, identity, admitted.id));
-  const found = await servers.object(account, request.rawPath, headers);
+  const found = await servers.object(session.account, request.rawPath, headersInName(host, session));
   if (found.kind === "missing") return {};
   const value = found.kind === "found" ? found.value : undefined;
   const spec = memberAt(value, podSpec);
@@ -414,6 +420,11 @@ async function factsOfPatched(
     security: reachingAlso(own, spec === undefined ? opaquePod : securityOf(spec)),
     about: aboutOf(memberAt(value, ["metadata", "uid"]), spec),
   };
+}
+
+/** What a look-up in the name of whoever asks is sent with. */
+function headersInName(host: ProtocolHost, { account, identity, admitted }: OpenSession) {
+  return upstreamHeaders({}, account, identity, marksOf(host, identity, admitted.id));
 }
 
 /** A server that gets options in the body of a deletion reads none in its query. */

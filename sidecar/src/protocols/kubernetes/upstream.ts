@@ -28,6 +28,11 @@ export type ObjectLookup =
   | { readonly kind: "found"; readonly value: unknown }
   | { readonly kind: "missing" | "hidden" };
 
+/** Which object has a name now, as whoever asks may see it. */
+export type UidLookup =
+  | { readonly kind: "found"; readonly uid: string }
+  | { readonly kind: "missing" | "hidden" };
+
 /** All connections of a resource to its API server. */
 export class ApiServers {
   readonly #host: ProtocolHost;
@@ -82,8 +87,20 @@ export class ApiServers {
     return { kind: "found", value };
   }
 
-  async #lookUp(account: UpstreamAccount, path: string, given: HeaderFields) {
-    const headers = { ...given, accept: "application/json" };
+  /** Looks up which object it is, without what is in it, with these headers. */
+  async uid(account: UpstreamAccount, path: string, headers: HeaderFields): Promise<UidLookup> {
+    const accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
+    const { status, body } = await this.#lookUp(account, path, headers, accept);
+    if (status === 404) return { kind: "missing" };
+    if (status === 401 || status === 403) return { kind: "hidden" };
+    const value = status === 200 && body !== undefined ? parsed(body) : undefined;
+    const uid = isRecord(value) && isRecord(value.metadata) ? value.metadata.uid : undefined;
+    if (typeof uid !== "string" || uid === "") throw notLookedUp("what is changed", status);
+    return { kind: "found", uid };
+  }
+
+  async #lookUp(account: UpstreamAccount, path: string, given: HeaderFields, accept = "application/json") {
+    const headers = { ...given, accept };
     const signal = AbortSignal.timeout(lookupMs);
     const response = await this.of(account).request({ method: "GET", path, headers, signal });
     return { status: response.statusCode ?? 0, body: await readAll(response, lookupBytesMax) };

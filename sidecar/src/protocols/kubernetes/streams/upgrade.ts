@@ -335,7 +335,6 @@ async function judge(attempt: Attempt, notice: (line: string) => void): Promise<
     session,
     host,
     command: commandOf(request, facts),
-    about: facts.about,
     bytes: [Buffer.from(`${request.subresource} ${targetOf(request)}`)],
     closed,
     id: idOfRun(host.masking.key, session.identity, upgrade, targetOf(request)),
@@ -679,12 +678,11 @@ async function judgePort(attempt: Attempt, port: number) {
     const facts = (await factsOf(serving, session, request)) ?? noFacts;
     return { facts, command: commandOf(request, { ...facts, port }), about: facts.about };
   };
-  const { facts, command, about } = await look();
+  const { facts, command } = await look();
   const judged = await ask({
     session,
     host: serving.host,
     command,
-    about,
     bytes: [Buffer.from(`portforward ${targetOf(request)} ${port}`)],
     closed,
     again: look,
