@@ -26,6 +26,8 @@ CREATE VIEW public.normed AS SELECT public.norm(ssn) AS n FROM public.cust;
 CREATE FUNCTION public.norms() RETURNS trigger LANGUAGE plpgsql AS
   $$BEGIN NEW.ssn := public.norm(NEW.ssn); RETURN NEW; END$$;
 CREATE TRIGGER norms BEFORE UPDATE ON public.cust FOR EACH ROW EXECUTE FUNCTION public.norms();
+CREATE TYPE public.place AS (street text, city text); CREATE TABLE public.home OF public.place;
+INSERT INTO public.home VALUES ('x${secret}', 'here');
 `;
 
 const ground = `
@@ -39,7 +41,8 @@ CREATE TYPE mine.pair AS (a text, b text); CREATE TABLE mine.p (c mine.pair); IN
 CREATE OR REPLACE FUNCTION public.touched() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NEW; END$$;
 CREATE OR REPLACE FUNCTION public.norm(t text) RETURNS text LANGUAGE plpgsql AS $$BEGIN RETURN t; END$$`;
 
-const masks = "  masking: [{columns: [public.cust.ssn, public.cust.email], with: Redact}]";
+const masks =
+  "  masking: [{columns: [public.cust.ssn, public.cust.email, public.home.street], with: Redact}]";
 const policies = [
   policyDocument("shop", "dev", `  profile: Admin\n${masks}`),
   policyDocument("shop", "loose", `  profile: Admin\n${masks}\n  inference: Allow\n  maskedWrites: Allow`),
@@ -558,6 +561,13 @@ const columns: Record<string, readonly Step[]> = {
     ["A", "ALTER TABLE m DROP COLUMN y, DROP COLUMN z"],
     ["A", "SELECT k.*, l.*, upper(c.ssn), m.* FROM k, l, public.cust c, m"],
     ["A", "COPY (SELECT k.*, l.*, c.ssn, m.* FROM k, l, public.cust c, m) TO STDOUT"],
+  ],
+  "a table whose columns are those of a type": [
+    ["A", "ALTER TYPE public.place RENAME ATTRIBUTE street TO road CASCADE"],
+    ["A", "DO $$BEGIN ALTER TYPE public.place RENAME ATTRIBUTE street TO road CASCADE; END$$"],
+    ["A", "TABLE public.home"],
+    ["A", "SELECT road FROM public.home"],
+    ["A", "COPY public.home TO STDOUT"],
   ],
   "the masked table itself": [
     ["A", "DROP VIEW public.normed; DROP VIEW public.v"],

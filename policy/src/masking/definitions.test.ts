@@ -19,6 +19,11 @@ function namesWith(definitions: ReadonlyMap<string, readonly ColumnDefinition[]>
       testRelation("public.cust", "id ssn", { kind: "partitionedTable", children: ["public.low"] }),
       testRelation("public.low", "id ssn", { parents: ["public.cust"] }),
       testRelation("public.ord", "id note"),
+      testRelation("public.cust_ids", "id", {
+        kind: "view",
+        definition: "SELECT cust.id FROM public.cust",
+        reads: [{ name: "public.cust", kind: "relation", direct: false }],
+      }),
       testRelation("pg_catalog.pg_attribute", "attrelid attname attmissingval"),
       testRelation("pg_catalog.pg_attrdef", "oid adrelid adnum adbin"),
       testRelation("pg_catalog.pg_class", "oid relname relpartbound"),
@@ -39,6 +44,7 @@ function namesWith(definitions: ReadonlyMap<string, readonly ColumnDefinition[]>
       }),
     ],
     definitions,
+    prepared: { adds: { text: "PREPARE adds AS INSERT INTO cust (id) VALUES (1)", parts: [] } },
   });
 }
 
@@ -129,6 +135,19 @@ test.each([
   ["DO $$BEGIN RAISE NOTICE '%', 1; END$$", "plain"],
   ["CREATE TABLE t (LIKE cust)", "plain"],
   ["CREATE TABLE t (LIKE ord INCLUDING ALL)", "plain"],
+  ["EXPLAIN VERBOSE INSERT INTO cust (id) VALUES (1)", "denied: EXPLAIN VERBOSE"],
+  ["EXPLAIN (VERBOSE on, COSTS off) INSERT INTO cust DEFAULT VALUES", "denied: EXPLAIN VERBOSE"],
+  [
+    "EXPLAIN VERBOSE WITH x AS (INSERT INTO cust (id) VALUES (1) RETURNING id) TABLE x",
+    "denied: EXPLAIN VERBOSE",
+  ],
+  ["EXPLAIN VERBOSE INSERT INTO cust_ids (id) VALUES (1)", "denied: EXPLAIN VERBOSE"],
+  ["EXPLAIN VERBOSE EXECUTE adds", "denied: EXPLAIN VERBOSE"],
+  ["CREATE TEMP TABLE cust (id int); EXPLAIN VERBOSE EXECUTE adds", "denied: EXPLAIN VERBOSE"],
+  ["EXPLAIN INSERT INTO cust (id) VALUES (1)", "plain"],
+  ["EXPLAIN (VERBOSE off) INSERT INTO cust (id) VALUES (1)", "plain"],
+  ["EXPLAIN VERBOSE INSERT INTO ord (id) VALUES (1)", "plain"],
+  ["EXPLAIN VERBOSE UPDATE cust SET id = 1", "plain"],
 ])("definitions of masked columns are hidden: %s", (sql, expected) => {
   expect(seen(sql)).toBe(expected);
 });

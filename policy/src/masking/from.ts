@@ -14,7 +14,7 @@ import {
 } from "../sql/tree.ts";
 import { relationName } from "../sql/walk.ts";
 import { condition, flowOf, madeTypes } from "./expressions.ts";
-import { anyOf, clean, derivedFrom, type Flow, type FlowColumn, isTainted } from "./flow.ts";
+import { anyOf, clean, derivedFrom, exactly, type Flow, type FlowColumn, isTainted } from "./flow.ts";
 import type { TracedRows } from "./model.ts";
 import {
   allOf,
@@ -106,6 +106,27 @@ function withNamesakes(trace: Trace, relation: RelationInfo, entry: RangeEntry):
   );
   const open = derivedFrom([entry.open ?? clean, ...beyond]);
   return entry.open === undefined && !isTainted(open) ? { ...entry, columns } : { ...entry, columns, open };
+}
+
+/** What the defaults of a table tell that rows are put into, or of the table behind a view. */
+export function defaultsOf(trace: Trace, node: TreeNode): Flow {
+  const name = textOf(node, "relname");
+  const schemas = node.schemaname === undefined ? possiblePath(trace.names) : [textOf(node, "schemaname")];
+  const behind = new Set(namesakes(trace.names, schemas, name));
+  const flows: Flow[] = [];
+  for (const relation of behind) {
+    const kept = trace.names.definitions?.get(relationName(relation)) ?? [];
+    const masked = trace.masked.of(relation, trace.names);
+    for (const { kind, column } of kept) {
+      const source = kind === "default" ? masked?.get(column) : undefined;
+      if (source !== undefined) flows.push(exactly(source));
+    }
+    for (const read of relation.reads) {
+      const table = read.kind === "relation" ? relationNamed(trace.names, read.name) : undefined;
+      if (table !== undefined) behind.add(table);
+    }
+  }
+  return derivedFrom(flows);
 }
 
 /** The entry of a relation: a view shows what its definition reads. */

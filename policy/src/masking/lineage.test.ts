@@ -133,6 +133,8 @@ const names: NameResolver = testNames({
     testRelation("public.cust_old", "id name ssn email", { parents: ["public.cust"] }),
     testRelation("public.ord", "id cust_id total note"),
     testRelation("app.cust", "id ssn"),
+    testRelation("public.place", "street city", { kind: "compositeType" }),
+    testRelation("pg_catalog.pg_attribute", "attrelid attname"),
     testRelation("public.fired", "id note", {
       triggers: [{ events: ["insert"], function: testFunction("public.fp", "plpgsql", readsSsn) }],
     }),
@@ -541,6 +543,25 @@ test.each([
   ["ALTER DOMAIN app.mood ADD CHECK (VALUE LIKE '1%')", /^define /],
   ["ALTER DOMAIN app.mood VALIDATE CONSTRAINT c", /^define /],
   ["ALTER DOMAIN app.mood SET NOT NULL", /^define /],
+  // The columns of tables OF a type are renamed, converted and dropped with its attributes.
+  ["ALTER TYPE place RENAME ATTRIBUTE street TO road CASCADE", /^define /],
+  ["ALTER TYPE place ALTER ATTRIBUTE street TYPE varchar(3) CASCADE", /^define /],
+  ["ALTER TYPE place DROP ATTRIBUTE street CASCADE", /^define /],
+  ["DO $$BEGIN ALTER TYPE public.place RENAME ATTRIBUTE street TO road CASCADE; END$$", /^define /],
+  // Rows of the catalog are names, too.
+  ["UPDATE pg_attribute SET attname = 'x' WHERE attname = 'ssn'", /^opaque a write to pg_catalog/],
+  ["COPY pg_attribute FROM STDIN", /^opaque a write to pg_catalog/],
+  [
+    "MERGE INTO pg_attribute a USING ord o ON a.attname = o.note WHEN MATCHED THEN DELETE",
+    /^opaque a write to pg_catalog/,
+  ],
+  // Files of the server, and programs on it.
+  ["COPY ord FROM '/var/lib/postgresql/data/base/5/16384'", /^opaque COPY from a file/],
+  ["COPY ord FROM PROGRAM 'psql -c \"SELECT ssn FROM cust\"'", /^opaque COPY from a file/],
+  ["COPY ord TO PROGRAM 'psql -c \"SELECT ssn FROM cust\"'", /^opaque COPY to a program/],
+  // What COPY fills in is compared.
+  ["COPY cust (id) FROM STDIN WHERE ssn LIKE '1%'", /^inference operator ~~/],
+  ["COPY cust (id) FROM STDIN WHERE cust.ssn IS NULL", /^inference /],
   // Types whose checks keep what they are given.
   ["SELECT JSON_VALUE(to_json(ssn), '$' RETURNING public.keeper) FROM cust", /^store type keeper/],
   [
@@ -589,6 +610,11 @@ test.each([
   "SELECT * FROM (SELECT id AS ssn FROM ord) x WHERE x.ssn = 1",
   "SELECT id FROM ord WHERE id IN (SELECT id FROM cust)",
   "COPY cust (id, name) FROM STDIN",
+  "COPY cust (id, name) FROM STDIN WHERE id > 0 AND cust.name <> ''",
+  "COPY ord TO '/tmp/ord.csv'",
+  "ALTER TYPE place RENAME ATTRIBUTE street TO road",
+  "ALTER TYPE place ADD ATTRIBUTE zip text",
+  "SELECT attname FROM pg_attribute",
   "SELECT date_trunc('day', ssn), extract(year FROM ssn), format('%s: %L', id, ssn) FROM cust",
   "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY ssn) FROM cust",
   "SELECT sum(ssn), avg(ssn), percentile_cont(0.5) WITHIN GROUP (ORDER BY ssn) FROM cust",

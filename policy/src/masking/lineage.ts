@@ -32,13 +32,13 @@ import {
 } from "../sql/tree.ts";
 import { relationName } from "../sql/walk.ts";
 import { printedIn } from "./definitions.ts";
-import { flowOf } from "./expressions.ts";
+import { condition, flowOf } from "./expressions.ts";
 import { clean, derivedFrom, exactly, type Flow, isTainted } from "./flow.ts";
 import { rangeVar, relationEntry } from "./from.ts";
 import { followedBody } from "./function-bodies.ts";
 import type { LineageFinding, StatementLineage, TracedRows } from "./model.ts";
 import { traceQuery } from "./queries.ts";
-import { allOf, type MaskedColumns, type RangeEntry, Trace } from "./trace.ts";
+import { allOf, itemOf, levelBelow, type MaskedColumns, type RangeEntry, Trace } from "./trace.ts";
 
 /** Stands for every masked column, where nobody can tell which. */
 export const anyColumn = "*";
@@ -148,7 +148,7 @@ function followed(trace: Trace, tag: string, node: TreeNode): Rows | undefined {
 
 /**
  * A plan shows conditions, which are findings, and no values but those that the planner has computed: what a function
- * gives that calls itself immutable. Where it is run, it tells how much memory the values took.
+ * gives that calls itself immutable, and the defaults of a row. Where it is run, it tells how much memory the values took.
  */
 function explain(trace: Trace, node: TreeNode): void {
   inner(trace, node);
@@ -156,11 +156,13 @@ function explain(trace: Trace, node: TreeNode): void {
     const { schema, name: plain } = qualifiedOf(name.split("."));
     trace.find("opaque", trace.functionReach(schema, plain), `EXPLAIN of function ${name}`);
   }
-  const isRun = listOf(node, "options").some((item) => {
-    const option = nodeOf(item, "DefElem");
-    return textOf(option, "defname") === "analyze" && !isOff(nodeOf(option, "arg"));
-  });
-  if (!isRun) return;
+  const isOn = (name: string) =>
+    listOf(node, "options").some((item) => {
+      const option = nodeOf(item, "DefElem");
+      return textOf(option, "defname") === name && !isOff(nodeOf(option, "arg"));
+    });
+  if (isOn("verbose")) trace.find("opaque", trace.filled, "EXPLAIN VERBOSE");
+  if (!isOn("analyze")) return;
   trace.infer(trace.seen, "EXPLAIN ANALYZE");
   // It counts the rows of each partition.
   for (const name of trace.followed) {
@@ -377,12 +379,25 @@ function executed(trace: Trace, name: string): TracedRows {
 function copy(trace: Trace, node: TreeNode): TracedRows {
   const target = nodeOf(node, "relation");
   const rows = target === undefined ? inner(trace, node) : relationRows(trace, node, target);
+  const isFile = textOf(node, "filename") !== "";
   if (node.is_from === true) {
     trace.find("write", allOf(rows), "COPY");
+    copiedWhere(trace, node, target);
+    // It may be the server's own, or what a program makes of them.
+    if (isFile) trace.find("opaque", exactly(anyColumn), "COPY from a file");
     return nothing;
   }
-  if (textOf(node, "filename") !== "") trace.find("store", allOf(rows), "COPY to a file");
+  if (node.is_program === true) trace.find("opaque", exactly(anyColumn), "COPY to a program");
+  if (isFile) trace.find("store", allOf(rows), "COPY to a file");
   return rows;
+}
+
+/** How many rows are put in tells of the defaults that they were filled with. */
+function copiedWhere(trace: Trace, node: TreeNode, target: TreeNode | undefined): void {
+  if (node.whereClause === undefined || target === undefined) return;
+  const level = levelBelow(undefined);
+  level.items.push(itemOf(rangeVar(trace, target, undefined)));
+  condition(trace, node.whereClause, level, "WHERE");
 }
 
 /** All that an entry shows; where there may be more columns than are listed, any may be any. */
@@ -431,6 +446,7 @@ function unfollowed(trace: Trace, parts: readonly CommandPart[]): void {
     // Code that runs unseen: of triggers, defaults, casts, operators, policies, cascades.
     for (const object of part.objects) if (object.kind === "function") ran(trace, object.name);
     attached(trace, part);
+    catalogWritten(trace, part);
     if (part.operation !== "read" && part.operation !== "export" && part.operation !== "execute") {
       if (part.operation === "privilege") statistics(trace, part);
       continue;
@@ -442,6 +458,13 @@ function unfollowed(trace: Trace, parts: readonly CommandPart[]): void {
       trace.find("opaque", flow, by === undefined ? object.name : `function ${by}`);
     }
   }
+}
+
+/** Rows of the catalog are what tables and columns are called: after this a mask may find none of its own. */
+function catalogWritten(trace: Trace, { operation, enforcement, objects }: CommandPart): void {
+  if (operation !== "execute" || enforcement !== "heuristic") return;
+  const written = objects.find(({ kind, name }) => kind === "relation" && name.startsWith("pg_catalog."));
+  if (written !== undefined) trace.find("opaque", exactly(anyColumn), `a write to ${written.name}`);
 }
 
 function ran(trace: Trace, name: string): void {
@@ -602,9 +625,21 @@ function defined(trace: Trace, tag: string, node: TreeNode, where: string): void
   if (tag === "AlterFunctionStmt") pathAltered(trace, node, where);
   if (isSetBetween(trace, tag, node)) trace.find("define", exactly(anyColumn), where);
   if (elsewhere.has(tag)) trace.find("define", exactly(anyColumn), where);
+  if (altersTypedTables(tag, node)) trace.find("define", exactly(anyColumn), where);
   // The server looks at the values of all columns of the domain, and fails for one that does not pass.
   const isChecked = tag === "AlterDomainStmt" && /^[COV]$/.test(textOf(node, "subtype"));
   if (isChecked) trace.find("define", exactly(anyColumn), where);
+}
+
+/** `ALTER TYPE … CASCADE` does the same to the columns of all tables `OF` the type, of which the catalog at hand does not tell. */
+function altersTypedTables(tag: string, node: TreeNode): boolean {
+  const isCascade = (alteration: TreeNode | undefined) => textOf(alteration, "behavior") === "DROP_CASCADE";
+  if (tag === "RenameStmt") return textOf(node, "renameType") === "OBJECT_ATTRIBUTE" && isCascade(node);
+  return (
+    tag === "AlterTableStmt" &&
+    textOf(node, "objtype") === "OBJECT_TYPE" &&
+    listOf(node, "cmds").some((item) => isCascade(nodeOf(item, "AlterTableCmd")))
+  );
 }
 
 /** `LIKE … INCLUDING DEFAULTS`: what the catalog keeps of a masked column would go to a column that is not. */

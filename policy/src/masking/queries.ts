@@ -3,7 +3,7 @@ import { listOf, nodeOf, stringOf, stringsOf, type TreeNode, tagOf, textOf } fro
 import { columnOf, entryOf, entryOfAny } from "./columns.ts";
 import { condition, flowOf, sortKey, window } from "./expressions.ts";
 import { clean, derivedFrom, either, type Flow, type FlowColumn, isTainted } from "./flow.ts";
-import { addFrom, placedBehind, rangeVar, renamed } from "./from.ts";
+import { addFrom, defaultsOf, placedBehind, rangeVar, renamed } from "./from.ts";
 import type { TracedRows } from "./model.ts";
 import { allOf, everythingIn, itemOf, type Level, levelBelow, type RangeEntry, type Trace } from "./trace.ts";
 
@@ -347,6 +347,7 @@ function insert(trace: Trace, node: TreeNode, level: Level): TracedRows {
   const rows: TracedRows =
     source === undefined ? { columns: [] } : traceQuery(trace, "SelectStmt", source, level);
   const entry = target(trace, node, level);
+  trace.filled = derivedFrom([trace.filled, defaultsOf(trace, nodeOf(node, "relation") ?? {})]);
   const listed = listOf(node, "cols").map((item) => textOf(nodeOf(item, "ResTarget"), "name"));
   const columns = listed.length > 0 ? listed : entry.columns.map((column) => column.name);
   // INSERT … DEFAULT VALUES gives nothing of the asker's.
@@ -382,6 +383,8 @@ function onConflict(trace: Trace, conflict: TreeNode, { entry, level }: Target):
 function setClause(trace: Trace, node: TreeNode, { entry, level }: Target): void {
   for (const item of listOf(node, "targetList")) {
     const column = nodeOf(item, "ResTarget");
+    if (nodeOf(nodeOf(column, "val"), "SetToDefault") !== undefined)
+      trace.filled = derivedFrom([trace.filled, allOf(entry)]);
     assign(trace, entry, textOf(column, "name"), flowOf(trace, column?.val, level));
     condition(trace, column?.indirection, level, "a subscript");
   }

@@ -71,6 +71,8 @@ export class Trace {
   readonly followed = new Set<string>();
   /** Relations of which it is not sure what columns they have, as `schema.name`. */
   readonly unsure = new Set<string>();
+  /** What the defaults tell that the statement fills in: where it is only explained, its plan prints them. */
+  filled: Flow = clean;
   /** How often `*` stands for the columns of a relation. */
   stars = 0;
   /** Views being expanded. */
