@@ -366,7 +366,8 @@ class Builder {
     const operators = new Map<string, FunctionInfo[]>();
     for (const row of this.operators.values()) {
       const key = keyOf(this.schemaNames.get(row.schema) ?? unknownSchema, row.name);
-      for (const named of row.functions) push(operators, key, this.operatorFunction(named));
+      for (const named of this.withoutEstimators(row.functions))
+        push(operators, key, this.operatorFunction(named));
     }
     return new Snapshot({
       isComplete: this.isComplete,
@@ -478,7 +479,8 @@ class Builder {
         const info = this.functions.get(use.oid);
         if (info !== undefined) found.add(info);
       } else if (use.what === "operator") {
-        for (const named of this.operators.get(use.oid)?.functions ?? []) found.add(this.functionInfo(named));
+        for (const named of this.withoutEstimators(this.operators.get(use.oid)?.functions ?? []))
+          found.add(this.functionInfo(named));
       }
     }
     return [...found];
@@ -500,8 +502,15 @@ class Builder {
   private operatorFunction(named: NamedFunction): FunctionInfo {
     const info = this.functionInfo(named);
     const { schema, name } = info;
-    const isReviewed = schema !== "pg_catalog" || isReadBuiltin(name) || isEstimator(name);
+    const isReviewed = schema !== "pg_catalog" || isReadBuiltin(name);
     return isReviewed ? info : unreviewedFunction(name);
+  }
+
+  /** Estimators of the server, which most operators of extensions have, tell the planner alone. */
+  private withoutEstimators(functions: readonly NamedFunction[]): readonly NamedFunction[] {
+    return functions.filter(
+      ([oid, schema, name]) => schema !== "pg_catalog" || !isEstimator(name) || this.functions.has(oid),
+    );
   }
 
   private functionInfo([oid, schema, name]: NamedFunction): FunctionInfo {
