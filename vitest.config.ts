@@ -5,7 +5,7 @@ const alone = [
   ...["sidecar/src/server/startup-memory.test.ts", "sidecar/src/server/parser-memory.test.ts"],
   // It loads other scenarios once more, for another setting.
   "e2e/scenarios/two-processes.test.ts",
-  ...["e2e/{cluster,image}/**/*.test.ts", "*.test.ts"],
+  ...["e2e/{cluster,image}/**/*.test.ts", "e2e/*.test.ts", "*.test.ts"],
 ];
 /** Makes the bundle once, whichever of the projects that use it run. */
 const globalSetup = "e2e/targets/bundled.ts";

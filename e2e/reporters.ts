@@ -1,5 +1,6 @@
 /** How runs of e2e tell what became of them: on the terminal, and in files for `make e2e` where it has asked for them. */
-import { writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
 import type { Reporter, TestModule } from "vitest/node";
 
 /** Where a run writes its results: `SALLYPORT_E2E_RESULTS` names the file. */
@@ -31,6 +32,8 @@ class SuiteTimes implements Reporter {
       const { collectDuration, duration } = module.diagnostic();
       return [module.moduleId, collectDuration + duration] as const;
     });
+    // vitest's own reporter makes the folder, but not before this one is asked.
+    mkdirSync(dirname(this.#path), { recursive: true });
     writeFileSync(this.#path, JSON.stringify(Object.fromEntries(times)));
   }
 }
