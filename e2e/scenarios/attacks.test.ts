@@ -123,6 +123,13 @@ const policies = [
   - {name: history, match: {operations: [write], objects: ["public.audit"]}, action: Deny}`,
     "writers",
   ),
+  policyDocument(
+    "shop",
+    "clerk",
+    `  profile: ReadWrite
+  rules: [{name: unread, match: {operations: [read, export], objects: ["hr.*"]}, action: Deny}]`,
+    "clerks",
+  ),
   policyDocument("shop", "job", `  profile: SchemaOnly`, "jobs"),
   policyDocument(
     "shop",
@@ -147,7 +154,7 @@ afterAll(async () => {
   await server?.stop();
 });
 
-type Who = "reader" | "writer" | "job" | "admin";
+type Who = "reader" | "writer" | "clerk" | "job" | "admin";
 
 /** What the server holds; the closed table is not read here, so that its scan count stays the attacker's. */
 async function truth(): Promise<unknown> {
@@ -1468,6 +1475,19 @@ const attacks: Record<string, readonly [Who, ...string[]][]> = {
     ["admin", "UPDATE pg_class SET relname = 'open' WHERE relname = 'salaries'", "TABLE hr.open"],
     ["admin", "UPDATE pg_proc SET prosrc = 'DELETE FROM public.audit' WHERE proname = 'pay_sql'"],
     ["admin", "INSERT INTO pg_rewrite SELECT * FROM pg_rewrite WHERE false"],
+  ],
+  "who may write and not read finds no rows by a condition, and no error quotes them": [
+    ["clerk", "UPDATE hr.salaries SET amount = 0 WHERE person LIKE 'person%'"],
+    ["clerk", "UPDATE hr.salaries SET amount = person::int"],
+    ["clerk", "UPDATE public.pay_view SET amount = person::int"],
+    ["clerk", "BEGIN", "DELETE FROM hr.salaries WHERE amount > 900000", "ROLLBACK"],
+    ["clerk", "WITH gone AS (DELETE FROM hr.salaries WHERE person::int > 0) SELECT 1"],
+    ["clerk", "MERGE INTO hr.salaries USING notes ON person::int > 0 WHEN MATCHED THEN DO NOTHING"],
+    ["clerk", "MERGE INTO hr.salaries s USING notes ON true WHEN MATCHED AND s.amount > 5 THEN DELETE"],
+    ["clerk", "PREPARE q AS DELETE FROM hr.salaries WHERE person LIKE $1", "EXECUTE q('p%')"],
+    ["clerk", "EXPLAIN ANALYZE DELETE FROM hr.salaries WHERE amount > 900000"],
+    ["clerk", "UPDATE public.pay_parent SET person = person::int::text"],
+    ["clerk", "INSERT INTO notes SELECT 1, person FROM hr.salaries"],
   ],
 };
 

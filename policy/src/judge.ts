@@ -60,7 +60,7 @@ export class Reading {
  * not judged here: it covers objects one by one, together with other Allow rules (`coverage`).
  */
 export function mismatch(rule: CompiledRule, part: CommandPart, reading: Reading): Mismatch | undefined {
-  if (rule.operations !== undefined && !rule.operations.has(part.operation)) return "operations";
+  if (!concerns(rule, part)) return "operations";
   if (rule.word !== undefined && !part.words.some(rule.word)) return "commands";
   if (rule.part !== undefined && !rule.part(part)) return "profile";
   if (rule.action !== "Allow" && rule.object !== undefined && !part.objects.some(rule.object))
@@ -79,6 +79,12 @@ export function mismatch(rule: CompiledRule, part: CommandPart, reading: Reading
   if (result ?? rule.action !== "Allow") return undefined;
   if (rule.ref.enforcement === "heuristic") reading.restsOnHeuristic = true;
   return "cel";
+}
+
+/** What keeps somebody from reading, or asks first, is met by writes that tell of rows; what allows to read allows no write. */
+function concerns({ operations, action }: CompiledRule, { operation, looks }: CommandPart): boolean {
+  if (operations === undefined || operations.has(operation)) return true;
+  return looks === true && action !== "Allow" && operations.has("read");
 }
 
 /** Rules of one mode, sorted by action and operation so that a decision looks at few of them. */
@@ -164,7 +170,12 @@ type RulesByOperation = Readonly<Record<Operation, readonly CompiledRule[]>>;
 function byOperation(rules: readonly CompiledRule[]): RulesByOperation {
   const entries = operationNames.map((operation) => [
     operation,
-    rules.filter((rule) => rule.operations?.has(operation) ?? true),
+    rules.filter(
+      ({ operations, action }) =>
+        operations === undefined ||
+        operations.has(operation) ||
+        (operation === "write" && action !== "Allow" && operations.has("read")),
+    ),
   ]);
   return Object.fromEntries(entries) as RulesByOperation;
 }

@@ -49,6 +49,8 @@ export interface CommandPart {
   readonly objects: readonly ObjectRef[];
   /** A write with no WHERE, or with one that is always true. */
   readonly unbounded: boolean;
+  /** A write that tells of the rows that are there, by its condition and its errors: rules that keep one from reading see it. */
+  readonly looks?: true;
   /** `heuristic` where the body could not be read (dynamic SQL, an opaque language). */
   readonly enforcement: Enforcement;
 }

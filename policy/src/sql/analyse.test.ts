@@ -230,9 +230,8 @@ describe("what hangs on a relation", () => {
 
   test("what is only reached is marked so, and what is named stays direct", () => {
     const objects = partsOf("DELETE FROM customers WHERE id = 1").flatMap((part) => part.objects);
-    expect(objects.filter((object) => object.direct).map((object) => object.name)).toEqual([
-      "public.customers",
-    ]);
+    const named = new Set(objects.filter((object) => object.direct).map((object) => object.name));
+    expect([...named]).toEqual(["public.customers"]);
     expect(objects.some((object) => object.name === "public.order_items" && !object.direct)).toBe(true);
   });
 });

@@ -6,6 +6,7 @@ interface OpenPart {
   readonly words: readonly string[];
   readonly objects: Map<string, ObjectRef>;
   readonly unbounded: boolean;
+  readonly looks?: true;
   readonly enforcement: Enforcement;
 }
 
@@ -15,6 +16,7 @@ export interface PartFacts {
   readonly words: readonly string[];
   readonly objects: readonly ObjectRef[];
   readonly unbounded?: boolean;
+  readonly looks?: boolean;
   readonly enforcement?: Enforcement;
 }
 
@@ -28,10 +30,14 @@ export class PartBuilder {
     this.additions += 1;
     const unbounded = facts.unbounded ?? false;
     const enforcement = facts.enforcement ?? "authoritative";
-    const key = `${facts.operation}|${facts.words.join(",")}|${unbounded}|${enforcement}`;
+    const key = `${facts.operation}|${facts.words.join(",")}|${unbounded}|${facts.looks ?? false}|${enforcement}`;
     let part = this.#parts.get(key);
     if (part === undefined) {
-      part = { operation: facts.operation, words: facts.words, objects: new Map(), unbounded, enforcement };
+      const looks = facts.looks ? ({ looks: true } as const) : {};
+      part = {
+        ...{ operation: facts.operation, words: facts.words, objects: new Map() },
+        ...{ unbounded, ...looks, enforcement },
+      };
       this.#parts.set(key, part);
     }
     for (const object of facts.objects) {

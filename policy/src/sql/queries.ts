@@ -273,7 +273,7 @@ function insert(walk: Walk, node: TreeNode, scope: Scope): Scope {
         source !== undefined &&
         readsWhole(walk, scope, { relation, alias }, source) &&
         isUnbounded(walk, scope, { relation, alias, where: conflict.whereClause, from: undefined });
-      writeRelation(walk, relation, { event: "update", word: "UPDATE", unbounded });
+      writeRelation(walk, relation, { event: "update", word: "UPDATE", unbounded, looks: true });
     }
     walkExpression(walk, conflict, scope);
   }
@@ -292,7 +292,7 @@ function update(walk: Walk, node: TreeNode, scope: Scope): Scope {
     where: node.whereClause,
     from: node.fromClause,
   });
-  writeRelation(walk, relation, { event: "update", word: scope.word, unbounded });
+  writeRelation(walk, relation, { event: "update", word: scope.word, unbounded, looks: true });
   walkFields(walk, node, ["targetList", "whereClause"], scope);
   returning(walk, node, relation, scope);
   return scope;
@@ -308,7 +308,7 @@ function remove(walk: Walk, node: TreeNode, scope: Scope): Scope {
     where: node.whereClause,
     from: node.usingClause,
   });
-  writeRelation(walk, relation, { event: "delete", word: scope.word, unbounded });
+  writeRelation(walk, relation, { event: "delete", word: scope.word, unbounded, looks: true });
   walkFields(walk, node, ["whereClause"], scope);
   returning(walk, node, relation, scope);
   return scope;
@@ -325,9 +325,10 @@ function merge(walk: Walk, node: TreeNode, scope: Scope): Scope {
   const kinds = new Set(clauses.map((clause) => textOf(clause, "commandType")));
   const words = mergeActions.filter(([kind]) => kinds.has(kind));
   walk.within({ words: [...walk.frame.words, scope.word, ...words.map(([, , word]) => word)] }, () => {
-    for (const [, event] of words) writeRelation(walk, relation, { event, word: scope.word, unbounded });
-    // DO NOTHING everywhere still takes the locks of a write.
-    if (words.length === 0) walk.add("write", scope.word, [walk.relationObject(relation)]);
+    // DO NOTHING everywhere still looks for rows, and takes the locks of a write.
+    const events = words.length === 0 ? (["update"] as const) : words.map(([, event]) => event);
+    const write = { word: scope.word, unbounded: unbounded && words.length > 0, looks: true };
+    for (const event of events) writeRelation(walk, relation, { event, ...write });
   });
   walkFields(walk, node, ["joinCondition", "mergeWhenClauses"], scope);
   returning(walk, node, relation, scope);

@@ -17,6 +17,15 @@ import { relationName, scopeBelow, type Walk } from "./walk.ts";
 /** What a trigger can be for. */
 export type WriteEvent = "insert" | "update" | "delete" | "truncate";
 
+/** A write to a relation. */
+interface Write {
+  readonly event: WriteEvent;
+  readonly word: string;
+  readonly unbounded: boolean;
+  /** Said of rows that are there: which ones a condition finds, and what errors quote of them, tells what they hold. */
+  readonly looks?: boolean;
+}
+
 /** Catalogs that hold secrets or samples of other tables' values: reading them is a privilege. */
 const guardedCatalogs = new Set(
   `pg_authid pg_shadow pg_hba_file_rules pg_ident_file_mappings pg_file_settings pg_user_mapping
@@ -153,12 +162,8 @@ export function readRelation(walk: Walk, relation: RelationInfo, word: string, o
 }
 
 /** Records a write and what it sets off: triggers, cascades, rules, checks, and the tables behind a view. */
-export function writeRelation(
-  walk: Walk,
-  relation: RelationInfo,
-  write: { readonly event: WriteEvent; readonly word: string; readonly unbounded: boolean },
-): void {
-  const { event, word, unbounded } = write;
+export function writeRelation(walk: Walk, relation: RelationInfo, write: Write): void {
+  const { event, word, unbounded, looks } = write;
   const object = walk.relationObject(relation);
   if (relation.definition !== undefined) walk.reached.add(relation);
   if (walk.frame.isPlanOnly) {
@@ -179,7 +184,10 @@ export function writeRelation(
   // Writing the catalog itself is a move of the superuser.
   const isCatalog = relation.schema === "pg_catalog";
   if (isCatalog && relation.name === "pg_settings") throw settingPinned("pg_settings");
-  walk.add(isCatalog ? "privilege" : "write", word, [object, ...behind], { unbounded });
+  walk.add(isCatalog ? "privilege" : "write", word, [object, ...behind], {
+    unbounded,
+    looks: looks === true && !isCatalog,
+  });
   if (isCatalog) {
     // Rows of the catalog are what names and code are: after this nobody can tell what the next statement does.
     walk.addOpaque(word, [object]);
@@ -222,11 +230,7 @@ export function runFunctions(
   });
 }
 
-function writeBehindView(
-  walk: Walk,
-  view: RelationInfo,
-  write: { readonly event: WriteEvent; readonly word: string; readonly unbounded: boolean },
-): void {
+function writeBehindView(walk: Walk, view: RelationInfo, write: Write): void {
   for (const read of view.reads) {
     if (read.kind !== "relation") continue;
     const base = relationNamed(walk.names, read.name);

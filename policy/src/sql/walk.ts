@@ -1,10 +1,10 @@
 /** What one analysis carries down the tree: the names, the parts found so far, and where it stands. */
-import type { Enforcement, ObjectRef, Operation } from "../model.ts";
+import type { ObjectRef, Operation } from "../model.ts";
 import type { ReachedCode, SessionEffect } from "./analysis.ts";
 import type { FunctionInfo, RelationInfo } from "./names.ts";
 import type { NameOverlay } from "./overlay.ts";
 import { tooComplex } from "./parser.ts";
-import { PartBuilder } from "./parts.ts";
+import { PartBuilder, type PartFacts } from "./parts.ts";
 import type { TreeNode } from "./tree.ts";
 
 /** How deep functions, views and triggers may lead into one another before the statement is refused. */
@@ -91,7 +91,7 @@ export class Walk {
     operation: Operation,
     word: string,
     objects: readonly ObjectRef[],
-    more: { readonly unbounded?: boolean; readonly enforcement?: Enforcement } = {},
+    more: Pick<PartFacts, "unbounded" | "looks" | "enforcement"> = {},
   ): void {
     const { words, anchors } = this.frame;
     this.parts.add({
