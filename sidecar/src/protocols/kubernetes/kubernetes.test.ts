@@ -493,6 +493,24 @@ test("K24: a token that is the name of a WebSocket protocol goes no further", ()
   expect(headers["sec-websocket-protocol"]).toBe("binary.k8s.io");
 });
 
+test("K27: an object that has the members of a list, a table or an event is masked like any other", () => {
+  const hidden = { fields: ["spec", "status"], deniesWrites: true };
+  const metadata = { annotations: { "kubectl.kubernetes.io/last-applied-configuration": '{"a":"shown"}' } };
+  const object = { metadata, spec: { a: "shown" }, status: { b: "shown" } };
+  for (const more of [
+    { items: [] },
+    { items: [object] },
+    { type: "Opaque", object },
+    { kind: "Table", rows: [{ cells: ["a", "shown"], object }] },
+    { kind: "Status", apiVersion: "example.com/v1" },
+    { kind: "Status", apiVersion: "v1" },
+  ])
+    expect(JSON.stringify(masked({ ...object, ...more }, hidden))).not.toContain("shown");
+  // What a server itself says of a request has a status that is a word.
+  const said = { kind: "Status", apiVersion: "v1", metadata: {}, status: "Failure", code: 404 };
+  expect(masked(said, hidden)).toEqual(said);
+});
+
 test("K27: what tools keep of a masked object in annotations, and what columns show of it, is hidden too", () => {
   const annotations = {
     "kapp.k14s.io/original": '{"data":{}}',

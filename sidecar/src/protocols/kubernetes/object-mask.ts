@@ -54,9 +54,13 @@ export function selectsByHidden({ query }: ApiRequest, { fields }: HiddenFields)
 /** An object, a list, a table or a watch event with the fields hidden. */
 export function masked(value: unknown, hidden: HiddenFields): unknown {
   if (!isRecord(value)) return value;
-  const { kind } = value;
+  const { kind, apiVersion } = value;
+  if (kind === "Status" && (apiVersion ?? "v1") === "v1" && !isRecord(value.status))
+    return maskedStatus(value, hidden);
+  // An object of somebody's own kind may have the members of an event, a table or a list beside those that are hidden.
+  const own = maskedObject(value, hidden);
   if (typeof value.type === "string" && isRecord(value.object))
-    return { ...value, object: masked(value.object, hidden) };
+    return { ...own, object: masked(value.object, hidden) };
   if (kind === "Table" && Array.isArray(value.rows)) {
     // Columns of Secrets and ConfigMaps count their keys; those of other kinds may show what is hidden.
     const isShown = hidden.fields.every((field) => keyed.has(field));
@@ -66,10 +70,16 @@ export function masked(value: unknown, hidden: HiddenFields): unknown {
       const kept = isShown ? cells : cells.map((cell, at) => (at === 0 ? cell : hiddenText));
       return { ...row, cells: kept, object: masked(row.object, hidden) };
     });
-    return { ...value, rows };
+    return { ...own, rows };
   }
-  if (Array.isArray(value.items)) return { ...value, items: value.items.map((one) => masked(one, hidden)) };
-  if (kind === "Status") return maskedStatus(value, hidden);
+  if (Array.isArray(value.items)) return { ...own, items: value.items.map((one) => masked(one, hidden)) };
+  return own;
+}
+
+function maskedObject(
+  value: Readonly<Record<string, unknown>>,
+  hidden: HiddenFields,
+): Readonly<Record<string, unknown>> {
   const copy: Record<string, unknown> = { ...value };
   for (const field of hidden.fields) if (copy[field] !== undefined) copy[field] = hide(copy[field], field);
   if (isRecord(copy.metadata)) copy.metadata = withoutManaged(withoutLastApplied(copy.metadata), hidden);
