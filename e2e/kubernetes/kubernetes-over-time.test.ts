@@ -5,6 +5,7 @@ import { request } from "node:http";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { connect as connectTls } from "node:tls";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
 import { waitFor } from "../cluster/processes.ts";
@@ -32,6 +33,7 @@ const policies = [
       "{objects: ['delete:*', 'deletecollection:*', 'patch:configmaps', 'update:configmaps', 'create:pods/eviction']}",
     ),
   ),
+  policy("may", "  profile: ReadOnly\n  masking:\n  - {patterns: [email], with: Redact}\n"),
   policy("low", held("{objects: ['delete:*']}")),
   policy("wim", held("{cel: 'command.facts.port == 5432'}")),
   policy("exp", held("{objects: ['create:secrets']}")),
@@ -42,7 +44,7 @@ const policies = [
   - {name: closed, match: {commands: [pods/portforward], cel: '"closed" in command.facts.labels'}, action: Deny, message: the pod is closed}`,
   ),
 ].join("");
-const users = ["ann", "eva", "pat", "wim", "exp", "lou", "pol", "tim", "ida", "del"];
+const users = ["ann", "eva", "pat", "wim", "exp", "lou", "pol", "tim", "ida", "del", "may"];
 const inDefault = "/api/v1/namespaces/default";
 const secretText = Buffer.from("shown-in-time").toString("base64");
 
@@ -364,6 +366,52 @@ test("nobody is asked about a change of what its author may not read", async () 
   const { status, body } = await deletion("low", "/x");
   expect([status, body]).toEqual([403, expect.stringContaining("may not read")]);
   expect(await configMaps()).toContain("configmap/x");
+});
+
+const logPath = `${inDefault}/pods/p/log`;
+
+test("a log is masked wherever a reader cuts it", async () => {
+  kubelet.log = "mail zoe@example.com now\n";
+  for (let limit = 1; limit <= kubelet.log.length; limit += 1) {
+    const { status, body } = await raw(gateway, `${logPath}?limitBytes=${limit}`, { user: "may" });
+    const isWhole = limit === kubelet.log.length;
+    expect([limit, status, body]).toEqual([
+      limit,
+      200,
+      isWhole ? `mail ${"*".repeat(15)} now\n` : "*".repeat(limit),
+    ]);
+  }
+});
+
+test("a log is masked however slowly it is read", async () => {
+  kubelet.log = "mail zoe@example.com now\n".repeat(1_000_000);
+  const { length } = kubelet.log;
+  const socket = connectTls({ host: "localhost", port: gateway.port, ca: gateway.caPem });
+  const head = [
+    `GET ${logPath}?follow=true HTTP/1.1`,
+    "Host: localhost",
+    `Authorization: Bearer ${gateway.token("may")}`,
+    "Connection: close",
+  ];
+  socket.write(`${head.join("\r\n")}\r\n\r\n`);
+  let [got, stops, found] = [0, 0, false];
+  let tail = "";
+  for await (const chunk of socket as AsyncIterable<Buffer>) {
+    got += chunk.length;
+    const text = tail + chunk.toString("latin1");
+    found ||= text.includes("@");
+    tail = text.slice(-1);
+    if (got < (stops + 1) * (length / 12)) continue;
+    stops += 1;
+    // Node reads on until it holds some; then nobody does.
+    let [seen, before] = [0, -1];
+    await waitFor("nothing to be read", () => {
+      seen = socket.bytesRead === before ? seen + 1 : 0;
+      before = socket.bytesRead;
+      return seen > 2 || undefined;
+    });
+  }
+  expect([got > length, stops > 5, found]).toEqual([true, true, false]);
 });
 
 test("a stream that policy has come to deny while the server was asked for it does not begin", async () => {

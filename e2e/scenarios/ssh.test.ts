@@ -8,6 +8,7 @@ import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { request } from "node:http";
 import { connect, type Socket } from "node:net";
 import { dirname, join } from "node:path";
+import type { Readable } from "node:stream";
 import { listSessions, readSession, renderReplay } from "@sallyport/sidecar";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { heldNoticesIn } from "../targets/held-notices.ts";
@@ -552,6 +553,34 @@ describe.runIf(found.kind === "ready")("OpenSSH through the gateway", () => {
       expect(session).toBeDefined();
       // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not be there
       expect(shown).not.toMatch(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/);
+    });
+
+    test("S25 what flows fast is masked wherever its pieces end", async () => {
+      const { code, stdout } = await gateway.ssh([], ["yes mail zoe@example.com now | head -n 300000"]);
+      expect([code, stdout.length, stdout.includes("@")]).toEqual([0, 300_000 * 25, false]);
+    });
+
+    test("S25 what is read slowly is masked, too", async () => {
+      const lines = 1_000_000;
+      const live = gateway.start(
+        "ssh",
+        [...gateway.options, gateway.destination, `yes mail zoe@example.com now | head -n ${lines}`],
+        as("alice"),
+      );
+      const out = live.stdout as Readable;
+      let [got, stops, found, seen, before] = [0, 0, false, 0, -1];
+      for await (const chunk of out as AsyncIterable<Buffer>) {
+        got += chunk.length;
+        found ||= chunk.includes("@");
+        if (got < (stops + 1) * 2_000_000) continue;
+        stops += 1;
+        await until(() => {
+          seen = out.readableLength === before ? seen + 1 : 0;
+          before = out.readableLength;
+          return seen > 2;
+        });
+      }
+      expect([got, stops > 8, found]).toEqual([lines * 25, true, false]);
     });
 
     test("S22 a session whose access is withdrawn ends with the reason", async () => {

@@ -1,4 +1,4 @@
-/** A kubelet that switches protocols when it is let, and says nothing more: what an API server asks for exec and port-forward. */
+/** A kubelet that switches protocols when it is let, and says nothing more but a log: what an API server asks it for. */
 import type { IncomingMessage } from "node:http";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
@@ -10,6 +10,8 @@ import { createAuthority } from "./certificates.ts";
 export interface QuietKubelet {
   /** Paths that it was asked for. */
   readonly asked: readonly string[];
+  /** What the log of every container holds. */
+  log: string;
   /** While true, nothing is answered; what was asked meanwhile is once it is false. */
   waits: boolean;
   /** Streams that it has switched and that are not over. */
@@ -24,7 +26,13 @@ export async function startQuietKubelet(kubectl: Kubectl, node: string): Promise
   const sockets = new Set<Duplex>();
   const waiting: (() => void)[] = [];
   let waits = false;
-  const server = createServer({ cert: certPem, key: keyPem });
+  let log = "";
+  const server = createServer({ cert: certPem, key: keyPem }, (request, response) => {
+    const { searchParams } = new URL(request.url ?? "", "https://kubelet");
+    const bytes = Number(searchParams.get("limitBytes") ?? log.length);
+    response.writeHead(200, { "content-type": "text/plain" });
+    response.end(log.slice(0, bytes));
+  });
   server.on("upgrade", (request: IncomingMessage, socket: Duplex) => {
     asked.push(request.url ?? "");
     socket.on("error", () => undefined).on("close", () => sockets.delete(socket));
@@ -62,6 +70,12 @@ export async function startQuietKubelet(kubectl: Kubectl, node: string): Promise
   ]);
   return {
     asked,
+    get log() {
+      return log;
+    },
+    set log(value) {
+      log = value;
+    },
     get waits() {
       return waits;
     },

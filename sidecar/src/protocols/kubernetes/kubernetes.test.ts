@@ -1,6 +1,6 @@
 import { createDeflate } from "node:zlib";
 import { PatternScanner, SessionMasking } from "@sallyport/policy";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { OutputPatterns } from "../../terminal/index.ts";
 import { commandOf, noFacts } from "./command.ts";
 import { Denials, digestOfDenial } from "./denials.ts";
@@ -370,6 +370,37 @@ describe("patterns in output", () => {
       expect(shown).not.toContain("nn@");
       expect(shown).not.toContain("ple.com");
       expect(shown).toMatch(/^mail \*+ now\nplain\n$/);
+    }
+  });
+
+  test("are hidden in what flows, whatever the pieces, and while its reader takes nothing", () => {
+    vi.useFakeTimers();
+    try {
+      let shown = "";
+      let isStopped = false;
+      const mask = new StreamMask(
+        new OutputPatterns(masking.patterns),
+        (bytes) => {
+          shown += bytes.toString();
+        },
+        { hasTerminal: false, isStopped: () => isStopped },
+      );
+      for (let piece = 0; piece < 50; piece += 1) {
+        mask.push(Buffer.from("ple.com\nmail zoe@exam"));
+        vi.advanceTimersByTime(7);
+      }
+      isStopped = true;
+      vi.advanceTimersByTime(1_000);
+      isStopped = false;
+      vi.advanceTimersByTime(2);
+      mask.push(Buffer.from(`ple.com\n${"plain\n".repeat(1_000)}mail zoe@exam`));
+      vi.advanceTimersByTime(400);
+      mask.push(Buffer.from("ple.com\nprompt$ "));
+      expect(shown).not.toContain("@");
+      vi.advanceTimersByTime(1_100);
+      expect(shown).toMatch(/prompt\$ $/);
+    } finally {
+      vi.useRealTimers();
     }
   });
 

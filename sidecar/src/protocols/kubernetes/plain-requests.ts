@@ -1,10 +1,10 @@
 /** Requests that are answered with a body: everything but exec, attach and port-forward. */
 import { createHash } from "node:crypto";
 import type { IncomingMessage } from "node:http";
-import { pipeline, type Readable, type Writable } from "node:stream";
+import { pipeline, type Readable, Transform, type Writable } from "node:stream";
 import type { Command, SessionMasking } from "@sallyport/policy";
 import type { Permit } from "../../guard/index.ts";
-import { OutputPatterns } from "../../terminal/index.ts";
+import { OutputMask, OutputPatterns } from "../../terminal/index.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import type { HttpExchange } from "../../wire/http-server.ts";
 import type { ProtocolHost } from "../protocol.ts";
@@ -34,7 +34,6 @@ import { type HiddenFields, hiddenFields, maskableAccept, selectsByHidden } from
 import { readProtobuf } from "./protobuf.ts";
 import { type ApiRequest, readRequest, resourceName, targetOf } from "./request.ts";
 import { failure } from "./status.ts";
-import { StreamMask } from "./stream-mask.ts";
 import { type ApiServers, type PodLookup, readAll } from "./upstream.ts";
 import { memberAt, patchedPodSpec } from "./workloads.ts";
 
@@ -269,7 +268,11 @@ async function answerWith(
     const done = (error?: Error | null) => (error ? reject(error) : resolve());
     if (by.hidden !== undefined)
       pipeline(response, maskingTransform(by.hidden, by.request.verb === "watch"), out, done);
-    else if (by.patterns?.isEmpty === false) maskText(response, out, by.patterns, done);
+    else if (by.patterns?.isEmpty === false)
+      maskLog(response, out, new OutputMask(by.patterns), {
+        isCut: by.request.query.has("limitBytes"),
+        done,
+      });
     else pipeline(response, out, done);
   });
   return bytes;
@@ -281,37 +284,25 @@ function warningOf(notice: string): string {
   return `299 sallyport "${text.slice(0, 500)}; approved"`;
 }
 
-/** Logs through the same mask as terminals: what is held back is shown 20 ms later at the latest. */
-function maskText(
+/**
+ * Logs are lines: what is held back waits for the rest of its line, however slowly the client reads. A log that the
+ * client has cut may end within a value, which is none then: the last line is not shown.
+ */
+function maskLog(
   source: Readable,
   out: Writable,
-  patterns: OutputPatterns,
-  done: (error?: Error | null) => void,
+  mask: OutputMask,
+  { isCut, done }: { readonly isCut: boolean; readonly done: (error?: Error | null) => void },
 ): void {
-  let isOver = false;
-  const mask = new StreamMask(patterns, (bytes) => {
-    if (!isOver && !out.write(bytes)) {
-      source.pause();
-      out.once("drain", () => source.resume());
-    }
+  const masking = new Transform({
+    transform(chunk: Buffer, _encoding, next) {
+      next(null, mask.push(chunk));
+    },
+    flush(next) {
+      next(null, isCut ? Buffer.alloc(mask.heldBytes, "*") : mask.flush());
+    },
   });
-  const finish = (error?: Error) => {
-    if (isOver) return;
-    if (error === undefined) mask.flush();
-    isOver = true;
-    if (error === undefined) out.end();
-    else out.destroy(error);
-    done(error);
-  };
-  source.on("data", (chunk: Buffer) => mask.push(chunk));
-  source.once("end", () => finish());
-  source.once("error", finish);
-  source.once("close", () => finish(source.readableEnded ? undefined : new Error("the answer was cut")));
-  out.once("close", () => {
-    source.destroy();
-    finish(isOver ? undefined : new Error("the client is gone"));
-  });
-  source.resume();
+  pipeline(source, masking, out, done);
 }
 
 const protobufType = "application/vnd.kubernetes.protobuf";

@@ -1,6 +1,6 @@
 import type { Command } from "@sallyport/policy";
 import type { Holdable } from "../../guard/index.ts";
-import type { OutputMask } from "../../terminal/index.ts";
+import type { HoldBack, OutputMask } from "../../terminal/index.ts";
 import { made, message } from "./messages.ts";
 import { Allowance, type ChannelEnd, Lane, Pipe } from "./pipe.ts";
 import type { SftpGate } from "./sftp-gate.ts";
@@ -107,5 +107,6 @@ export interface Running extends Permitted {
   readonly sftp?: SftpGate;
   bytes: number;
   exit?: string;
-  flushTimer?: NodeJS.Timeout;
+  /** Of the output that is masked, by stream. */
+  readonly holdBacks: Readonly<Record<"o" | "e", HoldBack>>;
 }

@@ -52,6 +52,11 @@ export class Pipe {
     return this.#to.remote;
   }
 
+  /** True while the receiver takes nothing. */
+  get isStopped(): boolean {
+    return this.#queue.length > 0;
+  }
+
   /** `stream` is the type of extended data; `credit` the sender's bytes that these stand for. */
   data(bytes: Buffer, stream?: number, credit = bytes.length): void {
     if (bytes.length === 0) {

@@ -8,7 +8,7 @@ import {
   type SessionGuard,
 } from "../../guard/index.ts";
 import type { RelayEnd } from "../../relay/relay.ts";
-import { OutputMask, OutputPatterns } from "../../terminal/index.ts";
+import { HoldBack, OutputMask, OutputPatterns } from "../../terminal/index.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import { plainAddress, resolveAddresses } from "../../wire/resolve.ts";
 import type { PolicyChange } from "../protocol.ts";
@@ -537,8 +537,21 @@ export class SshSession {
       isRecorded: isText && this.#guard.recordsRows,
       masks: isText ? this.#masks() : new Map(),
       ...(isSftp ? { sftp: this.#gate(channel) } : {}),
+      holdBacks: { o: this.#holdBack(channel, "o"), e: this.#holdBack(channel, "e") },
       bytes: 0,
     };
+  }
+
+  #holdBack(channel: SessionChannel, kind: "o" | "e"): HoldBack {
+    return new HoldBack({
+      ms: maskHoldMs,
+      hasTerminal: channel.terminal !== undefined,
+      isStopped: () =>
+        channel.fromUpstream.isBusy ||
+        channel.toClient?.isStopped === true ||
+        this.#upstream.socket.isPaused(),
+      letGo: () => channel.fromUpstream.push(() => this.#flushMask(channel, kind)),
+    });
   }
 
   #gate(channel: SessionChannel): SftpGate {
@@ -1060,12 +1073,7 @@ export class SshSession {
     const mask = running.masks.get(stream === undefined ? "o" : "e");
     if (mask === undefined) return this.#show(channel, running, data, stream, data.length);
     const shown = mask.push(data);
-    if (mask.heldBytes > 0 && running.flushTimer === undefined) {
-      running.flushTimer = setTimeout(() => {
-        delete running.flushTimer;
-        channel.fromUpstream.push(() => this.#flushMasks(channel));
-      }, maskHoldMs);
-    }
+    running.holdBacks[stream === undefined ? "o" : "e"].pushed(data.length, mask.heldBytes, shown.length > 0);
     // Held bytes are paid for at once: they are few, and never more than one end of a chunk.
     return this.#show(channel, running, shown, stream, data.length);
   }
@@ -1090,33 +1098,31 @@ export class SshSession {
   }
 
   async #flushMasks(channel: SessionChannel): Promise<void> {
-    const { running } = channel;
-    if (running === undefined) return;
-    for (const [kind, mask] of running.masks) {
-      const rest = mask.flush();
-      if (rest.length > 0)
-        await this.#show(channel, running, rest, kind === "e" ? standardError : undefined, 0);
-    }
+    for (const kind of ["o", "e"] as const) await this.#flushMask(channel, kind);
   }
 
-  async #requestFromUpstream(
-    channel: SessionChannel,
-    name: string,
-    wantsReply: boolean,
-    rest: Buffer,
-  ): Promise<void> {
+  #flushMask(channel: SessionChannel, kind: "o" | "e"): Promise<void> | undefined {
+    const { running } = channel;
+    running?.holdBacks[kind].stop();
+    const rest = running?.masks.get(kind)?.flush();
+    if (running === undefined || rest === undefined || rest.length === 0) return undefined;
+    return this.#show(channel, running, rest, kind === "e" ? standardError : undefined, 0);
+  }
+
+  #requestFromUpstream(channel: SessionChannel, name: string, wantsReply: boolean, rest: Buffer): undefined {
     const { running, toClient } = channel;
     if (running !== undefined && (name === "exit-status" || name === "exit-signal")) {
       const reader = new Reader(rest);
       running.exit =
         name === "exit-status" ? `exit ${reader.uint32()}` : `signal ${reader.text().slice(0, 32)}`;
-      await this.#flushMasks(channel);
+      // What is held stays so: a host says how a command ended while the rest of its output is on the way.
     }
     if (wantsReply && channel.toUpstream !== undefined) {
       channel.toUpstream.message(made(message.channelFailure, channel.toUpstream.remote));
     }
-    if (!fromHost.has(name) || toClient === undefined) return;
+    if (!fromHost.has(name) || toClient === undefined) return undefined;
     toClient.message(made(message.channelRequest, toClient.remote, name, false, { raw: rest }));
+    return undefined;
   }
 
   async #upstreamClosed(channel: SessionChannel): Promise<void> {
@@ -1142,7 +1148,7 @@ export class SshSession {
     }
     if (running === undefined) return;
     channel.running = undefined;
-    clearTimeout(running.flushTimer);
+    for (const one of Object.values(running.holdBacks)) one.stop();
     running.sftp?.end();
     this.#account(running.number, running.exit ?? "closed", running.bytes, running.startedMs);
   }

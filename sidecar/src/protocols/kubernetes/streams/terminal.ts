@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import type { SessionGuard } from "../../../guard/index.ts";
 import type { OutputPatterns } from "../../../terminal/index.ts";
 import { isRecord } from "../facts.ts";
-import { StreamMask } from "../stream-mask.ts";
+import { type Receiver, StreamMask } from "../stream-mask.ts";
 import { parsed } from "../upstream.ts";
 import type { CopyReader } from "./copy.ts";
 import type { CopyGate, Refuse, Sifted } from "./copy-gate.ts";
@@ -42,6 +42,7 @@ export class Terminal {
       readonly listing: CopyReader | undefined;
       /** Judges them one by one where rules name files. */
       readonly gate?: CopyGate | undefined;
+      readonly receiver?: Receiver;
     },
     show: (stream: OutputStream, bytes: Buffer) => void,
   ) {
@@ -51,8 +52,13 @@ export class Terminal {
     this.#listing = options.listing;
     this.#gate = options.gate;
     this.#show = show;
+    const { patterns, receiver } = options;
+    const to: Receiver = {
+      hasTerminal: receiver?.hasTerminal ?? false,
+      isStopped: () => this.#waiting !== undefined || receiver?.isStopped() === true,
+    };
     const masked = (stream: OutputStream) =>
-      new StreamMask(options.patterns, (bytes) => this.#shown(stream, bytes));
+      new StreamMask(patterns, (bytes) => this.#shown(stream, bytes), to);
     this.#masks = { stdout: masked("stdout"), stderr: masked("stderr") };
   }
 

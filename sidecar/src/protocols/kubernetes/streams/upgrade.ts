@@ -635,6 +635,7 @@ function bridgeFor(
   const options = {
     recordsInput: guard.recordsInput,
     patterns: new OutputPatterns(guard.masking.patterns),
+    receiver: { hasTerminal: isTrue(request.query.get("tty")), isStopped: () => client.writableNeedDrain },
     gate,
     listing:
       copying === undefined || copying.isTail
