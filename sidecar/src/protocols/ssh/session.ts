@@ -23,13 +23,8 @@ import {
 } from "./forwarding.ts";
 import { encoded, MalformedMessage, made, message, NotText, Reader } from "./messages.ts";
 import { packetBytesMax, windowBytes } from "./pipe.ts";
-import {
-  type GlobalRequest,
-  originOf,
-  portForward,
-  type RemoteForward,
-  socketForward,
-} from "./remote-forward.ts";
+import { originOf } from "./remote-forward.ts";
+import { RemoteForwards } from "./remote-forwards.ts";
 import { SftpGate } from "./sftp-gate.ts";
 import { mayBeSet, terminalOf } from "./terminal-request.ts";
 import type { Transport } from "./transport.ts";
@@ -52,16 +47,11 @@ export interface SshSessionOptions {
 const channelsMax = 64;
 /** Messages of one channel that wait while one is judged; their data is bounded by the window. */
 const waitingMax = 2048;
-/** Global requests that wait for an answer. */
-const globalMax = 32;
 /** Commands of one connection that wait for somebody's approval, the one that is asked about included. */
 const holdsMax = 16;
 const resolveMs = 5_000;
 /** How long the end of a chunk that may begin a masked value is held back. */
 const maskHoldMs = 40;
-
-/** Ports of one connection that the host listens on. */
-const listenersMax = 32;
 
 const openFailure = { prohibited: 1, connectFailed: 2, unknownType: 3, shortage: 4 } as const;
 /** Of a shell that finds a command and may not run it. */
@@ -86,12 +76,7 @@ export class SshSession {
   readonly #asksClient = new Map<number, Answered>();
   /** Places of opens that are being decided. */
   #deciding = 0;
-  /** The client's global requests that are not answered. */
-  #globalCount = 0;
-  #globalTurn: Promise<void> = Promise.resolve();
-  #awaited: ((answer: Reader | undefined) => void) | undefined;
-  /** Where the host listens for the client, by what its channels will say. */
-  readonly #listeners = new Map<string, Listening>();
+  readonly #remote: RemoteForwards;
   #lastClientMs = performance.now();
   #mayOpenSessions = true;
   #next = 0;
@@ -107,6 +92,13 @@ export class SshSession {
     this.#client = options.client;
     this.#upstream = options.upstream;
     this.#guard = options.guard;
+    this.#remote = new RemoteForwards({
+      ...{ client: options.client, upstream: options.upstream, offered: options.forwarding.remote },
+      judge: (asked) => this.#judge(asked, Buffer.from(asked.text), undefined),
+      isDenied: (permitted) => this.#isDenied(permitted),
+      refused: (noted) => this.#guard.note("forwardingRefused", noted),
+      failed: this.#failed,
+    });
   }
 
   /** When the client last did something. That it is still there, as programs say by themselves, is no use of it. */
@@ -153,9 +145,7 @@ export class SshSession {
     for (const [type, permitted] of this.#permittedTypes) {
       if (this.#isDenied(permitted)) this.#permittedTypes.delete(type);
     }
-    for (const [key, { permitted }] of this.#listeners) {
-      if (this.#isDenied(permitted)) this.#stopListening(key);
-    }
+    this.#remote.policyChanged();
     for (const channel of this.#channels.values()) {
       const { running, permitted } = channel;
       if (permitted !== undefined && this.#isDenied(permitted)) {
@@ -193,11 +183,7 @@ export class SshSession {
       this.#endChannel(channel, taken);
       isFound = true;
     }
-    for (const [key, { permitted }] of this.#listeners) {
-      if (permitted.number !== number) continue;
-      this.#stopListening(key);
-      isFound = true;
-    }
+    if (this.#remote.withdraw(number)) isFound = true;
     for (const [type, permitted] of this.#permittedTypes) {
       if (permitted.number !== number) continue;
       this.#permittedTypes.delete(type);
@@ -222,13 +208,6 @@ export class SshSession {
     if (running !== undefined && toUpstream !== undefined)
       toUpstream.message(made(message.channelRequest, toUpstream.remote, "signal", false, "TERM"));
     toUpstream?.message(this.#toUpstream(channel, message.channelClose));
-  }
-
-  #stopListening(key: string): void {
-    const listening = this.#listeners.get(key);
-    this.#listeners.delete(key);
-    if (listening === undefined) return;
-    this.#inTurn(async () => void (await this.#askUpstream(listening.end)));
   }
 
   #masks(): Running["masks"] {
@@ -835,7 +814,7 @@ export class SshSession {
     const isFit = packetMax > 0 && this.#places() < channelsMax;
     const origin = originOf(type, new Reader(extra));
     const cause = () =>
-      origin === undefined ? this.#permittedTypes.get(type) : this.#listeners.get(origin)?.permitted;
+      origin === undefined ? this.#permittedTypes.get(type) : this.#remote.permitted(origin);
     if (!isFit || cause() === undefined) {
       this.#guard.note("openRefused", { type: type.slice(0, 64) });
       this.#upstream.send(
@@ -879,79 +858,10 @@ export class SshSession {
     const wantsReply = reader.boolean();
     if (name === "no-more-sessions@openssh.com") {
       this.#mayOpenSessions = false;
-      if (wantsReply) this.#answerGlobal(true);
+      if (wantsReply) this.#remote.answer(true);
       return;
     }
-    const offered = this.#options.forwarding.remote;
-    const isCancel = name.startsWith("cancel-");
-    switch (name) {
-      case "tcpip-forward":
-      case "cancel-tcpip-forward": {
-        const forward = portForward(reader.text(), reader.uint32(), offered);
-        return this.#inTurn(() => this.#forwardRemote(forward, isCancel, wantsReply));
-      }
-      case "streamlocal-forward@openssh.com":
-      case "cancel-streamlocal-forward@openssh.com": {
-        const forward = socketForward(reader.text(), offered);
-        return this.#inTurn(() => this.#forwardRemote(forward, isCancel, wantsReply));
-      }
-      default:
-        if (wantsReply) this.#answerGlobal(false);
-    }
-  }
-
-  /** One after the other: answers carry no number. */
-  #inTurn(task: () => Promise<void> | void): undefined {
-    if (this.#globalCount >= globalMax) throw new MalformedMessage("too many global requests");
-    this.#globalCount += 1;
-    this.#globalTurn = this.#globalTurn.then(task).catch(this.#failed);
-    this.#globalTurn = this.#globalTurn.then(() => {
-      this.#globalCount -= 1;
-    });
-  }
-
-  async #forwardRemote(forward: RemoteForward, isCancel: boolean, wantsReply: boolean): Promise<void> {
-    const reply = (payload: Buffer) => {
-      if (wantsReply) this.#client.send(payload);
-    };
-    const { object } = forward;
-    const asked = command(`forward.remote ${object.name}`, "session", ["forward.remote"], [object]);
-    const answered =
-      isCancel || !forward.isOffered || this.#listeners.size >= listenersMax
-        ? undefined
-        : await this.#judge(asked, Buffer.from(asked.text), undefined);
-    const permitted: Permitted | undefined =
-      answered?.kind === "permit" ? { number: answered.number, command: asked } : undefined;
-    if ((isCancel ? this.#listeners.get(forward.key()) : permitted) === undefined) {
-      this.#guard.note("forwardingRefused", forward.noted);
-      return reply(made(message.requestFailure));
-    }
-    const answer = await this.#askUpstream(isCancel ? forward.end() : forward.begin);
-    if (answer === undefined) return reply(made(message.requestFailure));
-    const { rest } = answer;
-    const bound = rest.length >= 4 ? answer.uint32() : undefined;
-    if (permitted === undefined) this.#listeners.delete(forward.key());
-    else this.#listeners.set(forward.key(bound), { permitted, end: forward.end(bound) });
-    // Policy may have changed while the host was asked.
-    if (permitted !== undefined && this.#isDenied(permitted)) {
-      this.#stopListening(forward.key(bound));
-      return reply(made(message.requestFailure));
-    }
-    reply(made(message.requestSuccess, { raw: rest }));
-  }
-
-  /** A global request to the host; only ever one at a time. */
-  async #askUpstream({ name, fields }: GlobalRequest): Promise<Reader | undefined> {
-    const answer = await new Promise<Reader | undefined>((resolve) => {
-      this.#awaited = resolve;
-      this.#upstream.send(made(message.globalRequest, name, true, ...fields));
-    });
-    this.#awaited = undefined;
-    return answer;
-  }
-
-  #answerGlobal(isSuccess: boolean): undefined {
-    this.#inTurn(() => this.#client.send(made(isSuccess ? message.requestSuccess : message.requestFailure)));
+    if (!this.#remote.request(name, wantsReply, reader) && wantsReply) this.#remote.answer(false);
   }
 
   // ------------------------------------------------------------ from the host
@@ -967,10 +877,10 @@ export class SshSession {
         return;
       }
       case message.requestSuccess:
-        this.#awaited?.(reader);
+        this.#remote.answered(reader);
         return;
       case message.requestFailure:
-        this.#awaited?.(undefined);
+        this.#remote.answered(undefined);
         return;
       case message.channelOpen:
         return this.#openFromUpstream(reader);
@@ -1164,12 +1074,6 @@ export class SshSession {
   #toUpstream({ toUpstream }: SessionChannel, type: number): Buffer {
     return made(type, toUpstream?.remote ?? 0);
   }
-}
-
-/** A place at which the host listens for the client. */
-interface Listening {
-  readonly permitted: Permitted;
-  readonly end: GlobalRequest;
 }
 
 /** How a request of the client goes on. */
