@@ -26,7 +26,8 @@ for module in "${modules[@]}"; do
   folder=$module
   [ "$module" = kubernetes ] && { folder=$kubernetes; flags+=" $stamp"; }
   started=$SECONDS
-  (cd "$folder" && GOBIN=$bin CGO_ENABLED=0 GOFLAGS=-mod=readonly go install -trimpath -ldflags "$flags" tool)
+  # -s leaves out what debuggers read, so the compiler need not make it: a tenth of the time.
+  (cd "$folder" && GOBIN=$bin CGO_ENABLED=0 GOFLAGS=-mod=readonly go install -trimpath -gcflags=all=-dwarf=false -ldflags "$flags" tool)
   # The go command names a program after the last part of its module's path.
   for name in v3 server; do [ -f "$bin/$name" ] && mv "$bin/$name" "$bin/etcd"; done
   touch "$bin/.$module.built"
