@@ -25,7 +25,9 @@ export async function goProgram(name: string, files: readonly string[]): Promise
     for (const file of files) await copyFile(file, join(folder, basename(file)));
     await mkdir(join(program, ".."), { recursive: true });
     const built = `${program}.${process.pid}`;
-    const argv = ["-C", folder, "build", "-trimpath", "-ldflags", "-s -w", "-o", built, "."];
+    // As the cluster's programs are compiled, so that what was compiled for them is not compiled again.
+    const flags = ["-trimpath", "-gcflags=all=-dwarf=false", "-ldflags", "-s -w"];
+    const argv = ["-C", folder, "build", ...flags, "-o", built, "."];
     const { code, stderr } = await run("go", argv, undefined, { CGO_ENABLED: "0", GOFLAGS: "-mod=readonly" });
     if (code !== 0) throw new Error(`${name} could not be built: ${stderr.slice(-2_000)}`);
     await rename(built, program);
