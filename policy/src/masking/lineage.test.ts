@@ -488,6 +488,7 @@ test.each([
   ["CREATE FUNCTION g(q text) RETURNS void LANGUAGE plpgsql AS $$BEGIN EXECUTE q; END$$", /^define /],
   ["CREATE FUNCTION g(text) RETURNS xml LANGUAGE internal AS 'query_to_xml'", /^define /],
   ["SELECT pg_stat_get_backend_activity(1)", /^opaque /],
+  ["SELECT pg_terminate_backend(length(ssn)) FROM cust", /^store function pg_terminate_backend/],
   // Code that runs unseen reads masked values also where the statement reads their table itself.
   ["WITH x AS (SELECT 1 FROM cust) INSERT INTO fired SELECT 1 FROM x RETURNING note", /^opaque /],
   ["SELECT o.fp FROM ord o, cust", /^opaque /],
@@ -626,6 +627,7 @@ test.each([
   "EXECUTE given('x')",
   "ALTER DOMAIN app.mood DROP NOT NULL",
   "SELECT o.pure FROM ord o",
+  "SELECT pg_terminate_backend(1), pg_cancel_backend(2), pg_reload_conf()",
 ])("nothing to object to: %s", (sql) => {
   expect(found(sql)).toEqual([]);
 });

@@ -6,7 +6,7 @@
 
 import type { CommandPart } from "../model.ts";
 import type { SessionEffect } from "../sql/analysis.ts";
-import { builtinEffect, isReadBuiltin } from "../sql/builtin-functions.ts";
+import { builtinEffect, isReadBuiltin, readsNoRow } from "../sql/builtin-functions.ts";
 import {
   type FunctionInfo,
   type NameResolver,
@@ -550,7 +550,7 @@ const readsAnything =
 function builtinReach(name: string): Flow {
   // What another session is doing at this moment, word for word.
   if (name === "pg_stat_get_backend_activity") return exactly(anyColumn);
-  if (isReadBuiltin(name) || name === "set_config") return clean;
+  if (isReadBuiltin(name) || readsNoRow(name) || name === "set_config") return clean;
   const effect = builtinEffect(name);
   if (effect.kind === "sequence") return clean;
   if (effect.kind !== "operation") return exactly(anyColumn);

@@ -29,6 +29,11 @@ export function builtinEffect(name: string): BuiltinEffect {
   return effects.get(name) ?? { kind: "operation", operation: "privilege" };
 }
 
+/** True for a reviewed function of administration that reads no row, and answers with a flag, a position or nothing. */
+export function readsNoRow(name: string): boolean {
+  return administration.has(name);
+}
+
 const words = (text: string): readonly string[] => text.trim().split(/\s+/);
 
 const effects = new Map<string, BuiltinEffect>();
@@ -62,6 +67,16 @@ effect(
 // The statement that another session runs.
 effect("pg_stat_get_backend_activity", { kind: "operation", operation: "control" });
 effect("lo_get loread", { kind: "operation", operation: "export" });
+
+const administration: ReadonlySet<string> = new Set(
+  words(`
+    pg_backup_start pg_backup_stop pg_cancel_backend pg_create_restore_point pg_drop_replication_slot
+    pg_log_standby_snapshot pg_promote pg_reload_conf pg_rotate_logfile pg_stat_force_next_flush pg_stat_reset
+    pg_stat_reset_backend_stats pg_stat_reset_replication_slot pg_stat_reset_shared
+    pg_stat_reset_single_function_counters pg_stat_reset_single_table_counters pg_stat_reset_slru
+    pg_stat_reset_subscription_stats pg_switch_wal pg_terminate_backend pg_wal_replay_pause
+    pg_wal_replay_resume`),
+);
 
 /**
  * Volatile functions, reviewed one by one: they report, wait or draw random numbers, or let go what the session itself
