@@ -3,6 +3,7 @@
  * A protocol holds a `SessionGuard` and nothing else of the gateway's inside.
  */
 export { type Holdable, type HoldNotice, requesterOf } from "./hold.ts";
+export { HoldTurns } from "./hold-turns.ts";
 export type { Permit } from "./permit.ts";
 export { type Refusal, refusal } from "./refusal.ts";
 export {

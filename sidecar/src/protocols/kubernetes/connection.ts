@@ -3,12 +3,12 @@ import { createHash, createHmac, randomBytes } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import type { TLSSocket } from "node:tls";
 import type { Identity } from "@sallyport/policy";
+import { HoldTurns } from "../../guard/index.ts";
 import { errorTable, GatewayError } from "../../wire/gateway-error.ts";
 import type { HttpHead } from "../../wire/http-server.ts";
 import type { AdmittedSession, EndCode, ProtocolHost, UpstreamAccount } from "../protocol.ts";
 import { runOf } from "./denials.ts";
 import { reasonIn } from "./headers.ts";
-import { HoldTurns } from "./hold-turns.ts";
 import type { ApiServers } from "./upstream.ts";
 
 /** What of a session goes on: a watch, a log, a terminal, a tunnel. */

@@ -1,6 +1,7 @@
 import type { Command, Verdict } from "@sallyport/policy";
 import {
   type Holdable,
+  HoldTurns,
   mustBeDurable,
   type Permit,
   type Refusal,
@@ -47,8 +48,6 @@ export interface SshSessionOptions {
 const channelsMax = 64;
 /** Messages of one channel that wait while one is judged; their data is bounded by the window. */
 const waitingMax = 2048;
-/** Commands of one connection that wait for somebody's approval, the one that is asked about included. */
-const holdsMax = 16;
 const resolveMs = 5_000;
 /** How long the end of a chunk that may begin a masked value is held back. */
 const maskHoldMs = 40;
@@ -80,8 +79,7 @@ export class SshSession {
   #lastClientMs = performance.now();
   #mayOpenSessions = true;
   #next = 0;
-  #holding: Promise<unknown> = Promise.resolve();
-  #holdCount = 0;
+  readonly #holds = new HoldTurns();
   #isSlowed = false;
   #finish: ((end: RelayEnd) => void) | undefined;
   /** What lets the host open channels of that type. */
@@ -610,24 +608,19 @@ export class SshSession {
     };
     const verdict = this.#guard.decide(asked);
     if (verdict.action !== "RequireApproval") return request(verdict);
-    if (this.#holdCount >= holdsMax)
-      return refusal("approvalNeeded", "too many commands of this connection wait for approval");
-    if (this.#holdCount > 0)
-      channel?.tell("this waits for approval, behind another command of the same connection");
-    const hasWaited = this.#holdCount > 0;
-    this.#holdCount += 1;
-    if (channel !== undefined) channel.held = holdable;
-    // The guard keeps one hold open: those of other channels wait for their turn.
-    const turn = this.#holding.then(async () => {
-      if (hasWaited && (await look()).text !== asked.text)
+    const mustWait = this.#holds.isTaken;
+    const turn = this.#holds.take(async () => {
+      if (mustWait && (await look()).text !== asked.text)
         return refusal("denied", "what it is about has changed while it waited", "Run it again.");
       return request(this.#guard.decide(asked));
     });
-    this.#holding = turn.catch(() => undefined);
+    if (turn === undefined)
+      return refusal("approvalNeeded", "too many commands of this connection wait for approval");
+    if (mustWait) channel?.tell("this waits for approval, behind another command of the same connection");
+    if (channel !== undefined) channel.held = holdable;
     try {
       return await turn;
     } finally {
-      this.#holdCount -= 1;
       if (channel !== undefined) channel.held = undefined;
     }
   }

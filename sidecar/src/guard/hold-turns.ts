@@ -1,9 +1,17 @@
-/** Requests of one connection that wait for approval: one is asked about at a time, the others wait for their turn. */
+/**
+ * Commands of one connection that wait for approval. A guard keeps one hold open: one command is asked about at a time,
+ * the others wait for their turn.
+ */
 export class HoldTurns {
   #last: Promise<unknown> = Promise.resolve();
   #count = 0;
 
-  /** Runs when those before are done; undefined where too many wait already. */
+  /** Whoever takes a turn now waits for another's end first. */
+  get isTaken(): boolean {
+    return this.#count > 0;
+  }
+
+  /** Runs when those before are done, never at once; undefined where too many wait already. */
   take<T>(run: () => Promise<T>): Promise<T> | undefined {
     if (this.#count >= waitingMax) return undefined;
     this.#count += 1;
