@@ -1,19 +1,12 @@
-import type { Command, Verdict } from "@sallyport/policy";
-import {
-  type Holdable,
-  HoldTurns,
-  mustBeDurable,
-  type Permit,
-  type Refusal,
-  refusal,
-  type SessionGuard,
-} from "../../guard/index.ts";
+import type { Command } from "@sallyport/policy";
+import { type Permit, type Refusal, refusal, type SessionGuard } from "../../guard/index.ts";
 import type { RelayEnd } from "../../relay/relay.ts";
 import { HoldBack, OutputMask, OutputPatterns } from "../../terminal/index.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import { plainAddress, resolveAddresses } from "../../wire/resolve.ts";
 import type { PolicyChange } from "../protocol.ts";
 import { type Permitted, type Running, SessionChannel, standardError } from "./channel.ts";
+import { CommandJudge, policyHasChanged } from "./command-judge.ts";
 import { command, execCommand, file, isTransfer, lexicalPath, shellCommand, thing } from "./commands.ts";
 import {
   type Destination,
@@ -57,7 +50,6 @@ const openFailure = { prohibited: 1, connectFailed: 2, unknownType: 3, shortage:
 const refusedStatus = 126;
 /** Says to the gateway why its sender does what follows on the connection; the host never sees it. */
 const reasonVariable = "SALLYPORT_REASON";
-const policyHasChanged = "the access policy has changed";
 const notAtThisTime = "the access policy does not allow this at this time";
 
 /**
@@ -69,6 +61,7 @@ export class SshSession {
   readonly #client: Transport;
   readonly #upstream: Transport;
   readonly #guard: SessionGuard;
+  readonly #judge: CommandJudge;
   readonly #channels = new Map<number, SessionChannel>();
   /** Opens that a side has not answered; each side answers its own only. */
   readonly #asksUpstream = new Map<number, Answered>();
@@ -79,7 +72,6 @@ export class SshSession {
   #lastClientMs = performance.now();
   #mayOpenSessions = true;
   #next = 0;
-  readonly #holds = new HoldTurns();
   #isSlowed = false;
   #finish: ((end: RelayEnd) => void) | undefined;
   /** What lets the host open channels of that type. */
@@ -90,10 +82,15 @@ export class SshSession {
     this.#client = options.client;
     this.#upstream = options.upstream;
     this.#guard = options.guard;
+    this.#judge = new CommandJudge({
+      guard: options.guard,
+      nowMs: options.nowMs,
+      say: (text) => this.say(text),
+    });
     this.#remote = new RemoteForwards({
       ...{ client: options.client, upstream: options.upstream, offered: options.forwarding.remote },
-      judge: (asked) => this.#judge(asked, Buffer.from(asked.text), undefined),
-      isDenied: (permitted) => this.#isDenied(permitted),
+      judge: (asked) => this.#judge.judge(asked),
+      isDenied: ({ command: asked }) => this.#judge.isDenied(asked),
       refused: (noted) => this.#guard.note("forwardingRefused", noted),
       failed: this.#failed,
     });
@@ -141,12 +138,12 @@ export class SshSession {
 
   #adoptPolicy(what: PolicyChange): void {
     for (const [type, permitted] of this.#permittedTypes) {
-      if (this.#isDenied(permitted)) this.#permittedTypes.delete(type);
+      if (this.#judge.isDenied(permitted.command)) this.#permittedTypes.delete(type);
     }
     this.#remote.policyChanged();
     for (const channel of this.#channels.values()) {
       const { running, permitted } = channel;
-      if (permitted !== undefined && this.#isDenied(permitted)) {
+      if (permitted !== undefined && this.#judge.isDenied(permitted.command)) {
         this.#endChannel(channel, what === "time" ? notAtThisTime : policyHasChanged);
         continue;
       }
@@ -161,14 +158,6 @@ export class SshSession {
         running.masks = this.#masks();
       });
     }
-  }
-
-  #isDenied({ command: asked }: Permitted): boolean {
-    return this.#denies(asked);
-  }
-
-  #denies(asked: Command): boolean {
-    return !this.#guard.isObserving && this.#guard.decide(asked).action === "Deny";
   }
 
   /** An approval was taken back: what it let run ends, and nothing else of the connection. */
@@ -489,7 +478,7 @@ export class SshSession {
       return;
     }
     channel.isAsked = true;
-    const answer = await this.#judge(asked, bytes, channel);
+    const answer = await this.#judge.judge(asked, { channel, bytes });
     if (channel.isClientClosed) return;
     if (answer.kind === "refusal") {
       this.#refused(channel, answer);
@@ -533,9 +522,9 @@ export class SshSession {
 
   #gate(channel: SessionChannel): SftpGate {
     return new SftpGate({
-      judge: (asked, again) => this.#judge(asked, Buffer.from(asked.text), channel, again),
+      judge: (asked, again) => this.#judge.judge(asked, { channel, again }),
       isStillAllowed: (asked) => this.#guard.isObserving || this.#guard.decide(asked).action === "Allow",
-      isDenied: (asked) => this.#denies(asked),
+      isDenied: (asked) => this.#judge.isDenied(asked),
       toUpstream: (bytes, credit) => channel.toUpstream?.data(bytes, undefined, credit),
       toClient: (bytes, credit) => channel.toClient?.data(bytes, undefined, credit),
       dropped: (bytes) => channel.clientAllowance?.giveBack(bytes),
@@ -556,82 +545,13 @@ export class SshSession {
     });
   }
 
-  /** A decision, recorded; held where somebody must be asked. `again` looks anew at what the command is about. */
-  async #judge(
-    asked: Command,
-    bytes: Buffer,
-    channel: SessionChannel | undefined,
-    again?: () => Promise<Command>,
-  ): Promise<Permit | Refusal> {
-    const answer = await this.#asked(asked, bytes, channel, again);
-    if (answer.kind === "refusal" || !this.#isDenied({ number: answer.number, command: asked }))
-      return answer;
-    // While it was written down policy has come to deny it.
-    this.#account(answer.number, "not run", 0, this.#options.nowMs());
-    return refusal("denied", policyHasChanged);
-  }
-
-  async #asked(
-    asked: Command,
-    bytes: Buffer,
-    channel: SessionChannel | undefined,
-    again: (() => Promise<Command>) | undefined,
-  ): Promise<Permit | Refusal> {
-    let about = asked.text;
-    const look = async () => {
-      const now = (await again?.()) ?? asked;
-      about = now.text;
-      return now;
-    };
-    const holdable: Holdable = {
-      command: asked,
-      inTransaction: false,
-      // Asked for when its turn comes: the client may have left by then.
-      get isPointless() {
-        return channel?.isClientClosed === true;
-      },
-      get bytes() {
-        return again === undefined ? [bytes] : [Buffer.from(about)];
-      },
-      explained: "",
-      tell: ({ message: text, detail, hint }) => {
-        const said = `${text}\r\n${detail}\r\n${hint}`;
-        if (channel === undefined) this.say(said);
-        else channel.tell(said);
-      },
-      begun: () => undefined,
-      rejudge: async (approved) => this.#guard.decide(await look(), undefined, approved),
-    };
-    const request = async (found: Verdict) => {
-      const record = { text: asked.text, verdict: found, at: this.#options.nowMs() };
-      return this.#guard.request(record, mustBeDurable(asked), holdable);
-    };
-    const verdict = this.#guard.decide(asked);
-    if (verdict.action !== "RequireApproval") return request(verdict);
-    const mustWait = this.#holds.isTaken;
-    const turn = this.#holds.take(async () => {
-      if (mustWait && (await look()).text !== asked.text)
-        return refusal("denied", "what it is about has changed while it waited", "Run it again.");
-      return request(this.#guard.decide(asked));
-    });
-    if (turn === undefined)
-      return refusal("approvalNeeded", "too many commands of this connection wait for approval");
-    if (mustWait) channel?.tell("this waits for approval, behind another command of the same connection");
-    if (channel !== undefined) channel.held = holdable;
-    try {
-      return await turn;
-    } finally {
-      if (channel !== undefined) channel.held = undefined;
-    }
-  }
-
   async #permitted(
     channel: SessionChannel,
     asked: Command,
     type: string,
     then: (isAllowed: boolean) => undefined,
   ): Promise<void> {
-    const answer = await this.#judge(asked, Buffer.from(asked.text), channel);
+    const answer = await this.#judge.judge(asked, { channel });
     if (channel.isClientClosed) return;
     if (answer.kind === "permit") this.#permittedTypes.set(type, { number: answer.number, command: asked });
     then(answer.kind === "permit");
@@ -682,7 +602,7 @@ export class SshSession {
           const found = await this.#destination(host, port);
           if (found === undefined) return refuse(openFailure.prohibited, "forwarding there is not offered");
           const asked = this.#forwardCommand("forward.local", found);
-          const answer = await this.#judge(asked, Buffer.from(asked.text), undefined);
+          const answer = await this.#judge.judge(asked);
           if (answer.kind === "refusal") return refuse(openFailure.prohibited, saidOf(answer));
           const extra = Buffer.concat([encoded(found.address, port), origin]);
           this.#openUpstream("forwarded", type, extra, end, { number: answer.number, command: asked });
@@ -696,7 +616,7 @@ export class SshSession {
           const isOffered = path === lexicalPath(path) && this.#options.forwarding.sockets.includes(path);
           if (!isOffered) return refuse(openFailure.prohibited, "forwarding there is not offered");
           const asked = command(`forward.socket ${path}`, "session", ["forward.socket"], [file(path)]);
-          const answer = await this.#judge(asked, Buffer.from(asked.text), undefined);
+          const answer = await this.#judge.judge(asked);
           if (answer.kind === "refusal") return refuse(openFailure.prohibited, saidOf(answer));
           const permitted = { number: answer.number, command: asked };
           this.#openUpstream("forwarded", type, Buffer.concat([encoded(path), extra]), end, permitted);
@@ -778,7 +698,8 @@ export class SshSession {
         }),
       );
       // Policy may have changed while the host was asked.
-      if (permitted !== undefined && this.#isDenied(permitted)) this.#endChannel(channel, policyHasChanged);
+      if (permitted !== undefined && this.#judge.isDenied(permitted.command))
+        this.#endChannel(channel, policyHasChanged);
     });
     this.#upstream.send(made(message.channelOpen, type, number, windowBytes, packetBytesMax, { raw: extra }));
   }
