@@ -1,7 +1,7 @@
 import type { Command } from "@sallyport/policy";
 import type { Holdable } from "../../guard/index.ts";
-import type { HoldBack, OutputMask } from "../../terminal/index.ts";
-import { made, message } from "./messages.ts";
+import type { CommandOutput } from "./command-output.ts";
+import { made, message, standardError } from "./messages.ts";
 import { Allowance, type ChannelEnd, Lane, Pipe } from "./pipe.ts";
 import type { SftpGate } from "./sftp-gate.ts";
 import type { AsciiSize } from "./terminal-request.ts";
@@ -88,9 +88,6 @@ export class SessionChannel {
   }
 }
 
-/** SSH_EXTENDED_DATA_STDERR. */
-export const standardError = 1;
-
 /** What policy has let be. */
 export interface Permitted {
   /** The command's number in the recording. */
@@ -101,12 +98,8 @@ export interface Permitted {
 /** What runs in a channel. */
 export interface Running extends Permitted {
   readonly startedMs: number;
-  /** Streams are kept where they are for people; of what moves files only sizes are. */
-  readonly isRecorded: boolean;
-  masks: ReadonlyMap<"o" | "e", OutputMask>;
+  readonly output: CommandOutput;
   readonly sftp?: SftpGate;
   bytes: number;
   exit?: string;
-  /** Of the output that is masked, by stream. */
-  readonly holdBacks: Readonly<Record<"o" | "e", HoldBack>>;
 }

@@ -35,6 +35,9 @@ export const message = {
   channelFailure: 100,
 } as const;
 
+/** SSH_EXTENDED_DATA_STDERR, the one type of extended data (RFC 4254, section 5.2). */
+export const standardError = 1;
+
 /** A message that does not hold what its number promises. */
 export class MalformedMessage extends Error {}
 

@@ -1,12 +1,12 @@
 import type { Command } from "@sallyport/policy";
 import { type Permit, type Refusal, refusal, type SessionGuard } from "../../guard/index.ts";
 import type { RelayEnd } from "../../relay/relay.ts";
-import { HoldBack, OutputMask, OutputPatterns } from "../../terminal/index.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import { plainAddress, resolveAddresses } from "../../wire/resolve.ts";
 import type { PolicyChange } from "../protocol.ts";
-import { type Permitted, type Running, SessionChannel, standardError } from "./channel.ts";
+import { type Permitted, type Running, SessionChannel } from "./channel.ts";
 import { CommandJudge, policyHasChanged } from "./command-judge.ts";
+import { CommandOutput } from "./command-output.ts";
 import { command, execCommand, file, isTransfer, lexicalPath, shellCommand, thing } from "./commands.ts";
 import {
   type Destination,
@@ -42,8 +42,6 @@ const channelsMax = 64;
 /** Messages of one channel that wait while one is judged; their data is bounded by the window. */
 const waitingMax = 2048;
 const resolveMs = 5_000;
-/** How long the end of a chunk that may begin a masked value is held back. */
-const maskHoldMs = 40;
 
 const openFailure = { prohibited: 1, connectFailed: 2, unknownType: 3, shortage: 4 } as const;
 /** Of a shell that finds a command and may not run it. */
@@ -153,10 +151,7 @@ export class SshSession {
       }
       running?.sftp?.policyChanged();
       if (running === undefined || running.sftp !== undefined || isTransfer(running.command)) continue;
-      channel.fromUpstream.push(async () => {
-        await this.#flushMasks(channel);
-        running.masks = this.#masks();
-      });
+      channel.fromUpstream.push(() => running.output.policyChanged());
     }
   }
 
@@ -195,12 +190,6 @@ export class SshSession {
     if (running !== undefined && toUpstream !== undefined)
       toUpstream.message(made(message.channelRequest, toUpstream.remote, "signal", false, "TERM"));
     toUpstream?.message(this.#toUpstream(channel, message.channelClose));
-  }
-
-  #masks(): Running["masks"] {
-    const patterns = new OutputPatterns(this.#guard.masking.patterns);
-    const mask = () => new OutputMask(patterns, this.#options.onPattern);
-    return new Map(patterns.isEmpty ? [] : [["o", mask()] as const, ["e", mask()] as const]);
   }
 
   #listen(
@@ -445,7 +434,7 @@ export class SshSession {
     if (terminal === undefined) return undefined;
     const [width, height] = [reader.uint32(), reader.uint32()];
     channel.terminal = { ...terminal, width: Math.min(width, 10_000), height: Math.min(height, 10_000) };
-    if (running?.isRecorded === true) {
+    if (running?.output.isRecorded === true) {
       this.#guard.note("resized", { command: running.number, width, height });
     }
     return pass();
@@ -500,23 +489,25 @@ export class SshSession {
       number,
       command: asked,
       startedMs: this.#options.nowMs(),
-      isRecorded: isText && this.#guard.recordsRows,
-      masks: isText ? this.#masks() : new Map(),
+      output: this.#output(channel, number, isText),
       ...(isSftp ? { sftp: this.#gate(channel) } : {}),
-      holdBacks: { o: this.#holdBack(channel, "o"), e: this.#holdBack(channel, "e") },
       bytes: 0,
     };
   }
 
-  #holdBack(channel: SessionChannel, kind: "o" | "e"): HoldBack {
-    return new HoldBack({
-      ms: maskHoldMs,
+  #output(channel: SessionChannel, number: number, isText: boolean): CommandOutput {
+    return new CommandOutput({
+      guard: this.#guard,
+      number,
+      isText,
       hasTerminal: channel.terminal !== undefined,
+      onPattern: this.#options.onPattern,
       isStopped: () =>
         channel.fromUpstream.isBusy ||
         channel.toClient?.isStopped === true ||
         this.#upstream.socket.isPaused(),
-      letGo: () => channel.fromUpstream.push(() => this.#flushMask(channel, kind)),
+      inTurn: (task) => channel.fromUpstream.push(task),
+      toClient: (bytes, stream, credit) => channel.toClient?.data(bytes, stream, credit),
     });
   }
 
@@ -839,7 +830,7 @@ export class SshSession {
       }
       case message.channelEof:
         channel.fromUpstream.push(async () => {
-          await this.#flushMasks(channel);
+          await channel.running?.output.flush();
           channel.toClient?.message(this.#toClient(channel, message.channelEof));
         });
         return;
@@ -894,43 +885,7 @@ export class SshSession {
       else channel.toClient?.data(data, stream);
       return undefined;
     }
-    const mask = running.masks.get(stream === undefined ? "o" : "e");
-    if (mask === undefined) return this.#show(channel, running, data, stream, data.length);
-    const shown = mask.push(data);
-    running.holdBacks[stream === undefined ? "o" : "e"].pushed(data.length, mask.heldBytes, shown.length > 0);
-    // Held bytes are paid for at once: they are few, and never more than one end of a chunk.
-    return this.#show(channel, running, shown, stream, data.length);
-  }
-
-  /** Recorded first, as the client sees it; then shown. */
-  #show(
-    channel: SessionChannel,
-    running: Running,
-    bytes: Buffer,
-    stream: number | undefined,
-    credit: number,
-  ): Promise<void> | undefined {
-    const pending =
-      running.isRecorded && bytes.length > 0
-        ? this.#guard.stream(running.number, stream === standardError ? "e" : "o", bytes)
-        : undefined;
-    if (pending === undefined) {
-      channel.toClient?.data(bytes, stream, credit);
-      return undefined;
-    }
-    return pending.then(() => channel.toClient?.data(bytes, stream, credit));
-  }
-
-  async #flushMasks(channel: SessionChannel): Promise<void> {
-    for (const kind of ["o", "e"] as const) await this.#flushMask(channel, kind);
-  }
-
-  #flushMask(channel: SessionChannel, kind: "o" | "e"): Promise<void> | undefined {
-    const { running } = channel;
-    running?.holdBacks[kind].stop();
-    const rest = running?.masks.get(kind)?.flush();
-    if (running === undefined || rest === undefined || rest.length === 0) return undefined;
-    return this.#show(channel, running, rest, kind === "e" ? standardError : undefined, 0);
+    return running.output.push(data, stream);
   }
 
   #requestFromUpstream(channel: SessionChannel, name: string, wantsReply: boolean, rest: Buffer): undefined {
@@ -950,7 +905,7 @@ export class SshSession {
   }
 
   async #upstreamClosed(channel: SessionChannel): Promise<void> {
-    await this.#flushMasks(channel);
+    await channel.running?.output.flush();
     channel.isUpstreamClosed = true;
     channel.toUpstream?.clear();
     // Each side's close goes to the other, which is also how the first one gets its answer.
@@ -972,7 +927,7 @@ export class SshSession {
     }
     if (running === undefined) return;
     channel.running = undefined;
-    for (const one of Object.values(running.holdBacks)) one.stop();
+    running.output.end();
     running.sftp?.end();
     this.#account(running.number, running.exit ?? "closed", running.bytes, running.startedMs);
   }
