@@ -105,3 +105,7 @@ export class CommandJudge {
 
 /** What clients are told where a new policy denies what an earlier one has permitted. */
 export const policyHasChanged = "the access policy has changed";
+
+/** A refusal as its client reads it. */
+export const saidOf = ({ message, hint }: Refusal, between: string): string =>
+  hint === undefined ? message : `${message}${between}${hint}`;

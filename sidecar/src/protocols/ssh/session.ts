@@ -2,22 +2,15 @@ import type { Command } from "@sallyport/policy";
 import { type Permit, type Refusal, refusal, type SessionGuard } from "../../guard/index.ts";
 import type { RelayEnd } from "../../relay/relay.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
-import { plainAddress, resolveAddresses } from "../../wire/resolve.ts";
+import type { resolveAddresses } from "../../wire/resolve.ts";
 import type { PolicyChange } from "../protocol.ts";
-import { type Permitted, type Running, SessionChannel } from "./channel.ts";
-import { CommandJudge, policyHasChanged } from "./command-judge.ts";
+import type { Running, SessionChannel } from "./channel.ts";
+import { ChannelOpens } from "./channel-opens.ts";
+import { CommandJudge, policyHasChanged, saidOf } from "./command-judge.ts";
 import { CommandOutput } from "./command-output.ts";
-import { command, execCommand, file, isTransfer, lexicalPath, shellCommand, thing } from "./commands.ts";
-import {
-  type Destination,
-  destinationOf,
-  type Forwarding,
-  isLoopbackName,
-  mayLeadSomewhere,
-} from "./forwarding.ts";
-import { encoded, MalformedMessage, made, message, NotText, Reader } from "./messages.ts";
-import { packetBytesMax, windowBytes } from "./pipe.ts";
-import { originOf } from "./remote-forward.ts";
+import { command, execCommand, isTransfer, shellCommand, thing } from "./commands.ts";
+import type { Forwarding } from "./forwarding.ts";
+import { MalformedMessage, made, message, NotText, Reader } from "./messages.ts";
 import { RemoteForwards } from "./remote-forwards.ts";
 import { SftpGate } from "./sftp-gate.ts";
 import { mayBeSet, terminalOf } from "./terminal-request.ts";
@@ -38,12 +31,8 @@ export interface SshSessionOptions {
   readonly resolve?: typeof resolveAddresses;
 }
 
-const channelsMax = 64;
 /** Messages of one channel that wait while one is judged; their data is bounded by the window. */
 const waitingMax = 2048;
-const resolveMs = 5_000;
-
-const openFailure = { prohibited: 1, connectFailed: 2, unknownType: 3, shortage: 4 } as const;
 /** Of a shell that finds a command and may not run it. */
 const refusedStatus = 126;
 /** Says to the gateway why its sender does what follows on the connection; the host never sees it. */
@@ -61,19 +50,11 @@ export class SshSession {
   readonly #guard: SessionGuard;
   readonly #judge: CommandJudge;
   readonly #channels = new Map<number, SessionChannel>();
-  /** Opens that a side has not answered; each side answers its own only. */
-  readonly #asksUpstream = new Map<number, Answered>();
-  readonly #asksClient = new Map<number, Answered>();
-  /** Places of opens that are being decided. */
-  #deciding = 0;
   readonly #remote: RemoteForwards;
+  readonly #opens: ChannelOpens;
   #lastClientMs = performance.now();
-  #mayOpenSessions = true;
-  #next = 0;
   #isSlowed = false;
   #finish: ((end: RelayEnd) => void) | undefined;
-  /** What lets the host open channels of that type. */
-  readonly #permittedTypes = new Map<string, Permitted>();
 
   constructor(options: SshSessionOptions) {
     this.#options = options;
@@ -90,6 +71,14 @@ export class SshSession {
       judge: (asked) => this.#judge.judge(asked),
       isDenied: ({ command: asked }) => this.#judge.isDenied(asked),
       refused: (noted) => this.#guard.note("forwardingRefused", noted),
+      failed: this.#failed,
+    });
+    this.#opens = new ChannelOpens({
+      ...options,
+      judge: this.#judge,
+      remote: this.#remote,
+      channels: this.#channels,
+      denied: (channel) => this.#endChannel(channel, policyHasChanged),
       failed: this.#failed,
     });
   }
@@ -135,9 +124,7 @@ export class SshSession {
   }
 
   #adoptPolicy(what: PolicyChange): void {
-    for (const [type, permitted] of this.#permittedTypes) {
-      if (this.#judge.isDenied(permitted.command)) this.#permittedTypes.delete(type);
-    }
+    this.#opens.policyChanged();
     this.#remote.policyChanged();
     for (const channel of this.#channels.values()) {
       const { running, permitted } = channel;
@@ -166,11 +153,7 @@ export class SshSession {
       isFound = true;
     }
     if (this.#remote.withdraw(number)) isFound = true;
-    for (const [type, permitted] of this.#permittedTypes) {
-      if (permitted.number !== number) continue;
-      this.#permittedTypes.delete(type);
-      isFound = true;
-    }
+    if (this.#opens.withdraw(number)) isFound = true;
     // What nobody can name any more cannot be let go on.
     if (!isFound) this.stop({ kind: "failed", error: new GatewayError("sessionRevoked", { detail: taken }) });
   }
@@ -223,6 +206,7 @@ export class SshSession {
     });
 
   #close(): void {
+    this.#opens.end();
     for (const channel of [...this.#channels.values()]) {
       channel.fromClient.close();
       channel.fromUpstream.close();
@@ -244,11 +228,11 @@ export class SshSession {
         return;
       case message.channelOpen:
         this.#touch();
-        return this.#openFromClient(reader);
+        return this.#opens.fromClient(reader);
       case message.channelOpenConfirmation:
       case message.channelOpenFailure: {
         const isConfirmed = type === message.channelOpenConfirmation;
-        if (!answerOpen(this.#asksClient, isConfirmed, reader)) throw new MalformedMessage("no such channel");
+        if (!this.#opens.answeredByClient(isConfirmed, reader)) throw new MalformedMessage("no such channel");
         return;
       }
       case message.channelWindowAdjust:
@@ -275,7 +259,7 @@ export class SshSession {
     const number = reader.uint32();
     const channel = this.#channels.get(number);
     if (channel === undefined) {
-      if (this.#wasOpen(number)) return;
+      if (this.#opens.wasOpen(number)) return;
       throw new MalformedMessage("no such channel");
     }
     if (channel.isClientClosed || channel.toUpstream === undefined) return;
@@ -544,7 +528,7 @@ export class SshSession {
   ): Promise<void> {
     const answer = await this.#judge.judge(asked, { channel });
     if (channel.isClientClosed) return;
-    if (answer.kind === "permit") this.#permittedTypes.set(type, { number: answer.number, command: asked });
+    if (answer.kind === "permit") this.#opens.permit(type, { number: answer.number, command: asked });
     then(answer.kind === "permit");
   }
 
@@ -565,204 +549,13 @@ export class SshSession {
     toUpstream.message(this.#toUpstream(channel, message.channelClose));
   }
 
-  // ------------------------------------------------------------ opening channels
-
-  #openFromClient(reader: Reader): undefined {
-    const type = reader.text();
-    const remote = reader.uint32();
-    const window = reader.uint32();
-    const packetMax = Math.min(reader.uint32(), packetBytesMax);
-    const refuse = (code: number, text: string): undefined => {
-      this.#client.send(made(message.channelOpenFailure, remote, code, text, ""));
-    };
-    // A maximum of 0 could never be sent anything.
-    if (packetMax === 0) return refuse(openFailure.shortage, "a packet size of 0");
-    if (this.#places() >= channelsMax) return refuse(openFailure.shortage, "too many channels");
-    const end = { transport: this.#client, remote, window, packetMax };
-    switch (type) {
-      case "session":
-        if (!this.#mayOpenSessions) return refuse(openFailure.prohibited, "no more sessions were asked for");
-        this.#openUpstream("session", type, Buffer.alloc(0), end);
-        return;
-      case "direct-tcpip": {
-        // A name that is no text is no name; whoever speaks SOCKS to the client chooses it.
-        const host = reader.string().toString("utf8");
-        const port = reader.uint32();
-        const origin = reader.rest;
-        this.#reserve(async () => {
-          const found = await this.#destination(host, port);
-          if (found === undefined) return refuse(openFailure.prohibited, "forwarding there is not offered");
-          const asked = this.#forwardCommand("forward.local", found);
-          const answer = await this.#judge.judge(asked);
-          if (answer.kind === "refusal") return refuse(openFailure.prohibited, saidOf(answer));
-          const extra = Buffer.concat([encoded(found.address, port), origin]);
-          this.#openUpstream("forwarded", type, extra, end, { number: answer.number, command: asked });
-        });
-        return;
-      }
-      case "direct-streamlocal@openssh.com": {
-        const path = reader.text();
-        const extra = reader.rest;
-        this.#reserve(async () => {
-          const isOffered = path === lexicalPath(path) && this.#options.forwarding.sockets.includes(path);
-          if (!isOffered) return refuse(openFailure.prohibited, "forwarding there is not offered");
-          const asked = command(`forward.socket ${path}`, "session", ["forward.socket"], [file(path)]);
-          const answer = await this.#judge.judge(asked);
-          if (answer.kind === "refusal") return refuse(openFailure.prohibited, saidOf(answer));
-          const permitted = { number: answer.number, command: asked };
-          this.#openUpstream("forwarded", type, Buffer.concat([encoded(path), extra]), end, permitted);
-        });
-        return;
-      }
-      default:
-        this.#guard.note("openRefused", { type: type.slice(0, 64) });
-        return refuse(openFailure.prohibited, "not offered");
-    }
-  }
-
-  /** A place among the channels while it is decided whether there will be one. */
-  #reserve(decide: () => Promise<void>): void {
-    this.#deciding += 1;
-    decide().then(
-      () => {
-        this.#deciding -= 1;
-      },
-      (error: unknown) => this.#failed(error),
-    );
-  }
-
-  #places(): number {
-    return this.#channels.size + this.#asksUpstream.size + this.#asksClient.size + this.#deciding;
-  }
-
-  async #destination(host: string, port: number): Promise<Destination | undefined> {
-    const { resolve = resolveAddresses, forwarding, ownPort } = this.#options;
-    const isName = /^[^\s\p{C}]{1,255}$/u.test(host) && port >= 1 && port <= 65_535;
-    // Nobody is asked about a name that leads nowhere anyhow: the question alone tells others of it.
-    if (!isName || !mayLeadSomewhere(port, forwarding.local)) {
-      this.#guard.note("forwardingRefused", { host: host.slice(0, 255), port });
-      return undefined;
-    }
-    const addresses = isLoopbackName(host) ? ["127.0.0.1"] : await resolve(host, resolveMs, this);
-    const address = plainAddress(this.#upstream.socket.remoteAddress ?? "");
-    const found = destinationOf({ host, port, addresses }, forwarding.local, { port: ownPort, address });
-    if (found === undefined) this.#guard.note("forwardingRefused", { host: host.slice(0, 255), port });
-    return found;
-  }
-
-  #forwardCommand(word: string, { name, alias }: Destination): Command {
-    const other = alias === undefined ? [] : [{ ...thing(alias), direct: false }];
-    return command(`${word} ${name}`, "session", [word], [thing(name), ...other]);
-  }
-
-  #openUpstream(
-    kind: SessionChannel["kind"],
-    type: string,
-    extra: Buffer,
-    client: {
-      readonly transport: Transport;
-      readonly remote: number;
-      readonly window: number;
-      readonly packetMax: number;
-    },
-    permitted?: Permitted,
-  ): void {
-    if (this.#finish === undefined) return;
-    const number = this.#number();
-    const startedMs = this.#options.nowMs();
-    this.#asksUpstream.set(number, (confirmed, failure) => {
-      if (confirmed === undefined) {
-        if (permitted !== undefined) this.#account(permitted.number, "failed", 0, startedMs);
-        this.#client.send(
-          made(message.channelOpenFailure, client.remote, { raw: failure ?? Buffer.alloc(0) }),
-        );
-        return;
-      }
-      const channel = new SessionChannel(kind, number, this.#failed);
-      this.#channels.set(number, channel);
-      channel.open(client, endOf(this.#upstream, confirmed));
-      if (permitted !== undefined) channel.forwarded = { ...permitted, startedMs, bytes: 0 };
-      const { rest } = confirmed;
-      this.#client.send(
-        made(message.channelOpenConfirmation, client.remote, number, windowBytes, packetBytesMax, {
-          raw: rest,
-        }),
-      );
-      // Policy may have changed while the host was asked.
-      if (permitted !== undefined && this.#judge.isDenied(permitted.command))
-        this.#endChannel(channel, policyHasChanged);
-    });
-    this.#upstream.send(made(message.channelOpen, type, number, windowBytes, packetBytesMax, { raw: extra }));
-  }
-
-  #number(): number {
-    do this.#next = (this.#next + 1) % 0x7fff_ffff;
-    while (
-      this.#channels.has(this.#next) ||
-      this.#asksUpstream.has(this.#next) ||
-      this.#asksClient.has(this.#next)
-    );
-    return this.#next;
-  }
-
-  #wasOpen(number: number): boolean {
-    return number > 0 && number <= this.#next;
-  }
-
-  /** The host opens channels only for what was permitted before. */
-  #openFromUpstream(reader: Reader): undefined {
-    const type = reader.text();
-    const remote = reader.uint32();
-    const window = reader.uint32();
-    const packetMax = Math.min(reader.uint32(), packetBytesMax);
-    const extra = reader.rest;
-    const isFit = packetMax > 0 && this.#places() < channelsMax;
-    const origin = originOf(type, new Reader(extra));
-    const cause = () =>
-      origin === undefined ? this.#permittedTypes.get(type) : this.#remote.permitted(origin);
-    if (!isFit || cause() === undefined) {
-      this.#guard.note("openRefused", { type: type.slice(0, 64) });
-      this.#upstream.send(
-        made(message.channelOpenFailure, remote, openFailure.prohibited, "not permitted", ""),
-      );
-      return;
-    }
-    const number = this.#number();
-    this.#asksClient.set(number, (confirmed, failure) => {
-      if (confirmed === undefined) {
-        this.#upstream.send(made(message.channelOpenFailure, remote, { raw: failure ?? Buffer.alloc(0) }));
-        return;
-      }
-      // What let it may have been taken back while the client was asked.
-      const stillPermitted = cause();
-      if (stillPermitted === undefined) {
-        this.#client.send(made(message.channelClose, confirmed.uint32()));
-        this.#upstream.send(
-          made(message.channelOpenFailure, remote, openFailure.prohibited, "not permitted", ""),
-        );
-        return;
-      }
-      const channel = new SessionChannel("forwarded", number, this.#failed);
-      channel.cause = stillPermitted;
-      this.#channels.set(number, channel);
-      const end = endOf(this.#client, confirmed);
-      channel.open(end, { transport: this.#upstream, remote, window, packetMax });
-      this.#upstream.send(
-        made(message.channelOpenConfirmation, remote, number, windowBytes, packetBytesMax, {
-          raw: confirmed.rest,
-        }),
-      );
-    });
-    this.#client.send(made(message.channelOpen, type, number, windowBytes, packetBytesMax, { raw: extra }));
-  }
-
   // ------------------------------------------------------------ global requests
 
   #globalFromClient(reader: Reader): undefined {
     const name = reader.text();
     const wantsReply = reader.boolean();
     if (name === "no-more-sessions@openssh.com") {
-      this.#mayOpenSessions = false;
+      this.#opens.noMoreSessions();
       if (wantsReply) this.#remote.answer(true);
       return;
     }
@@ -788,11 +581,11 @@ export class SshSession {
         this.#remote.answered(undefined);
         return;
       case message.channelOpen:
-        return this.#openFromUpstream(reader);
+        return this.#opens.fromUpstream(reader);
       case message.channelOpenConfirmation:
       case message.channelOpenFailure: {
         const isConfirmed = type === message.channelOpenConfirmation;
-        if (!answerOpen(this.#asksUpstream, isConfirmed, reader)) throw new GatewayError("upstreamProtocol");
+        if (!this.#opens.answeredByUpstream(isConfirmed, reader)) throw new GatewayError("upstreamProtocol");
         return;
       }
       case message.userauthBanner:
@@ -807,7 +600,7 @@ export class SshSession {
     const number = reader.uint32();
     const channel = this.#channels.get(number);
     if (channel === undefined) {
-      if (this.#wasOpen(number)) return;
+      if (this.#opens.wasOpen(number)) return;
       throw new GatewayError("upstreamProtocol");
     }
     if (type === message.channelClose) {
@@ -955,33 +748,8 @@ interface Answers {
   readonly rest: Buffer;
 }
 
-/** Told of the answer to an open: what the other side confirmed, or its failure. */
-type Answered = (confirmed: Reader | undefined, failure: Buffer | undefined) => void;
-
-/** Hands an answer to whoever asked for the channel; false where nobody did. */
-function answerOpen(asks: Map<number, Answered>, isConfirmed: boolean, reader: Reader): boolean {
-  const number = reader.uint32();
-  const answered = asks.get(number);
-  asks.delete(number);
-  if (isConfirmed) answered?.(reader, undefined);
-  else answered?.(undefined, reader.rest);
-  return answered !== undefined;
-}
-
-/** A refusal as its client reads it. */
-const saidOf = ({ message: text, hint }: Refusal, between = "; "): string =>
-  hint === undefined ? text : `${text}${between}${hint}`;
-
 /** What a host tells of its own accord. */
 const fromHost: ReadonlySet<string> = new Set(["exit-status", "exit-signal", "eow@openssh.com", "xon-xoff"]);
-
-function endOf(transport: Transport, confirmed: Reader) {
-  const remote = confirmed.uint32();
-  const window = confirmed.uint32();
-  const packetMax = Math.min(confirmed.uint32(), packetBytesMax);
-  if (packetMax === 0) throw new MalformedMessage("a packet size of 0");
-  return { transport, remote, window, packetMax };
-}
 
 function broken(which: "clientClosed" | "upstreamClosed", cause: Error): GatewayError {
   return new GatewayError(which === "clientClosed" ? "protocolViolation" : "upstreamProtocol", { cause });
