@@ -94,6 +94,11 @@ export class Pipe {
     this.#pump();
   }
 
+  /** A message that says nothing but its type: end of data, or close. */
+  bare(type: number): void {
+    this.message(made(type, this.remote));
+  }
+
   /** The receiver takes more. */
   grant(bytes: number): void {
     this.#window = Math.min(0xffff_ffff, this.#window + bytes);

@@ -1,19 +1,16 @@
-import type { Command } from "@sallyport/policy";
-import { type Permit, type Refusal, refusal, type SessionGuard } from "../../guard/index.ts";
+import type { SessionGuard } from "../../guard/index.ts";
 import type { RelayEnd } from "../../relay/relay.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import type { resolveAddresses } from "../../wire/resolve.ts";
 import type { PolicyChange } from "../protocol.ts";
-import type { Running, SessionChannel } from "./channel.ts";
+import type { SessionChannel } from "./channel.ts";
 import { ChannelOpens } from "./channel-opens.ts";
-import { CommandJudge, policyHasChanged, saidOf } from "./command-judge.ts";
-import { CommandOutput } from "./command-output.ts";
-import { command, execCommand, isTransfer, shellCommand, thing } from "./commands.ts";
+import { ChannelRequests } from "./channel-requests.ts";
+import { CommandJudge, policyHasChanged } from "./command-judge.ts";
+import { isTransfer } from "./commands.ts";
 import type { Forwarding } from "./forwarding.ts";
-import { MalformedMessage, made, message, NotText, Reader } from "./messages.ts";
+import { MalformedMessage, made, message, Reader } from "./messages.ts";
 import { RemoteForwards } from "./remote-forwards.ts";
-import { SftpGate } from "./sftp-gate.ts";
-import { mayBeSet, terminalOf } from "./terminal-request.ts";
 import type { Transport } from "./transport.ts";
 
 /** What a session is made of. */
@@ -33,10 +30,6 @@ export interface SshSessionOptions {
 
 /** Messages of one channel that wait while one is judged; their data is bounded by the window. */
 const waitingMax = 2048;
-/** Of a shell that finds a command and may not run it. */
-const refusedStatus = 126;
-/** Says to the gateway why its sender does what follows on the connection; the host never sees it. */
-const reasonVariable = "SALLYPORT_REASON";
 const notAtThisTime = "the access policy does not allow this at this time";
 
 /**
@@ -52,6 +45,7 @@ export class SshSession {
   readonly #channels = new Map<number, SessionChannel>();
   readonly #remote: RemoteForwards;
   readonly #opens: ChannelOpens;
+  readonly #requests: ChannelRequests;
   #lastClientMs = performance.now();
   #isSlowed = false;
   #finish: ((end: RelayEnd) => void) | undefined;
@@ -81,6 +75,7 @@ export class SshSession {
       denied: (channel) => this.#endChannel(channel, policyHasChanged),
       failed: this.#failed,
     });
+    this.#requests = new ChannelRequests({ ...options, judge: this.#judge, opens: this.#opens });
   }
 
   /** When the client last did something. That it is still there, as programs say by themselves, is no use of it. */
@@ -166,13 +161,13 @@ export class SshSession {
     if (running !== undefined) running.exit = "ended by the gateway";
     channel.isRefused = true;
     this.#ended(channel);
-    toClient?.message(this.#toClient(channel, message.channelEof));
-    if (!channel.isClientClosed) toClient?.message(this.#toClient(channel, message.channelClose));
+    toClient?.bare(message.channelEof);
+    if (!channel.isClientClosed) toClient?.bare(message.channelClose);
     toUpstream?.clear();
     if (channel.isClientClosed) return;
     if (running !== undefined && toUpstream !== undefined)
       toUpstream.message(made(message.channelRequest, toUpstream.remote, "signal", false, "TERM"));
-    toUpstream?.message(this.#toUpstream(channel, message.channelClose));
+    toUpstream?.bare(message.channelClose);
   }
 
   #listen(
@@ -278,13 +273,11 @@ export class SshSession {
       case message.channelExtendedData:
         throw new MalformedMessage("clients have no standard error");
       case message.channelEof:
-        channel.fromClient.push(() => this.#relay(channel, message.channelEof));
+        channel.fromClient.push(() => this.#endFromClient(channel));
         return;
       case message.channelRequest: {
-        const name = reader.text();
-        const wantsReply = reader.boolean();
-        const { rest } = reader;
-        channel.fromClient.push(() => this.#request(channel, name, wantsReply, rest));
+        const request = { name: reader.text(), wantsReply: reader.boolean(), rest: reader.rest };
+        channel.fromClient.push(() => this.#requests.take(channel, request));
         return;
       }
       case message.channelClose:
@@ -307,7 +300,7 @@ export class SshSession {
   #clientClosed(channel: SessionChannel): undefined {
     channel.isClientClosed = true;
     channel.toClient?.clear();
-    if (!channel.isRefused) channel.toUpstream?.message(this.#toUpstream(channel, message.channelClose));
+    if (!channel.isRefused) channel.toUpstream?.bare(message.channelClose);
     this.#forgetIfClosed(channel);
   }
 
@@ -325,228 +318,9 @@ export class SshSession {
     return undefined;
   }
 
-  #relay(channel: SessionChannel, type: number): undefined {
-    if (!channel.isRefused) channel.toUpstream?.message(this.#toUpstream(channel, type));
+  #endFromClient(channel: SessionChannel): undefined {
+    if (!channel.isRefused) channel.toUpstream?.bare(message.channelEof);
     return undefined;
-  }
-
-  #request(
-    channel: SessionChannel,
-    name: string,
-    wantsReply: boolean,
-    rest: Buffer,
-  ): Promise<void> | undefined {
-    if (channel.isRefused) return undefined;
-    const pass = (): undefined => {
-      if (wantsReply) channel.owesHost();
-      channel.toUpstream?.message(
-        made(message.channelRequest, channel.toUpstream.remote, name, wantsReply, { raw: rest }),
-      );
-      return undefined;
-    };
-    const refuse = (why?: string): undefined => {
-      if (why !== undefined) this.#guard.note("requestRefused", { request: name.slice(0, 64), why });
-      if (wantsReply) channel.answer(false);
-      return undefined;
-    };
-    const took = (): undefined => {
-      if (wantsReply) channel.answer(true);
-      return undefined;
-    };
-    if (channel.kind !== "session") return refuse("no session");
-    try {
-      return this.#known(channel, name, new Reader(rest), { pass, refuse, took, rest });
-    } catch (error) {
-      if (!(error instanceof NotText)) throw error;
-      if (name !== "exec" || channel.isAsked) return refuse("no UTF-8 text");
-      channel.isAsked = true;
-      this.#guard.note("requestRefused", { request: name, why: "no UTF-8 text" });
-      this.#refused(channel, refusal("denied", "the command is no UTF-8 text"));
-      return undefined;
-    }
-  }
-
-  #known(channel: SessionChannel, name: string, reader: Reader, answers: Answers): Promise<void> | undefined {
-    const { pass, refuse, rest } = answers;
-    switch (name) {
-      case "pty-req":
-        if (channel.isAsked || channel.terminal !== undefined) return refuse("there is a terminal already");
-        channel.terminal = terminalOf(reader);
-        return channel.terminal === undefined ? refuse("terminal type") : pass();
-      case "window-change":
-        return channel.terminal === undefined ? refuse() : this.#resized(channel, reader, pass);
-      case "signal":
-      case "break":
-        return channel.running === undefined ? refuse() : pass();
-      case "eow@openssh.com":
-        return pass();
-      case "env":
-        return this.#environment(channel, reader, answers);
-      case "shell":
-        return this.#start(channel, shellCommand(), pass, refuse, rest);
-      case "exec":
-        return this.#start(channel, execCommand(reader.text()), pass, refuse, rest);
-      case "subsystem": {
-        const subsystem = reader.text();
-        if (subsystem !== "sftp") return refuse(`subsystem ${subsystem.slice(0, 64)}`);
-        const open = command("subsystem sftp", "read", ["subsystem"], []);
-        return this.#start(channel, open, pass, refuse, rest);
-      }
-      case "auth-agent-req@openssh.com":
-        if (!this.#options.forwarding.agent) return refuse("agent forwarding is not offered");
-        return this.#permitted(
-          channel,
-          command("forward agent", "session", ["forward.agent"], [thing("agent")]),
-          "auth-agent@openssh.com",
-          (isAllowed) => (isAllowed ? pass() : refuse()),
-        );
-      case "x11-req":
-        if (!this.#options.forwarding.x11) return refuse("X11 forwarding is not offered");
-        return this.#permitted(
-          channel,
-          command("forward x11", "session", ["forward.x11"], [thing("x11")]),
-          "x11",
-          (isAllowed) => (isAllowed ? pass() : refuse()),
-        );
-      default:
-        return refuse("unknown request");
-    }
-  }
-
-  #resized(channel: SessionChannel, reader: Reader, pass: () => undefined): undefined {
-    const { terminal, running } = channel;
-    if (terminal === undefined) return undefined;
-    const [width, height] = [reader.uint32(), reader.uint32()];
-    channel.terminal = { ...terminal, width: Math.min(width, 10_000), height: Math.min(height, 10_000) };
-    if (running?.output.isRecorded === true) {
-      this.#guard.note("resized", { command: running.number, width, height });
-    }
-    return pass();
-  }
-
-  #environment(channel: SessionChannel, reader: Reader, { pass, refuse, took }: Answers): undefined {
-    const name = reader.text();
-    const value = reader.text();
-    if (channel.isAsked) return refuse("something runs already");
-    if (name === reasonVariable && reader.isAtEnd) {
-      this.#guard.giveReason(value);
-      return took();
-    }
-    const mayPass = reader.isAtEnd && mayBeSet(name, value, this.#options.environment);
-    return mayPass ? pass() : refuse(`variable ${name.slice(0, 64)}`);
-  }
-
-  // ------------------------------------------------------------ what runs
-
-  /** Judges what a session channel is asked to run; the channel runs one thing in its life (RFC 4254, 6.5). */
-  async #start(
-    channel: SessionChannel,
-    asked: Command,
-    pass: () => undefined,
-    refuse: (why?: string) => undefined,
-    bytes: Buffer,
-  ): Promise<void> {
-    if (channel.isAsked) {
-      refuse("something runs already");
-      return;
-    }
-    channel.isAsked = true;
-    const answer = await this.#judge.judge(asked, { channel, bytes });
-    if (channel.isClientClosed) return;
-    if (answer.kind === "refusal") {
-      this.#refused(channel, answer);
-      return;
-    }
-    channel.running = this.#running(channel, asked, answer);
-    pass();
-  }
-
-  #running(channel: SessionChannel, asked: Command, { number }: Permit): Running {
-    const isSftp = asked.parts[0]?.words[0] === "subsystem";
-    const isText = !isSftp && !isTransfer(asked);
-    const { terminal } = channel;
-    if (terminal !== undefined && isText) {
-      const { term, width, height } = terminal;
-      this.#guard.note("terminal", { command: number, term, width, height });
-    }
-    return {
-      number,
-      command: asked,
-      startedMs: this.#options.nowMs(),
-      output: this.#output(channel, number, isText),
-      ...(isSftp ? { sftp: this.#gate(channel) } : {}),
-      bytes: 0,
-    };
-  }
-
-  #output(channel: SessionChannel, number: number, isText: boolean): CommandOutput {
-    return new CommandOutput({
-      guard: this.#guard,
-      number,
-      isText,
-      hasTerminal: channel.terminal !== undefined,
-      onPattern: this.#options.onPattern,
-      isStopped: () =>
-        channel.fromUpstream.isBusy ||
-        channel.toClient?.isStopped === true ||
-        this.#upstream.socket.isPaused(),
-      inTurn: (task) => channel.fromUpstream.push(task),
-      toClient: (bytes, stream, credit) => channel.toClient?.data(bytes, stream, credit),
-    });
-  }
-
-  #gate(channel: SessionChannel): SftpGate {
-    return new SftpGate({
-      judge: (asked, again) => this.#judge.judge(asked, { channel, again }),
-      isStillAllowed: (asked) => this.#guard.isObserving || this.#guard.decide(asked).action === "Allow",
-      isDenied: (asked) => this.#judge.isDenied(asked),
-      toUpstream: (bytes, credit) => channel.toUpstream?.data(bytes, undefined, credit),
-      toClient: (bytes, credit) => channel.toClient?.data(bytes, undefined, credit),
-      dropped: (bytes) => channel.clientAllowance?.giveBack(bytes),
-      nowMs: this.#options.nowMs,
-      transferred: (number, { path, readBytes, writtenBytes, isCopiedInto, sha256 }, ms) => {
-        const bytes = readBytes + writtenBytes;
-        const tag = writtenBytes > 0 || isCopiedInto ? "put" : "get";
-        this.#guard.response(number, { tag, rows: 0, bytes, ms });
-        this.#guard.note("sftpTransfer", {
-          command: number,
-          path,
-          readBytes,
-          writtenBytes,
-          ...(isCopiedInto ? { copiedInto: true } : {}),
-          ...(sha256 === undefined ? {} : { sha256 }),
-        });
-      },
-    });
-  }
-
-  async #permitted(
-    channel: SessionChannel,
-    asked: Command,
-    type: string,
-    then: (isAllowed: boolean) => undefined,
-  ): Promise<void> {
-    const answer = await this.#judge.judge(asked, { channel });
-    if (channel.isClientClosed) return;
-    if (answer.kind === "permit") this.#opens.permit(type, { number: answer.number, command: asked });
-    then(answer.kind === "permit");
-  }
-
-  /**
-   * The client is told why on its standard error, and gets an exit status: a bare failure would close OpenSSH's
-   * connection with all its other channels.
-   */
-  #refused(channel: SessionChannel, answer: Refusal): void {
-    channel.isRefused = true;
-    const { toClient, toUpstream } = channel;
-    if (toClient === undefined || toUpstream === undefined) return;
-    channel.answer(true);
-    channel.tell(saidOf(answer, "\r\n"));
-    toClient.message(made(message.channelRequest, toClient.remote, "exit-status", false, refusedStatus));
-    toClient.message(this.#toClient(channel, message.channelEof));
-    toClient.message(this.#toClient(channel, message.channelClose));
-    toUpstream.clear();
-    toUpstream.message(this.#toUpstream(channel, message.channelClose));
   }
 
   // ------------------------------------------------------------ global requests
@@ -624,7 +398,7 @@ export class SshSession {
       case message.channelEof:
         channel.fromUpstream.push(async () => {
           await channel.running?.output.flush();
-          channel.toClient?.message(this.#toClient(channel, message.channelEof));
+          channel.toClient?.bare(message.channelEof);
         });
         return;
       case message.channelRequest: {
@@ -702,7 +476,7 @@ export class SshSession {
     channel.isUpstreamClosed = true;
     channel.toUpstream?.clear();
     // Each side's close goes to the other, which is also how the first one gets its answer.
-    if (!channel.isRefused) channel.toClient?.message(this.#toClient(channel, message.channelClose));
+    if (!channel.isRefused) channel.toClient?.bare(message.channelClose);
     this.#ended(channel);
     this.#forgetIfClosed(channel);
   }
@@ -728,24 +502,6 @@ export class SshSession {
   #account(number: number, tag: string, bytes: number, startedMs: number): void {
     this.#guard.response(number, { tag, rows: 0, bytes, ms: this.#options.nowMs() - startedMs });
   }
-
-  #toClient({ toClient }: SessionChannel, type: number): Buffer {
-    return made(type, toClient?.remote ?? 0);
-  }
-
-  #toUpstream({ toUpstream }: SessionChannel, type: number): Buffer {
-    return made(type, toUpstream?.remote ?? 0);
-  }
-}
-
-/** How a request of the client goes on. */
-interface Answers {
-  readonly pass: () => undefined;
-  readonly refuse: (why?: string) => undefined;
-  /** The gateway itself has done what was asked: the host is told nothing. */
-  readonly took: () => undefined;
-  /** The request's own fields. */
-  readonly rest: Buffer;
 }
 
 /** What a host tells of its own accord. */
