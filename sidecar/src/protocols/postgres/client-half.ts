@@ -1,7 +1,8 @@
-import type { SessionLimits, Verdict } from "@sallyport/policy";
-import type { Holdable, Permit, Refusal } from "../../guard/index.ts";
+import type { SessionLimits } from "@sallyport/policy";
+import type { Permit, Refusal } from "../../guard/index.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
-import { type BindParts, type RecordedParameter, readBind, recordedParameters } from "./bind.ts";
+import { Admission } from "./admission.ts";
+import { type BindParts, readBind, recordedParameters } from "./bind.ts";
 import { isReadAsAscii, notAscii } from "./client-encodings.ts";
 import {
   bindFrame,
@@ -26,7 +27,6 @@ import { Outbox } from "./outbox.ts";
 import { type Described, Owed } from "./owed.ts";
 import { typesText, unreadableTypes, userTypesIn } from "./parameter-types.ts";
 import { PortalEntry, StatementEntry } from "./prepared.ts";
-import { hashedParameter, recorded } from "./recorded-text.ts";
 import {
   failingUtility,
   failingWhenRun,
@@ -41,7 +41,7 @@ import {
   unknownStatement,
 } from "./refusals.ts";
 import { RepeatedText } from "./repeated-text.ts";
-import { isBounded, RowBound, unboundable } from "./row-bound.ts";
+import { RowBound, unboundable } from "./row-bound.ts";
 import type { PostgresSessionOptions, SessionState } from "./session-state.ts";
 import { SkipProbe } from "./skip-probe.ts";
 import type { Judged } from "./statement-judge.ts";
@@ -57,6 +57,7 @@ export class ClientHalf {
   private readonly judge: TimelyJudge;
   private readonly holds: Holds;
   private readonly up = new Outbox();
+  private readonly admission: Admission;
   private readonly held = new HeldBytes();
   /** Names of statements in Bind: most sessions bind one again and again. */
   private readonly boundNames = new RepeatedText();
@@ -78,6 +79,7 @@ export class ClientHalf {
       this.up.own(flushFrame);
       this.flush();
     });
+    this.admission = new Admission(options, state, this.up);
     this.holds = new Holds(options, state, this.judge);
     state.onBoundOver = (bound) => this.afterBound(bound);
   }
@@ -262,14 +264,8 @@ export class ClientHalf {
 
   /** The server alone would say so too, and go on with the next Query or Sync. */
   private refuseMalformed(type: number, refusal: SqlRefusal): void {
-    if (type !== frontend.query) {
-      this.refuseExtended(refusal);
-      return;
-    }
-    const entry = new Owed("query", this.state.segment);
-    entry.refusal = refusal;
-    this.up.own(queryFrame(this.failing(refusal)));
-    this.state.push(entry);
+    if (type === frontend.query) this.admission.refuseQuery(refusal);
+    else this.admission.refuseExtended(refusal);
   }
 
   private sync(chunk: Buffer, at: number, end: number): void {
@@ -320,16 +316,16 @@ export class ClientHalf {
       if (text !== undefined)
         return this.insteadOf(queryFrame(text), chunk, end, (...place) => this.query(...place));
     }
-    const limits = this.limitsOn(judged);
+    const limits = this.admission.limitsOn(judged);
     if (limits !== undefined && this.state.mustSettle)
       return this.afterSettled(() => this.admitQuery(judged, chunk, at, end));
     if (this.holds.mustPrepare(judged)) return this.holds.prepare(() => this.query(chunk, at, end));
     const held = this.holds.mayHold(judged)
       ? this.holds.heldBy(judged, [chunk.subarray(at, end)], chunk.subarray(end))
       : undefined;
-    const outcome = this.request(judged, undefined, held?.holdable);
+    const outcome = this.admission.request(judged, undefined, held?.holdable);
     if (!(outcome instanceof Promise)) return this.sendQuery(outcome, judged, chunk, at, end);
-    return this.unlessIgnored(outcome, (later) =>
+    return this.admission.unlessIgnored(outcome, (later) =>
       this.sendQuery(later, held?.judged ?? judged, chunk, at, end),
     );
   }
@@ -341,43 +337,33 @@ export class ClientHalf {
     at: number,
     end: number,
   ): undefined {
-    const entry = new Owed("query", this.state.segment);
-    const limits = outcome.kind === "permit" ? this.limitsOn(judged) : undefined;
+    if (outcome.kind === "refusal") {
+      const { text, rejection } = judged;
+      const utility = rejection === undefined ? undefined : failingUtility(text, this.options.nonce);
+      this.admission.refuseQuery(sqlRefusal(outcome, judged), utility);
+      return;
+    }
+    const limits = this.admission.limitsOn(judged);
     const unfit =
       this.overfull("", judged) ?? (limits === undefined ? undefined : unboundable(limits, judged));
-    if (outcome.kind === "permit" && unfit !== undefined) {
-      entry.refusal = unfit;
-      this.up.own(queryFrame(this.failing(unfit)));
-    } else if (outcome.kind === "permit" && limits !== undefined) {
+    if (unfit !== undefined) {
+      this.admission.refuseQuery(unfit);
+      return;
+    }
+    if (limits !== undefined) {
       this.sendBounded(outcome, limits, judged);
       return;
-    } else if (outcome.kind === "permit") {
-      this.state.portals.delete("");
-      if (judged.nameSettings === undefined) this.up.passCommand(outcome, chunk, at, end);
-      else this.up.ownCommand(outcome, queryFrame(this.sentText(judged)));
-      entry.effects = judged.effects;
-      entry.changesNames = this.changesNames(judged);
-      entry.mayCopy = judged.mayCopy;
-      entry.showsName = judged.showsName;
-      entry.masks = judged.masks;
-      entry.hidesErrors = judged.hidesErrors;
-      this.begin(entry, outcome.number);
-    } else {
-      entry.refusal = sqlRefusal(outcome, judged);
-      const utility =
-        judged.rejection === undefined ? undefined : failingUtility(judged.text, this.options.nonce);
-      this.up.own(queryFrame(utility ?? this.failing(entry.refusal)));
     }
-    this.state.push(entry);
+    this.state.portals.delete("");
+    if (judged.nameSettings === undefined) this.up.passCommand(outcome, chunk, at, end);
+    else this.up.ownCommand(outcome, queryFrame(this.admission.sentText(judged)));
+    const owed = new Owed("query", this.state.segment);
+    owed.showsName = judged.showsName;
+    this.admission.run(owed, judged, outcome.number);
+    this.state.push(owed);
   }
 
   // ---------------------------------------------------------------- limits on rows
-
-  /** The limits that a permitted statement runs under; undefined: none. */
-  private limitsOn(judged: Judged): SessionLimits | undefined {
-    const limits = this.options.guard.rowLimits;
-    return limits === undefined || judged.rejection !== undefined || !isBounded(judged) ? undefined : limits;
-  }
 
   /** A Query as the extended messages that mean the same, but for the Sync: it is sent when the limit is known to hold. */
   private sendBounded(permit: Permit, limits: SessionLimits, judged: Judged): void {
@@ -386,7 +372,7 @@ export class ClientHalf {
     // A Query drops what has no name; here it is taken by the Query's own.
     state.statements.delete("");
     state.portals.delete("");
-    this.up.ownCommand(permit, parseFrame("", this.sentText(judged)));
+    this.up.ownCommand(permit, parseFrame("", this.admission.sentText(judged)));
     this.up.own(Buffer.concat([bindFrame, describeFrame, executeFrame("", bound.rowsToAsk(0)), flushFrame]));
     const described: Described | undefined = judged.masks === undefined ? undefined : { columns: undefined };
     for (const kind of ["parse", "bind", "describe"] as const) {
@@ -396,27 +382,7 @@ export class ClientHalf {
       if (kind === "describe") hidden.described = described;
       state.push(hidden);
     }
-    this.pushBounded(bound, judged, permit.number, described);
-  }
-
-  private pushBounded(
-    bound: RowBound,
-    judged: Judged,
-    number: number,
-    described: Described | undefined,
-  ): void {
-    const owed = new Owed("execute", this.state.segment);
-    owed.bound = bound;
-    owed.effects = judged.effects;
-    owed.changesNames = this.changesNames(judged);
-    owed.mayCopy = judged.mayCopy;
-    owed.mayTakeData = judged.mayTakeData;
-    owed.masks = judged.masks;
-    owed.hidesErrors = judged.hidesErrors;
-    owed.described = described;
-    this.begin(owed, number);
-    this.state.push(owed);
-    this.state.bound = bound;
+    this.admission.runBounded(bound, permit.number, described);
   }
 
   /** The server has ended a statement under a limit: what must follow it leaves before anything of the client's. */
@@ -428,7 +394,7 @@ export class ClientHalf {
     state.bound = undefined;
     if (bound.exceeded !== undefined) {
       this.options.guard.rowLimitReached(bound.exceeded === "rows" ? "rows" : "affectedRows");
-      if (!bound.hasFailed) this.refuseExtended(bound.refusal);
+      if (!bound.hasFailed) this.admission.refuseExtended(bound.refusal);
     }
     if (bound.isSimple) {
       state.isSkipping = false;
@@ -481,9 +447,11 @@ export class ClientHalf {
     at: number,
     end: number,
   ): Promise<void> | undefined {
-    const outcome = this.request(judged, undefined);
+    const outcome = this.admission.request(judged, undefined);
     if (!(outcome instanceof Promise)) return this.sendFunctionCall(outcome, judged, chunk, at, end);
-    return this.unlessIgnored(outcome, (later) => this.sendFunctionCall(later, judged, chunk, at, end));
+    return this.admission.unlessIgnored(outcome, (later) =>
+      this.sendFunctionCall(later, judged, chunk, at, end),
+    );
   }
 
   private sendFunctionCall(
@@ -493,17 +461,16 @@ export class ClientHalf {
     at: number,
     end: number,
   ): undefined {
-    const entry = new Owed("query", this.state.segment);
     const isKnown = judged.command !== functionCallCommand;
-    if (outcome.kind === "permit" && (isKnown || this.options.guard.isObserving)) {
-      this.up.passCommand(outcome, chunk, at, end);
-      this.begin(entry, outcome.number);
-    } else {
-      entry.refusal =
-        isKnown && outcome.kind === "refusal" ? sqlRefusal(outcome, judged) : functionCallRefusal;
-      this.up.own(queryFrame(this.failing(entry.refusal)));
+    if (outcome.kind === "refusal" || !(isKnown || this.options.guard.isObserving)) {
+      const isJudged = isKnown && outcome.kind === "refusal";
+      this.admission.refuseQuery(isJudged ? sqlRefusal(outcome, judged) : functionCallRefusal);
+      return;
     }
-    this.state.push(entry);
+    this.up.passCommand(outcome, chunk, at, end);
+    const owed = new Owed("query", this.state.segment);
+    this.admission.begin(owed, outcome.number);
+    this.state.push(owed);
   }
 
   // ---------------------------------------------------------------- extended
@@ -563,7 +530,7 @@ export class ClientHalf {
     return this.judge.later(reading, (types) =>
       types.verdict.action === "Allow" || this.options.guard.isObserving
         ? then()
-        : this.refuseJudged(types, name),
+        : this.admission.refuseJudged(types, name),
     );
   }
 
@@ -584,27 +551,27 @@ export class ClientHalf {
     const preview = this.options.guard.preview(judged.verdict);
     if (preview === undefined) {
       const failing = failingWhenRun(judged, this.options.nonce);
-      if (failing === undefined) return this.refuseJudged(judged, name);
+      if (failing === undefined) return this.admission.refuseJudged(judged, name);
       const overfull = this.overfull(name, judged);
-      if (overfull !== undefined) return this.refuseExtended(overfull);
+      if (overfull !== undefined) return this.admission.refuseExtended(overfull);
       this.up.own(otherTextFrame(chunk, at, end, failing));
       this.putStatement(judged, name).standsFor = Buffer.from(chunk.subarray(at, end));
       return undefined;
     }
-    const limits = this.limitsOn(judged);
+    const limits = this.admission.limitsOn(judged);
     const unfit = limits === undefined ? undefined : unboundable(limits, judged);
     // Here already: once prepared, SQL could EXECUTE it without showing its text.
     if (unfit !== undefined) {
-      this.refuseExtended(
+      this.admission.refuseExtended(
         unfit,
         name === "" ? new StatementEntry("", judged, this.state.segment) : undefined,
       );
       return undefined;
     }
     const overfull = this.overfull(name, judged);
-    if (overfull !== undefined) return this.refuseExtended(overfull);
+    if (overfull !== undefined) return this.admission.refuseExtended(overfull);
     if (judged.nameSettings === undefined) this.up.passCommand(preview, chunk, at, end);
-    else this.up.ownCommand(preview, otherTextFrame(chunk, at, end, this.sentText(judged)));
+    else this.up.ownCommand(preview, otherTextFrame(chunk, at, end, this.admission.sentText(judged)));
     this.putStatement(judged, name);
     return undefined;
   }
@@ -664,7 +631,7 @@ export class ClientHalf {
     }
     // Its text would be sent now, in the encoding of then.
     if (entry.standsFor !== undefined && this.options.judge.isOutsideUtf8) {
-      this.refuseExtended(notAscii);
+      this.admission.refuseExtended(notAscii);
       return undefined;
     }
     const { typesText: reading } = entry;
@@ -684,7 +651,7 @@ export class ClientHalf {
   private bindUnknown(message: BindParts, end: number): void {
     const { guard, judge } = this.options;
     if (!guard.isObserving) {
-      this.refuseExtended(unknownStatement(message.statement));
+      this.admission.refuseExtended(unknownStatement(message.statement));
       return;
     }
     const judged = judge.judgeCommand({ protocol: "postgres", text: "", parts: [] });
@@ -714,15 +681,15 @@ export class ClientHalf {
     const { chunk, at } = message;
     // Before anybody permits it: what is recorded as permitted is sent.
     if (message.portal !== "" && this.state.portals.size >= bounds.preparedMax)
-      return this.refuseExtended(tooManyPortals(bounds));
+      return this.admission.refuseExtended(tooManyPortals(bounds));
     if (message.portal !== "" && !this.hasRoomForText(judged, 0))
-      return this.refuseExtended(tooMuchText(bounds));
+      return this.admission.refuseExtended(tooMuchText(bounds));
     const held = this.holds.mayHold(judged)
       ? this.holds.heldBy(judged, [Buffer.from(judged.text), chunk.subarray(at, end)], chunk.subarray(end))
       : undefined;
-    const outcome = this.request(judged, values, held?.holdable);
+    const outcome = this.admission.request(judged, values, held?.holdable);
     if (!(outcome instanceof Promise)) return this.sendBind(outcome, judged, entry, message, end);
-    return this.unlessIgnored(outcome, (later) =>
+    return this.admission.unlessIgnored(outcome, (later) =>
       this.sendBind(later, held?.judged ?? judged, entry, message, end),
     );
   }
@@ -735,7 +702,7 @@ export class ClientHalf {
     end: number,
   ): undefined {
     if (outcome.kind !== "permit" && entry.standsFor === undefined) {
-      this.refuseExtended(sqlRefusal(outcome, judged));
+      this.admission.refuseExtended(sqlRefusal(outcome, judged));
       return;
     }
     const { portals, segment } = this.state;
@@ -777,7 +744,7 @@ export class ClientHalf {
       state.push(closed);
     }
     if (judged.nameSettings === undefined) this.up.ownCommand(permit, parse);
-    else this.up.ownCommand(permit, otherTextFrame(parse, 0, parse.length, this.sentText(judged)));
+    else this.up.ownCommand(permit, otherTextFrame(parse, 0, parse.length, this.admission.sentText(judged)));
     const made = new Owed("parse", state.segment);
     made.isHidden = true;
     made.hidesErrors = judged.hidesErrors;
@@ -807,7 +774,7 @@ export class ClientHalf {
       // A Query that fails in a transaction leaves the server an unnamed portal whose plan is freed: an Execute of it
       // ends PostgreSQL. So the unnamed portal is one that Bind has made, and is known to have made, or none.
       if (portal === undefined) {
-        this.refuseExtended({ sqlstate: "34000", message: 'portal "" does not exist' });
+        this.admission.refuseExtended({ sqlstate: "34000", message: 'portal "" does not exist' });
         return undefined;
       }
       if (portal.segment !== this.state.segment && this.state.mustSettle)
@@ -830,7 +797,7 @@ export class ClientHalf {
     if (this.state.owed.unsettled > 0) return this.afterSettled(() => this.execute(chunk, at, end));
     const { judged } = portal.statement;
     if (judged.readsPrepared && portal.preparedChanges !== this.state.statements.changes) {
-      this.refuseExtended(preparedAnew);
+      this.admission.refuseExtended(preparedAnew);
       return undefined;
     }
     if (this.options.judge.holdsForNames(judged))
@@ -852,22 +819,22 @@ export class ClientHalf {
     const isBoundTo =
       judged.masks !== undefined || now.masks !== undefined || judged.verdict.satisfied !== undefined;
     if (isBoundTo && now !== judged && now.rejection === undefined && !meansTheSame(now, judged)) {
-      this.refuseExtended(boundToOthers);
+      this.admission.refuseExtended(boundToOthers);
       return undefined;
     }
-    if (now !== judged && !this.options.guard.isObserving && !this.isStillAllowed(now, judged))
-      return this.refuseJudged(now);
+    if (now !== judged && !this.options.guard.isObserving && !this.admission.isStillAllowed(now, judged))
+      return this.admission.refuseJudged(now);
     if (
       judged.verdict.satisfied !== undefined &&
       !this.options.guard.holdsStill(portal.number, judged.verdict)
     ) {
-      this.refuseExtended({ sqlstate: "42501", message: "the approval of this has ended" });
+      this.admission.refuseExtended({ sqlstate: "42501", message: "the approval of this has ended" });
       return undefined;
     }
-    const limits = this.limitsOn(now);
+    const limits = this.admission.limitsOn(now);
     if (limits !== undefined) {
       const unfit = unboundable(limits, now);
-      if (unfit !== undefined) this.refuseExtended(unfit);
+      if (unfit !== undefined) this.admission.refuseExtended(unfit);
       else
         this.executeBounded(
           new RowBound(limits, now, portal, false),
@@ -883,15 +850,9 @@ export class ClientHalf {
     // The permit is Bind's: this portal was judged and recorded there, and the policy still allows it.
     this.up.pass(chunk, at, end);
     const owed = new Owed("execute", this.state.segment);
-    owed.effects = now.effects;
-    owed.changesNames = this.changesNames(now);
-    owed.mayCopy = now.mayCopy;
-    owed.mayTakeData = now.mayTakeData;
     owed.showsName = now.showsName;
-    owed.masks = now.masks;
-    owed.hidesErrors = now.hidesErrors;
     owed.described = portal.described;
-    this.begin(owed, portal.number);
+    this.admission.run(owed, now, portal.number);
     this.state.push(owed);
     return undefined;
   }
@@ -900,15 +861,15 @@ export class ClientHalf {
     if (judged.masks !== undefined && portal.statement.judged.masks === undefined)
       this.describeForMasks(portal.name, portal.described);
     this.up.own(Buffer.concat([executeFrame(portal.name, bound.rowsToAsk(Math.max(0, asked))), flushFrame]));
-    this.pushBounded(bound, judged, portal.number, portal.described);
+    this.admission.runBounded(bound, portal.number, portal.described);
   }
 
   /** An Execute of a portal that no Bind has made: a cursor's, or none. */
   private fetch(name: string, chunk: Buffer, at: number, end: number): Promise<void> | undefined {
     const judged = this.options.judge.judgeFetch(name, fetchCommand(name));
-    const outcome = this.request(judged, undefined);
+    const outcome = this.admission.request(judged, undefined);
     if (!(outcome instanceof Promise)) return this.sendFetch(outcome, judged, chunk, at, end);
-    return this.unlessIgnored(outcome, (later) => this.sendFetch(later, judged, chunk, at, end));
+    return this.admission.unlessIgnored(outcome, (later) => this.sendFetch(later, judged, chunk, at, end));
   }
 
   private sendFetch(
@@ -919,10 +880,10 @@ export class ClientHalf {
     end: number,
   ): undefined {
     if (outcome.kind !== "permit") {
-      this.refuseExtended(sqlRefusal(outcome, judged));
+      this.admission.refuseExtended(sqlRefusal(outcome, judged));
       return;
     }
-    const limits = this.limitsOn(judged);
+    const limits = this.admission.limitsOn(judged);
     const described: Described | undefined = judged.masks === undefined ? undefined : { columns: undefined };
     if (described !== undefined) {
       const portal = readText(chunk, at + 5, chunk.indexOf(0, at + 5) + 1);
@@ -934,7 +895,7 @@ export class ClientHalf {
       const bound = new RowBound(limits, judged, undefined, false);
       const asked = Math.max(0, chunk.readInt32BE(nameEnd + 1));
       this.up.ownCommand(outcome, Buffer.concat([executeFrame(portal, bound.rowsToAsk(asked)), flushFrame]));
-      this.pushBounded(bound, judged, outcome.number, described);
+      this.admission.runBounded(bound, outcome.number, described);
       return;
     }
     this.up.passCommand(outcome, chunk, at, end);
@@ -942,7 +903,7 @@ export class ClientHalf {
     owed.masks = judged.masks;
     owed.hidesErrors = judged.hidesErrors;
     owed.described = described;
-    this.begin(owed, outcome.number);
+    this.admission.begin(owed, outcome.number);
     this.state.push(owed);
   }
 
@@ -959,99 +920,6 @@ export class ClientHalf {
     } else if (what === 0x50) state.portals.delete(name);
     this.up.pass(chunk, at, end);
     state.push(owed);
-  }
-
-  // ---------------------------------------------------------------- permits and refusals
-
-  /** True where the policy in force allows what was bound under an earlier one, by what was approved at Bind. */
-  private isStillAllowed(now: Judged, bound: Judged): boolean {
-    if (now.verdict.action !== "RequireApproval") return now.verdict.action === "Allow";
-    const approved = (bound.verdict.satisfied ?? []).map(({ terms }) => terms.ruleText);
-    return this.options.guard.decide(now.command, undefined, new Set(approved)).action === "Allow";
-  }
-
-  /** Records the command and asks for its permit. */
-  private request(
-    judged: Judged,
-    parameters: readonly RecordedParameter[] | undefined,
-    holdable?: Holdable,
-  ): Permit | Refusal | Promise<Permit | Refusal> {
-    const { masks, clock } = this.options;
-    const { text, verdict } = recorded(judged, masks.hashOf);
-    const at = clock.nowMs();
-    const values = judged.hidesLiterals
-      ? parameters?.map((value) => hashedParameter(value, masks.hashOf))
-      : parameters;
-    const record = values === undefined ? { text, verdict, at } : { text, verdict, at, parameters: values };
-    const outcome = this.options.guard.request(record, judged.needsDisk, holdable);
-    if (judged.command.parts[0]?.operation === "session") this.readReason(judged.text, verdict.action);
-    return outcome;
-  }
-
-  /** `SET sallyport.reason = '...'` is said to the gateway: it reads it, and the server keeps it as a setting. */
-  private readReason(text: string, action: Verdict["action"]): void {
-    const reason = action === "Allow" ? reasonIn(text) : undefined;
-    if (reason !== undefined) this.options.guard.giveReason(reason);
-  }
-
-  private async unlessIgnored(
-    outcome: Promise<Permit | Refusal>,
-    then: (outcome: Permit | Refusal) => undefined,
-  ): Promise<void> {
-    const settled = await outcome;
-    if (!this.state.isIgnored) then(settled);
-  }
-
-  /** Refuses a message of the extended protocol whose verdict is known not to allow it; `name` is that of a Parse. */
-  private refuseJudged(judged: Judged, name?: string): Promise<void> | undefined {
-    const refuse = (outcome: Permit | Refusal): undefined => {
-      if (outcome.kind === "permit") return;
-      // A Parse of the unnamed statement drops the old one, also where it fails: here too.
-      const dropped = name === "" ? new StatementEntry("", judged, this.state.segment) : undefined;
-      this.refuseExtended(sqlRefusal(outcome, judged), dropped);
-    };
-    const outcome = this.request(judged, undefined);
-    return outcome instanceof Promise ? this.unlessIgnored(outcome, refuse) : refuse(outcome);
-  }
-
-  /** A statement that must fail, prepared in place of the refused message; all until Sync is skipped by the server. */
-  private refuseExtended(refusal: SqlRefusal, dropped?: StatementEntry): undefined {
-    this.up.own(parseFrame(dropped === undefined ? this.options.nonce : "", this.failing(refusal)));
-    const owed = new Owed("parse", this.state.segment);
-    owed.refusal = refusal;
-    owed.entry = dropped;
-    if (dropped !== undefined) this.state.statements.put(dropped);
-    this.state.push(owed);
-    this.state.isSkipping = true;
-  }
-
-  /**
-   * The server finds a syntax error, or in Bind an unknown statement, before it looks at the transaction, and everything else
-   * after it (25P02): what fails in place of the first two must be a syntax error too.
-   */
-  private failing(refusal: SqlRefusal): string {
-    const name = this.nonceName;
-    return refusal.sqlstate === "42601" || refusal.isFoundFirst ? name : `SELECT ${name}`;
-  }
-
-  private get nonceName(): string {
-    return `"${this.options.nonce}"`;
-  }
-
-  /** True where what follows it in the pipeline must wait for its answer to be judged by the names that it leaves. */
-  private changesNames({ changesNames, endsTransaction }: Judged): boolean {
-    return changesNames || (endsTransaction && this.options.names.mayChangeAtEnd);
-  }
-
-  private begin(owed: Owed, number: number): void {
-    if (owed.kind === "execute") this.state.executedIn = owed.segment;
-    owed.number = number;
-    owed.startedMs = this.options.clock.monotonicMs();
-  }
-
-  /** The text that the server gets: the client's, with the gateway's part in front of a name that it sets. */
-  private sentText({ text, nameSettings }: Judged): string {
-    return nameSettings === undefined ? text : this.options.applicationName.textFor(text, nameSettings);
   }
 }
 
@@ -1071,14 +939,6 @@ const boundToOthers: SqlRefusal = {
   message: "what its names mean has changed since this portal was bound",
   hint: "Bind it again.",
 };
-
-/** The reason that a SET gives; only a plain literal, alone in its text. */
-function reasonIn(text: string): string | undefined {
-  const found = /^\s*set\s+(?:session\s+)?sallyport\.reason\s*(?:=|\bto\b)\s*'((?:[^']|'')*)'\s*;?\s*$/i.exec(
-    text,
-  );
-  return found?.[1]?.replaceAll("''", "'");
-}
 
 /** No bound of any message is below this. */
 const smallBytesMax = 10_000;

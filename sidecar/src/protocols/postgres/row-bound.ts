@@ -15,7 +15,7 @@ export class RowBound {
   readonly affectedMax: number | undefined;
   /** True where the client asked with Query, and gets neither ParseComplete nor BindComplete. */
   readonly isSimple: boolean;
-  private readonly judged: Judged;
+  readonly judged: Judged;
   private readonly portal: PortalEntry | undefined;
   exceeded: "rows" | "affectedRows" | "uncountable" | undefined = undefined;
   /** The server has ended the statement with an error. */
