@@ -2,14 +2,17 @@ import type { SessionLimits, Verdict } from "@sallyport/policy";
 import type { Holdable, Permit, Refusal } from "../../guard/index.ts";
 import type { RecordedParameter } from "./bind.ts";
 import { parseFrame, queryFrame } from "./frames.ts";
+import type { Holds } from "./holds.ts";
 import type { Outbox } from "./outbox.ts";
 import { type Described, Owed } from "./owed.ts";
 import { StatementEntry } from "./prepared.ts";
+import type { PreparedRoom } from "./prepared-room.ts";
 import { hashedParameter, recorded } from "./recorded-text.ts";
 import { type SqlRefusal, sqlRefusal } from "./refusals.ts";
 import { isBounded, type RowBound } from "./row-bound.ts";
 import type { PostgresSessionOptions, SessionState } from "./session-state.ts";
 import type { Judged } from "./statement-judge.ts";
+import type { TimelyJudge } from "./timely-judge.ts";
 
 /**
  * What becomes of a judged command: it is recorded and permitted, and the server owes the answer of what runs; or it is
@@ -158,6 +161,17 @@ export class Admission {
     const name = `"${this.options.nonce}"`;
     return refusal.sqlstate === "42601" || refusal.isFoundFirst ? name : `SELECT ${name}`;
   }
+}
+
+/** What the client's messages are judged and sent with; made once for a session. */
+export interface QueryParts {
+  readonly options: PostgresSessionOptions;
+  readonly state: SessionState;
+  readonly up: Outbox;
+  readonly judge: TimelyJudge;
+  readonly holds: Holds;
+  readonly admission: Admission;
+  readonly room: PreparedRoom;
 }
 
 /** The reason that a SET gives; only a plain literal, alone in its text. */

@@ -1,11 +1,9 @@
-import type { SessionLimits } from "@sallyport/policy";
 import type { Permit, Refusal } from "../../guard/index.ts";
 import { GatewayError } from "../../wire/gateway-error.ts";
 import { Admission } from "./admission.ts";
 import { type BindParts, readBind, recordedParameters } from "./bind.ts";
 import { isReadAsAscii, notAscii } from "./client-encodings.ts";
 import {
-  bindFrame,
   closeStatementFrame,
   describeFrame,
   describePortalFrame,
@@ -14,35 +12,23 @@ import {
   frontend,
   lengthAt,
   otherTextFrame,
-  parseFrame,
-  queryFrame,
   readText,
   syncFrame,
 } from "./frames.ts";
 import { HeldBytes } from "./held-bytes.ts";
 import { Holds, meansTheSame } from "./holds.ts";
-import { largeObjectSelect } from "./large-object-call.ts";
 import { MalformedMessage, malformed } from "./malformed.ts";
 import { Outbox } from "./outbox.ts";
 import { type Described, Owed } from "./owed.ts";
 import { typesText, unreadableTypes, userTypesIn } from "./parameter-types.ts";
 import { PortalEntry, StatementEntry } from "./prepared.ts";
-import {
-  failingUtility,
-  failingWhenRun,
-  fetchCommand,
-  functionCallCommand,
-  functionCallRefusal,
-  type SqlRefusal,
-  sqlRefusal,
-  tooManyPortals,
-  tooManyPrepared,
-  tooMuchText,
-  unknownStatement,
-} from "./refusals.ts";
+import { PreparedRoom } from "./prepared-room.ts";
+import { inServersNumbers, insteadOf } from "./process-ids.ts";
+import { failingWhenRun, fetchCommand, type SqlRefusal, sqlRefusal, unknownStatement } from "./refusals.ts";
 import { RepeatedText } from "./repeated-text.ts";
 import { RowBound, unboundable } from "./row-bound.ts";
 import type { PostgresSessionOptions, SessionState } from "./session-state.ts";
+import { SimpleQuery } from "./simple-query.ts";
 import { SkipProbe } from "./skip-probe.ts";
 import type { Judged } from "./statement-judge.ts";
 import { TimelyJudge } from "./timely-judge.ts";
@@ -58,6 +44,8 @@ export class ClientHalf {
   private readonly holds: Holds;
   private readonly up = new Outbox();
   private readonly admission: Admission;
+  private readonly room: PreparedRoom;
+  private readonly simple: SimpleQuery;
   private readonly held = new HeldBytes();
   /** Names of statements in Bind: most sessions bind one again and again. */
   private readonly boundNames = new RepeatedText();
@@ -81,6 +69,9 @@ export class ClientHalf {
     });
     this.admission = new Admission(options, state, this.up);
     this.holds = new Holds(options, state, this.judge);
+    this.room = new PreparedRoom(state, options.limits);
+    const { up, judge, holds, admission, room } = this;
+    this.simple = new SimpleQuery({ options, state, up, judge, holds, admission, room });
     state.onBoundOver = (bound) => this.afterBound(bound);
   }
 
@@ -141,22 +132,6 @@ export class ClientHalf {
     await pending;
     // Also where nothing is left to read: what has been permitted meanwhile leaves there.
     if (!this.state.isEnded) await this.read(chunk, at);
-  }
-
-  /** The text with the server's process ids for those that clients know; undefined where it has none of them. */
-  private withServersNumbers(text: string): string | undefined {
-    const changed = this.options.processIds?.inText(text);
-    return changed === text ? undefined : changed;
-  }
-
-  /** Takes a message in place of the one that ends at `end`; what follows it stays behind it. */
-  private insteadOf(
-    bytes: Buffer,
-    chunk: Buffer,
-    end: number,
-    take: (chunk: Buffer, at: number, end: number) => Promise<void> | undefined,
-  ): Promise<void> | undefined {
-    return take(Buffer.concat([bytes, chunk.subarray(end)]), 0, bytes.length);
   }
 
   /** A pipeline may be as long as the client likes: its end waits in the client's socket, not here. */
@@ -231,7 +206,7 @@ export class ClientHalf {
   private command(type: number, chunk: Buffer, at: number, end: number): Promise<void> | undefined {
     switch (type) {
       case frontend.query:
-        return this.query(chunk, at, end);
+        return this.simple.query(chunk, at, end);
       case frontend.parse:
         return this.parse(chunk, at, end);
       case frontend.bind:
@@ -256,7 +231,7 @@ export class ClientHalf {
         this.up.pass(chunk, at, end);
         return undefined;
       case frontend.functionCall:
-        return this.functionCall(chunk, at, end);
+        return this.simple.functionCall(chunk, at, end);
       default:
         throw new GatewayError("protocolViolation", { detail: `invalid frontend message type ${type}` });
     }
@@ -300,90 +275,7 @@ export class ClientHalf {
     if (!state.isEnded) await this.message(type, chunk, at, end);
   }
 
-  // ---------------------------------------------------------------- simple
-
-  private query(chunk: Buffer, at: number, end: number): Promise<void> | undefined {
-    const text = readText(chunk, at + 5, end);
-    const judged = this.judge.now(text);
-    if (judged !== undefined) return this.admitQuery(judged, chunk, at, end);
-    return this.judge.later(text, (later) => this.admitQuery(later, chunk, at, end));
-  }
-
-  private admitQuery(judged: Judged, chunk: Buffer, at: number, end: number): Promise<void> | undefined {
-    if (judged.namesProcesses) {
-      const text = this.withServersNumbers(judged.text);
-      // What leaves is what is judged and recorded: the text with the server's numbers, from the beginning.
-      if (text !== undefined)
-        return this.insteadOf(queryFrame(text), chunk, end, (...place) => this.query(...place));
-    }
-    const limits = this.admission.limitsOn(judged);
-    if (limits !== undefined && this.state.mustSettle)
-      return this.afterSettled(() => this.admitQuery(judged, chunk, at, end));
-    if (this.holds.mustPrepare(judged)) return this.holds.prepare(() => this.query(chunk, at, end));
-    const held = this.holds.mayHold(judged)
-      ? this.holds.heldBy(judged, [chunk.subarray(at, end)], chunk.subarray(end))
-      : undefined;
-    const outcome = this.admission.request(judged, undefined, held?.holdable);
-    if (!(outcome instanceof Promise)) return this.sendQuery(outcome, judged, chunk, at, end);
-    return this.admission.unlessIgnored(outcome, (later) =>
-      this.sendQuery(later, held?.judged ?? judged, chunk, at, end),
-    );
-  }
-
-  private sendQuery(
-    outcome: Permit | Refusal,
-    judged: Judged,
-    chunk: Buffer,
-    at: number,
-    end: number,
-  ): undefined {
-    if (outcome.kind === "refusal") {
-      const { text, rejection } = judged;
-      const utility = rejection === undefined ? undefined : failingUtility(text, this.options.nonce);
-      this.admission.refuseQuery(sqlRefusal(outcome, judged), utility);
-      return;
-    }
-    const limits = this.admission.limitsOn(judged);
-    const unfit =
-      this.overfull("", judged) ?? (limits === undefined ? undefined : unboundable(limits, judged));
-    if (unfit !== undefined) {
-      this.admission.refuseQuery(unfit);
-      return;
-    }
-    if (limits !== undefined) {
-      this.sendBounded(outcome, limits, judged);
-      return;
-    }
-    this.state.portals.delete("");
-    if (judged.nameSettings === undefined) this.up.passCommand(outcome, chunk, at, end);
-    else this.up.ownCommand(outcome, queryFrame(this.admission.sentText(judged)));
-    const owed = new Owed("query", this.state.segment);
-    owed.showsName = judged.showsName;
-    this.admission.run(owed, judged, outcome.number);
-    this.state.push(owed);
-  }
-
   // ---------------------------------------------------------------- limits on rows
-
-  /** A Query as the extended messages that mean the same, but for the Sync: it is sent when the limit is known to hold. */
-  private sendBounded(permit: Permit, limits: SessionLimits, judged: Judged): void {
-    const { state } = this;
-    const bound = new RowBound(limits, judged, undefined, true);
-    // A Query drops what has no name; here it is taken by the Query's own.
-    state.statements.delete("");
-    state.portals.delete("");
-    this.up.ownCommand(permit, parseFrame("", this.admission.sentText(judged)));
-    this.up.own(Buffer.concat([bindFrame, describeFrame, executeFrame("", bound.rowsToAsk(0)), flushFrame]));
-    const described: Described | undefined = judged.masks === undefined ? undefined : { columns: undefined };
-    for (const kind of ["parse", "bind", "describe"] as const) {
-      const hidden = new Owed(kind, state.segment);
-      hidden.isHidden = true;
-      hidden.hidesErrors = judged.hidesErrors;
-      if (kind === "describe") hidden.described = described;
-      state.push(hidden);
-    }
-    this.admission.runBounded(bound, permit.number, described);
-  }
 
   /** The server has ended a statement under a limit: what must follow it leaves before anything of the client's. */
   private afterBound(bound: RowBound): void {
@@ -428,49 +320,6 @@ export class ClientHalf {
     this.up.own(flushFrame);
     this.flush();
     await state.boundOver();
-  }
-
-  /** FunctionCall names a function by its oid alone: refused whatever policy says, but for large objects. */
-  private functionCall(chunk: Buffer, at: number, end: number): Promise<void> | undefined {
-    const text = largeObjectSelect(chunk, at, end);
-    if (text === undefined) {
-      return this.admitFunctionCall(this.options.judge.judgeCommand(functionCallCommand), chunk, at, end);
-    }
-    const judged = this.judge.now(text);
-    if (judged !== undefined) return this.admitFunctionCall(judged, chunk, at, end);
-    return this.judge.later(text, (later) => this.admitFunctionCall(later, chunk, at, end));
-  }
-
-  private admitFunctionCall(
-    judged: Judged,
-    chunk: Buffer,
-    at: number,
-    end: number,
-  ): Promise<void> | undefined {
-    const outcome = this.admission.request(judged, undefined);
-    if (!(outcome instanceof Promise)) return this.sendFunctionCall(outcome, judged, chunk, at, end);
-    return this.admission.unlessIgnored(outcome, (later) =>
-      this.sendFunctionCall(later, judged, chunk, at, end),
-    );
-  }
-
-  private sendFunctionCall(
-    outcome: Permit | Refusal,
-    judged: Judged,
-    chunk: Buffer,
-    at: number,
-    end: number,
-  ): undefined {
-    const isKnown = judged.command !== functionCallCommand;
-    if (outcome.kind === "refusal" || !(isKnown || this.options.guard.isObserving)) {
-      const isJudged = isKnown && outcome.kind === "refusal";
-      this.admission.refuseQuery(isJudged ? sqlRefusal(outcome, judged) : functionCallRefusal);
-      return;
-    }
-    this.up.passCommand(outcome, chunk, at, end);
-    const owed = new Owed("query", this.state.segment);
-    this.admission.begin(owed, outcome.number);
-    this.state.push(owed);
   }
 
   // ---------------------------------------------------------------- extended
@@ -542,9 +391,9 @@ export class ClientHalf {
     end: number,
   ): Promise<void> | undefined {
     if (judged.namesProcesses) {
-      const other = this.withServersNumbers(judged.text);
+      const other = inServersNumbers(judged.text, this.options.processIds);
       if (other !== undefined)
-        return this.insteadOf(otherTextFrame(chunk, at, end, other), chunk, end, (...place) =>
+        return insteadOf(otherTextFrame(chunk, at, end, other), { chunk, end }, (...place) =>
           this.parse(...place),
         );
     }
@@ -552,7 +401,7 @@ export class ClientHalf {
     if (preview === undefined) {
       const failing = failingWhenRun(judged, this.options.nonce);
       if (failing === undefined) return this.admission.refuseJudged(judged, name);
-      const overfull = this.overfull(name, judged);
+      const overfull = this.room.refusalOf(name, judged);
       if (overfull !== undefined) return this.admission.refuseExtended(overfull);
       this.up.own(otherTextFrame(chunk, at, end, failing));
       this.putStatement(judged, name).standsFor = Buffer.from(chunk.subarray(at, end));
@@ -568,30 +417,12 @@ export class ClientHalf {
       );
       return undefined;
     }
-    const overfull = this.overfull(name, judged);
+    const overfull = this.room.refusalOf(name, judged);
     if (overfull !== undefined) return this.admission.refuseExtended(overfull);
     if (judged.nameSettings === undefined) this.up.passCommand(preview, chunk, at, end);
     else this.up.ownCommand(preview, otherTextFrame(chunk, at, end, this.admission.sentText(judged)));
     this.putStatement(judged, name);
     return undefined;
-  }
-
-  /** Why no more can be kept. There is always room for the unnamed statement: what closes others may be sent as one. */
-  private overfull(name: string, judged: Judged): SqlRefusal | undefined {
-    const { state, options } = this;
-    const { statements } = state;
-    let size = statements.size + (name === "" || statements.newest(name) !== undefined ? 0 : 1);
-    if (judged.changesNames) for (const { kind } of judged.effects.flat()) if (kind === "prepare") size += 1;
-    if (size > statements.size && size > options.limits.preparedMax) return tooManyPrepared(options.limits);
-    if (name === "" && size === statements.size) return undefined;
-    return this.hasRoomForText(judged, judged.text.length) ? undefined : tooMuchText(options.limits);
-  }
-
-  /** Short texts are bounded by their number: only a long one is worth a look at all. */
-  private hasRoomForText({ text }: Judged, more: number): boolean {
-    if (text.length <= shortTextLength) return true;
-    const { statements, portals } = this.state;
-    return statements.textLength(portals) + more <= this.options.limits.preparedTextMax;
   }
 
   /** The server now owes ParseComplete for this statement. */
@@ -613,14 +444,9 @@ export class ClientHalf {
     // way may change what the name means.
     const isDoubtful = entry !== undefined && !entry.confirmed && entry.segment !== this.state.segment;
     if (isDoubtful || this.state.owed.unsettled > 0) {
-      return this.afterSettled(() => this.bindTo(message, end));
+      return this.judge.whenSettled(() => this.bindTo(message, end));
     }
     return this.bindTo(message, end);
-  }
-
-  private async afterSettled(then: () => Promise<void> | undefined): Promise<void> {
-    await this.judge.settled();
-    if (!this.state.isIgnored) await then();
   }
 
   private bindTo(message: BindParts, end: number): Promise<void> | undefined {
@@ -674,16 +500,14 @@ export class ClientHalf {
   ): Promise<void> | undefined {
     const other = judged.namesProcesses ? this.options.processIds?.inBind(message, end) : undefined;
     if (other !== undefined)
-      return this.insteadOf(other, message.chunk, end, (...place) => this.bind(...place));
+      return insteadOf(other, { chunk: message.chunk, end }, (...place) => this.bind(...place));
     const { limits: bounds, judge } = this.options;
     const values = recordedParameters(message, bounds.recordedParameterBytesMax, judge.isOutsideUtf8);
     if (this.holds.mustPrepare(judged)) return this.holds.prepare(() => this.bindTo(message, end));
     const { chunk, at } = message;
     // Before anybody permits it: what is recorded as permitted is sent.
-    if (message.portal !== "" && this.state.portals.size >= bounds.preparedMax)
-      return this.admission.refuseExtended(tooManyPortals(bounds));
-    if (message.portal !== "" && !this.hasRoomForText(judged, 0))
-      return this.admission.refuseExtended(tooMuchText(bounds));
+    const full = this.room.refusalOfPortal(message.portal, judged);
+    if (full !== undefined) return this.admission.refuseExtended(full);
     const held = this.holds.mayHold(judged)
       ? this.holds.heldBy(judged, [Buffer.from(judged.text), chunk.subarray(at, end)], chunk.subarray(end))
       : undefined;
@@ -778,12 +602,12 @@ export class ClientHalf {
         return undefined;
       }
       if (portal.segment !== this.state.segment && this.state.mustSettle)
-        return this.afterSettled(() => this.execute(chunk, at, end));
+        return this.judge.whenSettled(() => this.execute(chunk, at, end));
     }
     if (portal === undefined) return this.fetch(name, chunk, at, end);
     // Its Bind may have failed because of a cursor of that name, which this would run.
     if (!portal.confirmed && portal.segment !== this.state.segment && this.state.mustSettle)
-      return this.afterSettled(() => this.execute(chunk, at, end));
+      return this.judge.whenSettled(() => this.execute(chunk, at, end));
     if (portal.refusal !== undefined) {
       this.up.pass(chunk, at, end);
       const owed = new Owed("execute", this.state.segment);
@@ -794,7 +618,7 @@ export class ClientHalf {
       return undefined;
     }
     // What is on its way may change what its names mean: those of a utility statement, and of functions, are looked up now.
-    if (this.state.owed.unsettled > 0) return this.afterSettled(() => this.execute(chunk, at, end));
+    if (this.state.owed.unsettled > 0) return this.judge.whenSettled(() => this.execute(chunk, at, end));
     const { judged } = portal.statement;
     if (judged.readsPrepared && portal.preparedChanges !== this.state.statements.changes) {
       this.admission.refuseExtended(preparedAnew);
@@ -942,6 +766,3 @@ const boundToOthers: SqlRefusal = {
 
 /** No bound of any message is below this. */
 const smallBytesMax = 10_000;
-
-/** Ten thousand texts of this length are no more than one session may cost. */
-const shortTextLength = 8_192;

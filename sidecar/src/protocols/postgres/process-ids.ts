@@ -82,6 +82,21 @@ export function namesProcesses(text: string): boolean {
   return /pg_(?:terminate|cancel)_backend/i.test(text);
 }
 
+/** The text with the server's numbers for those that clients know; undefined where it has none of them. */
+export function inServersNumbers(text: string, ids: ProcessIds | undefined): string | undefined {
+  const changed = ids?.inText(text);
+  return changed === text ? undefined : changed;
+}
+
+/** Takes a message in place of the one that ends at `end`; what follows it stays behind it. */
+export function insteadOf(
+  bytes: Buffer,
+  { chunk, end }: { readonly chunk: Buffer; readonly end: number },
+  take: (chunk: Buffer, at: number, end: number) => Promise<void> | undefined,
+): Promise<void> | undefined {
+  return take(Buffer.concat([bytes, chunk.subarray(end)]), 0, bytes.length);
+}
+
 /** Sessions whose numbers are still known when they are over. */
 const endedMax = 100;
 // The gateway's numbers lie between 2^30 and 2^31.

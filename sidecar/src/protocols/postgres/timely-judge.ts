@@ -48,6 +48,12 @@ export class TimelyJudge {
       throw new GatewayError("protocolViolation", { detail: "unexpected message during COPY" });
   }
 
+  /** Goes on when the server has answered everything; nothing follows where the session ended or skips to Sync meanwhile. */
+  async whenSettled(then: () => Promise<void> | undefined): Promise<void> {
+    await this.settled();
+    if (!this.state.isIgnored) await then();
+  }
+
   private async waitFor(text: string): Promise<Judged> {
     const { judge, names, guard } = this.options;
     try {
