@@ -7,6 +7,7 @@
 import type { CommandPart } from "../model.ts";
 import type { SessionEffect } from "../sql/analysis.ts";
 import { builtinEffect, isReadBuiltin, readsNoRow } from "../sql/builtin-functions.ts";
+import { leadsElsewhere } from "../sql/foreign-tables.ts";
 import {
   type FunctionInfo,
   type NameResolver,
@@ -624,7 +625,8 @@ function definition(trace: Trace, { tag, node, parts }: Definition): void {
 function defined(trace: Trace, tag: string, node: TreeNode, where: string): void {
   if (tag === "AlterFunctionStmt") pathAltered(trace, node, where);
   if (isSetBetween(trace, tag, node)) trace.find("define", exactly(anyColumn), where);
-  if (elsewhere.has(tag)) trace.find("define", exactly(anyColumn), where);
+  if (elsewhere.has(tag) || leadsElsewhere(trace.names, tag, node))
+    trace.find("define", exactly(anyColumn), where);
   if (altersTypedTables(tag, node)) trace.find("define", exactly(anyColumn), where);
   // The server looks at the values of all columns of the domain, and fails for one that does not pass.
   const isChecked = tag === "AlterDomainStmt" && /^[COV]$/.test(textOf(node, "subtype"));

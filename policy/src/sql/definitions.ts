@@ -3,6 +3,7 @@ import type { CommandPart, ObjectRef, Operation } from "../model.ts";
 import type { SessionEffect } from "./analysis.ts";
 import { walkAtomicBody, walkBody } from "./bodies.ts";
 import { isReadBuiltin } from "./builtin-functions.ts";
+import { leadsElsewhere } from "./foreign-tables.ts";
 import { NameOverlay } from "./overlay.ts";
 import { perhapsAs } from "./perhaps.ts";
 import { areColumnsSure, onCommitOf, resultColumns } from "./queries.ts";
@@ -416,6 +417,7 @@ export function alterTable(walk: Walk, node: TreeNode): string {
   const isOptional = node.missing_ok === true || isIndex || isMade;
   const objects = namedRelation(walk, relation, isOptional);
   walk.add("define", word, objects);
+  if (leadsElsewhere(walk.names, "AlterTableStmt", node)) walk.add("privilege", word, objects);
   const scope = scopeBelow(undefined, word);
   let hasCode = false;
   for (const item of listOf(node, "cmds")) {
@@ -549,12 +551,14 @@ export function simpleDefinition(
     ];
     const full = word.startsWith("ALTER") && word.split(" ").length === 1 ? alterWord(node) : word;
     walk.add(operation, full, objects);
+    const isMoved = word === "ALTER" && node.newschema !== undefined;
+    if (isMoved && leadsElsewhere(walk.names, "AlterObjectSchemaStmt", node))
+      walk.add("privilege", full, objects);
     if (objects.length === 0) leanOn(walk, node, full);
     else leanOn(walk, { ...node, [field]: undefined }, full);
     if (word === "CREATE INDEX") walkRunning(walk, node, scopeBelow(undefined, word));
     const isRead = word.startsWith("CREATE") || relationCode.has(word);
     const hasCode = isRead && (bindsCode(walk, full, node) || relationCode.has(word));
-    const isMoved = word === "ALTER" && node.newschema !== undefined;
     const isCode = isMoved && node.relation === undefined;
     const code = isCode ? ("everything" as const) : hasCode ? ("relations" as const) : undefined;
     if (isMoved) movedAside(walk, nodeOf(node, "relation"), { schema: textOf(node, "newschema") });
@@ -679,6 +683,7 @@ export function rename(walk: Walk, node: TreeNode): string {
           node.missing_ok === true || isTypeOfTransaction(walk, rangeVar, textOf(node, "relationType")),
         );
   walk.add(isPrivileged ? "privilege" : "define", word, objects);
+  if (leadsElsewhere(walk.names, "RenameStmt", node)) walk.add("privilege", word, objects);
   if (isColumn) columnsAltered(walk, objects);
   const isTold = rangeVar !== undefined && !isColumn && renamedRelations.has(type);
   if (type === "OBJECT_SCHEMA") {
