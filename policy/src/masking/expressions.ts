@@ -15,6 +15,7 @@ import { columnFlow, entryOf, fieldOf } from "./columns.ts";
 import { comparedWith, isDefinition, isPrintedFlow, oneOf, printedBy } from "./definitions.ts";
 import { clean, derivedFrom, type Flow, isTainted, nullTelling } from "./flow.ts";
 import {
+  isSafeBehindOperator,
   isSafeFormat,
   isSafeNumberFormat,
   isSafeOperator,
@@ -209,7 +210,7 @@ function operator(trace: Trace, node: TreeNode, level: Level | undefined): Flow 
   const isSafe =
     textOf(node, "kind") === "AEXPR_OP" &&
     isSafeOperator(name) &&
-    !isOwn &&
+    behind.every(isSafeBehindOperator) &&
     (schema ?? "pg_catalog") === "pg_catalog";
   if (!isSafe) trace.infer(flow, `operator ${name}`);
   return isSafe && name === "||" ? flow : nullTelling(flow);

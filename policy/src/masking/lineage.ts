@@ -39,6 +39,7 @@ import { rangeVar, relationEntry } from "./from.ts";
 import { followedBody } from "./function-bodies.ts";
 import type { LineageFinding, StatementLineage, TracedRows } from "./model.ts";
 import { traceQuery } from "./queries.ts";
+import { isNameBehindOperator } from "./safe-functions.ts";
 import { allOf, itemOf, levelBelow, type MaskedColumns, type RangeEntry, Trace } from "./trace.ts";
 
 /** Stands for every masked column, where nobody can tell which. */
@@ -323,7 +324,8 @@ function isSetBetween(trace: Trace, tag: string, node: TreeNode): boolean {
       : namesOf(given, "objname"),
   );
   const name = tag === "RenameStmt" ? textOf(node, "newname") : old;
-  if (/^OBJECT_(FUNCTION|PROCEDURE|ROUTINE|AGGREGATE)$/.test(type)) return isBuiltinName(trace, name);
+  if (/^OBJECT_(FUNCTION|PROCEDURE|ROUTINE|AGGREGATE)$/.test(type))
+    return isBuiltinName(trace, name) || isNameBehindOperator(name);
   if (type === "OBJECT_OPERATOR") return true;
   return /^OBJECT_(TYPE|DOMAIN)$/.test(type) && trace.names.type("pg_catalog", name) !== undefined;
 }
@@ -543,9 +545,12 @@ function maskedBehind(trace: Trace, relation: RelationInfo): readonly Flow[] {
   return flows;
 }
 
-/** Functions of known extensions that run a text, ask another server, or show pages of tables and other people's statements. */
+/**
+ * Functions of known extensions that run a text, ask another server, show pages of tables, plans and other people's
+ * statements, or tell everybody who listens what keys are written.
+ */
 const readsAnything =
-  /^(dblink|crosstab|connectby$|xpath_table$|pg_get_wal_|run_command_on_|schedule(_in_database)?$|get_raw_page|heap_page_item|tuple_data_split$|\w+_page_items|gin_leafpage_items|pg_stat_(statements|monitor)$|plv8_|postgres_fdw_|pg_file_|pg_logdir_ls)/;
+  /^(dblink|crosstab|connectby$|xpath_table$|pg_get_wal_|run_command_on_|schedule(_in_database)?$|get_raw_page|heap_page_item|tuple_data_split$|\w+_page_items|gin_leafpage_items|pg_stat_statements$|pg_stat_monitor|pg_qualstats|pg_show_plans|pg_store_plans|pg_background_launch|pg_dirtyread$|plv8_|postgres_fdw_|pg_file_|pg_logdir_ls|triggered_change_notification$|check_(primary|foreign)_key$)/;
 
 /** Functions of pg_catalog that run a text, read a table by its name, files, or what replication decodes. */
 function builtinReach(name: string): Flow {

@@ -6,6 +6,7 @@
  * lose elements, or a text grow without bound.
  */
 
+import type { FunctionInfo } from "../sql/names.ts";
 import type { Flow } from "./flow.ts";
 
 const words = (text: string): ReadonlySet<string> => new Set(text.trim().split(/\s+/));
@@ -91,6 +92,27 @@ export function isSafeFormat(text: string | undefined): boolean {
 /** Operators that never fail and compare nothing: concatenation and the fields of JSON. */
 export function isSafeOperator(name: string): boolean {
   return name === "||" || name === "->" || name === "->>";
+}
+
+/** Of citext: with it installed the names mean nothing that fails for a value, as they do not without. */
+const safeAggregates = words("max min");
+
+/** Of hstore, behind `||` and `->`. Not ltree's `||`, which fails for a text that is no label. */
+const safeOperators = words("hs_concat fetchval slice_array");
+
+/** True for an aggregate of a reviewed extension that may take what the server's own of that name may take. */
+export function isSafeAggregate({ name, isReviewed }: FunctionInfo): boolean {
+  return isReviewed === true && safeAggregates.has(name);
+}
+
+/** True for a function of a reviewed extension behind an operator that may take what the server's own may take. */
+export function isSafeBehindOperator({ name, isReviewed }: FunctionInfo): boolean {
+  return isReviewed === true && isNameBehindOperator(name);
+}
+
+/** True for the names by which those are known, which nothing else may be given. */
+export function isNameBehindOperator(name: string): boolean {
+  return safeOperators.has(name);
 }
 
 /** Types that any value of a text can be cast to without an error that tells of it. */

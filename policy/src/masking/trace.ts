@@ -11,7 +11,7 @@ import { relationName } from "../sql/walk.ts";
 import type { DefinitionKind } from "./definitions.ts";
 import { clean, derivedFrom, exactly, type Flow, type FlowColumn, isTainted, nullTelling } from "./flow.ts";
 import type { LineageFinding, TracedRows } from "./model.ts";
-import { isNullWithArgument, makesRows, mayTakeMasked } from "./safe-functions.ts";
+import { isNullWithArgument, isSafeAggregate, makesRows, mayTakeMasked } from "./safe-functions.ts";
 
 /** Says which columns are masked for the one who asks. */
 export interface MaskedColumns {
@@ -136,7 +136,9 @@ export class Trace {
   invoke(schema: string | undefined, name: string, args: readonly Flow[]): Flow {
     const rows = this.called(schema, name);
     const reach = rows === undefined ? this.#unfollowed(schema, name) : allOf(rows);
-    const isBuiltin = this.names.functions(schema, name).every((info) => info.schema === "pg_catalog");
+    const isBuiltin = this.names
+      .functions(schema, name)
+      .every((info) => info.schema === "pg_catalog" || isSafeAggregate(info));
     // What it does beyond its result may keep the value: a setting, a notification, a table.
     const keeps = !(isBuiltin
       ? isReadBuiltin(name) && name !== "setseed" && !makesRows(name)

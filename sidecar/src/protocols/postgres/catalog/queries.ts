@@ -149,12 +149,18 @@ const isPlainDefault = `(SELECT a.attgenerated = '' FROM pg_catalog.pg_attribute
   WHERE a.attrelid = x.adrelid AND a.attnum = x.adnum)`;
 
 /**
- * Extensions whose functions in C compute from their arguments, and neither read tables nor run SQL; of `populate_record`
- * nobody knows what the checks of its row do. Their volatile ones set thresholds, but for those that draw random values.
+ * Extensions whose functions in C compute from their arguments, and neither read tables nor run SQL. Their volatile ones set
+ * thresholds, but for those that draw random values, and triggers that fill a column of their row with the time or the user.
  */
-const reviewedExtensions = `'btree_gin', 'btree_gist', 'citext', 'cube', 'earthdistance', 'fuzzystrmatch', 'hstore', 'intarray',
-  'isn', 'ltree', 'pg_trgm', 'pgcrypto', 'seg', 'unaccent', 'uuid-ossp', 'vector'`;
-const randomExtensions = "'pgcrypto', 'uuid-ossp'";
+const reviewedExtensions = `'btree_gin', 'btree_gist', 'citext', 'cube', 'earthdistance', 'fuzzystrmatch', 'hstore',
+  'insert_username', 'intarray', 'isn', 'ltree', 'moddatetime', 'pg_trgm', 'pgcrypto', 'seg', 'unaccent', 'uuid-ossp', 'vector'`;
+const volatileExtensions = "'insert_username', 'moddatetime', 'pgcrypto', 'uuid-ossp'";
+
+/**
+ * What they are called in the library, since names can be altered: of the first nobody knows what the checks of its row do, the
+ * other sets something and says that it does not.
+ */
+const unreviewedSymbols = "'hstore_populate_record', 'accept_weak_input'";
 
 // Types get these from superusers alone: a column of a type is read and written by them.
 const isPartOfType = `d.refobjid IN (x.typinput::pg_catalog.oid, x.typoutput::pg_catalog.oid, x.typreceive::pg_catalog.oid,
@@ -340,8 +346,8 @@ const parts: readonly string[] = [
       JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid
         AND d.deptype = 'e' AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
       JOIN pg_catalog.pg_proc p ON p.oid = d.objid JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-      WHERE e.extname IN (${reviewedExtensions}) AND l.lanname IN ('c', 'internal') AND p.proname <> 'populate_record'
-        AND (p.provolatile <> 'v' OR e.extname IN (${randomExtensions}))
+      WHERE e.extname IN (${reviewedExtensions}) AND l.lanname IN ('c', 'internal') AND p.prosrc NOT IN (${unreviewedSymbols})
+        AND (p.provolatile <> 'v' OR e.extname IN (${volatileExtensions}))
       GROUP BY e.extname`,
   ),
   part(
