@@ -306,6 +306,21 @@ test("K27: columns, names and errors do not tell of a masked spec", async () => 
   ];
   for (const { body } of answers) expect(body).not.toContain("hidden-image");
   expect((await raw(`${pods}/p`)).body).toContain("hidden-image");
+  // Whoever names no container is told which there are.
+  const entered = (user: string) => {
+    const head = `Host: localhost\r\nAuthorization: Bearer ${gateway.token(user)}\r\n${upgradeHead}`;
+    return rawBytes(gateway, `GET ${pods}/two/exec?command=id&stdout=1 HTTP/1.1\r\n${head}\r\n`);
+  };
+  for (const [user, isTold] of [
+    ["ana", true],
+    ["mia", false],
+  ] as const) {
+    const { body } = await raw(`${pods}/two/log`, { user });
+    expect([user, body.includes("[c other]")]).toEqual([user, isTold]);
+    const answer = await entered(user);
+    expect([user, answer]).toEqual([user, expect.stringMatching(/^HTTP\/1\.1 400 /)]);
+    expect([user, answer.includes("[c other]")]).toEqual([user, isTold]);
+  }
 });
 
 test("K27: no selector, no list of managed fields and no refusal tells of a masked spec", async () => {
@@ -337,6 +352,97 @@ test("K27: no selector, no list of managed fields and no refusal tells of a mask
   const toMax = await told("max");
   expect([toMax.status, toMax.body.includes("RestartPolicy")]).toEqual([422, false]);
 });
+
+test("K27: no warning and no refusal of an admission policy tells of what is masked", async () => {
+  await api.kubectl.apply([
+    ...["quoted", "quoted-too"].map((name) => ({
+      apiVersion: "v1",
+      kind: "Secret",
+      metadata: { name },
+      stringData: { password: value },
+    })),
+    ...(["Warn", "Deny"] as const).flatMap((action) => quotingPolicy(action)),
+  ]);
+  const named = { metadata: { labels: { quoted: "yes" } } };
+  const asks = (name: string): readonly (readonly [string, RawRequest])[] => [
+    [`${secrets}/${name}?dryRun=All`, { method: "DELETE" }],
+    [`${secrets}?dryRun=All&labelSelector=none%3D${name}`, { method: "DELETE" }],
+    ...["application/merge-patch+json", "application/strategic-merge-patch+json"].map(
+      (type): readonly [string, RawRequest] => [
+        `${secrets}/${name}?dryRun=All`,
+        { method: "PATCH", headers: { "content-type": type }, body: JSON.stringify(named) },
+      ],
+    ),
+  ];
+  const told = async (user: string, [path, options]: readonly [string, RawRequest]) => {
+    const { status, headers, body } = await raw(path, { user, ...options });
+    return {
+      status,
+      text: `${body} ${String(headers.warning ?? "")}`,
+      warning: String(headers.warning ?? ""),
+    };
+  };
+  const quotes = (text: string) => forms.some((form) => text.includes(form));
+  const [remove, , patch] = asks("quoted");
+  const [removed, , patched] = asks("quoted-too");
+  if (!remove || !patch || !removed || !patched) throw new Error("no requests");
+  // Policies come into force a little later; what they say the server itself tells whoever nothing is masked for.
+  await waitFor("the policies", async () => {
+    const [warned, denied] = [await told("ana", remove), await told("ana", removed)];
+    return (quotes(warned.warning) && quotes(denied.text)) || undefined;
+  });
+  expect(quotes((await told("ana", patched)).text)).toBe(true);
+  for (const user of ["mia", "max"])
+    for (const one of [...asks("quoted"), ...asks("quoted-too")]) {
+      const { text, status, warning } = await told(user, one);
+      const said = [user, one[1].method, one[0], status];
+      expect([...said, quotes(text)]).toEqual([...said, false]);
+      expect([...said, warning.includes("ValidatingAdmissionPolicy")]).toEqual([...said, false]);
+    }
+  // That there was a warning, or which kind of refusal, is said.
+  expect((await told("max", patch)).warning).toContain("could show what is masked for you");
+  const refused = await told("max", patched);
+  expect([refused.status, refused.text]).toEqual([422, expect.stringContaining('"reason":"Invalid"')]);
+  expect((await told("max", [`${secrets}/none`, { method: "DELETE" }])).text).toContain(
+    'secrets \\"none\\" not found',
+  );
+  await api.kubectl("delete", "validatingadmissionpolicies,validatingadmissionpolicybindings", "--all");
+});
+
+/** An admission policy whose words quote the password of the Secret `quoted`, or of the one it denies to change. */
+function quotingPolicy(action: "Warn" | "Deny"): readonly object[] {
+  const name = `quotes-${action.toLowerCase()}`;
+  const quoted = "(object != null ? object : oldObject)";
+  const rule = {
+    apiGroups: [""],
+    apiVersions: ["v1"],
+    operations: ["UPDATE", "DELETE"],
+    resources: ["secrets"],
+  };
+  return [
+    {
+      apiVersion: "admissionregistration.k8s.io/v1",
+      kind: "ValidatingAdmissionPolicy",
+      metadata: { name },
+      spec: {
+        failurePolicy: "Fail",
+        matchConstraints: { resourceRules: [rule] },
+        matchConditions: [
+          { name: "one", expression: `request.name == "${action === "Warn" ? "quoted" : "quoted-too"}"` },
+        ],
+        validations: [
+          { expression: "false", messageExpression: `"it holds " + string(${quoted}.data["password"])` },
+        ],
+      },
+    },
+    {
+      apiVersion: "admissionregistration.k8s.io/v1",
+      kind: "ValidatingAdmissionPolicyBinding",
+      metadata: { name },
+      spec: { policyName: name, validationActions: [action] },
+    },
+  ];
+}
 
 test("K27: a deletion is a dry run only where the server takes it for one", async () => {
   const kept = "/api/v1/namespaces/default/configmaps/kept";
@@ -378,6 +484,12 @@ test("K27: what may only be patched is not created by a server-side apply", asyn
   const { uid } = JSON.parse((await raw("/api/v1/namespaces/default/configmaps/kept")).body).metadata;
   expect((await apply("kept", uid)).status).toBe(200);
   expect((await apply("new", uid)).status).toBe(409);
+});
+
+test("K27: a node's own list of its pods is not shown to whom pods are masked", async () => {
+  const path = "/api/v1/nodes/none/proxy/pods";
+  expect((await raw(path, { user: "mia" })).status).toBe(406);
+  expect((await raw(path)).status).toBe(404);
 });
 
 test("K6: a rule about a pod or a service is not got round by naming a port, or no container", async () => {

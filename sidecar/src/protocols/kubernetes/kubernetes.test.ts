@@ -525,7 +525,7 @@ test("K24: a token that is the name of a WebSocket protocol goes no further", ()
 });
 
 test("K27: an object that has the members of a list, a table or an event is masked like any other", () => {
-  const hidden = { fields: ["spec", "status"], deniesWrites: true };
+  const hidden = { fields: ["spec", "status"], deniesWrites: true, mayBeQuoted: false };
   const metadata = { annotations: { "kubectl.kubernetes.io/last-applied-configuration": '{"a":"shown"}' } };
   const object = { metadata, spec: { a: "shown" }, status: { b: "shown" } };
   for (const more of [
@@ -549,13 +549,53 @@ test("K27: what tools keep of a masked object in annotations, and what columns s
     "example.com/copy": ' {"spec":1}',
     "example.com/owner": "ann",
   };
-  const hidden = { fields: ["spec"], deniesWrites: true };
+  const hidden = { fields: ["spec"], deniesWrites: true, mayBeQuoted: false };
   const object = { metadata: { annotations }, spec: { image: "secret:1" } };
   const table = { kind: "Table", rows: [{ cells: ["web", 3, "secret:1"], object }] };
   const shown = JSON.stringify(masked(table, hidden));
   expect(shown).not.toMatch(/secret:1|H4sI|"data|example.com\/copy":" /);
   expect(shown).toContain('"web"');
   expect(shown).toContain('"example.com/owner":"ann"');
+});
+
+test("K27: of a refused write whoever sees a part masked reads only what quotes nothing of the object", () => {
+  const told = (message: string, field: string, mayBeQuoted = true) => {
+    const status = {
+      kind: "Status",
+      apiVersion: "v1",
+      status: "Failure",
+      message,
+      details: { causes: [{ message }] },
+    };
+    const shown = JSON.stringify(masked(status, { fields: [field], deniesWrites: false, mayBeQuoted }));
+    return shown === JSON.stringify(status);
+  };
+  const cannot = 'User "local:max" cannot patch resource "secrets" in API group ""';
+  for (const plain of [
+    'secrets "s" not found',
+    'deployments.apps "web" already exists',
+    `secrets "s" is forbidden: ${cannot} in the namespace "default"`,
+    `secrets is forbidden: ${cannot} at the cluster scope`,
+    "Precondition failed: UID in precondition: a-1, UID in object meta: b-2",
+  ])
+    expect([plain, told(plain, "spec")]).toEqual([plain, true]);
+  for (const quoting of [
+    "secrets \"s\" is forbidden: ValidatingAdmissionPolicy 'a' with binding 'b' denied request: hunter2",
+    'admission webhook "w.example.com" denied the request: secrets "hunter2" not found',
+    'admission webhook "w.example.com" denied the request: Secret "s" is invalid: hunter2',
+    `secrets "s" is forbidden: ${cannot} in the namespace "default": hunter2`,
+    'secrets "s" not found\nhunter2',
+    "hunter2",
+  ])
+    for (const field of ["data", "spec"])
+      expect([quoting, field, told(quoting, field)]).toEqual([quoting, field, false]);
+  // Validation quotes what a spec holds, and of data names the keys.
+  const invalid = 'Secret "s" is invalid: data[a/b]: Invalid value: "a/b"';
+  expect([told(invalid, "data"), told(invalid, "spec"), told("hunter2", "spec", false)]).toEqual([
+    true,
+    false,
+    true,
+  ]);
 });
 
 test("frames of clients are read with their masks, however they are cut", () => {

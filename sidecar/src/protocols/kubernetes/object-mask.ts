@@ -4,16 +4,20 @@
  */
 import type { SessionMasking } from "@sallyport/policy";
 import { isRecord } from "./facts.ts";
-import type { ApiRequest } from "./request.ts";
+import { type ApiRequest, resourceName } from "./request.ts";
+import { failure } from "./status.ts";
 
 /** What is hidden from a session in the objects of one resource. */
 export interface HiddenFields {
   readonly fields: readonly string[];
   /** True where whoever sees them hidden may not write objects of the resource either. */
   readonly deniesWrites: boolean;
+  /** True where what the server says beside the object may quote it: nothing but a read passes admission by. */
+  readonly mayBeQuoted: boolean;
 }
 
 const candidates = ["data", "stringData", "binaryData", "spec", "status"];
+const reads = new Set(["get", "list", "watch"]);
 const keyed = new Set(["data", "stringData", "binaryData"]);
 /** A value that a Secret takes for data, and that reads as what it is. */
 const hiddenText = "***";
@@ -24,12 +28,15 @@ const appliedNames = /last-applied|\/original$|\/applied$/;
 export function hiddenFields(masking: SessionMasking, request: ApiRequest): HiddenFields | undefined {
   if (masking.columns.isEmpty || !request.isResource) return undefined;
   const group = request.group === "" ? "core" : request.group;
-  const named = (field: string) => masking.columns.names(`${group}.${request.resource}.${field}`);
+  // A node's proxy is its kubelet's API, which shows the node's pods.
+  const resource = resourceName(request) === "nodes/proxy" ? "pods" : request.resource;
+  const named = (field: string) => masking.columns.names(`${group}.${resource}.${field}`);
   const fields = candidates.filter(named);
   if (fields.length === 0) return undefined;
   // What a Secret is given as text is kept as data.
   if (fields.includes("data") && !fields.includes("stringData")) fields.push("stringData");
-  return { fields, deniesWrites: masking.maskedWrites === "Deny" };
+  const isPlainRead = reads.has(request.verb) && request.subresource === "";
+  return { fields, deniesWrites: masking.maskedWrites === "Deny", mayBeQuoted: !isPlainRead };
 }
 
 /** The forms of an answer that can be masked, of those that the client takes; undefined where there is none. */
@@ -86,15 +93,41 @@ function maskedObject(
   return copy;
 }
 
-/** What a server says of an object that it does not take repeats what the object holds now (`kubectl replace` of a pod). */
+/**
+ * What a server says of a write that it does not take may repeat what the object holds now: validation does (`kubectl replace` of
+ * a pod), and an admission policy or webhook says what it likes, for any reason.
+ */
 function maskedStatus(
   status: Readonly<Record<string, unknown>>,
   hidden: HiddenFields,
 ): Readonly<Record<string, unknown>> {
-  if (status.reason !== "Invalid" || hidden.fields.every((field) => keyed.has(field))) return status;
-  const { details: _, ...rest } = status;
-  return { ...rest, message: "the object is invalid; why could show what is masked for you" };
+  const { message, code } = status;
+  if (!hidden.mayBeQuoted || status.status === "Success") return status;
+  const forms = hidden.fields.every((field) => keyed.has(field))
+    ? [...plainForms, ...keyedForms]
+    : plainForms;
+  if (typeof message === "string" && forms.some((form) => form.test(message))) return status;
+  const why = "the server refused this; why could show what is masked for you";
+  return { ...failure(typeof code === "number" ? code : 500, why) };
 }
+
+/**
+ * Whole messages of the server itself that say nothing of what an object holds. Those of policies and webhooks begin, or go on,
+ * with words of their own.
+ */
+const plainForms = [
+  /^[a-z0-9./-]+ "[^"]*" (not found|already exists)$/,
+  /^[a-z0-9./-]+( "[^"]*")? is forbidden: User "[^"]*" cannot [a-z]+ resource "[^"]*" in API group "[^"]*"( in the namespace "[^"]*"| at the cluster scope)$/,
+  /^Operation cannot be fulfilled on [a-z0-9./-]+ "[^"]*": the object has been modified; please apply your changes to the latest version and try again$/,
+  /^(Operation cannot be fulfilled on [a-z0-9./-]+ "[^"]*": )?Precondition failed: UID in precondition: [\w-]*, UID in object meta: [\w-]*$/,
+];
+
+/** Of Secrets and ConfigMaps validation names keys, and no values. */
+const keyedForms = [
+  /^[A-Z]\w* "[^"]*" is invalid: /,
+  /^[A-Z]\w* in version "[^"]*" cannot be handled as a [A-Z]\w*: /,
+  /^Apply failed with \d+ conflicts?: /,
+];
 
 /** Of lists with keys, managed fields hold the keys' values: ports, addresses, paths. */
 function withoutManaged(

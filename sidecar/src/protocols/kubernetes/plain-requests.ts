@@ -238,6 +238,7 @@ async function answerWith(
   },
 ): Promise<number> {
   const headers = clientHeaders(response.headers);
+  if (by.hidden?.mayBeQuoted === true && headers.warning !== undefined) headers.warning = withheldWarning;
   if (by.notice !== undefined) headers.warning = [headers.warning ?? [], warningOf(by.notice)].flat();
   const masks = by.hidden !== undefined || by.patterns?.isEmpty === false;
   if (masks) {
@@ -277,6 +278,10 @@ async function answerWith(
   });
   return bytes;
 }
+
+/** Admission policies quote what an object holds in their warnings, too. */
+const withheldWarning =
+  '299 sallyport "the server warns of this, in words that could show what is masked for you"';
 
 /** RFC 9111, 5.5: what kubectl shows as `Warning: …`. */
 function warningOf(notice: string): string {

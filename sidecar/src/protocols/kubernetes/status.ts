@@ -20,12 +20,15 @@ const reasons: Readonly<Record<number, string>> = {
   405: "MethodNotAllowed",
   406: "NotAcceptable",
   409: "Conflict",
+  410: "Gone",
   413: "RequestEntityTooLarge",
   415: "UnsupportedMediaType",
+  422: "Invalid",
   429: "TooManyRequests",
   500: "InternalError",
   502: "InternalError",
   503: "ServiceUnavailable",
+  504: "Timeout",
 };
 
 /** A failure in the API server's own form. */

@@ -20,10 +20,11 @@ import { aboutOf, onlyContainer, securityOfContainer } from "../facts.ts";
 import { upstreamHeaders } from "../headers.ts";
 import { marksOf } from "../impersonation.ts";
 import { ask, type Judged, mayGoOn } from "../judge.ts";
+import { hiddenFields, masked } from "../object-mask.ts";
 import { answerRequest, type Serving as PlainServing } from "../plain-requests.ts";
 import { type ApiRequest, isTrue, readRequest, targetOf } from "../request.ts";
 import { failure, type Status } from "../status.ts";
-import { readAll } from "../upstream.ts";
+import { parsed, readAll } from "../upstream.ts";
 import type { StreamBridge } from "./bridge.ts";
 import { ChannelBridge, type ClientForm } from "./channel-bridge.ts";
 import { CopyReader } from "./copy.ts";
@@ -449,14 +450,21 @@ function dialUpstream(
 
 /** The server has not switched: its client hears what it says instead. */
 async function relayAnswer(
-  { upgrade, session }: Attempt,
+  { upgrade, session, request }: Attempt,
   response: IncomingMessage,
   permit: Permit,
   bridge: ChannelBridge | SpdyBridge | undefined,
 ): Promise<void> {
-  const body = (await readAll(response, answerBytesMax)) ?? Buffer.alloc(0);
+  const { guard } = session.admitted;
+  const answer = (await readAll(response, answerBytesMax)) ?? Buffer.alloc(0);
   const status = response.statusCode ?? 502;
-  session.admitted.guard.response(permit.number, { tag: String(status), rows: 0, bytes: body.length, ms: 0 });
+  guard.response(permit.number, { tag: String(status), rows: 0, bytes: answer.length, ms: 0 });
+  const hidden = hiddenFields(guard.masking, request);
+  // What is wrong with a request may name what the pod holds: its containers.
+  const body =
+    hidden === undefined
+      ? answer
+      : Buffer.from(JSON.stringify(masked(parsed(answer) ?? failure(status, ""), hidden)));
   const text = body.toString("utf8").slice(0, 2_000);
   if (bridge !== undefined) {
     bridge.cut(failure(status >= 400 ? status : 502, messageOf(text)));
@@ -465,7 +473,7 @@ async function relayAnswer(
   }
   const head = [
     `HTTP/1.1 ${status < 200 ? 502 : status} ${(response.statusMessage ?? "").replaceAll(/[^\x20-\x7e]/g, "")}`,
-    `Content-Type: ${response.headers["content-type"] ?? "text/plain"}`,
+    `Content-Type: ${hidden === undefined ? (response.headers["content-type"] ?? "text/plain") : "application/json"}`,
     `Content-Length: ${body.length}`,
     "Connection: close",
     "\r\n",
