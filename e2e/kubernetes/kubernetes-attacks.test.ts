@@ -69,6 +69,9 @@ const policies = [
   - name: only-patched
     match: {objects: ["patch:configmaps"]}
     action: Allow
+  - name: only-updated
+    match: {objects: ["update:limitranges", "update:leases.coordination.k8s.io"]}
+    action: Allow
   - name: proxied
     match: {objects: ["create:pods/proxy", "create:services/proxy", "create:pods/exec"]}
     action: Allow
@@ -484,6 +487,32 @@ test("K27: what may only be patched is not created by a server-side apply", asyn
   const { uid } = JSON.parse((await raw("/api/v1/namespaces/default/configmaps/kept")).body).metadata;
   expect((await apply("kept", uid)).status).toBe(200);
   expect((await apply("new", uid)).status).toBe(409);
+});
+
+test("K27: what may only be updated is not created by an update, where the server would create it", async () => {
+  const limits = "/api/v1/namespaces/default/limitranges";
+  const leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+  for (const [base, apiVersion, kind, spec] of [
+    [limits, "v1", "LimitRange", { limits: [] }],
+    [leases, "coordination.k8s.io/v1", "Lease", { holderIdentity: "a" }],
+  ] as const) {
+    const put = (user: string, name: string, own = {}) =>
+      raw(`${base}/${name}`, {
+        user,
+        method: "PUT",
+        headers: json,
+        body: JSON.stringify({ apiVersion, kind, metadata: { name, namespace: "default", ...own }, spec }),
+      });
+    expect([kind, (await put("deb", "new")).status]).toEqual([kind, 403]);
+    // The server itself creates it for whoever may create: the rule is needed.
+    const made = await put("ana", "made");
+    expect([kind, made.status]).toEqual([kind, 201]);
+    const { uid, resourceVersion } = JSON.parse(made.body).metadata;
+    expect([kind, (await put("deb", "made")).status]).toEqual([kind, 403]);
+    expect([kind, (await put("deb", "made", { uid, resourceVersion })).status]).toEqual([kind, 200]);
+    expect([kind, (await put("deb", "new", { uid })).status]).toEqual([kind, 409]);
+    expect([kind, (await raw(`${base}/new`)).status]).toEqual([kind, 404]);
+  }
 });
 
 test("K27: a node's own list of its pods is not shown to whom pods are masked", async () => {

@@ -343,9 +343,10 @@ function factsOfBody(
 ): RequestFacts {
   if (body.length === 0) return noFacts;
   const type = typeOf(headers);
-  const isApply = type.startsWith("application/apply-patch+") && request.subresource === "";
-  if (written === undefined)
-    return { ...noFacts, security: opaquePod, secretType: unreadSecret, mayCreate: isApply };
+  const isApply = type.startsWith("application/apply-patch+");
+  const isUpsert = isApply || (request.verb === "update" && madeByUpdate.has(resourceName(request)));
+  const mayCreate = isUpsert && request.subresource === "" && !isSure(written);
+  if (written === undefined) return { ...noFacts, security: opaquePod, secretType: unreadSecret, mayCreate };
   const holdsPods = !(request.group === "" && ["secrets", "configmaps", "events"].includes(request.resource));
   const isVolume = request.group === "" && request.resource === "persistentvolumes";
   const security = isVolume ? securityOfVolume(written) : holdsPods ? securityOf(written) : plainPod;
@@ -360,11 +361,20 @@ function factsOfBody(
     ...noFacts,
     security,
     secretType,
-    mayCreate: isApply && !isSure(written),
+    mayCreate,
   };
 }
 
-/** Whether a server-side apply names by its uid an object that is there: no other is then created. */
+/** What an API server creates where a PUT finds none. */
+const madeByUpdate = new Set([
+  ..."endpoints events limitranges services events.events.k8s.io runtimeclasses.node.k8s.io".split(" "),
+  ..."leases leasecandidates".split(" ").map((name) => `${name}.coordination.k8s.io`),
+  ...["roles", "rolebindings", "clusterroles", "clusterrolebindings"].map(
+    (name) => `${name}.rbac.authorization.k8s.io`,
+  ),
+]);
+
+/** Whether an update or a server-side apply names by its uid an object that is there: no other is then created. */
 function isSure(written: unknown): boolean {
   const metadata = isRecord(written) ? written.metadata : undefined;
   return isRecord(metadata) && typeof metadata.uid === "string" && metadata.uid !== "";
