@@ -30,7 +30,7 @@ const policies = [
   policy(
     "del",
     held(
-      "{objects: ['delete:*', 'deletecollection:*', 'patch:configmaps', 'update:configmaps', 'create:pods/eviction']}",
+      "{objects: ['delete:*', 'deletecollection:*', 'patch:*', 'update:*', 'create:pods/eviction', 'create:serviceaccounts/token']}",
     ),
   ),
   policy("may", "  profile: ReadOnly\n  masking:\n  - {patterns: [email], with: Redact}\n"),
@@ -71,6 +71,11 @@ beforeAll(async () => {
   auditLog = join(folder, "log");
   const rules = [
     { level: "Request", verbs: ["delete", "deletecollection"], resources: [{ group: "" }] },
+    {
+      level: "Request",
+      verbs: ["update", "patch", "create"],
+      resources: [{ group: "", resources: ["configmaps", "serviceaccounts/token", "pods/eviction"] }],
+    },
     { level: "None" },
   ];
   const auditPolicy = { apiVersion: "audit.k8s.io/v1", kind: "Policy", rules };
@@ -125,6 +130,7 @@ function asLead(path: string, body?: object): Promise<{ readonly status: number;
 
 interface Shown {
   readonly name: string;
+  readonly command: string;
   readonly requester: string;
   readonly phase: string;
 }
@@ -248,6 +254,10 @@ interface AuditEvent {
   readonly requestObject?: { readonly preconditions?: { readonly uid?: string } };
 }
 
+/** What an object that is changed is named by, in every form. */
+const uidOf = async (kind: string, name: string) =>
+  (await api.kubectl("get", kind, name, "-n", "default", "-o", "jsonpath={.metadata.uid}")).trim();
+
 const namesUid = ({ requestURI, requestObject }: AuditEvent, uid: string) =>
   requestURI.includes(`uid=${uid}`) || requestObject?.preconditions?.uid === uid;
 
@@ -343,6 +353,211 @@ test("an approved change changes what was asked about, and nothing that has take
     const now = await api.kubectl("get", object.kind, "changed", "-n", "default", "-o", "json");
     expect(now).not.toContain("late");
   }
+});
+
+const merge = "application/merge-patch+json";
+const strategic = "application/strategic-merge-patch+json";
+const steps = "application/json-patch+json";
+const apply = "application/apply-patch+yaml";
+const custom = "/apis/example.com/v1/namespaces/default/gadgets/changed";
+const deployment = "/apis/apps/v1/namespaces/default/deployments/changed";
+const metadata = { name: "changed", namespace: "default" };
+const evicted = { apiVersion: "policy/v1", kind: "Eviction", metadata };
+const tokenRequest = {
+  apiVersion: "authentication.k8s.io/v1",
+  kind: "TokenRequest",
+  spec: { audiences: ["a"] },
+};
+const scale = { apiVersion: "autoscaling/v1", kind: "Scale", metadata, spec: { replicas: 0 } };
+const deployed = {
+  apiVersion: "apps/v1",
+  kind: "Deployment",
+  metadata,
+  spec: {
+    replicas: 0,
+    selector: { matchLabels: { app: "changed" } },
+    template: {
+      metadata: { labels: { app: "changed" } },
+      spec: { containers: [{ name: "c", image: "registry.example/changed:1" }] },
+    },
+  },
+};
+const labelled = { metadata: { labels: { seen: "yes" } } };
+const labelStep = [{ op: "add", path: "/metadata/annotations", value: { seen: "yes" } }];
+/** Ways to have one object changed: its kind, the path, the method, the form and what is sent. */
+const changesOf: readonly (readonly [string, string, string, string, object])[] = [
+  ["configmap", `${inDefault}/configmaps/changed`, "PUT", "application/json", configMap("changed", "put")],
+  ["configmap", `${inDefault}/configmaps/changed`, "PATCH", merge, labelled],
+  ["configmap", `${inDefault}/configmaps/changed`, "PATCH", strategic, { data: { a: "b" } }],
+  ["configmap", `${inDefault}/configmaps/changed`, "PATCH", steps, labelStep],
+  [
+    "configmap",
+    `${inDefault}/configmaps/changed?fieldManager=x&force=true`,
+    "PATCH",
+    apply,
+    configMap("changed", "x"),
+  ],
+  ["deployment", `${deployment}/scale`, "PUT", "application/json", scale],
+  ["deployment", `${deployment}/scale`, "PATCH", merge, { spec: { replicas: 0 } }],
+  [
+    "deployment",
+    `${deployment}/scale`,
+    "PATCH",
+    steps,
+    [{ op: "replace", path: "/spec/replicas", value: 0 }],
+  ],
+  ["deployment", `${deployment}/status`, "PUT", "application/json", { ...deployed, status: {} }],
+  ["deployment", `${deployment}/status`, "PATCH", strategic, { status: {} }],
+  ["gadget", custom, "PATCH", merge, { spec: { a: 1 } }],
+  ["gadget", custom, "PATCH", steps, labelStep],
+  ["gadget", `${custom}/status`, "PATCH", steps, [{ op: "add", path: "/status", value: { a: 1 } }]],
+  ["serviceaccount", `${inDefault}/serviceaccounts/changed/token`, "POST", "application/json", tokenRequest],
+  ["pod", `${inDefault}/pods/changed/eviction`, "POST", "application/json", evicted],
+];
+
+/** A change of the object with this uid alone. */
+function naming(path: string, sent: object, uid: string): object {
+  if (Array.isArray(sent)) return [{ op: "test", path: "/metadata/uid", value: uid }, ...sent];
+  if (path.endsWith("/eviction")) return { ...sent, deleteOptions: { preconditions: { uid } } };
+  const own = "metadata" in sent && typeof sent.metadata === "object" ? sent.metadata : {};
+  return { ...sent, metadata: { ...own, uid } };
+}
+
+async function defineGadgets(): Promise<void> {
+  const schema = { type: "object", "x-kubernetes-preserve-unknown-fields": true };
+  const names = { kind: "Gadget", plural: "gadgets", singular: "gadget" };
+  const version = { name: "v1", served: true, storage: true, schema: { openAPIV3Schema: schema } };
+  await api.kubectl.apply([
+    {
+      apiVersion: "apiextensions.k8s.io/v1",
+      kind: "CustomResourceDefinition",
+      metadata: { name: "gadgets.example.com" },
+      spec: {
+        group: "example.com",
+        names,
+        scope: "Namespaced",
+        versions: [{ ...version, subresources: { status: {} } }],
+      },
+    },
+  ]);
+  await api.kubectl("wait", "--for=condition=Established", "crd/gadgets.example.com", "--timeout=30s");
+}
+
+test("an approved change names its object to the server in every form, and the server takes it for no other", async () => {
+  await defineGadgets();
+  await api.kubectl.apply([
+    configMap("changed"),
+    deployed,
+    podOf("changed"),
+    { apiVersion: "v1", kind: "ServiceAccount", metadata },
+    { apiVersion: "example.com/v1", kind: "Gadget", metadata },
+  ]);
+  for (const [kind, path, method, type, sent] of changesOf) {
+    const uid = await uidOf(kind, "changed");
+    const send = (user: string, body: string) =>
+      raw(gateway, path, { user, method, headers: { "content-type": type }, body });
+    // What the server says where another has come to have the name between the gateway's look and its own.
+    const another = await send("lou", JSON.stringify(naming(path, sent, "another")));
+    const what = [kind, path, method, type];
+    expect([...what, another.status]).toEqual([
+      ...what,
+      expect.toSatisfy((one) => one === 409 || one === 422),
+    ]);
+    const answer = send("del", JSON.stringify(sent));
+    await approve(await waiting("del"));
+    const { status, body: said } = await answer;
+    expect([...what, status, said]).toEqual([...what, method === "POST" ? 201 : 200, expect.any(String)]);
+    if (kind === "deployment" || kind === "gadget") continue;
+    await waitFor("the server to have been told the uid", async () => {
+      const lines = (await readFile(auditLog, "utf8")).trim().split("\n");
+      const told = lines.map((line) => JSON.parse(line) as AuditEvent);
+      const own = told.filter(({ requestURI }) => requestURI === path);
+      return own.some((event) => JSON.stringify(event.requestObject ?? "").includes(uid)) || undefined;
+    });
+  }
+});
+
+test("of a custom resource's status the server takes a merge patch for whatever object has the name", async () => {
+  await defineGadgets();
+  await api.kubectl.apply([
+    { apiVersion: "example.com/v1", kind: "Gadget", metadata: { ...metadata, name: "loose" } },
+  ]);
+  const path = custom.replace("changed", "loose");
+  const send = (method: string, type: string, rest: string) =>
+    raw(gateway, `${path}/status${rest}`, {
+      user: "lou",
+      method,
+      headers: { "content-type": type },
+      body: JSON.stringify({
+        apiVersion: "example.com/v1",
+        kind: "Gadget",
+        metadata: { name: "loose", uid: "another" },
+        status: { a: 1 },
+      }),
+    });
+  const answers = [
+    await send("PATCH", merge, ""),
+    await send("PATCH", apply, "?fieldManager=x&force=true"),
+    await send("PUT", "application/json", ""),
+  ];
+  expect(answers.map(({ status }) => status)).toEqual([200, 200, 409]);
+});
+
+test("a change whose form names no object is not asked about", async () => {
+  await api.kubectl.apply([configMap("formless")]);
+  for (const [type, body] of [
+    ["application/yaml", "metadata: {name: formless}"],
+    [apply, "metadata: {name: formless}"],
+    ["application/vnd.kubernetes.protobuf", "k8s\u0000"],
+    [merge, '{"metadata":{"uid":"another"}}'],
+    [merge, '{"metadata":null}'],
+    [merge, '{"metadata":{},"metadata":{"labels":{}}}'],
+  ] as const) {
+    const { status, body: said } = await raw(gateway, `${inDefault}/configmaps/formless`, {
+      user: "del",
+      method: "PATCH",
+      headers: { "content-type": type },
+      body,
+    });
+    expect([type, body, status, said]).toEqual([type, body, 403, expect.stringContaining("send it in JSON")]);
+  }
+});
+
+test("who approves a deletion of many reads what it finds, and what has come since does not die with it", async () => {
+  const of = (name: string) => ({
+    ...configMap(name),
+    metadata: { name, namespace: "default", labels: { many: "yes" } },
+  });
+  const path = `${inDefault}/configmaps?labelSelector=many%3Dyes`;
+  const remove = (query = "") => raw(gateway, `${path}${query}`, { user: "del", method: "DELETE" });
+  const shownOf = async (name: string) => JSON.parse((await asLead(`/${name}`)).body) as Shown;
+  const left = async () => (await configMaps()).filter((name) => name.startsWith("configmap/many-"));
+  await api.kubectl.apply(["many-a", "many-b"].map(of));
+  for (const meanwhile of [
+    () => api.kubectl.apply([of("many-c")]),
+    async () => {
+      await api.kubectl("delete", "configmap", "many-b", "many-c", "-n", "default");
+      await api.kubectl.apply([of("many-b")]);
+    },
+  ]) {
+    const before = await left();
+    const answer = remove();
+    const name = await waiting("del");
+    const { command } = await shownOf(name);
+    for (const one of before) expect(command).toContain(`-- default/${one.slice("configmap/".length)}`);
+    await meanwhile();
+    await approve(name);
+    const { status, body } = await answer;
+    expect([status, body]).toEqual([403, expect.stringContaining("is void")]);
+    expect(await left()).toContain("configmap/many-a");
+  }
+  const past = await remove("&resourceVersion=1&resourceVersionMatch=Exact");
+  expect([past.status, past.body]).toEqual([403, expect.stringContaining("leave out")]);
+  const answer = remove();
+  const name = await waiting("del");
+  await api.kubectl("delete", "configmap", "many-b", "-n", "default");
+  await approve(name);
+  expect([(await answer).status, await left()]).toEqual([200, []]);
 });
 
 test("nobody is asked about a change of what its author may not read", async () => {

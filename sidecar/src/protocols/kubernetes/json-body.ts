@@ -10,6 +10,36 @@ export function readJsonBody(body: Buffer): unknown {
   return value === undefined || hasTwins(body.toString("utf8")) ? undefined : value;
 }
 
+/**
+ * A body with a member put into its object `within`, or a step before those of a list; everything else stays as it was sent,
+ * since numbers would not survive being read and written. The body must be one that `readJsonBody` reads.
+ */
+export function withFirst(body: Buffer, added: string, within?: string): Buffer {
+  // Byte by byte: what is looked for is ASCII.
+  const text = body.toString("latin1");
+  const at = within === undefined ? text.search(/[[{]/) : startOfMember(text, within);
+  const isEmpty = /^\s*[\]}]/.test(text.slice(at + 1));
+  const addition = Buffer.from(`${added}${isEmpty ? "" : ","}`);
+  return Buffer.concat([body.subarray(0, at + 1), addition, body.subarray(at + 1)]);
+}
+
+/** Where the object begins that is a member of the outermost one. */
+function startOfMember(text: string, name: string): number {
+  let depth = 0;
+  for (let at = 0; at < text.length; at += 1) {
+    const character = text[at];
+    if (character === "{" || character === "[") depth += 1;
+    else if (character === "}" || character === "]") depth -= 1;
+    else if (character === '"') {
+      const end = endOfString(text, at);
+      if (depth === 1 && isName(text, end) && JSON.parse(text.slice(at, end + 1)) === name)
+        return text.indexOf("{", end);
+      at = end;
+    }
+  }
+  throw new Error("the body has no such member");
+}
+
 /** Whether any object of a well-formed text has two members of one name. */
 function hasTwins(text: string): boolean {
   /** Names of the objects around the place; undefined for a list. */

@@ -28,6 +28,8 @@ export interface Asked {
   readonly bytes: readonly Uint8Array[];
   /** The same request with what is looked up as it is now: what is held is judged by that, before and after. */
   readonly again: () => Promise<Looked>;
+  /** What the text does not say of what it is about, for the approvers; asked for once it was looked up. */
+  readonly explained?: () => string;
   /** A digest of what the text does not show, for recordings. */
   readonly parameters?: readonly string[];
   /** Tells the client that it waits. */
@@ -126,7 +128,7 @@ function mustBeStored(command: Command): boolean {
 /** A request that can be held, looked at anew before it is asked about and before it runs. */
 type LookedAgain = Holdable & { readonly look: (approved?: ReadonlySet<string>) => Promise<Verdict> };
 
-function holdableOf({ session, command, bytes, tell, again, closed }: Asked): LookedAgain {
+function holdableOf({ session, command, bytes, tell, again, explained, closed }: Asked): LookedAgain {
   let found = "";
   const look = async (approved?: ReadonlySet<string>) => {
     const now = await again();
@@ -145,7 +147,9 @@ function holdableOf({ session, command, bytes, tell, again, closed }: Asked): Lo
     get bytes() {
       return [...bytes, Buffer.from(found)];
     },
-    explained: "",
+    get explained() {
+      return explained?.() ?? "";
+    },
     tell: tell ?? (() => undefined),
     begun: () => undefined,
     rejudge: look,

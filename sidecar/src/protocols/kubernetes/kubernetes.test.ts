@@ -6,6 +6,7 @@ import { commandOf, noFacts } from "./command.ts";
 import { Denials, digestOfDenial } from "./denials.ts";
 import { securityOf, securityOfContainer, writtenBy } from "./facts.ts";
 import { reasonIn, upstreamHeaders } from "./headers.ts";
+import { boundChange, HeldCollection } from "./held-object.ts";
 import { readJsonBody } from "./json-body.ts";
 import { masked } from "./object-mask.ts";
 import { readProtobuf } from "./protobuf.ts";
@@ -596,6 +597,73 @@ test("K27: of a refused write whoever sees a part masked reads only what quotes 
     false,
     true,
   ]);
+});
+
+test("a change that was asked about names its object, and is else what was sent, to the byte", () => {
+  const bound = (body: string, path = "/api/v1/namespaces/a/configmaps/x", method = "PATCH") =>
+    boundChange(read(method, path), Buffer.from(body, "latin1"), "u")?.toString("latin1");
+  const bodies = [
+    ["{}", '{"metadata":{"uid":"u"}}'],
+    [' {"a": 9007199254740993.0}', ' {"metadata":{"uid":"u"},"a": 9007199254740993.0}'],
+    ['{"metadata":{ }}', '{"metadata":{"uid":"u" }}'],
+    ['{"a":["{",{"metadata":{}}],"met\\u0061data" : {"a":1}}', undefined],
+    ['{"metadata":{"uid":"u"},"b":"\xff"}', '{"metadata":{"uid":"u"},"b":"\xff"}'],
+    ["[]", '[{"op":"test","path":"/metadata/uid","value":"u"}]'],
+    ['[{"op":"add"}]', '[{"op":"test","path":"/metadata/uid","value":"u"},{"op":"add"}]'],
+  ] as const;
+  for (const [body, expected] of bodies)
+    expect([body, bound(body)]).toEqual([
+      body,
+      expected ?? '{"a":["{",{"metadata":{}}],"met\\u0061data" : {"uid":"u","a":1}}',
+    ]);
+  for (const unfit of [
+    "",
+    "1",
+    "a: b",
+    '{"metadata":null}',
+    '{"metadata":[]}',
+    '{"metadata":{"uid":"v"}}',
+    '{"metadata":{"uid":null}}',
+    '{"metadata":{},"metadata":{}}',
+  ])
+    expect([unfit, bound(unfit)]).toEqual([unfit, undefined]);
+  const evict = (body: string) => bound(body, "/api/v1/namespaces/a/pods/x/eviction", "POST");
+  expect(JSON.parse(evict('{"deleteOptions":{"dryRun":["All"]}}') ?? "")).toEqual({
+    deleteOptions: { dryRun: ["All"], preconditions: { uid: "u" } },
+  });
+  expect(evict('{"deleteOptions":{"preconditions":{"uid":"v"}}}')).toBeUndefined();
+});
+
+test("a deletion of many that was asked about is another once anything has come to it, and none of the past", () => {
+  const path = "/api/v1/namespaces/a/configmaps";
+  const objects = ["a", "b"].map((name) => ({ namespace: "a", name, uid: name }));
+  const of = (query: string) => new HeldCollection(read("DELETE", `${path}?${query}`));
+  const one = of("labelSelector=x&dryRun=All&limit=2000");
+  expect(one.path).toBe(`${path}?labelSelector=x&limit=501`);
+  expect(of("limit=7").path).toBe(`${path}?limit=7`);
+  const look = (found: readonly (typeof objects)[number][]) => one.look({ kind: "found", objects: found });
+  const asked = look(objects);
+  expect(one.explained.split("\n").slice(1)).toEqual(["-- a/a", "-- a/b"]);
+  expect([look(objects), look(objects.slice(1)), look([])]).toEqual([asked, asked, asked]);
+  const again = { namespace: "a", name: "b", uid: "b2" };
+  expect(look([again]).about).not.toBe(asked.about);
+  expect(look([...objects, again]).about).not.toBe(asked.about);
+  const many = Array.from({ length: 501 }, (_, at) => ({ namespace: "", name: `${at}`, uid: `${at}` }));
+  expect(of("").look({ kind: "found", objects: many }).unfit).toContain("select fewer");
+  expect(of("").look({ kind: "hidden" }).unfit).toContain("may not read");
+  for (const past of [
+    "resourceVersion=1&resourceVersionMatch=Exact",
+    "resourceVersion=&resourceVersion=1",
+    "continue=a",
+  ])
+    expect([past, of(past).look({ kind: "found", objects }).unfit]).toEqual([
+      past,
+      expect.stringContaining("leave out"),
+    ]);
+  expect([
+    of("fieldSelector=metadata.name%3Dx").path,
+    new HeldCollection(read("DELETE", `${path}/x`)).path,
+  ]).toEqual([undefined, undefined]);
 });
 
 test("frames of clients are read with their masks, however they are cut", () => {

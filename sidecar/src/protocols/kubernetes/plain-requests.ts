@@ -25,7 +25,7 @@ import {
   writtenBy,
 } from "./facts.ts";
 import { clientHeaders, upstreamHeaders } from "./headers.ts";
-import { heldObject, pathOfChanged, type Sent } from "./held-object.ts";
+import { HeldCollection, heldObject, pathOfChanged, type Sent } from "./held-object.ts";
 import { marksOf } from "./impersonation.ts";
 import { readJsonBody } from "./json-body.ts";
 import { ask, mayGoOn } from "./judge.ts";
@@ -111,6 +111,9 @@ async function serve(
   const command = commandOf(request, facts);
   const review = selfReview(request, body);
   const changed = pathOfChanged(request);
+  const isJson =
+    exchange.headers["content-encoding"] === undefined && jsonTypes.test(typeOf(exchange.headers));
+  const collection = new HeldCollection(request);
   let sent: Sent = { request, body };
   let notice: string | undefined;
   const judged = await ask({
@@ -125,12 +128,21 @@ async function serve(
     again: async () => {
       const { targets: _, ...now } = await lookUp();
       const looked = { command: commandOf(request, { ...facts, ...now }), about: now.about ?? "" };
+      if (collection.path !== undefined) {
+        // Approvers would read what the selector finds, where nobody is to be told of what it asks for.
+        const hidden = hiddenFields(guard.masking, request);
+        if (hidden !== undefined && selectsByHidden(request, hidden))
+          return { ...looked, unfit: selectsMasked };
+        const found = await servers.uids(session.account, collection.path, headersInName(host, session));
+        return { ...looked, ...collection.look(found) };
+      }
       if (changed === undefined) return looked;
       const found = await servers.uid(session.account, changed, headersInName(host, session));
-      const object = heldObject({ request, body }, found);
+      const object = heldObject({ request, body }, isJson, found);
       sent = object.sent ?? sent;
       return { ...looked, about: aboutOf(object.uid, looked.about), unfit: object.unfit };
     },
+    explained: () => collection.explained,
     tell: ({ message }) => {
       notice = message;
     },
@@ -458,8 +470,7 @@ function refusedLocally(exchange: HttpExchange, request: ApiRequest, hidden: Hid
       403,
       `${what} is forbidden: parts of it are masked for you, so that writing it could save the mask`,
     );
-  if (selectsByHidden(request, hidden))
-    return failure(403, `${what} is forbidden: a selector of what is masked for you would tell of it`);
+  if (selectsByHidden(request, hidden)) return failure(403, `${what} is forbidden: ${selectsMasked}`);
   // A JSON patch tests and copies what its author may not see; the others only write.
   if (request.verb === "patch" && !plainPatches.test(exchange.headers["content-type"] ?? ""))
     return failure(403, `${what} is forbidden: a patch of this type could show what is masked for you`);
@@ -468,6 +479,7 @@ function refusedLocally(exchange: HttpExchange, request: ApiRequest, hidden: Hid
   return undefined;
 }
 
+const selectsMasked = "a selector of what is masked for you would tell of it";
 const plainPatches =
   /^application\/(merge-patch\+json|strategic-merge-patch\+json|apply-patch\+yaml)\s*(;|$)/i;
 

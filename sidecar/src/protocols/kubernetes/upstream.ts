@@ -11,6 +11,7 @@ import { isRecord } from "./facts.ts";
 
 const lookupMs = 5_000;
 const lookupBytesMax = 2 * 1024 * 1024;
+const listBytesMax = 16 * 1024 * 1024;
 const upstreamsMax = 16;
 
 /** What the API server says of a pod; `missing` with its own words where there is none. */
@@ -32,6 +33,18 @@ export type ObjectLookup =
 export type UidLookup =
   | { readonly kind: "found"; readonly uid: string }
   | { readonly kind: "missing" | "hidden" };
+
+/** One of the objects that a list holds. */
+export interface FoundObject {
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+}
+
+/** Which objects a list holds, as whoever asks may see them. */
+export type ListLookup =
+  | { readonly kind: "found"; readonly objects: readonly FoundObject[] }
+  | { readonly kind: "hidden" };
 
 /** All connections of a resource to its API server. */
 export class ApiServers {
@@ -99,12 +112,37 @@ export class ApiServers {
     return { kind: "found", uid };
   }
 
-  async #lookUp(account: UpstreamAccount, path: string, given: HeaderFields, accept = "application/json") {
+  /** Looks up which objects a list holds, without what is in them, with these headers. */
+  async uids(account: UpstreamAccount, path: string, headers: HeaderFields): Promise<ListLookup> {
+    const accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+    const { status, body } = await this.#lookUp(account, path, headers, accept, listBytesMax);
+    if (status === 401 || status === 403) return { kind: "hidden" };
+    const value = status === 200 && body !== undefined ? parsed(body) : undefined;
+    const items = isRecord(value) && Array.isArray(value.items) ? value.items : undefined;
+    const objects = items?.map(foundObject);
+    if (objects === undefined || objects.includes(undefined)) throw notLookedUp("what is deleted", status);
+    return { kind: "found", objects: objects.filter((one) => one !== undefined) };
+  }
+
+  async #lookUp(
+    account: UpstreamAccount,
+    path: string,
+    given: HeaderFields,
+    accept = "application/json",
+    bytesMax = lookupBytesMax,
+  ) {
     const headers = { ...given, accept };
     const signal = AbortSignal.timeout(lookupMs);
     const response = await this.of(account).request({ method: "GET", path, headers, signal });
-    return { status: response.statusCode ?? 0, body: await readAll(response, lookupBytesMax) };
+    return { status: response.statusCode ?? 0, body: await readAll(response, bytesMax) };
   }
+}
+
+function foundObject(item: unknown): FoundObject | undefined {
+  const metadata = isRecord(item) && isRecord(item.metadata) ? item.metadata : {};
+  const { namespace = "", name, uid } = metadata;
+  if (typeof namespace !== "string" || typeof name !== "string" || typeof uid !== "string") return undefined;
+  return { namespace, name, uid };
 }
 
 function notLookedUp(what: string, status: number): GatewayError {
