@@ -505,6 +505,8 @@ test.each([
   ["SELECT now() AT TIME ZONE substr(ssn, 1, 1) FROM cust", /^inference /],
   ["SELECT convert_to(ssn, 'LATIN1') FROM cust", /^inference /],
   ["SELECT length(ssn::bytea, 'UTF8') FROM cust", /^inference function length/],
+  // A call that is a cast.
+  ["SELECT inet(ssn) FROM cust", /^inference /],
   ["SELECT to_char(ssn, '9V999999999') FROM cust", /^inference function to_char/],
   ["SELECT to_char(ssn, name) FROM cust", /^inference function to_char/],
   // With a value of the asker's, a sum exceeds its type's limit or does not.

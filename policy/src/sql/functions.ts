@@ -43,17 +43,31 @@ export function callByName(walk: Walk, call: NamedCall, word: string): void {
     // Named, so that a Deny rule finds it.
     if (info.isReviewed === true) walk.add("read", word, [functionObject(info)]);
   }
+  const isCast = mayBeCast(node) && castByName(walk, schema, name, word);
   const isBuiltin = schema === "pg_catalog" || found.some((info) => info.schema === "pg_catalog");
   if (isBuiltin && (found.length > 0 || isReadBuiltin(name))) builtinCall(walk, name, node, word);
-  else if (found.length === 0) throw unknownFunction(walk, schema, name, node);
+  else if (found.length === 0 && !isCast) throw unknownFunction(walk, { ...call, schema }, word);
 }
 
-function unknownFunction(
-  walk: Walk,
-  schema: string | undefined,
-  name: string,
-  node: TreeNode | undefined,
-): Rejected {
+/** One plain argument, which may be cast by a call: `inet('::1')`. */
+function mayBeCast(node: TreeNode | undefined): boolean {
+  const [argument, ...more] = listOf(node, "args");
+  return argument !== undefined && more.length === 0 && nodeOf(argument, "NamedArgExpr") === undefined;
+}
+
+/**
+ * `type(value)` is a cast where no function of that name takes the value as it is. Which of the two it is depends on the
+ * value's type: what the cast runs counts in any case. False where there is no such type.
+ */
+function castByName(walk: Walk, schema: string | undefined, name: string, word: string): boolean {
+  const type = walk.names.type(schema, name);
+  if (type === undefined) return (schema === undefined || schema === "pg_catalog") && isKnownType(name);
+  for (const info of type.functions) walk.walkers.functionInfo(walk, info, word);
+  return true;
+}
+
+function unknownFunction(walk: Walk, { schema, name, node }: NamedCall, word: string): Rejected {
+  const kind = word === "CALL" ? "procedure" : "function";
   const location = node?.location;
   const position = typeof location === "number" && walk.isDirect ? { position: location } : {};
   if (schema !== undefined && !walk.names.schemaExists(schema)) {
@@ -65,8 +79,8 @@ function unknownFunction(
   return new Rejected(
     {
       sqlstate: "42883",
-      message: `function ${schema === undefined ? "" : `${schema}.`}${name}() does not exist`,
-      hint: "No function of that name is known, whatever its arguments.",
+      message: `${kind} ${schema === undefined ? "" : `${schema}.`}${name}() does not exist`,
+      hint: `No ${kind} of that name is known, whatever its arguments.`,
       ...position,
     },
     true,
