@@ -118,8 +118,33 @@ export function createRelation(word: string, kind: MadeKind, field = "relation")
       hasUnsureColumns,
       ...reads,
     });
+    for (const item of listOf(node, "tableElts"))
+      ownSequence(walk, rangeVar, nodeOf(item, "ColumnDef"), word);
     return word;
   };
+}
+
+/**
+ * A serial or identity column brings a sequence of its own. Perhaps: where its name is taken, or as long as names may be,
+ * the server finds another.
+ */
+function ownSequence(walk: Walk, rangeVar: TreeNode, column: TreeNode | undefined, word: string): void {
+  if (column === undefined || !(isSerial(word, column) || isIdentity(column))) return;
+  const schema = schemaOf(rangeVar);
+  const temporary = isTemporary(rangeVar);
+  const made = {
+    ...({ kind: "createRelation", relationKind: "sequence", temporary } as const),
+    ...(schema === undefined || temporary ? {} : { schema }),
+    name: `${textOf(rangeVar, "relname")}_${textOf(column, "colname")}_seq`,
+    columns: ["last_value", "log_cnt", "is_called"],
+  };
+  walk.effects.push({ kind: "perhaps", made });
+}
+
+function isIdentity(column: TreeNode): boolean {
+  return listOf(column, "constraints").some(
+    (item) => textOf(nodeOf(item, "Constraint"), "contype") === "CONSTR_IDENTITY",
+  );
 }
 
 /** LIKE, INHERITS and PARTITION OF bring the defaults, checks and triggers of another table along. */
@@ -181,7 +206,7 @@ function bindNode(inner: Walk, word: string, tag: string, node: TreeNode): boole
  */
 function isSerial(word: string, node: TreeNode): boolean {
   const [name = "", ...rest] = namesOf(nodeOf(node, "typeName"), "names");
-  const isMade = word === "CREATE TABLE" || word === "ALTER TABLE";
+  const isMade = /^(CREATE|ALTER) (FOREIGN )?TABLE$/.test(word);
   return isMade && textOf(node, "colname") !== "" && rest.length === 0 && serials.has(name);
 }
 
@@ -214,17 +239,23 @@ function functionNames(value: unknown): readonly (readonly string[])[] {
   return found;
 }
 
-/** Functions of pg_catalog that an operator or an aggregate gets: no name of theirs stands where they are called. */
-function builtinsBound(value: unknown): readonly string[] {
-  const found: string[] = [];
+/** The functions that an operator, an aggregate or a type is given by options. */
+function supportFunctions(value: unknown): readonly (readonly string[])[] {
+  const found: (readonly string[])[] = [];
   eachNode(value, (tag, node) => {
     if (tag !== "DefElem" || !isFunctionOption(node)) return false;
     const argument = nodeOf(node, "arg");
-    const name = stringOf(argument) ?? namesOf(nodeOf(argument, "TypeName"), "names").at(-1);
-    if (name !== undefined) found.push(name);
+    const name = stringOf(argument);
+    const names = name === undefined ? namesOf(nodeOf(argument, "TypeName"), "names") : [name];
+    if (names.length > 0) found.push(names);
     return false;
   });
   return found;
+}
+
+/** Functions of pg_catalog that an operator or an aggregate gets: no name of theirs stands where they are called. */
+function builtinsBound(value: unknown): readonly string[] {
+  return supportFunctions(value).map((names) => names.at(-1) ?? "");
 }
 
 const functionFields = new Set(
@@ -309,6 +340,12 @@ export function createView(walk: Walk, node: TreeNode): string {
   const columns = aliases.length > 0 ? aliases : resultColumns(nodeOf(query, "SelectStmt") ?? {}, scope);
   const hasUnsureColumns = !isNamedWhole(nodeOf(query, "SelectStmt") ?? {}, aliases, scope);
   makeRelation(walk, { word, rangeVar, kind: "view", columns, reads, hasUnsureColumns });
+  if (isTemporary(rangeVar) || schemaOf(rangeVar) !== undefined) return word;
+  // A view of temporary relations is one itself, whatever the statement says.
+  if (reads.some(({ kind, name }) => kind === "relation" && name.startsWith("pg_temp."))) {
+    const made = walk.effects.findLast((effect) => effect.kind === "createRelation");
+    if (made !== undefined) walk.effects.push({ kind: "perhaps", made: { ...made, temporary: true } });
+  }
   return word;
 }
 
@@ -372,25 +409,60 @@ export function createTableAs(walk: Walk, node: TreeNode): string {
 /** CREATE SCHEMA, whose elements are statements of their own inside it. */
 export function createSchema(walk: Walk, node: TreeNode): string {
   const role = nodeOf(node, "authrole");
-  const name = textOf(node, "schemaname") || textOf(role, "rolename") || "current_user";
+  const given = textOf(node, "schemaname") || textOf(role, "rolename");
+  const name = given || "current_user";
   walk.add("define", "CREATE SCHEMA", [walk.object("schema", name)]);
   if (role !== undefined)
     walk.add("privilege", "CREATE SCHEMA", [walk.object("role", textOf(role, "rolename"))]);
   const effect: SessionEffect = { kind: "createSchema", name };
   walk.effects.push(effect, { kind: "catalogChanged" });
-  if (listOf(node, "schemaElts").length > 0) {
+  const elements = elementsInOrder(given, listOf(node, "schemaElts"));
+  if (elements.length > 0) {
     walk.names.apply(effect);
-    schemaElements(walk, name, listOf(node, "schemaElts"));
+    schemaElements(walk, name, elements);
   }
   return "CREATE SCHEMA";
 }
+
+/**
+ * The elements of CREATE SCHEMA as the server makes them, whatever their order: a view may stand before its table. `schema`
+ * is "" where it is called like the session's own role, which only the server knows.
+ */
+function elementsInOrder(schema: string, elements: readonly TreeNode[]): readonly TreeNode[] {
+  const placed = elements.map((element) => {
+    const tag = tagOf(element) ?? "";
+    const node = nodeOf(element, tag) ?? {};
+    const other = schemaOf(nodeOf(node, elementNames[tag] ?? "") ?? node);
+    if (other !== undefined && schema !== "" && other !== schema) {
+      const message = `CREATE specifies a schema (${other}) different from the one being created (${schema})`;
+      throw new Rejected({ sqlstate: "42P15", message }, true);
+    }
+    return { element, place: Object.keys(elementNames).indexOf(tag) };
+  });
+  const last = Object.keys(elementNames).length;
+  const at = (place: number) => (place < 0 ? last : place);
+  return placed.sort((a, b) => at(a.place) - at(b.place)).map(({ element }) => element);
+}
+
+/** What CREATE SCHEMA may hold, in the order in which it is made, with the field of its name; GRANT comes last. */
+const elementNames: Readonly<Record<string, string>> = {
+  CreateSeqStmt: "sequence",
+  CreateStmt: "relation",
+  ViewStmt: "view",
+  IndexStmt: "relation",
+  CreateTrigStmt: "relation",
+};
 
 /** Elements are made in the new schema, and look there first. */
 function schemaElements(walk: Walk, schema: string, elements: readonly TreeNode[]): void {
   searchPathKnown(walk, undefined);
   const before = walk.effects.length;
   walk.withNames(new NameOverlay(walk.names), [schema, ...(walk.names.searchPath ?? [])], () => {
-    for (const element of elements) walk.walkers.statement(walk, element, "");
+    for (const element of elements) {
+      const known = walk.effects.length;
+      walk.walkers.statement(walk, element, "");
+      for (const effect of walk.effects.slice(known)) walk.names.apply(effect);
+    }
   });
   for (const made of walk.effects.splice(before)) {
     const isPlaceless = made.kind === "createRelation" && !made.temporary && made.schema === undefined;
@@ -431,9 +503,17 @@ export function alterTable(walk: Walk, node: TreeNode): string {
     hasCode ||= setsOffWrites(rest);
     if (readsRowsAgain(command)) runOwnCode(walk, objects, word);
     if (textOf(command, "subtype") === "AT_DropColumn") columnsAltered(walk, objects);
+    ownSequence(walk, ownPlace(relation, objects), nodeOf(nodeOf(command, "def"), "ColumnDef"), word);
   }
   walk.effects.push({ kind: "catalogChanged", ...(hasCode ? { code: "relations" as const } : {}) });
   return word;
+}
+
+/** The name with the schema that the relation was found in, where it was. */
+function ownPlace(rangeVar: TreeNode, objects: readonly ObjectRef[]): TreeNode {
+  const found = objects.find(({ kind }) => kind === "relation")?.name ?? "";
+  const schema = found.slice(0, Math.max(found.indexOf("."), 0));
+  return schema === "" ? rangeVar : { ...rangeVar, schemaname: schema };
 }
 
 /** A name of theirs may be nobody's now. Columns that are new come behind all others, and take no name away. */
@@ -561,7 +641,12 @@ export function simpleDefinition(
     const hasCode = isRead && (bindsCode(walk, full, node) || relationCode.has(word));
     const isCode = isMoved && node.relation === undefined;
     const code = isCode ? ("everything" as const) : hasCode ? ("relations" as const) : undefined;
-    if (isMoved) movedAside(walk, nodeOf(node, "relation"), { schema: textOf(node, "newschema") });
+    if (isMoved) {
+      const to = { schema: textOf(node, "newschema") };
+      movedAside(walk, nodeOf(node, "relation"), to);
+      const made = codeMoved(walk, node, textOf(node, "objectType"), to);
+      if (made !== undefined) walk.effects.push(made);
+    }
     walk.effects.push({
       kind: "catalogChanged",
       ...(code === undefined ? {} : { code }),
@@ -646,6 +731,20 @@ export function namedObject(word: string, kind: ObjectRef["kind"], field: string
   };
 }
 
+/** An aggregate is what its support functions are: a body that calls them, as the catalog will tell it. */
+export function createAggregate(walk: Walk, node: TreeNode, text: string): string {
+  const tag = namedObject("CREATE AGGREGATE", "other", "defnames")(walk, node, text);
+  const called = supportFunctions(node.definition).map((names) => `${names.map(quoted).join(".")}()`);
+  const body = `SELECT ${called.join(", ")}`;
+  const made = qualifiedOf(namesOf(node, "defnames"));
+  walk.effects.push({ kind: "createFunction", ...made, language: "sql", body, securityDefiner: false });
+  return tag;
+}
+
+function quoted(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`;
+}
+
 /** A range type brings its multirange type, named by an option or as PostgreSQL derives it. */
 export function createRange(walk: Walk, node: TreeNode, text: string): string {
   const { name, ...schema } = qualifiedOf(namesOf(node, "typeName"));
@@ -699,6 +798,8 @@ export function rename(walk: Walk, node: TreeNode): string {
     });
   }
   if (!isTold && !isColumn) movedAside(walk, rangeVar, { name: textOf(node, "newname") });
+  const made = codeMoved(walk, node, type, { name: textOf(node, "newname") });
+  if (made !== undefined) walk.effects.push(made);
   // Code under another name: nothing that is named is known to be what it was.
   const hasCode = rangeVar === undefined && !isPrivileged;
   const moves = !(isTold || isColumn || isPrivileged);
@@ -709,6 +810,36 @@ export function rename(walk: Walk, node: TreeNode): string {
   });
   return word;
 }
+
+/**
+ * A type or a function by the name or in the schema that it has been given. What it runs is not told here: after such a
+ * statement nobody's code is known.
+ */
+function codeMoved(
+  walk: Walk,
+  node: TreeNode,
+  kind: string,
+  to: { readonly schema: string } | { readonly name: string },
+): SessionEffect | undefined {
+  const object = nodeOf(node, "object");
+  const names = [
+    ...namesOf(nodeOf(object, "List"), "items"),
+    ...namesOf(nodeOf(object, "ObjectWithArgs"), "objname"),
+  ];
+  if (names.length === 0) return undefined;
+  const { schema, name } = qualifiedOf(names);
+  if (kind === "OBJECT_TYPE" || kind === "OBJECT_DOMAIN") {
+    const found = walk.names.type(schema, name);
+    return found === undefined ? undefined : { kind: "createType", schema: found.schema, name, ...to };
+  }
+  if (!routines.has(kind)) return undefined;
+  const found = walk.names.functions(schema, name).find((info) => info.schema !== "pg_catalog");
+  if (found === undefined) return undefined;
+  const made = { kind: "createFunction", language: "unknown", securityDefiner: false } as const;
+  return { ...made, schema: found.schema, name, ...to };
+}
+
+const routines = new Set(["OBJECT_FUNCTION", "OBJECT_PROCEDURE", "OBJECT_ROUTINE", "OBJECT_AGGREGATE"]);
 
 const renamedRelations = new Set([
   "OBJECT_TABLE",

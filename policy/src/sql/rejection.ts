@@ -11,6 +11,12 @@ export class Rejected extends Error {
     this.rejection = { kind: "rejected", ...rejection };
     this.isName = isName;
   }
+
+  /** The same error of a text that the client did not send just now. */
+  withoutPosition(): Rejected {
+    const { position: _, ...rejection } = this.rejection;
+    return new Rejected(rejection, this.isName);
+  }
 }
 
 /** The answer to a change of a setting that decides how the gateway itself reads SQL. */

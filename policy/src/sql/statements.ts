@@ -7,6 +7,7 @@ import { walkBody } from "./bodies.ts";
 import { copy } from "./copy.ts";
 import {
   alterTable,
+  createAggregate,
   createFunction,
   createRange,
   createRelation,
@@ -159,7 +160,11 @@ const handlers: Readonly<Record<string, Handler>> = {
   },
   VacuumStmt: vacuum,
   ClusterStmt: maintenance("CLUSTER"),
-  ReindexStmt: maintenance("REINDEX"),
+  ReindexStmt: (walk, node, text) => {
+    // As with ALTER INDEX: those of temporary tables, and what the transaction made, have no name here.
+    const isIndex = textOf(node, "kind") === "REINDEX_OBJECT_INDEX";
+    return maintenance("REINDEX", isIndex)(walk, node, text);
+  },
   CheckPointStmt: plain("control", "CHECKPOINT"),
   RefreshMatViewStmt: refreshView,
 
@@ -193,6 +198,7 @@ const handlers: Readonly<Record<string, Handler>> = {
   },
   DefineStmt: (walk, node, text) => {
     const kind = objectWord(textOf(node, "kind"));
+    if (kind === "AGGREGATE") return createAggregate(walk, node, text);
     const isType = textOf(node, "kind") === "OBJECT_TYPE";
     return namedObject(`CREATE ${kind}`, isType ? "type" : "other", "defnames")(walk, node, text);
   },
@@ -324,11 +330,11 @@ function namedDatabase(operation: Operation, word: string): Handler {
   };
 }
 
-function maintenance(word: string): Handler {
+function maintenance(word: string, isOptional = false): Handler {
   return (walk, node) => {
     const rangeVar = nodeOf(node, "relation");
     const name = textOf(node, "name");
-    const objects = rangeVar === undefined ? [] : namedRelation(walk, rangeVar, false);
+    const objects = rangeVar === undefined ? [] : namedRelation(walk, rangeVar, isOptional);
     walk.add("control", word, name === "" ? objects : [walk.object("other", name)]);
     return word;
   };
@@ -478,7 +484,12 @@ function walkAgain(walk: Walk, text: string): void {
   walk.active.add(key);
   const made = walk.effects.length;
   walk.within({ words: [...new Set([...walk.frame.words, "EXECUTE"])], isBody: true }, () => {
-    walkStatement(walk, inner, "");
+    try {
+      walkStatement(walk, inner, "");
+    } catch (error) {
+      // Where it stands in the other text says nothing of this one.
+      throw error instanceof Rejected ? error.withoutPosition() : error;
+    }
   });
   keepOnlyOfCode(walk, made);
   walk.active.delete(key);
