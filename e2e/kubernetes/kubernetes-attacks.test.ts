@@ -385,6 +385,11 @@ test("K27: no warning and no refusal of an admission policy tells of what is mas
       warning: String(headers.warning ?? ""),
     };
   };
+  const of = (own: object) => ({
+    headers: json,
+    body: JSON.stringify({ apiVersion: "v1", kind: "Secret", metadata: { name: "s", ...own } }),
+  });
+  const [stale, other] = [of({ resourceVersion: "1" }), of({ uid: "another" })];
   const quotes = (text: string) => forms.some((form) => text.includes(form));
   const [remove, , patch] = asks("quoted");
   const [removed, , patched] = asks("quoted-too");
@@ -409,6 +414,12 @@ test("K27: no warning and no refusal of an admission policy tells of what is mas
   expect((await told("max", [`${secrets}/none`, { method: "DELETE" }])).text).toContain(
     'secrets \\"none\\" not found',
   );
+  for (const [conflicting, words] of [
+    [[`${secrets}/s?uid=another`, { method: "DELETE" }], "does not match the UID in record"],
+    [[`${secrets}/s?dryRun=All`, { ...stale, method: "PUT" }], "the object has been modified"],
+    [[`${secrets}/s?dryRun=All`, { ...other, method: "PUT" }], "UID in precondition: another"],
+  ] as const)
+    expect((await told("max", conflicting)).text).toContain(words);
   await api.kubectl("delete", "validatingadmissionpolicies,validatingadmissionpolicybindings", "--all");
 });
 

@@ -577,7 +577,10 @@ test("K27: of a refused write whoever sees a part masked reads only what quotes 
     'deployments.apps "web" already exists',
     `secrets "s" is forbidden: ${cannot} in the namespace "default"`,
     `secrets is forbidden: ${cannot} at the cluster scope`,
-    "Precondition failed: UID in precondition: a-1, UID in object meta: b-2",
+    "the server could not find the requested resource",
+    'Operation cannot be fulfilled on secrets "s": the object has been modified; please apply your changes to the latest version and try again',
+    'Operation cannot be fulfilled on Secret "s": the UID in the precondition (x) does not match the UID in record (cd-1). The object might have been deleted and then recreated',
+    'Operation cannot be fulfilled on secrets "s": StorageError: invalid object, Code: 4, Key: /registry/secrets/default/s, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: x, UID in object meta: cd-1',
   ])
     expect([plain, told(plain, "spec")]).toEqual([plain, true]);
   for (const quoting of [
@@ -586,6 +589,7 @@ test("K27: of a refused write whoever sees a part masked reads only what quotes 
     'admission webhook "w.example.com" denied the request: Secret "s" is invalid: hunter2',
     `secrets "s" is forbidden: ${cannot} in the namespace "default": hunter2`,
     'secrets "s" not found\nhunter2',
+    'Operation cannot be fulfilled on secrets "s": hunter2',
     "hunter2",
   ])
     for (const field of ["data", "spec"])

@@ -118,8 +118,10 @@ function maskedStatus(
 const plainForms = [
   /^[a-z0-9./-]+ "[^"]*" (not found|already exists)$/,
   /^[a-z0-9./-]+( "[^"]*")? is forbidden: User "[^"]*" cannot [a-z]+ resource "[^"]*" in API group "[^"]*"( in the namespace "[^"]*"| at the cluster scope)$/,
-  /^Operation cannot be fulfilled on [a-z0-9./-]+ "[^"]*": the object has been modified; please apply your changes to the latest version and try again$/,
-  /^(Operation cannot be fulfilled on [a-z0-9./-]+ "[^"]*": )?Precondition failed: UID in precondition: [\w-]*, UID in object meta: [\w-]*$/,
+  /^the server could not find the requested resource$/,
+  /^Operation cannot be fulfilled on [A-Za-z0-9./-]+ "[^"]*": the object has been modified; please apply your changes to the latest version and try again$/,
+  /^Operation cannot be fulfilled on [A-Za-z0-9./-]+ "[^"]*": the (UID|ResourceVersion) in the precondition \([\w-]*\) does not match the \1 in record \([\w-]*\)\. The object might have been (modified|deleted and then recreated)$/,
+  /^Operation cannot be fulfilled on [A-Za-z0-9./-]+ "[^"]*": StorageError: invalid object, Code: 4, Key: [\w./-]+, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: [\w-]*, UID in object meta: [\w-]*$/,
 ];
 
 /** Of Secrets and ConfigMaps validation names keys, and no values. */
