@@ -2,6 +2,7 @@
  * What masks leave: TPC-H with a customer's name, phone, address and balance classified answers all that it can, and
  * what tools, object mappers and reports ask every day of a masked shop is answered as without masks.
  */
+import pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
 import { policyDocument } from "../targets/policies.ts";
@@ -220,4 +221,30 @@ test("what the catalog tells is followed when it changes", async () => {
     "ALTER TABLE customers ALTER phone DROP DEFAULT, ALTER tier DROP DEFAULT; ALTER TABLE visits ALTER tier DROP DEFAULT",
   );
   expect(await column("guarded", sql)).toEqual(["12"]);
+});
+
+test("what the server says at a login reaches whom nothing is masked to, and nobody else", async () => {
+  // Before 17 there are no triggers on logins.
+  if (server.version >= 17)
+    await server.query(
+      `CREATE FUNCTION greet() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN RAISE WARNING 'hello'; END$$;
+       CREATE EVENT TRIGGER greeting ON login EXECUTE FUNCTION greet();
+       ALTER EVENT TRIGGER greeting ENABLE ALWAYS`,
+      [],
+      "everyday",
+    );
+  const told = async (user: string) => {
+    const client = new pg.Client({
+      ...{ host: gateway.host, port: gateway.port, user: "shop", database: "everyday" },
+      ...{ password: await gateway.token({ user }), ssl: { ca: gateway.caPem } },
+    });
+    const notices: string[] = [];
+    client.on("notice", ({ message }) => notices.push(message ?? ""));
+    await client.connect();
+    await client.query("SELECT 1");
+    await client.end();
+    return notices;
+  };
+  expect(await told("owner")).toEqual(server.version < 17 ? [] : ["hello"]);
+  expect(await told("guarded")).toEqual([]);
 });

@@ -417,6 +417,11 @@ describe("A: start-up, TLS, authentication", () => {
     const answer = await sql(client, "SELECT current_database()");
     expect(brief(answer.filter(({ type }) => type !== "N"))).toBe("T Dnoticing C(SELECT 1) ZI");
     client.close();
+    const noticed = await secured();
+    noticed.send(startup({ ...asShop, database }), password(token()));
+    const told = (await noticed.until("Z")).filter(({ type }) => type === "N");
+    expect(told.map(({ fields }) => fields.M)).toEqual(server.version >= 17 ? ["welcome"] : []);
+    noticed.close();
   });
 
   it("A13: a server that offers SCRAM-SHA-256-PLUS first is logged in to over TLS", async () => {

@@ -25,6 +25,8 @@ export interface UpstreamSession {
   readonly socket: Socket;
   readonly target: UpstreamTarget;
   readonly parameters: ReadonlyMap<string, string>;
+  /** What the server said beside letting it in, each a whole NoticeResponse body. */
+  readonly notices: readonly Buffer[];
   /** search_path at login: what the account, the database and the client have set. */
   readonly searchPath: string;
   /** Who the session runs as and who logged in: ALTER ROLE … SET role and the like tell them apart. */
@@ -101,6 +103,7 @@ async function login(socket: Socket, options: ConnectOptions): Promise<UpstreamS
           socket,
           target: options.target,
           parameters: session.parameters,
+          notices: session.notices,
           searchPath,
           roles: { current, session: own },
           cancelKey: session.cancelKey,

@@ -210,6 +210,11 @@ export function readErrorFields(body: Buffer): Map<string, string> {
   return fields;
 }
 
+/** NoticeResponse with a body of the server's. */
+export function noticeFrame(body: Buffer): Buffer {
+  return frame(backend.noticeResponse, body);
+}
+
 /** ParameterStatus: what the server reports of a setting. */
 export function parameterStatusFrame(name: string, value: string): Buffer {
   return frame(backend.parameterStatus, Buffer.concat([cString(name), cString(value)]));

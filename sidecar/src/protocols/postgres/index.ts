@@ -29,7 +29,9 @@ import {
   authenticationFrame,
   backendKeyDataFrame,
   errorFrame,
+  noticeFrame,
   parameterStatusFrame,
+  readErrorFields,
   readyFrame,
   terminateFrame,
 } from "./frames.ts";
@@ -264,6 +266,11 @@ const quoteSetting = (name: string) =>
     .map((part) => `"${part.toLowerCase()}"`)
     .join(".");
 
+/** How the server goes about its own login (DEBUG, LOG) is not the client's. */
+function isForClients(notice: Buffer): boolean {
+  return ["NOTICE", "WARNING", "INFO"].includes(readErrorFields(notice).get("V") ?? "");
+}
+
 /** What a session is served with beside its two ends. */
 interface Conversation {
   readonly account: UpstreamAccount;
@@ -322,6 +329,9 @@ async function converse(
         message: encoding === undefined ? notice : inAscii(notice),
       }),
     );
+  // A login trigger says what it likes: to whom something is masked, nothing.
+  if (admitted.guard.masking.isEmpty)
+    greeting.push(...upstream.notices.filter(isForClients).map(noticeFrame));
   for (const [name, value] of upstream.parameters)
     greeting.push(parameterStatusFrame(name, name === "application_name" ? ownName.shown(value) : value));
   greeting.push(backendKeyDataFrame(key.processId, key.key), readyFrame);
