@@ -28,7 +28,10 @@ function awayHost() {
 
 test("a catalog that cannot be read is told of: where, as whom, how often, and why", async () => {
   const { catalogs, told } = awayHost();
-  await expect(catalogs.open("shop", account)).rejects.toThrow("away");
+  await expect(catalogs.open("shop", account)).rejects.toMatchObject({
+    code: "catalogUnavailable",
+    cause: { message: "the server is away" },
+  });
   expect(told).toEqual([
     {
       problem: "the catalog could not be read",

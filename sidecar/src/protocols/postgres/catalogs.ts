@@ -58,7 +58,8 @@ export class Catalogs {
       release();
       // Of a database that is not there nothing stays.
       if (side.users === 0) this.live.delete(key);
-      throw error;
+      if (error instanceof GatewayError) throw error;
+      throw new GatewayError("catalogUnavailable", { cause: error });
     }
     const names = (statements: PreparedStatements, upstream: UpstreamSession | undefined) =>
       new SessionNames({
