@@ -108,6 +108,9 @@ export class CommandOutput {
       toClient(bytes, type, credit);
       return undefined;
     }
-    return pending.then(() => toClient(bytes, type, credit));
+    return pending.then(() => {
+      // The channel may have been closed while it was written down: nothing may follow that.
+      if (!this.#isOver) toClient(bytes, type, credit);
+    });
   }
 }
