@@ -453,6 +453,42 @@ test.for(
   }
 });
 
+test("what hangs on something that is gone has no definition, and all else is read", async () => {
+  await server.query("CREATE DATABASE torn");
+  const torn = new pg.Client({ connectionString: server.connectionString, database: "torn" });
+  await torn.connect();
+  try {
+    await torn.query(`CREATE TABLE whole (n int); CREATE FUNCTION gone() RETURNS int LANGUAGE sql AS 'SELECT 1';
+      CREATE FUNCTION lost() RETURNS int RETURN gone() + 1;
+      CREATE FUNCTION kept() RETURNS int RETURN 2;
+      CREATE VIEW void AS SELECT gone() AS n; CREATE VIEW plain AS SELECT n FROM whole;`);
+    // As a race of older servers leaves it: CREATE FUNCTION beside a DROP of what its body calls.
+    await torn.query("SET allow_system_table_mods = on; DELETE FROM pg_proc WHERE proname = 'gone'");
+    await expect(torn.query("SELECT pg_get_viewdef('void'::regclass)")).rejects.toThrow(
+      "cache lookup failed",
+    );
+    const found = new LiveCatalog({
+      query: async (sql, values) => (await torn.query(sql, values?.slice())).rows,
+      ageMs: 1000,
+      monotonicMs: () => performance.now(),
+    });
+    for (const definition of ["", "CREATE TABLE more (n int)"]) {
+      await torn.query(definition);
+      await found.refresh(true);
+      const { snapshot } = found;
+      expect(snapshot.relation("public", "whole")?.columns).toEqual(["n"]);
+      expect(snapshot.relation("public", "plain")?.definition).toContain("whole");
+      expect(snapshot.relation("public", "void")).toMatchObject({ kind: "view", columns: ["n"] });
+      expect(snapshot.relation("public", "void")?.definition).toBe("unknown definition");
+      const bodies = ["lost", "kept"].map((name) => snapshot.functions("public", name)[0]?.body);
+      expect(bodies).toEqual([undefined, expect.stringContaining("2")]);
+    }
+    expect(found.snapshot.relation("public", "more")).toBeDefined();
+  } finally {
+    await torn.end();
+  }
+});
+
 test("a schema that the account may not enter is passed over, as the server does", async () => {
   const client = new pg.Client({ ...clientOf(), user: "clerk", password: "clerk" });
   await client.connect();

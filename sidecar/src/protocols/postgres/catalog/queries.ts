@@ -172,10 +172,18 @@ const columnsOf = (list: string) => `(SELECT ${list} FROM pg_catalog.pg_attribut
 
 // Printing a definition takes a lock on all that it names. It must not wait for a transaction that holds them: that
 // may be the very one whose next statement waits for this catalog.
+// Nor can the server print what hangs on something that is gone: a race of older servers, or a hand in the catalog, leaves
+// such a thing, and one of them must not keep everybody from reading the rest.
 const isPrintable = (catalog: string, objects: string) => `(SELECT path FROM settled) IS NOT NULL
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.${catalog}'::pg_catalog.regclass
-    AND d.objid IN (${objects}) AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
-    AND d.refobjid IN (SELECT relation FROM locked))`;
+    AND d.objid IN (${objects}) AND CASE d.refclassid
+      WHEN 'pg_catalog.pg_class'::pg_catalog.regclass
+        THEN d.refobjid IN (SELECT relation FROM locked) OR ${isGone("pg_class")}
+      ${["pg_proc", "pg_type", "pg_operator"]
+        .map((of) => `WHEN 'pg_catalog.${of}'::pg_catalog.regclass THEN ${isGone(of)}`)
+        .join(" ")} END)`;
+
+const isGone = (catalog: string) => `d.refobjid NOT IN (SELECT g.oid FROM pg_catalog.${catalog} g)`;
 
 /**
  * True where a stored expression has a literal that may be somebody's value: no NULL, boolean, zero, empty text, array or
