@@ -20,14 +20,20 @@ stamp="-X k8s.io/component-base/version.gitVersion=v$version -X k8s.io/component
 stamp+=" -X k8s.io/component-base/version.gitMinor=$(cut -d. -f2 <<<"$version")"
 stamp+=" -X k8s.io/component-base/version.gitTreeState=clean"
 
+folder_of() { if [ "$1" = kubernetes ]; then echo "$kubernetes"; else echo "$1"; fi; }
+
+# What the later ones need is fetched while the earlier ones are compiled: the network waits for no core.
+for module in "${modules[@]}"; do
+  [ -f "$bin/.$module.built" ] || (cd "$(folder_of "$module")" && CGO_ENABLED=0 GOFLAGS=-mod=readonly go list -deps tool) || true
+done >/dev/null 2>&1 9>&- &
+
 for module in "${modules[@]}"; do
   [ -f "$bin/.$module.built" ] && continue
   flags="-s -w"
-  folder=$module
-  [ "$module" = kubernetes ] && { folder=$kubernetes; flags+=" $stamp"; }
+  [ "$module" = kubernetes ] && flags+=" $stamp"
   started=$SECONDS
   # -s leaves out what debuggers read, so the compiler need not make it: a tenth of the time.
-  (cd "$folder" && GOBIN=$bin CGO_ENABLED=0 GOFLAGS=-mod=readonly go install -trimpath -gcflags=all=-dwarf=false -ldflags "$flags" tool)
+  (cd "$(folder_of "$module")" && GOBIN=$bin CGO_ENABLED=0 GOFLAGS=-mod=readonly go install -trimpath -gcflags=all=-dwarf=false -ldflags "$flags" tool)
   # The go command names a program after the last part of its module's path.
   for name in v3 server; do [ -f "$bin/$name" ] && mv "$bin/$name" "$bin/etcd"; done
   touch "$bin/.$module.built"
