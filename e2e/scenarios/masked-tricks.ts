@@ -71,6 +71,8 @@ export const catalogTricks: readonly string[] = [
   "EXPLAIN VERBOSE INSERT INTO v (id) VALUES (77)",
   "PREPARE s AS INSERT INTO cust (id) VALUES (77); EXPLAIN VERBOSE EXECUTE s",
   "COPY cust (id) FROM STDIN WHERE later ~ '[' OR later::int > 0",
+  // A call is a cast where no function takes the value.
+  "CREATE DOMAIN reverse AS numeric CHECK (VALUE < 0); SELECT reverse(amount) FROM cust",
 ];
 
 /** PostgreSQL 16 to 18, and corners of what is older. */

@@ -159,6 +159,8 @@ function call(trace: Trace, node: TreeNode, level: Level | undefined): Flow {
     : undefined;
   if (printed !== undefined) return printed;
   const flows: Flow[] = [trace.invoke(schema, name, values)];
+  const [value, ...more] = values;
+  if (value !== undefined && more.length === 0) flows.push(castByCall(trace, { schema, name }, value));
   // An array may have fewer elements than the format asks for.
   if (name === "format" && (node.func_variadic === true || !isSafeFormat(stringConstantOf(args[0])))) {
     trace.infer(derivedFrom(values), "function format");
@@ -179,6 +181,19 @@ function call(trace: Trace, node: TreeNode, level: Level | undefined): Flow {
   const over = nodeOf(node, "over");
   if (over !== undefined) window(trace, over, level);
   return derivedFrom(flows);
+}
+
+/** Where no function takes the value as it is, a call is a cast to the type of that name: a domain with a check, for one. */
+function castByCall(
+  trace: Trace,
+  { schema, name }: { readonly schema: string | undefined; readonly name: string },
+  value: Flow,
+): Flow {
+  const type = trace.names.type(schema, name);
+  // Functions by the names of the server's own types are given no masked value anyway.
+  if (type === undefined || type.schema === "pg_catalog") return clean;
+  trace.infer(value, `a cast to ${name}`);
+  return trace.runs(type.functions, value, `type ${name}`);
 }
 
 function isBuiltin(trace: Trace, schema: string | undefined, name: string): boolean {

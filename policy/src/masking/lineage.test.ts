@@ -714,6 +714,19 @@ test.each([
   expect(shown(sql)).toBe(marks);
 });
 
+test("a call that is a cast, as no function takes the value, may fail for some values", () => {
+  const type = (_: string | undefined, name: string) =>
+    name === "md5" ? { schema: "public", name, functions: [] } : undefined;
+  const findings = (sql: string) => {
+    const [statement] = parseStatements(sql);
+    return lineageOf(statement?.node ?? {}, [], { ...names, type }, masked).findings;
+  };
+  expect(findings("SELECT md5(ssn) FROM cust")).toMatchObject([
+    { kind: "inference", where: "a cast to md5" },
+  ]);
+  expect(findings("SELECT md5(name), sha256(ssn) FROM cust")).toEqual([]);
+});
+
 test("another type that a path puts before text may fail for some values", () => {
   const hidden = { ...names, type: () => ({ schema: "evil", name: "text", functions: [] }) };
   const [statement] = parseStatements("SELECT ssn::text FROM cust");
