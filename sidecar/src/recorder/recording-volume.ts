@@ -1,5 +1,5 @@
 import { createPublicKey, type KeyObject } from "node:crypto";
-import { mkdir, readFile, stat, unlink, writeFile } from "node:fs/promises";
+import { mkdir, readFile, stat, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import type { GatewayName } from "@sallyport/control";
 import { sessionJournal } from "../recording/journal-format.ts";
@@ -9,6 +9,7 @@ import { type LogRecord, logName, logSequence, sessionPath } from "../recording/
 import type { PublishedHead, SessionOpening } from "../recording/model.ts";
 import { keyFingerprint } from "../recording/signing-key.ts";
 import { type Verification, type VerifyOptions, verifyRecordings } from "../recording/verify.ts";
+import { createWhole } from "../recording/whole-file.ts";
 import { lockWriter, type WriterLock } from "../recording/writer-lock.ts";
 import { ChainFollower } from "./chain-follower.ts";
 import type { NamespaceKeys } from "./namespace-keys.ts";
@@ -541,16 +542,9 @@ export class RecordingVolume implements SessionKeeper {
   /** The gateway's public key is kept beside the journals: they can be checked when the gateway is long gone. */
   async #keepKey({ gateway, key }: SessionPlace): Promise<void> {
     const path = gatewayKeyPath(this.#options.folder, gateway);
-    if (
-      await stat(path).then(
-        () => true,
-        () => false,
-      )
-    )
-      return;
     await mkdir(join(this.#options.folder, "gateways"), { recursive: true, mode: 0o700 });
     const pem = key.export({ type: "spki", format: "pem" });
-    await writeFile(path, pem, { mode: 0o600, flush: true });
+    await createWhole(path, String(pem), 0o600);
   }
 }
 

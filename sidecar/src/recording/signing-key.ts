@@ -6,8 +6,9 @@ import {
   generateKeyPairSync,
   type KeyObject,
 } from "node:crypto";
-import { chmod, mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { dirname } from "node:path";
+import { createWhole } from "./whole-file.ts";
 
 /** Reads the private key; creates it (0600) with its public key beside it where it is missing and may be made. */
 export async function loadSigningKey(
@@ -21,7 +22,7 @@ export async function loadSigningKey(
   const key = existing === undefined ? await createSigningKey(path) : ed25519Private(existing, path);
   const pem = createPublicKey(key).export({ type: "spki", format: "pem" });
   // A mounted Secret is read-only: there the public key is handed out by other means.
-  await writeFile(publicKeyPath(path), pem, { flag: "wx", mode: 0o644 }).catch(() => undefined);
+  await createWhole(publicKeyPath(path), String(pem), 0o644).catch(() => undefined);
   return key;
 }
 
@@ -50,15 +51,10 @@ async function createSigningKey(path: string): Promise<KeyObject> {
   const { privateKey } = generateKeyPairSync("ed25519");
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   const pem = privateKey.export({ type: "pkcs8", format: "pem" });
-  try {
-    await writeFile(path, pem, { flag: "wx", mode: 0o600 });
-  } catch (error) {
-    // Another process was first: its key counts.
-    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-    return ed25519Private(await readFile(path, "utf8"), path);
-  }
-  await chmod(path, 0o600);
-  return privateKey;
+  // Where another process was first, its key counts.
+  return (await createWhole(path, String(pem), 0o600))
+    ? privateKey
+    : ed25519Private(await readFile(path, "utf8"), path);
 }
 
 function ed25519Private(pem: string, path: string): KeyObject {

@@ -73,6 +73,8 @@ export async function recordingFolder(): Promise<{
     async copy() {
       const target = join(root, `copy-${copies++}`);
       await cp(folder, target, { recursive: true });
+      // The process that had the lock is dead in what a crash leaves behind.
+      await rm(join(target, "writer.lock"), { force: true });
       return target;
     },
     remove: () => rm(root, { recursive: true, force: true }),

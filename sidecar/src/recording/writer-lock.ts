@@ -1,37 +1,50 @@
 /** Keeps a second recorder out of a folder: it would take the first one's live sessions for torn. */
+import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { open, readFile, unlink } from "node:fs/promises";
+import { readFile, unlink } from "node:fs/promises";
+import { createWhole, replaceWhole } from "./whole-file.ts";
 
 /** Held for as long as the recorder writes. */
 export interface WriterLock {
   release(): Promise<void>;
 }
 
-/** Takes the lock or throws, naming the process that has it; a dead process's lock is taken over. */
+/**
+ * Takes the lock or throws, naming the process that has it; a dead process's lock is taken over.
+ *
+ * Of several that find the same dead holder one may replace its lock: the one that holds a lock beside it, which is
+ * named after that holder and is taken in the same way.
+ */
 export async function lockWriter(path: string): Promise<WriterLock> {
-  const mine = holderOf(process.pid);
-  for (let attempt = 0; attempt < 3; attempt++) {
+  const mine = `${process.pid} ${holderOf(process.pid)}\n`;
+  const lock = { release: () => unlink(path).catch(() => undefined) };
+  for (let attempt = 0; attempt < attemptsMax; attempt++) {
+    if (await createWhole(path, mine, 0o600)) return lock;
+    const found = await readFile(path, "utf8").catch(() => undefined);
+    if (found === undefined) continue;
+    refuseLiving(found, path);
+    const name = createHash("sha256").update(found).digest("hex").slice(0, 16);
+    const claim = await lockWriter(`${path}.${name}`);
     try {
-      const file = await open(path, "wx", 0o600);
-      await file.writeFile(`${process.pid} ${mine}\n`);
-      await file.close();
-      held.add(path);
-      return { release: () => release(path) };
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+      // Another may have taken over since, and have given back its claim.
+      if ((await readFile(path, "utf8").catch(() => undefined)) !== found) continue;
+      await replaceWhole(path, mine, 0o600);
+      return lock;
+    } finally {
+      await claim.release();
     }
-    const [pid = "", ...holder] = (await readFile(path, "utf8").catch(() => "")).trim().split(" ");
-    // In a container the dead process often had our own pid: its start time tells the two apart.
-    const isAlive = Number(pid) === process.pid ? held.has(path) : isRunning(Number(pid), holder.join(" "));
-    if (isAlive) throw new Error(`recordings are being written by process ${pid} (${path})`);
-    await unlink(path).catch(() => undefined);
   }
   throw new Error(`the lock ${path} cannot be taken`);
 }
 
-/** The locks of this process. */
-const held = new Set<string>();
+function refuseLiving(found: string, path: string): void {
+  const [pid = "", ...holder] = found.trim().split(" ");
+  if (isRunning(Number(pid), holder.join(" "))) {
+    throw new Error(`recordings are being written by process ${pid} (${path})`);
+  }
+}
 
+/** In a container the dead process often had the pid of one that lives: its start time tells the two apart. */
 function isRunning(pid: number, holder: string): boolean {
   if (!Number.isInteger(pid) || pid <= 0) return false;
   if (holder !== "") return holderOf(pid) === holder;
@@ -43,10 +56,7 @@ function isRunning(pid: number, holder: string): boolean {
   }
 }
 
-async function release(path: string): Promise<void> {
-  held.delete(path);
-  await unlink(path).catch(() => undefined);
-}
+const attemptsMax = 3;
 
 /** A process's boot and start time, which no later process shares; empty where there is no such process. */
 function holderOf(pid: number): string {

@@ -3,7 +3,7 @@
  * protocols, follows changes, and drains at the end. Only this folder and `wire` open sockets.
  */
 import type { KeyObject } from "node:crypto";
-import { mkdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { asksPeers, serveAdmin } from "@sallyport/control";
@@ -18,6 +18,7 @@ import type { PublishedHead, Recorder } from "../recording/model.ts";
 import { openNull } from "../recording/null-recorder.ts";
 import { createRecorder, type FirstRecorder } from "../recording/recorder.ts";
 import { loadSigningKey } from "../recording/signing-key.ts";
+import { replaceWhole } from "../recording/whole-file.ts";
 import { type ErrorCode, errorTable, GatewayError } from "../wire/gateway-error.ts";
 import { defaultLimits, type Limits } from "../wire/limits.ts";
 import { network } from "../wire/network.ts";
@@ -238,7 +239,7 @@ export class Gateway {
     const admin = typeof address === "object" && address !== null ? address.port : adminPort;
     const ca = this.certificate?.caPath;
     const described = { listeners: this.listening, admin, ca, pid: process.pid };
-    await writeFile(join(state, "listening.json"), JSON.stringify(described));
+    await replaceWhole(join(state, "listening.json"), JSON.stringify(described), 0o644);
     this.log.info({ listeners: this.listening, admin }, "the gateway is ready");
   }
 
@@ -625,8 +626,12 @@ export class Gateway {
       await this.part.publishHead(head).catch(() => undefined);
       return;
     }
-    await writeFile(join(this.configuration.state, "recording-head.json"), JSON.stringify(head)).catch(
-      (error: unknown) => this.log.warn({ err: error }, "the head of the recordings could not be written"),
+    await replaceWhole(
+      join(this.configuration.state, "recording-head.json"),
+      JSON.stringify(head),
+      0o644,
+    ).catch((error: unknown) =>
+      this.log.warn({ err: error }, "the head of the recordings could not be written"),
     );
   }
 

@@ -1,7 +1,8 @@
 /** The secret that masks hash with: the same over restarts and replicas, so that a hash of today joins one of yesterday. */
 import { hkdfSync, randomBytes } from "node:crypto";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { createWhole } from "../recording/whole-file.ts";
 
 const bytesMin = 32;
 
@@ -11,11 +12,7 @@ export async function loadMaskingKey(file: string, state: string): Promise<Buffe
   if (file === "") {
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
     // Another process may make it at the same moment: the first one's is read by both.
-    await writeFile(path, `${randomBytes(bytesMin).toString("hex")}\n`, { flag: "wx", mode: 0o600 }).catch(
-      (error: NodeJS.ErrnoException) => {
-        if (error.code !== "EEXIST") throw error;
-      },
-    );
+    await createWhole(path, `${randomBytes(bytesMin).toString("hex")}\n`, 0o600);
   }
   const bytes = await readFile(path).catch((cause: unknown) => {
     throw new Error(`the masking key ${path} cannot be read`, { cause });

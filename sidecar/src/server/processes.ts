@@ -4,7 +4,7 @@
  * own, and follows the manifests by itself.
  */
 import { type ChildProcess, fork } from "node:child_process";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import type { Server } from "node:http";
 import { join } from "node:path";
 import { serveAdmin } from "@sallyport/control";
@@ -13,6 +13,7 @@ import { AggregatorRegistry, type MetricObjectWithValues, type MetricValue } fro
 import type { CancelReason, Grant, HoldOutcome, HoldRequest } from "../approval/index.ts";
 import type { PublishedHead } from "../recording/model.ts";
 import { loadSigningKey } from "../recording/signing-key.ts";
+import { replaceWhole } from "../recording/whole-file.ts";
 import { ApprovalHost } from "./approval-host.ts";
 import type { Identified } from "./approval-server.ts";
 import type { GatewayConfiguration } from "./configuration.ts";
@@ -140,7 +141,7 @@ export class Processes {
       pid: process.pid,
       processes: [...this.parts.values()].map(({ child }) => child.pid),
     };
-    await writeFile(join(state, "listening.json"), JSON.stringify(described));
+    await replaceWhole(join(state, "listening.json"), JSON.stringify(described), 0o644);
     // Whoever waits for this finds the file, too.
     if (!this.isStopping) this.notReady = undefined;
     this.log.info({ listeners: this.listening, admin, processes }, "the gateway is ready");
@@ -354,7 +355,7 @@ export class Processes {
     if (first === undefined) return;
     const others = [...this.heads].filter(([chain]) => chain !== 0);
     const head = { ...first, chains: Object.fromEntries(others) };
-    await writeFile(this.headPath, JSON.stringify(head)).catch((error: unknown) =>
+    await replaceWhole(this.headPath, JSON.stringify(head), 0o644).catch((error: unknown) =>
       this.log.warn({ err: error }, "the head of the recordings could not be written"),
     );
   }
