@@ -3,37 +3,28 @@
  * privilege. Each handler answers with the statement's command tag.
  */
 import type { Operation } from "../model.ts";
+import { alterTable } from "./altered-tables.ts";
 import { walkBody } from "./bodies.ts";
+import { mentionedRelations, walkRunning } from "./bound-code.ts";
 import { copy } from "./copy.ts";
+import { type Handler, memberObjects, namedRelation, objectWord } from "./defined-objects.ts";
 import {
-  alterTable,
   createAggregate,
-  createFunction,
   createRange,
-  createRelation,
-  createSchema,
-  createTableAs,
-  createView,
-  drop,
-  memberObjects,
-  mentionedRelations,
   namedObject,
-  namedRelation,
-  objectWord,
   privilegeGrant,
-  rename,
   simpleDefinition,
-  walkRunning,
 } from "./definitions.ts";
 import { callByName } from "./functions.ts";
+import { createFunction } from "./made-functions.ts";
+import { createRelation, createSchema, createTableAs, createView } from "./made-relations.ts";
+import { drop, rename } from "./moved-and-dropped.ts";
 import { parseStatements } from "./parser.ts";
 import { Rejected } from "./rejection.ts";
 import { readRelation, relationOf, writeRelation } from "./relations.ts";
 import { functionSetting, settingName, storedSetting, variableSet } from "./settings.ts";
 import { listOf, namesOf, nodeOf, qualifiedOf, stringOf, type TreeNode, tagOf, textOf } from "./tree.ts";
 import { scopeBelow, type Walk } from "./walk.ts";
-
-type Handler = (walk: Walk, node: TreeNode, text: string) => string;
 
 /** Judges one statement; the answer is its command tag. */
 export function walkStatement(walk: Walk, wrapped: TreeNode, text: string): string {
