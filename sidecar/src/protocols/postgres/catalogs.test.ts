@@ -51,6 +51,32 @@ test("once a minute at most, however many databases somebody names, and none is 
   expect(told[1]?.facts).toMatchObject({ failures: 50, database: "x".repeat(63) });
 });
 
+test("the catalog is read along no path of users', and nothing of it is compiled", async () => {
+  const asked: string[] = [];
+  const listener = createServer((link) => {
+    link.on("error", () => undefined);
+    link.once("data", () => {
+      link.write(Buffer.concat([loggedIn, said.parameter("search_path", "public"), said.ready("I")]));
+      link.on("data", (query: Buffer) => {
+        asked.push(query.toString());
+        link.write(Buffer.concat([answerTo(query.toString()), said.complete("SELECT"), said.ready("I")]));
+      });
+    });
+  });
+  await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
+  const { port } = listener.address() as AddressInfo;
+  const target = () => ({ host: "127.0.0.1", port, tls: { mode: "disable" } });
+  const near = { ...awayHost().host, target } as unknown as ProtocolHost;
+  const { release } = await new Catalogs(near).open("shop", account);
+  release();
+  listener.close();
+  const first = asked.findIndex((query) => query.includes("AS fingerprint"));
+  const before = asked.slice(0, first).join();
+  for (const setting of ["search_path = pg_catalog", "default_transaction_read_only = on", "jit = off"]) {
+    expect(before).toContain(`SET ${setting}`);
+  }
+});
+
 test("a reading that ends with its last session is neither tried on a new connection nor told of", async () => {
   const links: Socket[] = [];
   const server = { hasStalled: false, isOpen: false, dials: 0 };
