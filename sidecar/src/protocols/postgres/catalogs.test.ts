@@ -51,7 +51,7 @@ test("once a minute at most, however many databases somebody names, and none is 
   expect(told[1]?.facts).toMatchObject({ failures: 50, database: "x".repeat(63) });
 });
 
-test("the catalog is read along no path of users', and nothing of it is compiled", async () => {
+test("how the catalog is read is not for the database's own settings to say", async () => {
   const asked: string[] = [];
   const listener = createServer((link) => {
     link.on("error", () => undefined);
@@ -72,8 +72,14 @@ test("the catalog is read along no path of users', and nothing of it is compiled
   listener.close();
   const first = asked.findIndex((query) => query.includes("AS fingerprint"));
   const before = asked.slice(0, first).join();
-  for (const setting of ["search_path = pg_catalog", "default_transaction_read_only = on", "jit = off"]) {
-    expect(before).toContain(`SET ${setting}`);
+  for (const setting of [
+    "search_path = pg_catalog",
+    "default_transaction_read_only = on",
+    "default_transaction_isolation = 'read committed'",
+    "statement_timeout = 5000",
+    "jit = off",
+  ]) {
+    expect(before).toContain(`SET ${setting};`);
   }
 });
 

@@ -1,6 +1,6 @@
 import { GatewayError } from "../../wire/gateway-error.ts";
 import type { ProtocolHost, UpstreamAccount } from "../protocol.ts";
-import { LiveCatalog, SessionNames, type SessionNamesOptions } from "./catalog/index.ts";
+import { LiveCatalog, readMsMax, SessionNames, type SessionNamesOptions } from "./catalog/index.ts";
 import { connectUpstream, type UpstreamSession } from "./connect-upstream.ts";
 import type { PreparedStatements } from "./prepared.ts";
 import { SideConnection, type SideRow } from "./side-connection.ts";
@@ -97,11 +97,15 @@ function loginOf(user: string, { role }: UpstreamAccount): SessionNamesOptions["
 
 const tellEveryMs = 60_000;
 
-// Over a thousand expressions of which few meet many rows: compiling them takes a hundred times as long as they do.
+// What a database or an account has as its own is for its statements, not for these.
 const readingSettings = [
   "SET search_path = pg_catalog",
   "SET default_transaction_read_only = on",
+  // One that is serializable and deferrable waits for all others that are.
+  "SET default_transaction_isolation = 'read committed'",
+  `SET statement_timeout = ${readMsMax}`,
   "SET plan_cache_mode = force_generic_plan",
+  // Over a thousand expressions of which few meet many rows: compiling them takes a hundred times as long as they do.
   "SET jit = off",
 ].join("; ");
 

@@ -18,6 +18,9 @@ export interface LiveCatalogOptions {
   readonly onFailure?: (error: Error) => void;
 }
 
+/** A reading that takes longer has failed. */
+export const readMsMax = 5000;
+
 /** A number that no other version in this process has. */
 export function nextVersion(): number {
   versions += 1;
@@ -256,7 +259,6 @@ export class LiveCatalog {
   }
 }
 
-const readMsMax = 5000;
 const roundsMax = 3;
 const attemptsMax = 3;
 const refreshAtAge = 0.7;
