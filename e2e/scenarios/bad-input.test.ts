@@ -395,6 +395,19 @@ test("a gateway that cannot start says why in one line and ends", async () => {
   await expect(startGateway({ server, policies, args: ["--drain", "soon"] })).rejects.toThrow(/DRAIN|drain/);
 });
 
+test("a gateway that cannot open one of its ports ends instead of serving on the others", async () => {
+  // The admin port is opened last, when the resource's own port is open already.
+  const failed = await startGateway({
+    server,
+    policies,
+    args: ["--admin", `127.0.0.1:${gateway.port}`],
+  }).catch((error: unknown) => error);
+  expect(failed).toMatchObject({
+    message: expect.stringContaining("EADDRINUSE"),
+    cause: { message: "it ended with exit code 1" },
+  });
+});
+
 test("a client that stops half-way through TLS or login is let go", async () => {
   for (const { name, closed } of halfWay) await expect(closed, name).resolves.toBeDefined();
   // A client in the middle of TLS sees the connection end and nothing else: the log has to say why.

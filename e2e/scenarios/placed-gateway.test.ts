@@ -52,7 +52,6 @@ beforeAll(async () => {
     configDir: folder,
     stateDir: join(folder, "state"),
     port,
-    readyMs: 30_000,
     args: [
       ...["--secrets", join(folder, "secrets")],
       ...["--control", plane.address, "--control-ca", plane.caFile, "--control-token", tokenFile],
@@ -230,6 +229,20 @@ test("while the recorder is down Required refuses; killed again and again it los
   expect(said).toMatch(/unchanged/);
 });
 
+test("a recorder that cannot open one of its ports ends instead of recording beside the other", async () => {
+  const args = await recorderArgs(join(folder, "second"), 0);
+  const run = promisify(execFile)(
+    process.execPath,
+    [...sallyportCommand, ...args, "--api", `127.0.0.1:${recorderPort}`],
+    { timeout: 40_000, killSignal: "SIGKILL", env: { PATH: process.env.PATH } },
+  );
+  await expect(run).rejects.toMatchObject({
+    code: 1,
+    killed: false,
+    stderr: expect.stringContaining("EADDRINUSE"),
+  });
+});
+
 test("without the operator sessions go on, and nobody new is let in once policy is too old", async () => {
   const client = await connect();
   plane.server.stop();
@@ -332,20 +345,24 @@ interface RecorderProcess {
   logs(): string;
 }
 
-async function startRecorder(): Promise<RecorderProcess> {
+/** How a recorder is called that gateways of this plane record at. */
+async function recorderArgs(volume: string, listenPort: number): Promise<string[]> {
   const wrapping = join(folder, "wrapping");
   await writeFile(wrapping, randomBytes(32), { flag: "wx" }).catch(() => undefined);
   const gatewayCa = join(folder, "gateway-ca.crt");
   await writeFile(gatewayCa, plane.gatewayCaPem);
+  return [
+    "recorder",
+    ...["--volume", volume, "--tls", await plane.serverFolder(), "--gateway-ca", gatewayCa],
+    ...["--signing-key", join(folder, "recorder.key.pem"), "--wrapping-keys", wrapping],
+    ...["--listen", `127.0.0.1:${listenPort}`, "--api", "127.0.0.1:0"],
+  ];
+}
+
+async function startRecorder(): Promise<RecorderProcess> {
   const child = spawn(
     process.execPath,
-    [
-      ...sallyportCommand,
-      "recorder",
-      ...["--volume", join(folder, "volume"), "--tls", await plane.serverFolder(), "--gateway-ca", gatewayCa],
-      ...["--signing-key", join(folder, "recorder.key.pem"), "--wrapping-keys", wrapping],
-      ...["--listen", `127.0.0.1:${recorderPort}`, "--api", "127.0.0.1:0"],
-    ],
+    [...sallyportCommand, ...(await recorderArgs(join(folder, "volume"), recorderPort))],
     { stdio: ["ignore", "pipe", "pipe"], env: { PATH: process.env.PATH } },
   );
   let logs = "";

@@ -28,6 +28,8 @@ export async function runRecorder(flags: Readonly<Record<string, string | undefi
     await recorder.start();
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+    // What is open by then would keep the process alive, and the volume from the next one.
+    await recorder.stop();
     return 1;
   }
   await stopped;

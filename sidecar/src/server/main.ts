@@ -36,8 +36,10 @@ export async function runGateway(flags: Readonly<Record<string, string | undefin
   try {
     await gateway.start();
   } catch (error) {
-    if (configuration.processes > 1) await gateway.stop();
-    return failed(error);
+    const code = failed(error);
+    // What is open by then, a port or a recording, would keep the process alive and serve on.
+    await gateway.stop();
+    return code;
   }
   await stopped;
   await gateway.stop();
