@@ -1,8 +1,8 @@
-import files, { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import files, { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test, vi } from "vitest";
-import { createWhole, replaceWhole } from "./whole-file.ts";
+import { createWhole, NewestWhole, replaceWhole } from "./whole-file.ts";
 
 /** What a file system without hard links does. */
 function linkFails(code: string): void {
@@ -89,6 +89,26 @@ test("a folder that cannot be written to fails, and leaves nothing", async () =>
     await expect(createWhole(join(file, "g"), "x", 0o600)).rejects.toThrow("ENOTDIR");
     await expect(replaceWhole(join(folder, "none", "g"), "x", 0o600)).rejects.toThrow("ENOENT");
     expect(await readdir(folder)).toEqual(["f"]);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
+
+test("of texts that come while others are being written the last one stays", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "whole-file-"));
+  try {
+    const path = join(folder, "f");
+    const file = new NewestWhole(path, 0o644);
+    // The earlier, the longer: written at once the shorter ones would be done first.
+    const texts = Array.from({ length: 8 }, (_, at) => `${at}${long.slice(0, long.length >> (at * 2))}`);
+    await Promise.all(texts.map((text) => file.replace(text)));
+    expect((await readFile(path, "utf8"))[0]).toBe("7");
+    expect(await readdir(folder)).toEqual(["f"]);
+    await rm(folder, { recursive: true });
+    await expect(file.replace("lost")).rejects.toThrow("ENOENT");
+    await mkdir(folder);
+    await file.replace("again");
+    expect(await readFile(path, "utf8")).toBe("again");
   } finally {
     await rm(folder, { recursive: true });
   }

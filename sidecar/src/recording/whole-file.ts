@@ -39,6 +39,26 @@ export async function replaceWhole(path: string, text: string, mode: number): Pr
   }
 }
 
+/** A file that is replaced again and again, and holds the text that came last: writes that overlap can end in any order. */
+export class NewestWhole {
+  readonly #path: string;
+  readonly #mode: number;
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(path: string, mode: number) {
+    this.#path = path;
+    this.#mode = mode;
+  }
+
+  /** Puts the text in place, behind all that came before. */
+  replace(text: string): Promise<void> {
+    const replaced = this.#last.then(() => replaceWhole(this.#path, text, this.#mode));
+    // Told to whoever gave that text; the next one may fit.
+    this.#last = replaced.catch(() => undefined);
+    return replaced;
+  }
+}
+
 /** What `link` says where there is no such thing: each file system says it otherwise. */
 const withoutLinks: ReadonlySet<string | undefined> = new Set(["EPERM", "EOPNOTSUPP", "ENOTSUP", "ENOSYS"]);
 

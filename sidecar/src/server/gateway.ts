@@ -18,7 +18,7 @@ import type { PublishedHead, Recorder } from "../recording/model.ts";
 import { openNull } from "../recording/null-recorder.ts";
 import { createRecorder, type FirstRecorder } from "../recording/recorder.ts";
 import { loadSigningKey } from "../recording/signing-key.ts";
-import { replaceWhole } from "../recording/whole-file.ts";
+import { NewestWhole, replaceWhole } from "../recording/whole-file.ts";
 import { type ErrorCode, errorTable, GatewayError } from "../wire/gateway-error.ts";
 import { defaultLimits, type Limits } from "../wire/limits.ts";
 import { network } from "../wire/network.ts";
@@ -114,6 +114,7 @@ export class Gateway {
   private fingerprint = "";
   private certificate: ServingCertificate | undefined;
   private maskingKey: Buffer = Buffer.alloc(0);
+  private readonly headFile: NewestWhole;
   private authenticator: ReloadableAuthenticator | undefined;
   private recorder: (Recorder & Partial<FirstRecorder>) | undefined;
   private plane: ControlPlane | undefined;
@@ -153,6 +154,7 @@ export class Gateway {
     this.peers =
       part === undefined ? peersOf(configuration, (order) => this.receiveCancel(order)) : undefined;
     this.secrets = new Secrets(configuration.secrets);
+    this.headFile = new NewestWhole(join(configuration.state, "recording-head.json"), 0o644);
   }
 
   /** Opens everything; throws with a clear message where the gateway cannot start. */
@@ -626,13 +628,11 @@ export class Gateway {
       await this.part.publishHead(head).catch(() => undefined);
       return;
     }
-    await replaceWhole(
-      join(this.configuration.state, "recording-head.json"),
-      JSON.stringify(head),
-      0o644,
-    ).catch((error: unknown) =>
-      this.log.warn({ err: error }, "the head of the recordings could not be written"),
-    );
+    await this.headFile
+      .replace(JSON.stringify(head))
+      .catch((error: unknown) =>
+        this.log.warn({ err: error }, "the head of the recordings could not be written"),
+      );
   }
 
   /** Removes recordings that have outlived their resource's retention; the log keeps that they were removed. */

@@ -13,7 +13,7 @@ import { AggregatorRegistry, type MetricObjectWithValues, type MetricValue } fro
 import type { CancelReason, Grant, HoldOutcome, HoldRequest } from "../approval/index.ts";
 import type { PublishedHead } from "../recording/model.ts";
 import { loadSigningKey } from "../recording/signing-key.ts";
-import { replaceWhole } from "../recording/whole-file.ts";
+import { NewestWhole, replaceWhole } from "../recording/whole-file.ts";
 import { ApprovalHost } from "./approval-host.ts";
 import type { Identified } from "./approval-server.ts";
 import type { GatewayConfiguration } from "./configuration.ts";
@@ -91,6 +91,7 @@ export class Processes {
   private readonly parts = new Map<number, Part>();
   private readonly state: LocalState;
   private readonly heads = new Map<number, PublishedHead>();
+  private readonly headFile: NewestWhole;
   private readonly restarts = new Map<number, number>();
   private readonly timers = new Set<NodeJS.Timeout>();
   private certificate: ServingCertificate | undefined;
@@ -108,6 +109,7 @@ export class Processes {
     this.log = log;
     this.peers = peersOf(configuration, (order) => this.forwardCancel(order));
     this.state = new LocalState(configuration, () => performance.now());
+    this.headFile = new NewestWhole(this.headPath, 0o644);
   }
 
   /** Starts all processes; all load at once, and one opens its listeners ahead of the others. */
@@ -355,9 +357,11 @@ export class Processes {
     if (first === undefined) return;
     const others = [...this.heads].filter(([chain]) => chain !== 0);
     const head = { ...first, chains: Object.fromEntries(others) };
-    await replaceWhole(this.headPath, JSON.stringify(head), 0o644).catch((error: unknown) =>
-      this.log.warn({ err: error }, "the head of the recordings could not be written"),
-    );
+    await this.headFile
+      .replace(JSON.stringify(head))
+      .catch((error: unknown) =>
+        this.log.warn({ err: error }, "the head of the recordings could not be written"),
+      );
   }
 
   private get headPath(): string {
