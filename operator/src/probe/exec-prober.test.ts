@@ -11,6 +11,11 @@ const closed = answer(
 test.each([
   ["the policy's refusal", closed, "closed"],
   ["a pod that is not there", answer(404, "pods not found"), "open"],
+  [
+    "a service that is not there, from 1.37 on",
+    answer(503, 'no endpoints available for service "sallyport-bypass-probe_"'),
+    "open",
+  ],
   ["a missing upgrade", answer(400, "Upgrade request required"), "open"],
   ["RBAC's refusal", answer(403, "User cannot create resource pods/exec"), "unknown"],
   ["the refusal of somebody else's policy", answer(403, "connect through the bastion"), "unknown"],

@@ -149,6 +149,9 @@ export class ExecProber {
 export function readAnswer(error: unknown): ExecFinding {
   if (!(error instanceof KubeError)) return "unknown";
   if (error.status === 404 || error.status === 400) return "open";
+  // From Kubernetes 1.37 on a service that is not there is one without endpoints.
+  if (error.status === 503 && error.message.includes(`no endpoints available for service "${proxiedName}"`))
+    return "open";
   // RBAC refuses with the same status, and so may others' policies, which say nothing of the chart's.
   const isOurs = /is closed in namespace .*; connect through the Sallyport gateway/.test(error.message);
   return error.status === 403 && isOurs ? "closed" : "unknown";
