@@ -37,6 +37,11 @@ export async function clusterPrograms(modules: readonly ProgramModule[]): Promis
   return bin;
 }
 
+/** Helm's program; built where it is not there, since an API server alone does without. */
+export async function helmProgram(): Promise<string> {
+  return join(await clusterPrograms(["helm"]), "helm");
+}
+
 /** True where the programs are built, or can be. */
 export async function canHavePrograms(modules: readonly ProgramModule[]): Promise<boolean> {
   if (isOnPath("go")) return true;

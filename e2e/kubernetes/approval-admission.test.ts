@@ -6,6 +6,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
 import { type CommandResult, type Kubectl, run } from "../cluster/kubectl.ts";
 import { waitFor } from "../cluster/processes.ts";
+import { helmProgram } from "../cluster/programs.ts";
 import { systemNamespace } from "../targets/operator.ts";
 
 const root = join(import.meta.dirname, "../..");
@@ -44,7 +45,7 @@ beforeAll(async () => {
   });
   await api.kubectl("apply", "--server-side", "-f", join(root, "crds/approvals.yaml"));
   await api.kubectl("wait", "--for=condition=Established", "crd/approvals.sallyport.dev");
-  const rendered = await run(join(api.bin, "helm"), [
+  const rendered = await run(await helmProgram(), [
     ...["template", "sallyport", join(root, "charts/sallyport"), "--namespace", systemNamespace],
     ...["-s", "templates/approvals.yaml", "-s", "templates/admission.yaml"],
   ]);

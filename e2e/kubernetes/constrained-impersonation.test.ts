@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
 import { run } from "../cluster/kubectl.ts";
 import { waitFor } from "../cluster/processes.ts";
+import { helmProgram } from "../cluster/programs.ts";
 import {
   clusterAdmins,
   type KubernetesGateway,
@@ -24,7 +25,7 @@ async function chartRole(values: Readonly<Record<string, unknown>>, version = "1
   const path = join(api.folder, "values.json");
   const impersonation = { users: ["local:ana"], groups: ["local:devs"], uids: true, ...values };
   await writeFile(path, JSON.stringify({ kubernetes: { namespaces: ["access"], impersonation } }));
-  const { code, stdout, stderr } = await run(join(api.bin, "helm"), [
+  const { code, stdout, stderr } = await run(await helmProgram(), [
     ...["template", "sallyport", chart, "--values", path, "--kube-version", version],
     ...["--show-only", "templates/impersonation.yaml"],
   ]);

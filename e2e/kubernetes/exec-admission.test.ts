@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
 import { type Kubectl, run } from "../cluster/kubectl.ts";
 import { waitFor } from "../cluster/processes.ts";
+import { helmProgram } from "../cluster/programs.ts";
 import { type KubernetesGateway, startKubernetesGateway } from "../targets/kubernetes-gateway.ts";
 import { startOperator, systemNamespace, type TestOperator, testImage } from "../targets/operator.ts";
 
@@ -49,7 +50,7 @@ const ownCluster = (name: string, namespace: string) => ({
 
 beforeAll(async () => {
   api = await startApiServer({ controllerManager: true });
-  const { code, stderr } = await run(join(api.bin, "helm"), [
+  const { code, stderr } = await run(await helmProgram(), [
     ...["--kubeconfig", api.kubeconfig, "--namespace", systemNamespace],
     ...["install", "sallyport", chart, "--create-namespace"],
     ...["--set", `image.repository=${repository},image.digest=${digest}`],

@@ -7,6 +7,7 @@ import { Metrics } from "../../sidecar/src/server/metrics.ts";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
 import { run } from "../cluster/kubectl.ts";
 import { waitFor } from "../cluster/processes.ts";
+import { helmProgram } from "../cluster/programs.ts";
 import { databaseService } from "../targets/manifests.ts";
 import { startOperator, systemNamespace, type TestOperator, testImage } from "../targets/operator.ts";
 
@@ -38,7 +39,7 @@ let api: ApiServer;
 let running: TestOperator;
 
 const helm = async (...argv: readonly string[]) => {
-  const { code, stdout, stderr } = await run(join(api.bin, "helm"), [
+  const { code, stdout, stderr } = await run(await helmProgram(), [
     ...["--kubeconfig", api.kubeconfig, "--namespace", systemNamespace],
     ...argv,
   ]);

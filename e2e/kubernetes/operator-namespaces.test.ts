@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
 import { run } from "../cluster/kubectl.ts";
 import { waitFor } from "../cluster/processes.ts";
+import { helmProgram } from "../cluster/programs.ts";
 import { startOperator, systemNamespace, type TestOperator, testImage } from "../targets/operator.ts";
 
 const chart = join(import.meta.dirname, "../../charts/sallyport");
@@ -26,7 +27,7 @@ beforeAll(async () => {
       metadata: { name },
     })),
   );
-  const { code, stderr } = await run(join(api.bin, "helm"), [
+  const { code, stderr } = await run(await helmProgram(), [
     ...["--kubeconfig", api.kubeconfig, "--namespace", systemNamespace],
     ...["install", "sallyport", chart, "--create-namespace"],
     ...["--set", `image.repository=${repository},image.digest=${digest}`],

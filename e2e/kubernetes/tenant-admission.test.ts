@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
 import { type Kubectl, run } from "../cluster/kubectl.ts";
 import { waitFor } from "../cluster/processes.ts";
+import { helmProgram } from "../cluster/programs.ts";
 
 const root = join(import.meta.dirname, "../..");
 const systemNamespace = "sallyport-system";
@@ -22,7 +23,7 @@ beforeAll(async () => {
   for (const kind of ["protectedresources", "sessions"])
     await api.kubectl("apply", "--server-side", "-f", join(root, `crds/${kind}.yaml`));
   await api.kubectl("wait", "--for=condition=Established", "crd", "--all");
-  const rendered = await run(join(api.bin, "helm"), [
+  const rendered = await run(await helmProgram(), [
     ...["template", "sallyport", join(root, "charts/sallyport"), "--namespace", systemNamespace],
     ...["-s", "templates/admission.yaml", "-s", "templates/exec.yaml"],
   ]);

@@ -9,6 +9,7 @@ import pg from "pg";
 import { type ApiServer, startApiServer } from "../cluster/api-server.ts";
 import { type Kubectl, run } from "../cluster/kubectl.ts";
 import { waitFor } from "../cluster/processes.ts";
+import { helmProgram } from "../cluster/programs.ts";
 import { type GatewayProcess, spawnGateway } from "./gateway.ts";
 import { localProvider, writeSecret } from "./manifests.ts";
 import { startOperator, systemNamespace, type TestOperator, testImage } from "./operator.ts";
@@ -98,7 +99,7 @@ export class ApprovalCluster {
     ]);
     const cluster = new ApprovalCluster(api, server, await mkdtemp(join(tmpdir(), "sallyport-approvals-")));
     try {
-      const helm = await run(join(api.bin, "helm"), [
+      const helm = await run(await helmProgram(), [
         ...["--kubeconfig", api.kubeconfig, "--namespace", systemNamespace],
         ...["install", "sallyport", chart, "--create-namespace"],
         ...["--set", [`image.repository=${repository},image.digest=${digest}`, ...values].join(",")],
