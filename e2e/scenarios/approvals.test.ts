@@ -43,7 +43,7 @@ spec:
     - name: window
       match: {operations: [write, read], objects: ["public.windowed"]}
       action: RequireApproval
-      approval: {required: 1, timeout: 60s, grant: Window, window: 3s}
+      approval: {required: 1, timeout: 60s, grant: Window, window: 8s}
     - name: glass
       match: {operations: [write], objects: ["public.glass"]}
       action: RequireApproval
@@ -99,7 +99,7 @@ spec:
     - name: see
       match: {operations: [privilege], objects: ["public.people"]}
       action: RequireApproval
-      approval: {required: 1, timeout: 60s, grant: Window, window: 3s, breakGlass: {group: "local:support"}}
+      approval: {required: 1, timeout: 60s, grant: Window, window: 8s, breakGlass: {group: "local:support"}}
   masking:
     - {columns: [public.people.mail], with: Redact, liftable: true}
     - {columns: [public.people.card], with: Redact}

@@ -27,7 +27,11 @@ async function plane(change: Parameters<typeof startControlPlane>[0] = {}): Prom
   return started;
 }
 
-const quick = { retryMs: 10, retryMsMax: 50, dialMs: 500, heartbeatMs: 100, silenceMs: 500, answerMs: 2_000 };
+/** Comes back at once; a machine that stalls for a second is not an operator that is gone. */
+const quick = {
+  ...{ retryMs: 10, retryMsMax: 50, dialMs: 20_000, answerMs: 20_000 },
+  ...{ heartbeatMs: 100, silenceMs: 20_000 },
+};
 
 interface TestGateway {
   readonly client: ControlClient;
@@ -233,11 +237,14 @@ test("an operator that is cut off from the cluster does not keep a gateway's pol
 });
 
 test("a connection that falls silent is given up on both sides", async () => {
-  const at = await plane();
+  const at = await plane({ silenceMs: 1_000 });
   at.bundles.set("shop/db", bundleOf({ a: "1" }));
   at.bundles.markComplete();
   const way = await redirect(at.port);
-  const { client, got } = gateway({ ...at, address: way.address }, await at.gatewayPod("shop/db", "uid-1"));
+  const limits = { ...quick, dialMs: 1_000, silenceMs: 1_000 };
+  const { client, got } = gateway({ ...at, address: way.address }, await at.gatewayPod("shop/db", "uid-1"), {
+    limits,
+  });
   await until(() => got.length === 1);
   way.freeze();
   await until(() => at.server.of("shop/db").length === 0 && !client.isConnected);
@@ -252,7 +259,8 @@ test("a stream ends with its token, and opens again with the renewed one", async
   at.bundles.markComplete();
   const tokenFile = await at.gatewayPod("shop/db", "uid-1");
   const pod = { namespace: "shop", pod: "gateway-uid-1", podUid: "uid-1" };
-  await writeFile(tokenFile, at.token({ ...pod, expiresInMs: 2_000 }));
+  // Long enough to come with it, whatever else the machine does.
+  await writeFile(tokenFile, at.token({ ...pod, expiresInMs: 8_000 }));
   const { client } = gateway(at, tokenFile);
   await until(() => client.isConnected);
   await until(() => !client.isConnected);
@@ -311,7 +319,7 @@ test("frames that are too long, no JSON, or not agreed end the stream and nothin
 });
 
 test("somebody who says nothing is not kept", async () => {
-  const at = await plane();
+  const at = await plane({ silenceMs: 1_000 });
   const { connection } = await connected(at, { heartbeatMs: 100_000 });
   await drain(connection);
   expect(connection.isClosed).toBe(true);

@@ -140,7 +140,7 @@ describe("a reload", () => {
 
 describe("deadlines", () => {
   it("end a session at its token's expiry", async () => {
-    const client = await gateway.connect({ ...ann, lifetimeSeconds: 4 });
+    const client = await gateway.connect({ ...ann, lifetimeSeconds: 8 });
     expect(await endOf(client)).toBe("57P01");
   });
 });

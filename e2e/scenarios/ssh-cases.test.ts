@@ -474,7 +474,7 @@ describe.runIf(found.kind === "ready")("OpenSSH through the gateway", () => {
   }, 60_000);
 
   test("S22 a session ends with its token, and says so", async () => {
-    const token = gateway.issuer.token({ user: "alice", lifetimeSeconds: 4 });
+    const token = gateway.issuer.token({ user: "alice", lifetimeSeconds: 12 });
     const live = running([], ["echo up; sleep 60"], { token });
     await until(() => live.printed.out === "up\n");
     expect(await live.ended).toBe(255);

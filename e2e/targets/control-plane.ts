@@ -86,7 +86,8 @@ export async function startControlPlane(
     bundles,
     log: { debug: ignore, info: ignore, warn: ignore, error: ignore },
     heartbeatMs: 200,
-    silenceMs: 1_000,
+    // A machine that stalls for a second is not a gateway that is gone.
+    silenceMs: 20_000,
     currentEveryMs: 200,
     async signCertificate({ purpose, publicKey, resource, podUid }) {
       const [namespace = "", name = ""] = resource.split("/");

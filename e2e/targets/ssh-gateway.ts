@@ -171,14 +171,7 @@ export async function startSshGateway(request: {
   };
 }
 
-/** The file is written just after the gateway says that it is ready. */
+/** The file is written before the gateway says that it is ready. */
 async function listeners(file: string): Promise<readonly { readonly knownHosts: string }[]> {
-  for (let attempt = 0; ; attempt += 1) {
-    try {
-      return JSON.parse(await readFile(file, "utf8")).listeners;
-    } catch (error) {
-      if (attempt >= 200) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-  }
+  return JSON.parse(await readFile(file, "utf8")).listeners;
 }

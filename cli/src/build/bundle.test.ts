@@ -72,7 +72,7 @@ test("the bundle issues the gateway's certificate in a program of its own", asyn
 test("the bundle holds the gateway", async () => {
   const empty = { ...process.env, SALLYPORT_MANIFESTS: join(folder, "nowhere"), SALLYPORT_STATE: folder };
   const argv = [join(folder, "sallyport.mjs"), "gateway", "--admin", "127.0.0.1:0"];
-  const failed = await run(process.execPath, argv, { cwd: folder, env: empty, timeout: 10_000 }).catch(
+  const failed = await run(process.execPath, argv, { cwd: folder, env: empty, timeout: 50_000 }).catch(
     (error: unknown) => error,
   );
   expect(failed).toMatchObject({ code: 1, stderr: expect.stringContaining("nowhere") });

@@ -55,7 +55,7 @@ describe("a call that may be repeated outlives", () => {
   test("O30 a server that takes the connection and never answers, by its deadline", async () => {
     api.put(`${folder}/a`, object("a"));
     api.fault = firstTimes(1, { kind: "no-answer" });
-    expect((await open().get(configMaps, ref, { timeoutMs: 100 })).data).toEqual({ key: "value" });
+    expect((await open().get(configMaps, ref, { timeoutMs: 1_000 })).data).toEqual({ key: "value" });
   });
 });
 
@@ -77,7 +77,7 @@ describe("server-side apply outlives", () => {
 
   test("a connection that is half open", async () => {
     api.fault = firstTimes(1, { kind: "no-answer" });
-    expect((await apply({ timeoutMs: 100 })).data).toEqual({ key: "value" });
+    expect((await apply({ timeoutMs: 1_000 })).data).toEqual({ key: "value" });
   });
 });
 
