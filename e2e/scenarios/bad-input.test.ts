@@ -353,7 +353,7 @@ test("without its secret the gateway starts, says which one is missing, and lets
   });
   try {
     await expect(second.connect(staff)).rejects.toMatchObject({ code: "57P03" });
-    expect(second.logs()).toContain("not-there");
+    await expect.poll(() => second.logs()).toContain("not-there");
   } finally {
     await second.stop();
   }
@@ -411,8 +411,10 @@ test("a gateway that cannot open one of its ports ends instead of serving on the
 test("a client that stops half-way through TLS or login is let go", async () => {
   for (const { name, closed } of halfWay) await expect(closed, name).resolves.toBeDefined();
   // A client in the middle of TLS sees the connection end and nothing else: the log has to say why.
-  expect(gateway.logs()).toContain("login took too long: the TLS handshake did not come to its end");
-  expect(gateway.logs()).toContain("login took too long: the client sent nothing more");
+  await expect
+    .poll(() => gateway.logs())
+    .toContain("login took too long: the TLS handshake did not come to its end");
+  await expect.poll(() => gateway.logs()).toContain("login took too long: the client sent nothing more");
 });
 
 test("more sessions than may log in at once are no flood of logins", async () => {
