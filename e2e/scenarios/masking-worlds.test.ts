@@ -160,6 +160,16 @@ test.each([
   "ALTER DOMAIN secret ADD CHECK (VALUE LIKE 'a%')",
   "CREATE INDEX ON ord ((1 / (ascii(ord.of_order) - 97)))",
   "SELECT shout(substring(ssn from '^a')) FROM cust",
+  // A masked column goes by the name that the server gives it, and another one by what it might have been called.
+  `SELECT upper(x."case") FROM (SELECT CASE WHEN true THEN ssn ELSE ''::text END, CASE WHEN false THEN 'a' ELSE GREATEST('b', 'c') END FROM cust) x`,
+  "SELECT upper(n) FROM (SELECT (SELECT * FROM (SELECT c.ssn AS n) y), (SELECT n.* FROM (SELECT 'q' AS z) n) FROM cust c) x",
+  "SELECT (SELECT * FROM (SELECT c.ssn AS name) y), id FROM cust c ORDER BY name",
+  // A list in parentheses groups by the columns of its numbers.
+  "SELECT ssn, array_agg(id) FROM (SELECT id, ssn FROM cust UNION ALL SELECT n, 'aa' || n || 'zzz' FROM generate_series(1, 99) n) x GROUP BY (1, 1)",
+  "SELECT count(*), ssn FROM (SELECT ssn FROM cust UNION ALL SELECT 'aa' || n || 'zzz' FROM generate_series(1, 99) n) x GROUP BY ROLLUP ((2, 2))",
+  // Bounds of an array keep what its subscripts were.
+  "CREATE TEMP TABLE t (a text[]); INSERT INTO t (a[(SELECT ascii(ssn) FROM cust WHERE id = 1)]) VALUES ('x') RETURNING (SELECT count(*) FROM cust); SELECT array_lower(a, 1) FROM t",
+  "CREATE TEMP TABLE t (id int, a text[]); MERGE INTO t USING cust c ON c.id = t.id WHEN NOT MATCHED THEN INSERT (id, a[ascii(c.ssn)]) VALUES (1, 'x'); SELECT array_lower(a, 1) FROM t",
 ])("no bit of a value is told by: %s", async (sql) => {
   expect(await differing([sql])).toEqual([]);
 });

@@ -6,6 +6,7 @@ import { testFunction, testNames, testRelation } from "../sql/testing.ts";
 import { lineageOf } from "./lineage.ts";
 import { MaskedColumnSet } from "./masked-columns.ts";
 import type { StatementLineage } from "./model.ts";
+import { allOf } from "./trace.ts";
 
 beforeAll(loadSqlParser);
 
@@ -522,6 +523,16 @@ test.each([
   ["SELECT (to_json(ssn) -> 'a')[1 / (id - id)] FROM cust", /^inference a subscript/],
   ["SELECT split_part(substring(ssn from '^1'), ',', 0) FROM cust", /^inference function split_part/],
   ["SELECT encode(substring(ssn from '^1')::bytea, 'none') FROM cust", /^inference function encode/],
+  // A list in parentheses is a list of columns, also by their numbers.
+  ["SELECT ssn, count(*) FROM cust GROUP BY (1, 1)", /^inference GROUP BY/],
+  ["SELECT id, ssn AS s FROM cust GROUP BY ROLLUP ((1, 2)), ((s, 1))", /^inference GROUP BY/],
+  ["SELECT ssn FROM cust GROUP BY GROUPING SETS ((), ((1, 1), 1))", /^inference GROUP BY/],
+  // Bounds of an array keep what its subscripts are.
+  ["INSERT INTO ord (id, note[(SELECT ascii(ssn) FROM cust)]) VALUES (1, 'x')", /^inference a subscript/],
+  [
+    "MERGE INTO ord USING cust c ON c.id = ord.id WHEN NOT MATCHED THEN INSERT (id, note[ascii(c.ssn)]) VALUES (1, 'x')",
+    /^inference a subscript/,
+  ],
   // A plan tells how much memory values took, and shows what the planner has computed.
   ["EXPLAIN (ANALYZE) SELECT ssn FROM cust", /^inference EXPLAIN ANALYZE/],
   ["EXPLAIN (ANALYZE on, SERIALIZE text) SELECT c.* FROM cust c", /^inference EXPLAIN ANALYZE/],
@@ -623,6 +634,8 @@ test.each([
   "SELECT sum(ssn), avg(ssn), percentile_cont(0.5) WITHIN GROUP (ORDER BY ssn) FROM cust",
   "SELECT COALESCE(ssn, name), COALESCE(substring(ssn, '1'), 'none'), COALESCE(substring(ssn, '1'), ssn) FROM cust",
   "SELECT to_char(ssn, 'YYYY-MM-DD'), length(ssn) FROM cust",
+  "SELECT id, name, count(*) FROM cust GROUP BY (1, 2)",
+  "INSERT INTO ord (id, note[1 + 1]) VALUES (1, 'x')",
   "EXPLAIN SELECT ssn FROM cust",
   "EXPLAIN (ANALYZE off) SELECT ssn FROM cust",
   "EXPLAIN ANALYZE SELECT id, num FROM cust JOIN cust_v ON num = id",
@@ -632,6 +645,23 @@ test.each([
   "SELECT pg_terminate_backend(1), pg_cancel_backend(2), pg_reload_conf()",
 ])("nothing to object to: %s", (sql) => {
   expect(found(sql)).toEqual([]);
+});
+
+test.each([
+  // The first column of each is the masked one, and goes by the second's name as it would be by another rule.
+  "SELECT upper(x.\"case\") FROM (SELECT CASE WHEN true THEN ssn ELSE ''::text END, CASE WHEN false THEN 'a' ELSE GREATEST('b', 'c') END FROM cust) x",
+  "SELECT upper(n) FROM (SELECT (SELECT * FROM (SELECT c.ssn AS n) y), (SELECT n.* FROM (SELECT 'q' AS z) n) FROM cust c) x",
+  "SELECT x.\"?column?\" || '' FROM (SELECT CASE WHEN true THEN ssn ELSE (SELECT 'x' || '') END, NULLIF('a', 'b') FROM cust) x",
+  "SELECT (SELECT upper(n) FROM (SELECT (SELECT * FROM (SELECT c.ssn AS n) y)) x) FROM cust c, (SELECT 'q' AS n) z",
+  "SELECT x.least || '' FROM (SELECT LEAST(ssn, 'z'), GREATEST('a', 'b') AS greatest FROM cust) x",
+])("a column without a name goes by the one that the server gives it: %s", (sql) => {
+  expect(allOf(lineage(sql).rows).sources).toContain("public.cust.ssn");
+});
+
+test("a masked column may be sorted by under a name that only the server knows", () => {
+  expect(
+    found("SELECT (SELECT * FROM (SELECT c.ssn AS name) y), id FROM cust c ORDER BY name"),
+  ).toContainEqual(expect.stringMatching(/^inference ORDER BY/));
 });
 
 test("a relation with nothing masked in it is not looked at", () => {

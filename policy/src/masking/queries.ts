@@ -1,5 +1,6 @@
 /** SELECT, INSERT, UPDATE, DELETE and MERGE: where each column of what they return comes from. */
 import { listOf, nodeOf, stringOf, stringsOf, type TreeNode, tagOf, textOf } from "../sql/tree.ts";
+import { columnName } from "./column-names.ts";
 import { columnOf, entryOf, entryOfAny } from "./columns.ts";
 import { condition, flowOf, sortKey, window } from "./expressions.ts";
 import { clean, derivedFrom, either, type Flow, type FlowColumn, isTainted } from "./flow.ts";
@@ -177,18 +178,16 @@ interface Output {
 }
 
 function group(trace: Trace, node: TreeNode, output: Output): void {
-  for (const item of listOf(node, "groupClause")) {
-    const set = nodeOf(item, "GroupingSet");
-    const items = set === undefined ? [item] : groupingItems(set);
-    for (const inner of items) trace.infer(sortFlow(trace, inner, output), "GROUP BY");
-  }
+  for (const item of listOf(node, "groupClause").flatMap(groupingItems))
+    trace.infer(sortFlow(trace, item, output), "GROUP BY");
 }
 
-function groupingItems(set: TreeNode): readonly TreeNode[] {
-  return listOf(set, "content").flatMap((item) => {
-    const inner = nodeOf(item, "GroupingSet");
-    return inner === undefined ? [item] : groupingItems(inner);
-  });
+/** What a grouping set or a list in parentheses holds: in `GROUP BY (1, 2)`, too, numbers name result columns. */
+function groupingItems(item: TreeNode): readonly TreeNode[] {
+  const set = nodeOf(item, "GroupingSet");
+  if (set !== undefined) return listOf(set, "content").flatMap(groupingItems);
+  const row = nodeOf(item, "RowExpr");
+  return row === undefined ? [item] : listOf(row, "args").flatMap(groupingItems);
 }
 
 function order(trace: Trace, node: TreeNode, output: Output): void {
@@ -208,7 +207,11 @@ function sortFlow(trace: Trace, value: unknown, output: Output): Flow {
   const fields = listOf(nodeOf(item, "ColumnRef"), "fields");
   const name = fields.length === 1 ? stringOf(fields[0]) : undefined;
   const named = output.rows.columns.filter((column) => column.name === name).map((column) => column.flow);
-  if (named.length === 0) return flowOf(trace, value, output.level);
+  if (named.length === 0)
+    return derivedFrom([
+      flowOf(trace, value, output.level),
+      name === undefined ? clean : (output.rows.open ?? clean),
+    ]);
   // GROUP BY means the table's column where both have one of the name, ORDER BY the result's; either is counted.
   const isInner = output.rows.open !== undefined || mayHave(output.level, name ?? "");
   return derivedFrom(isInner ? [...named, flowOf(trace, value, output.level)] : named);
@@ -232,7 +235,11 @@ export function targetList(trace: Trace, items: readonly TreeNode[], level: Leve
     const value = nodeOf(target, "val");
     const star = starOf(value);
     if (star === undefined) {
-      columns.push({ name: textOf(target, "name") || nameOf(value), flow: flowOf(trace, value, level) });
+      const name = textOf(target, "name") || columnName(value);
+      const flow = flowOf(trace, value, level);
+      columns.push({ name: name ?? "", flow });
+      // Whatever name is not found may be this one's.
+      if (name === undefined && isTainted(flow)) open = derivedFrom([open ?? clean, flow]);
       continue;
     }
     const expanded = expand(trace, star, value, level);
@@ -280,53 +287,6 @@ function composite(trace: Trace, value: TreeNode | undefined, level: Level): Tra
   return { columns: [], open: flowOf(trace, arg, level) };
 }
 
-/** The name that the server gives a result column without AS, as far as other parts of a query may use it. */
-function nameOf(value: TreeNode | undefined): string {
-  const tag = tagOf(value) ?? "";
-  const node = nodeOf(value, tag);
-  switch (tag) {
-    case "ColumnRef":
-      return stringsOf(listOf(node, "fields")).at(-1) ?? "?column?";
-    case "FuncCall":
-      return stringsOf(listOf(node, "funcname")).at(-1) ?? "?column?";
-    case "A_Indirection":
-      return stringsOf(listOf(node, "indirection")).at(-1) ?? nameOf(nodeOf(node, "arg"));
-    case "CollateClause":
-      return nameOf(nodeOf(node, "arg"));
-    case "TypeCast": {
-      const inner = nameOf(nodeOf(node, "arg"));
-      const type = stringsOf(listOf(nodeOf(node, "typeName"), "names")).at(-1) ?? inner;
-      return inner === "?column?" ? type : inner;
-    }
-    case "SubLink":
-      return sublinkName(node);
-    case "CaseExpr": {
-      const inner = nameOf(nodeOf(node, "defresult"));
-      return inner === "?column?" ? "case" : inner;
-    }
-    default:
-      return fixedNames[tag] ?? "?column?";
-  }
-}
-
-const fixedNames: Readonly<Record<string, string>> = {
-  CoalesceExpr: "coalesce",
-  A_ArrayExpr: "array",
-  RowExpr: "row",
-  GroupingFunc: "grouping",
-  MergeSupportFunc: "merge_action",
-};
-
-function sublinkName(node: TreeNode | undefined): string {
-  const kind = textOf(node, "subLinkType");
-  if (kind === "EXISTS_SUBLINK") return "exists";
-  if (kind === "ARRAY_SUBLINK") return "array";
-  if (kind !== "EXPR_SUBLINK") return "?column?";
-  const target = listOf(nodeOf(nodeOf(node, "subselect"), "SelectStmt"), "targetList")[0];
-  const inner = nodeOf(target, "ResTarget");
-  return textOf(inner, "name") || nameOf(nodeOf(inner, "val"));
-}
-
 function target(trace: Trace, node: TreeNode, level: Level): RangeEntry {
   const entry = rangeVar(trace, nodeOf(node, "relation") ?? {}, undefined);
   level.items.push(itemOf(entry));
@@ -346,6 +306,7 @@ function insert(trace: Trace, node: TreeNode, level: Level): TracedRows {
   const source = nodeOf(wrapped, "SelectStmt");
   const rows: TracedRows =
     source === undefined ? { columns: [] } : traceQuery(trace, "SelectStmt", source, level);
+  subscripts(trace, listOf(node, "cols"), level);
   const entry = target(trace, node, level);
   trace.filled = derivedFrom([trace.filled, defaultsOf(trace, nodeOf(node, "relation") ?? {})]);
   const listed = listOf(node, "cols").map((item) => textOf(nodeOf(item, "ResTarget"), "name"));
@@ -362,6 +323,11 @@ function insert(trace: Trace, node: TreeNode, level: Level): TracedRows {
   const conflict = nodeOf(node, "onConflictClause");
   if (conflict !== undefined) onConflict(trace, conflict, { entry, level });
   return returning(trace, node, { entry, level });
+}
+
+/** Subscripts of the columns that an INSERT lists are kept as the bounds of arrays: `INSERT INTO t (a[1]) …`. */
+function subscripts(trace: Trace, columns: readonly TreeNode[], level: Level): void {
+  for (const item of columns) condition(trace, nodeOf(item, "ResTarget")?.indirection, level, "a subscript");
 }
 
 interface Target {
@@ -425,6 +391,7 @@ function merge(trace: Trace, node: TreeNode, level: Level): TracedRows {
 }
 
 function mergeInsert(trace: Trace, clause: TreeNode, { entry, level }: Target): void {
+  subscripts(trace, listOf(clause, "targetList"), level);
   const listed = listOf(clause, "targetList").map((item) => textOf(nodeOf(item, "ResTarget"), "name"));
   const columns = listed.length > 0 ? listed : entry.columns.map((column) => column.name);
   for (const [index, value] of listOf(clause, "values").entries()) {
