@@ -160,10 +160,19 @@ test.each([
   "ALTER DOMAIN secret ADD CHECK (VALUE LIKE 'a%')",
   "CREATE INDEX ON ord ((1 / (ascii(ord.of_order) - 97)))",
   "SELECT shout(substring(ssn from '^a')) FROM cust",
+  "SELECT to_char(big, 'RN') FROM cust",
+  // A collation that is undecided fails for all values but NULL.
+  `SELECT lower(substring(ssn from '^a') || a || b) FROM cust, (SELECT 'x' COLLATE "C" AS a, 'y' COLLATE "POSIX" AS b) s`,
+  `SELECT hashtext(x) FROM (SELECT substring(ssn from '^a') || a || b AS x FROM cust, (SELECT 'x' COLLATE "C" AS a, 'y' COLLATE "POSIX" AS b) s) y`,
   // A masked column goes by the name that the server gives it, and another one by what it might have been called.
   `SELECT upper(x."case") FROM (SELECT CASE WHEN true THEN ssn ELSE ''::text END, CASE WHEN false THEN 'a' ELSE GREATEST('b', 'c') END FROM cust) x`,
   "SELECT upper(n) FROM (SELECT (SELECT * FROM (SELECT c.ssn AS n) y), (SELECT n.* FROM (SELECT 'q' AS z) n) FROM cust c) x",
   "SELECT (SELECT * FROM (SELECT c.ssn AS name) y), id FROM cust c ORDER BY name",
+  // A number is made an object id, and fails to where it is none.
+  "SELECT COALESCE(NULL::oid, big) FROM cust",
+  "SELECT CASE WHEN id < 0 THEN 1::oid ELSE big END FROM cust",
+  "SELECT tableoid FROM ord UNION ALL SELECT big FROM cust",
+  "PREPARE s(oid[]) AS SELECT $1 || big FROM cust; EXECUTE s('{}')",
   // A list in parentheses groups by the columns of its numbers.
   "SELECT ssn, array_agg(id) FROM (SELECT id, ssn FROM cust UNION ALL SELECT n, 'aa' || n || 'zzz' FROM generate_series(1, 99) n) x GROUP BY (1, 1)",
   "SELECT count(*), ssn FROM (SELECT ssn FROM cust UNION ALL SELECT 'aa' || n || 'zzz' FROM generate_series(1, 99) n) x GROUP BY ROLLUP ((2, 2))",

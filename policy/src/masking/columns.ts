@@ -1,6 +1,6 @@
 /** Column references: what a name means at a level, as the server looks it up, and everything where it is not found. */
 import { listOf, stringOf, type TreeNode } from "../sql/tree.ts";
-import { clean, derivedFrom, type Flow, isTainted } from "./flow.ts";
+import { clean, derivedFrom, type Flow, isTainted, objectId } from "./flow.ts";
 import { allOf, everythingIn, type Level, type RangeEntry, type Trace } from "./trace.ts";
 
 /** Columns that every table has; none of them holds data. */
@@ -57,7 +57,9 @@ export function fieldOf(trace: Trace, entry: RangeEntry, name: string): Flow {
 
 /** Of the system columns only `tableoid` may tell of a value: where rows are put by one. */
 function systemColumn(entries: readonly RangeEntry[], name: string): Flow {
-  return name === "tableoid" ? derivedFrom(entries.map((entry) => entry.place ?? clean)) : clean;
+  return name === "tableoid"
+    ? derivedFrom([objectId, ...entries.map((entry) => entry.place ?? clean)])
+    : clean;
 }
 
 /** The flow of a column of an entry; undefined where it has none of that name. */

@@ -11,9 +11,11 @@ import {
   tagOf,
   textOf,
 } from "../sql/tree.ts";
+import { collationsIn } from "./collations.ts";
 import { columnFlow, entryOf, fieldOf } from "./columns.ts";
 import { comparedWith, isDefinition, isPrintedFlow, oneOf, printedBy } from "./definitions.ts";
-import { clean, derivedFrom, type Flow, isTainted, nullTelling } from "./flow.ts";
+import { clean, derivedFrom, type Flow, isTainted, mixing, nullTelling, objectId } from "./flow.ts";
+import { asOneType, castToType, resultOf } from "./object-ids.ts";
 import {
   isSafeBehindOperator,
   isSafeFormat,
@@ -32,7 +34,13 @@ export function flowOf(trace: Trace, value: unknown, level: Level | undefined): 
   const tag = tagOf(value);
   const node = tag === undefined ? undefined : nodeOf(value, tag);
   if (tag === undefined || node === undefined) return fieldsFlow(trace, value, level);
-  return trace.deeper(() => nodeFlow(trace, tag, node, level));
+  return trace.deeper(() => withCollations(trace, value, nodeFlow(trace, tag, node, level)));
+}
+
+/** The value of an expression, marked where it may have got a collation from more than one of its parts. */
+function withCollations(trace: Trace, value: unknown, flow: Flow): Flow {
+  if (!isTainted(flow) || flow.mixesCollations === true) return flow;
+  return collationsIn(value, trace.collations) > 1 ? mixing(flow) : flow;
 }
 
 /** A condition: what it depends on shows in which rows there are. */
@@ -42,8 +50,9 @@ export function condition(trace: Trace, value: unknown, level: Level | undefined
 
 function nodeFlow(trace: Trace, tag: string, node: TreeNode, level: Level | undefined): Flow {
   switch (tag) {
-    case "A_Const":
     case "ParamRef":
+      return trace.takesObjectIds ? objectId : clean;
+    case "A_Const":
     case "SetToDefault":
     case "SQLValueFunction":
     case "GroupingFunc":
@@ -70,11 +79,12 @@ function nodeFlow(trace: Trace, tag: string, node: TreeNode, level: Level | unde
       return choice(trace, node, level);
     case "CoalesceExpr":
       return coalesced(trace, listOf(node, "args"), level);
-    case "MinMaxExpr":
     case "RowExpr":
       return derivedFrom([flowOf(trace, node.args, level)]);
+    case "MinMaxExpr":
+      return alike(trace, listOf(node, "args"), level);
     case "A_ArrayExpr":
-      return derivedFrom([flowOf(trace, node.elements, level)]);
+      return alike(trace, listOf(node, "elements"), level);
     case "A_Indirection":
       return indirection(trace, node, level);
     case "NullTest": {
@@ -102,6 +112,13 @@ function nodeFlow(trace: Trace, tag: string, node: TreeNode, level: Level | unde
       return derivedFrom([madeTypes(trace, node, flow)]);
     }
   }
+}
+
+/** Values that the server makes ones of one type. */
+function alike(trace: Trace, items: readonly TreeNode[], level: Level | undefined): Flow {
+  const flows = items.map((item) => flowOf(trace, item, level));
+  asOneType(trace, flows, "a value beside an object id");
+  return derivedFrom(flows);
 }
 
 /** What becomes of a value that is taken apart into values of all types that the tree names. */
@@ -132,7 +149,7 @@ function cast(trace: Trace, node: TreeNode, level: Level | undefined): Flow {
   const type = nodeOf(node, "typeName");
   const { schema, name } = qualifiedOf(namesOf(type, "names"));
   const shown = typeFlow(trace, type, flow);
-  if (!isTainted(flow)) return shown;
+  if (!isTainted(flow)) return isTainted(shown) ? shown : castToType(type);
   // A path may put another type of that name first: a domain with a check, for one.
   const known = trace.names.type(schema, name);
   const isText = textTypes.has(name) && known?.schema === "pg_catalog";
@@ -153,12 +170,13 @@ function call(trace: Trace, node: TreeNode, level: Level | undefined): Flow {
   const { schema, name } = qualifiedOf(namesOf(node, "funcname"));
   const isWithinGroup = node.agg_within_group === true;
   const args = listOf(node, "args");
-  const values = args.map((item) => flowOf(trace, item, level));
+  const values = args.map((item) => withCollations(trace, args, flowOf(trace, item, level)));
   const printed = isBuiltin(trace, schema, name)
     ? printedBy(name, values, trace.masked.definitions(trace.names))
     : undefined;
   if (printed !== undefined) return printed;
-  const flows: Flow[] = [trace.invoke(schema, name, values)];
+  const flows: Flow[] = [trace.invoke(schema, name, values), resultOf(trace, schema, name)];
+  if (name === "lag" || name === "lead") asOneType(trace, values, `function ${name}`);
   const [value, ...more] = values;
   if (value !== undefined && more.length === 0) flows.push(castByCall(trace, { schema, name }, value));
   // An array may have fewer elements than the format asks for.
@@ -219,7 +237,9 @@ function operator(trace: Trace, node: TreeNode, level: Level | undefined): Flow 
   const isOwn = behind.length > 0;
   const constant = isOwn ? undefined : stringConstantOf(nodeOf(node, "rexpr"));
   const left = comparedWith(flowOf(trace, node.lexpr, level), constant);
-  const given = derivedFrom([left, flowOf(trace, node.rexpr, level)]);
+  const right = flowOf(trace, node.rexpr, level);
+  if (name === "||") asOneType(trace, [left, right], "operator ||");
+  const given = derivedFrom([left, right]);
   const flow = trace.runs(behind, given, `operator ${name}`);
   if (!isTainted(flow)) return clean;
   const isSafe =
@@ -240,6 +260,7 @@ function coalesced(trace: Trace, args: readonly TreeNode[], level: Level | undef
     if (before.tellsByNull === true && !isInert(item, flow)) trace.infer(before, "COALESCE");
     flows.push(flow);
   }
+  asOneType(trace, flows, "COALESCE");
   return oneOf(flows);
 }
 
@@ -257,6 +278,7 @@ function choice(trace: Trace, node: TreeNode, level: Level | undefined): Flow {
     condition(trace, when?.expr, level, "CASE");
     flows.push(flowOf(trace, when?.result, level));
   }
+  asOneType(trace, flows, "CASE");
   return oneOf(flows);
 }
 

@@ -8,6 +8,10 @@ export interface Flow {
   readonly isExact: boolean;
   /** True where whether it is NULL may tell of a value: `substring(ssn, '^1')`. */
   readonly tellsByNull?: true;
+  /** True where more than one value may have given it a collation: which then counts may be undecided, and comparing it fail. */
+  readonly mixesCollations?: true;
+  /** True for what may be an object id, also where it depends on no masked column: large numbers beside it become none. */
+  readonly mayBeOid?: true;
 }
 
 /** A named value: one column of a result or of something in FROM. */
@@ -18,6 +22,9 @@ export interface FlowColumn {
 
 /** A value that depends on no masked column. */
 export const clean: Flow = { sources: new Set(), isExact: false };
+
+/** A value that depends on no masked column, and may be an object id. */
+export const objectId: Flow = { sources: new Set(), isExact: false, mayBeOid: true };
 
 /** The value of one masked column itself. */
 export function exactly(source: string): Flow {
@@ -34,37 +41,63 @@ export function derivedFrom(flows: Iterable<Flow>): Flow {
   let first: Flow | undefined;
   let sources: Set<string> | undefined;
   let tellsByNull = false;
+  let mixesCollations = false;
+  let mayBeOid = false;
   for (const flow of flows) {
+    mayBeOid ||= flow.mayBeOid === true;
     if (flow.sources.size === 0) continue;
     tellsByNull ||= flow.tellsByNull === true;
+    mixesCollations ||= flow.mixesCollations === true;
     if (first === undefined) first = flow;
     else {
       sources ??= new Set(first.sources);
       for (const source of flow.sources) sources.add(source);
     }
   }
-  if (first === undefined) return clean;
-  return made(sources ?? first.sources, false, tellsByNull);
+  if (first === undefined) return mayBeOid ? objectId : clean;
+  return made(sources ?? first.sources, { isExact: false, tellsByNull, mixesCollations, mayBeOid });
 }
 
-function made(sources: ReadonlySet<string>, isExact: boolean, tellsByNull: boolean): Flow {
-  return tellsByNull ? { sources, isExact, tellsByNull } : { sources, isExact };
+function made(
+  sources: ReadonlySet<string>,
+  marks: {
+    readonly isExact: boolean;
+    readonly tellsByNull?: boolean;
+    readonly mixesCollations?: boolean;
+    readonly mayBeOid?: boolean;
+  },
+): Flow {
+  return {
+    sources,
+    isExact: marks.isExact,
+    ...(marks.tellsByNull === true ? { tellsByNull: true } : {}),
+    ...(marks.mixesCollations === true ? { mixesCollations: true } : {}),
+    ...(marks.mayBeOid === true ? { mayBeOid: true } : {}),
+  };
 }
 
 /** A value computed from others that may be NULL because of what they are. */
 export function nullTelling(flow: Flow): Flow {
-  return isTainted(flow) ? made(flow.sources, false, true) : clean;
+  return isTainted(flow) ? made(flow.sources, { ...flow, isExact: false, tellsByNull: true }) : clean;
+}
+
+/** A value whose collation may be any of several. */
+export function mixing(flow: Flow): Flow {
+  return isTainted(flow) ? { ...flow, mixesCollations: true } : clean;
 }
 
 /** A value that is one or the other: both branches of a UNION ALL. */
 export function either(left: Flow, right: Flow): Flow {
   const joined = derivedFrom([left, right]);
   const isExact = left.isExact && right.isExact && joined.sources.size === 1;
-  return made(joined.sources, isExact, joined.tellsByNull === true);
+  return made(joined.sources, { ...joined, isExact });
 }
 
 /** A value that is the same column's of one relation or of another: exact where it is in each. */
 export function anyOf(flows: readonly Flow[]): Flow {
-  const { sources, tellsByNull } = derivedFrom(flows);
-  return made(sources, sources.size > 0 && flows.every((flow) => flow.isExact), tellsByNull === true);
+  const derived = derivedFrom(flows);
+  return made(derived.sources, {
+    ...derived,
+    isExact: isTainted(derived) && flows.every((flow) => flow.isExact),
+  });
 }

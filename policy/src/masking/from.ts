@@ -16,6 +16,7 @@ import { relationName } from "../sql/walk.ts";
 import { condition, flowOf, madeTypes } from "./expressions.ts";
 import { anyOf, clean, derivedFrom, exactly, type Flow, type FlowColumn, isTainted } from "./flow.ts";
 import type { TracedRows } from "./model.ts";
+import { columnsTyped } from "./object-ids.ts";
 import {
   allOf,
   everythingIn,
@@ -51,7 +52,7 @@ function fromItem(trace: Trace, wrapped: TreeNode, level: Level): FromItem {
       return join(trace, node, level);
     default: {
       // XMLTABLE, JSON_TABLE and what may come: rows made of values.
-      const flow = madeTypes(trace, node, flowOf(trace, node, level));
+      const flow = derivedFrom([madeTypes(trace, node, flowOf(trace, node, level)), columnsTyped(node)]);
       trace.infer(flow, "a function in FROM");
       const names = listOf(node, "columns").map((column) => {
         const columnTag = tagOf(column) ?? "";
@@ -272,7 +273,7 @@ function functionRange(trace: Trace, node: TreeNode, level: Level): RangeEntry {
     columns.push(...(list.length > 0 ? list : [name]).map((column) => ({ name: column, flow })));
   }
   const listed = listOf(node, "coldeflist").map((item) => textOf(nodeOf(item, "ColumnDef"), "colname"));
-  const all = madeTypes(trace, node, derivedFrom(flows));
+  const all = derivedFrom([madeTypes(trace, node, derivedFrom(flows)), columnsTyped(node)]);
   const found = listed.length > 0 ? listed.map((name) => ({ name, flow: all })) : columns;
   const own = namesOf(
     nodeOf(listOf(nodeOf(listOf(node, "functions")[0], "List"), "items")[0], "FuncCall"),

@@ -509,6 +509,7 @@ test.each([
   // A call that is a cast.
   ["SELECT inet(ssn) FROM cust", /^inference /],
   ["SELECT to_char(ssn, '9V999999999') FROM cust", /^inference function to_char/],
+  ["SELECT to_char(ssn, 'fmRN') FROM cust", /^inference function to_char/],
   ["SELECT to_char(ssn, name) FROM cust", /^inference function to_char/],
   // With a value of the asker's, a sum exceeds its type's limit or does not.
   ["SELECT sum(s) FROM (SELECT ssn AS s FROM cust UNION ALL SELECT '5') x", /^inference function sum/],
@@ -523,6 +524,38 @@ test.each([
   ["SELECT (to_json(ssn) -> 'a')[1 / (id - id)] FROM cust", /^inference a subscript/],
   ["SELECT split_part(substring(ssn from '^1'), ',', 0) FROM cust", /^inference function split_part/],
   ["SELECT encode(substring(ssn from '^1')::bytea, 'none') FROM cust", /^inference function encode/],
+  // A collation that is undecided fails where a value is compared or changed, which NULL is not.
+  [
+    `SELECT max(substring(ssn from '^1') || a || b) FROM cust, (SELECT 'x' COLLATE "C" AS a, 'y' COLLATE "POSIX" AS b) s`,
+    /^inference function max/,
+  ],
+  [
+    "SELECT lower(x.v) FROM (SELECT substring(ssn from '^1') || item || note AS v FROM cust, ord) x",
+    /^inference function lower/,
+  ],
+  [
+    `SELECT lower(x.v) FROM (SELECT substring(ssn from '^1') AS v FROM cust UNION ALL SELECT name COLLATE "C" FROM cust) x`,
+    /^inference function lower/,
+  ],
+  ["SELECT initcap(substring(ssn from '^1') COLLATE x || name) FROM cust", /^inference function initcap/],
+  ["SELECT strpos(substring(ssn from '^1'), item || note) FROM cust, ord", /^inference function strpos/],
+  ["SELECT upper(substring(ssn from '^1') || 'x'::name) FROM cust", /^inference function upper/],
+  // Numbers become object ids behind one, and fail to where they are none.
+  ["SELECT COALESCE(NULL::oid, ssn) FROM cust", /^inference COALESCE/],
+  ["SELECT COALESCE(NULL::regclass, sum(ssn)) FROM cust", /^inference COALESCE/],
+  ["SELECT CASE WHEN id = 1 THEN 5::oid ELSE ssn END, COALESCE(ssn, 5::oid) FROM cust", /^inference CASE/],
+  ["SELECT ssn FROM cust UNION ALL SELECT oid FROM pg_class", /^inference a set operation/],
+  ["SELECT ARRAY[tableoid, ssn], GREATEST(tableoid, ssn) FROM cust", /^inference /],
+  ["SELECT ARRAY[1::oid] || ssn FROM cust", /^inference operator/],
+  ["SELECT lag(1::oid, 0, ssn) OVER () FROM cust", /^inference function lag/],
+  ["SELECT oid FROM pg_class UNION ALL SELECT sum(ssn) FROM cust", /^inference a set operation/],
+  ["SELECT * FROM (VALUES ('x'::regclass), ((SELECT ssn FROM cust))) v", /^inference VALUES/],
+  ["PREPARE s(oid) AS SELECT COALESCE($1, ssn) FROM cust", /^inference COALESCE/],
+  ["SELECT COALESCE(x.o, ssn) FROM cust, json_to_record('{}') AS x(o oid)", /^inference COALESCE/],
+  [
+    "SELECT COALESCE(x.o, ssn) FROM cust, JSON_TABLE('{}', '$' COLUMNS (o oid PATH '$')) x",
+    /^inference COALESCE/,
+  ],
   // A list in parentheses is a list of columns, also by their numbers.
   ["SELECT ssn, count(*) FROM cust GROUP BY (1, 1)", /^inference GROUP BY/],
   ["SELECT id, ssn AS s FROM cust GROUP BY ROLLUP ((1, 2)), ((s, 1))", /^inference GROUP BY/],
@@ -634,7 +667,11 @@ test.each([
   "SELECT sum(ssn), avg(ssn), percentile_cont(0.5) WITHIN GROUP (ORDER BY ssn) FROM cust",
   "SELECT COALESCE(ssn, name), COALESCE(substring(ssn, '1'), 'none'), COALESCE(substring(ssn, '1'), ssn) FROM cust",
   "SELECT to_char(ssn, 'YYYY-MM-DD'), length(ssn) FROM cust",
+  "SELECT lower(substring(ssn from '^1')), max(to_json(ssn) ->> 'a'), strpos(substring(ssn from '1'), 'x') FROM cust",
+  "SELECT lower(v), max(v) FROM (SELECT CASE WHEN id = 1 AND name = 'x' THEN substring(ssn from '1')::text END AS v FROM cust) x",
   "SELECT id, name, count(*) FROM cust GROUP BY (1, 2)",
+  "SELECT COALESCE(ssn, $1), GREATEST(ssn, 5), ARRAY[ssn, name], CASE WHEN id = $1 THEN ssn ELSE 0 END FROM cust",
+  "SELECT COALESCE(name, ssn), name || ssn, 1::bigint || ssn FROM cust UNION ALL SELECT note, ssn, ssn FROM ord, cust",
   "INSERT INTO ord (id, note[1 + 1]) VALUES (1, 'x')",
   "EXPLAIN SELECT ssn FROM cust",
   "EXPLAIN (ANALYZE off) SELECT ssn FROM cust",

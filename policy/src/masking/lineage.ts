@@ -38,6 +38,7 @@ import { clean, derivedFrom, exactly, type Flow, isTainted } from "./flow.ts";
 import { rangeVar, relationEntry } from "./from.ts";
 import { followedBody } from "./function-bodies.ts";
 import type { LineageFinding, StatementLineage, TracedRows } from "./model.ts";
+import { takesObjectIds } from "./object-ids.ts";
 import { traceQuery } from "./queries.ts";
 import { isNameBehindOperator } from "./safe-functions.ts";
 import { allOf, itemOf, levelBelow, type MaskedColumns, type RangeEntry, Trace } from "./trace.ts";
@@ -127,7 +128,7 @@ function followed(trace: Trace, tag: string, node: TreeNode): Rows | undefined {
       explain(trace, node);
       return { rows: nothing };
     case "PrepareStmt":
-      return { rows: inner(trace, node) };
+      return { rows: prepared(trace, node) };
     case "ExecuteStmt":
       // What is given stands in the rows and in the plan, where nobody follows it.
       trace.find("opaque", flowOf(trace, node.params, undefined), "EXECUTE");
@@ -370,13 +371,18 @@ function pathSetting(node: TreeNode): readonly string[] {
 
 /** A prepared statement is followed anew each time: names may mean something else by now. */
 function executed(trace: Trace, name: string): TracedRows {
-  const prepared = trace.names.prepared(name);
-  if (prepared === undefined) return nothing;
-  const [statement] = parseStatements(prepared.text);
+  const known = trace.names.prepared(name);
+  if (known === undefined) return nothing;
+  const [statement] = parseStatements(known.text);
   const tag = tagOf(statement?.node) ?? "";
   const node = nodeOf(statement?.node, tag) ?? {};
-  if (tag === "PrepareStmt") return inner(trace, node);
+  if (tag === "PrepareStmt") return prepared(trace, node);
   return trace.deeper(() => followed(trace, tag, node)?.rows ?? nothing);
+}
+
+function prepared(trace: Trace, node: TreeNode): TracedRows {
+  trace.takesObjectIds = takesObjectIds(node);
+  return inner(trace, node);
 }
 
 function copy(trace: Trace, node: TreeNode): TracedRows {

@@ -3,9 +3,10 @@ import { listOf, nodeOf, stringOf, stringsOf, type TreeNode, tagOf, textOf } fro
 import { columnName } from "./column-names.ts";
 import { columnOf, entryOf, entryOfAny } from "./columns.ts";
 import { condition, flowOf, sortKey, window } from "./expressions.ts";
-import { clean, derivedFrom, either, type Flow, type FlowColumn, isTainted } from "./flow.ts";
+import { clean, derivedFrom, either, type Flow, type FlowColumn, isTainted, mixing } from "./flow.ts";
 import { addFrom, defaultsOf, placedBehind, rangeVar, renamed } from "./from.ts";
 import type { TracedRows } from "./model.ts";
+import { asOneType } from "./object-ids.ts";
 import { allOf, everythingIn, itemOf, type Level, levelBelow, type RangeEntry, type Trace } from "./trace.ts";
 
 /** Follows one query; the answer is what its rows show. */
@@ -99,6 +100,7 @@ function sameColumns(left: readonly FlowColumn[], right: readonly FlowColumn[]):
         other.name === column.name &&
         other.flow.sources.size === column.flow.sources.size &&
         other.flow.tellsByNull === column.flow.tellsByNull &&
+        other.flow.mixesCollations === column.flow.mixesCollations &&
         [...column.flow.sources].every((source) => other.flow.sources.has(source))
       );
     })
@@ -117,9 +119,13 @@ function select(trace: Trace, node: TreeNode, level: Level): TracedRows {
 function setOperation(trace: Trace, node: TreeNode, level: Level): TracedRows {
   const left = traceQuery(trace, "SelectStmt", nodeOf(node, "larg") ?? {}, level);
   const right = traceQuery(trace, "SelectStmt", nodeOf(node, "rarg") ?? {}, level);
+  for (const [index, { flow }] of right.columns.entries())
+    asOneType(trace, [left.columns[index]?.flow ?? left.open ?? clean, flow], "a set operation");
+  if (right.open !== undefined) asOneType(trace, [allOf(left), allOf(right)], "a set operation");
   const columns = left.columns.map((column, index) => ({
     name: column.name,
-    flow: either(column.flow, right.columns[index]?.flow ?? clean),
+    // The two may have different collations, and UNION ALL leaves it undecided then.
+    flow: mixing(either(column.flow, right.columns[index]?.flow ?? clean)),
   }));
   const open =
     left.open === undefined && right.open === undefined && left.columns.length === right.columns.length
@@ -163,10 +169,11 @@ function values(trace: Trace, node: TreeNode, level: Level): TracedRows {
     for (const [index, item] of listOf(nodeOf(list, "List"), "items").entries()) {
       const flow = flowOf(trace, item, level);
       const before = columns[index];
+      if (before !== undefined) asOneType(trace, [before.flow, flow], "VALUES");
       columns[index] =
         before === undefined
           ? { name: `column${index + 1}`, flow }
-          : { name: before.name, flow: either(before.flow, flow) };
+          : { name: before.name, flow: mixing(either(before.flow, flow)) };
     }
   }
   return { columns };

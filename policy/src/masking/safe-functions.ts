@@ -43,6 +43,11 @@ const nullByValue = words(`
   substring array_length array_ndims date_part extract to_char jsonb_extract_path jsonb_extract_path_text
   json_extract_path json_extract_path_text`);
 
+/** Of the safe ones: those that fail where the collation of what they are given is undecided, or is none for searching. */
+const byCollation = words(
+  "lower upper initcap hashtext starts_with strpos position max min mode percentile_disc",
+);
+
 /** One argument of a call: which of how many, from 0, and what it is. */
 export interface Argument {
   readonly index: number;
@@ -55,6 +60,7 @@ export function mayTakeMasked(name: string, { index, count, flow }: Argument): b
   if (sums.has(name) && !flow.isExact) return false;
   // With an encoding, it fails for bytes that are none of its characters.
   if (name === "length" && count > 1) return false;
+  if (mayFailByCollation(name, flow)) return false;
   if (anyArgument.has(name)) return true;
   // Of the others the asker's own arguments can be wrong, which shows only where the function is called: not for NULL.
   if (flow.tellsByNull === true) return false;
@@ -65,7 +71,12 @@ export function mayTakeMasked(name: string, { index, count, flow }: Argument): b
 
 /** True where WITHIN GROUP (ORDER BY …) of that aggregate may take this masked value. */
 export function maySortMasked(name: string, flow: Flow): boolean {
-  return sorted.has(name) && (flow.isExact || !sums.has(name));
+  return sorted.has(name) && (flow.isExact || !sums.has(name)) && !mayFailByCollation(name, flow);
+}
+
+/** It is not called for NULL: that it fails would tell that the value is none. */
+function mayFailByCollation(name: string, { tellsByNull, mixesCollations }: Flow): boolean {
+  return tellsByNull === true && mixesCollations === true && byCollation.has(name);
 }
 
 /** True for functions that make their argument a row of any type, whose checks may be anybody's code. */
@@ -79,9 +90,9 @@ export function isNullWithArgument(name: string, index: number): boolean {
   return !nullByValue.has(name);
 }
 
-/** Of `to_char`: a format without `V`, which multiplies and so fails for large numbers. */
+/** Of `to_char`: a format without `V`, which multiplies, and `RN`: servers before 18 fail there for large numbers. */
 export function isSafeNumberFormat(text: string | undefined): boolean {
-  return text !== undefined && !/v/i.test(text);
+  return text !== undefined && !/v|rn/i.test(text);
 }
 
 /** Of `format`: directives that fail for no value. */

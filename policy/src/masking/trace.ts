@@ -9,7 +9,16 @@ import { tooComplex } from "../sql/parser.ts";
 import type { TreeNode } from "../sql/tree.ts";
 import { relationName } from "../sql/walk.ts";
 import type { DefinitionKind } from "./definitions.ts";
-import { clean, derivedFrom, exactly, type Flow, type FlowColumn, isTainted, nullTelling } from "./flow.ts";
+import {
+  clean,
+  derivedFrom,
+  exactly,
+  type Flow,
+  type FlowColumn,
+  isTainted,
+  nullTelling,
+  objectId,
+} from "./flow.ts";
 import type { LineageFinding, TracedRows } from "./model.ts";
 import { isNullWithArgument, isSafeAggregate, makesRows, mayTakeMasked } from "./safe-functions.ts";
 
@@ -73,6 +82,10 @@ export class Trace {
   readonly unsure = new Set<string>();
   /** What the defaults tell that the statement fills in: where it is only explained, its plan prints them. */
   filled: Flow = clean;
+  /** True where a parameter may be an object id. */
+  takesObjectIds = false;
+  /** How many parts of an expression may bring a collation. */
+  readonly collations = new WeakMap<object, number>();
   /** How often `*` stands for the columns of a relation. */
   stars = 0;
   /** Views being expanded. */
@@ -319,7 +332,8 @@ export class Trace {
     for (const name of ancestorsOf(this.names, relation)) this.followed.add(name);
     return relation.columns.map((name) => {
       const source = masked?.get(name);
-      return { name, flow: source === undefined ? clean : exactly(source) };
+      const unmasked = relation.schema === "pg_catalog" ? objectId : clean;
+      return { name, flow: source === undefined ? unmasked : exactly(source) };
     });
   }
 }
