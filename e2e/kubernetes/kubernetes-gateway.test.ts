@@ -417,7 +417,8 @@ test.each([
 );
 
 test("K31: a session whose token is over ends with a Status and a failure, not as if it had succeeded", async () => {
-  const short = await gateway.user("ana", [], 6);
+  // Long enough for kubectl to come with it.
+  const short = await gateway.user("ana", [], 20);
   const { code, stderr } = await exec(short, [], ["sleep", "60"]);
   expect(code).not.toBe(0);
   expect(stderr).toContain("the session ended with the identity's token");

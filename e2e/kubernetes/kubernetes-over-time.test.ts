@@ -733,7 +733,8 @@ test("what runs ends when the hour comes from which on it is denied, or no longe
 });
 
 test("what waits when a token runs out is not run by an approval that comes a moment later", async () => {
-  const seconds = 3;
+  // Long enough for the request to be held with it.
+  const seconds = 10;
   const token = gateway.token("exp", [], seconds);
   const over = Date.now() + (seconds + 0.2) * 1000;
   const answer = raw(gateway, `${inDefault}/secrets`, {
