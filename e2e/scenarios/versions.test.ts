@@ -27,7 +27,12 @@ const tables = `
   INSERT INTO payroll VALUES (1);
   CREATE SCHEMA hr;
   CREATE TABLE hr.note (n int, secret text);
-  INSERT INTO hr.note VALUES (7, 'of hr');`;
+  INSERT INTO hr.note VALUES (7, 'of hr');
+  CREATE TABLE person (n int, mail text, loud text GENERATED ALWAYS AS (upper(mail)) STORED);
+  INSERT INTO person VALUES (1, 'ann@example.com');
+  CREATE VIEW people AS SELECT loud FROM person;
+  CREATE FUNCTION hr.more(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 + (SELECT max(n) FROM hr.note)';
+  CREATE TABLE counted (n int, m int GENERATED ALWAYS AS (hr.more(n)) STORED);`;
 
 beforeAll(async () => {
   shop = await startShop({
@@ -39,7 +44,7 @@ kind: AccessPolicy
 metadata: {name: all}
 spec:
   resources: {names: [shop]}
-  subjects: [{user: "local:ann"}, {user: "local:bounded"}]
+  subjects: [{user: "local:ann"}, {user: "local:bounded"}, {user: "local:masked"}]
   profile: Admin
   rules:
     - {name: closed, match: {objects: ["public.payroll", "hr.note"]}, action: Deny}
@@ -52,6 +57,18 @@ spec:
   subjects: [{user: "local:bounded"}]
   profile: Admin
   limits: {rows: 3, affectedRows: 2}
+---
+apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: masked}
+spec:
+  resources: {names: [shop]}
+  subjects: [{user: "local:masked"}]
+  profile: Admin
+  rules:
+    - {name: closed, match: {objects: ["hr.note"]}, action: Deny}
+  masking:
+    - {columns: [public.person.mail], with: Redact}
 `,
   });
 });
@@ -98,6 +115,17 @@ describe(`PostgreSQL ${version}`, () => {
     const stranger = await shop.secured();
     stranger.send(startup({ user: "shop", database: "shop" }), password("no token"));
     expect(brief(await stranger.untilClosed())).toBe("R E28000");
+  });
+
+  it("masks what is computed of a masked column, and knows what computes it", async () => {
+    const client = await session("masked");
+    expect(await sql(client, "SELECT mail FROM person")).toBe("T D*** C(SELECT 1) ZI");
+    expect(await sql(client, "SELECT loud FROM person")).toBe("T D*** C(SELECT 1) ZI");
+    expect(await sql(client, "SELECT loud FROM people")).toBe("T D*** C(SELECT 1) ZI");
+    expect(await sql(client, "SELECT n FROM person WHERE loud < 'B'")).toBe("E42501 ZI");
+    expect(await sql(client, "COPY person (loud) TO STDOUT")).not.toContain("ANN");
+    expect(await sql(client, "INSERT INTO counted VALUES (1)")).toBe("E42501 ZI");
+    client.close();
   });
 
   it("tells a login's failure at the server without the account that the gateway has there", async () => {

@@ -418,7 +418,8 @@ const ofColumns = `
     UNION ALL SELECT ${called} FROM pg_catalog.pg_constraint x, ${calledIn("x.conbin")} WHERE x.conrelid = c.oid`)},
   (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(g.name, g.sources) ORDER BY g.name) FROM (
     SELECT a.attname AS name, pg_catalog.json_agg(b.attname ORDER BY b.attnum) AS sources FROM ${attrdefs}
-      JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = x.oid
+      JOIN pg_catalog.pg_depend d ON ((d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = x.oid)
+          OR (d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = x.adrelid AND d.objsubid = x.adnum))
         AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = x.adrelid
         AND d.refobjsubid > 0 AND d.refobjsubid <> x.adnum
       JOIN pg_catalog.pg_attribute b ON b.attrelid = x.adrelid AND b.attnum = d.refobjsubid
