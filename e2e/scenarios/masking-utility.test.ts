@@ -6,7 +6,7 @@ import pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Gateway, startGateway } from "../targets/gateway.ts";
 import { policyDocument } from "../targets/policies.ts";
-import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
+import { isKnownSyntax, type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { query, type ServerMessage, type WireClient } from "../targets/wire-client.ts";
 import {
   describedSql,
@@ -114,17 +114,20 @@ test.each(everydayReads)("an everyday read is answered as without masks: %s", as
   expect(outcome(plain, await answer("guarded", sql))).toBe("pass");
 });
 
-test.each([...everydayWrites, ...everydayDefinitions])("an everyday change passes: %s", async (sql) => {
-  const changed = `BEGIN; ${sql}`;
-  const outcomes: (readonly ServerMessage[])[] = [];
-  for (const user of ["owner", "guarded"]) {
-    outcomes.push(await answer(user, changed));
-    await answer(user, "ROLLBACK");
-  }
-  const [plain = [], masked = []] = outcomes;
-  expect(plain.at(-1)?.body.toString(), plain.find(({ type }) => type === "E")?.fields.M).toBe("T");
-  expect(outcome(plain, masked)).toBe("pass");
-});
+test.each([...everydayWrites, ...everydayDefinitions].filter(isKnownSyntax))(
+  "an everyday change passes: %s",
+  async (sql) => {
+    const changed = `BEGIN; ${sql}`;
+    const outcomes: (readonly ServerMessage[])[] = [];
+    for (const user of ["owner", "guarded"]) {
+      outcomes.push(await answer(user, changed));
+      await answer(user, "ROLLBACK");
+    }
+    const [plain = [], masked = []] = outcomes;
+    expect(plain.at(-1)?.body.toString(), plain.find(({ type }) => type === "E")?.fields.M).toBe("T");
+    expect(outcome(plain, masked)).toBe("pass");
+  },
+);
 
 test.each(everydayReads)(
   "it is answered without values of the catalog, beside extensions: %s",

@@ -158,7 +158,9 @@ describe("A: start-up, TLS, authentication", () => {
   });
 
   it("A2: a client that says goodbye behind SSLRequest reads S first, as from the server", async () => {
-    for (const port of [server.port, gateway.port]) {
+    // Older servers wait for more of a handshake.
+    const asked = server.version >= 18 ? [server.port, gateway.port] : [gateway.port];
+    for (const port of asked) {
       const client = await WireClient.connect(port);
       client.send(sslRequest, frame("X"));
       expect((await client.take(1)).toString()).toBe("S");

