@@ -4,7 +4,7 @@
  */
 import type { KeyObject } from "node:crypto";
 import { mkdir, rm } from "node:fs/promises";
-import { createServer, type Server, type Socket } from "node:net";
+import { connect, createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { asksPeers, serveAdmin } from "@sallyport/control";
 import { durationMs } from "@sallyport/crds";
@@ -107,6 +107,8 @@ export class Gateway {
       readonly announced: () => Readonly<Record<string, string>>;
     }
   >();
+  /** Resources of the set in force whose port could not be had. */
+  private readonly unopened = new Set<string>();
   private readonly sockets = new Set<Socket>();
   private connections = 0;
   private readonly loginGarbage = new LoginGarbage();
@@ -397,13 +399,17 @@ export class Gateway {
     const bound = typeof address === "object" && address !== null ? address.port : port;
     // A Unix domain socket cannot be shared like a port: the first process serves it.
     if (this.configuration.listenUnix !== "" && (this.part?.process ?? 0) === 0) {
-      await mkdir(this.configuration.listenUnix, { recursive: true });
-      const local = createServer(onConnection);
-      const path = join(this.configuration.listenUnix, `.s.PGSQL.${bound}`);
-      // One that was killed leaves its socket behind, and this is the one that takes its place.
-      if (this.part !== undefined && !this.part.isFirst) await rm(path, { force: true });
-      await listen(local, { path });
-      servers.push(local);
+      try {
+        await mkdir(this.configuration.listenUnix, { recursive: true });
+        const local = createServer(onConnection);
+        const path = join(this.configuration.listenUnix, `.s.PGSQL.${bound}`);
+        await removeAbandoned(path);
+        await listen(local, { path });
+        servers.push(local);
+      } catch (error) {
+        server.close();
+        throw error;
+      }
     }
     const announce = () => protocol.announce?.(host) ?? {};
     const announced = announce();
@@ -411,6 +417,8 @@ export class Gateway {
       this.log.info({ resource: name, ...announced }, "clients should know this");
     this.listening.push({ resource: name, host: this.configuration.listen, port: bound, ...announced });
     this.hosts.set(name, { host, servers, announced: announce });
+    // A reload may have been under way when the end was asked for.
+    if (this.isDraining) for (const each of servers) each.close();
   }
 
   private accept(socket: Socket, host: ResourceHost, serve: Serve): void {
@@ -603,7 +611,10 @@ export class Gateway {
   private async look(): Promise<void> {
     try {
       const first = await lookAt(() => this.currentFingerprint());
-      if (first.fingerprint === this.fingerprint) return;
+      if (first.fingerprint === this.fingerprint) {
+        if (this.unopened.size > 0) await this.openMissing();
+        return;
+      }
       const { value: loaded, fingerprint } = await this.readSettled(first);
       this.fingerprint = fingerprint;
       await this.reload(loaded);
@@ -693,16 +704,48 @@ export class Gateway {
     await this.adopt(loaded.set);
   }
 
+  /**
+   * Opens what the set in force has and is not open: new resources, and those whose port was taken. One that cannot be opened keeps
+   * no other one from it, and is tried again.
+   */
+  private async openMissing(): Promise<void> {
+    const { set } = this;
+    for (const name of this.unopened) if (set?.resources.has(name) !== true) this.unopened.delete(name);
+    for (const [name, served] of set?.resources ?? []) {
+      if (set === undefined || this.hosts.has(name)) continue;
+      try {
+        await this.open(name, served, set);
+        this.unopened.delete(name);
+      } catch (error) {
+        if (!this.unopened.has(name))
+          this.log.error({ err: error, resource: name }, "the resource cannot be opened; it is tried again");
+        this.unopened.add(name);
+      }
+    }
+  }
+
   /** Puts a set in force, in live sessions too. */
   private async adopt(set: ManifestSet): Promise<void> {
     this.set = set;
     this.secrets.replace(set.secrets);
     this.authenticator?.reload(set.providers);
     for (const [name, { host }] of this.hosts) host.adopt(set.resources.get(name), set);
-    for (const [name, served] of set.resources) if (!this.hosts.has(name)) await this.open(name, served, set);
+    await this.openMissing();
     this.reportMissingSecrets(set);
     this.log.info({ resources: set.resources.size }, "the manifests were read again");
   }
+}
+
+/** Removes the socket that a killed process has left behind; one that somebody answers on stays. */
+async function removeAbandoned(path: string): Promise<void> {
+  const answer = await new Promise<string>((resolve) => {
+    const socket = connect(path, () => {
+      socket.destroy();
+      resolve("answered");
+    });
+    socket.once("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? ""));
+  });
+  if (answer === "ECONNREFUSED") await rm(path, { force: true });
 }
 
 /** A gateway that the operator placed begins without a set: nobody gets in before it has one. */
