@@ -1,5 +1,6 @@
 /** SELECT, INSERT, UPDATE, DELETE and MERGE: where each column of what they return comes from. */
 import { listOf, nodeOf, stringOf, stringsOf, type TreeNode, tagOf, textOf } from "../sql/tree.ts";
+import { boundTo } from "./bound-columns.ts";
 import { columnName } from "./column-names.ts";
 import { columnOf, entryOf, entryOfAny } from "./columns.ts";
 import { condition, flowOf, sortKey, window } from "./expressions.ts";
@@ -328,7 +329,8 @@ function insert(trace: Trace, node: TreeNode, level: Level): TracedRows {
     trace.find("store", allOf(rows), "INSERT");
   }
   const conflict = nodeOf(node, "onConflictClause");
-  if (conflict !== undefined) onConflict(trace, conflict, { entry, level });
+  const table = nodeOf(node, "relation") ?? {};
+  if (conflict !== undefined) onConflict(trace, conflict, { entry, level, table });
   return returning(trace, node, { entry, level });
 }
 
@@ -342,18 +344,26 @@ interface Target {
   readonly level: Level;
 }
 
-function onConflict(trace: Trace, conflict: TreeNode, { entry, level }: Target): void {
+interface ChangedTarget extends Target {
+  /** The table whose rows are changed, as the statement names it. */
+  readonly table: TreeNode;
+}
+
+function onConflict(trace: Trace, conflict: TreeNode, { entry, level, table }: ChangedTarget): void {
   const inner: Level = {
     ...level,
     items: [...level.items, itemOf({ ...entry, alias: "excluded" })],
   };
-  setClause(trace, conflict, { entry, level: inner });
+  setClause(trace, conflict, { entry, level: inner, table });
   condition(trace, conflict.whereClause, inner, "WHERE");
   const infer = nodeOf(conflict, "infer");
   condition(trace, infer?.whereClause, level, "ON CONFLICT");
 }
 
-function setClause(trace: Trace, node: TreeNode, { entry, level }: Target): void {
+function setClause(trace: Trace, node: TreeNode, { entry, level, table }: ChangedTarget): void {
+  const changed = listOf(node, "targetList").map((item) => textOf(nodeOf(item, "ResTarget"), "name"));
+  if (changed.length > 0)
+    trace.infer(boundTo(trace, table, changed), `a constraint on column ${changed.join(", ")}`);
   for (const item of listOf(node, "targetList")) {
     const column = nodeOf(item, "ResTarget");
     if (nodeOf(nodeOf(column, "val"), "SetToDefault") !== undefined)
@@ -366,7 +376,8 @@ function setClause(trace: Trace, node: TreeNode, { entry, level }: Target): void
 function update(trace: Trace, node: TreeNode, level: Level): TracedRows {
   const entry = target(trace, node, level);
   for (const item of listOf(node, "fromClause")) addFrom(trace, item, level);
-  setClause(trace, node, { entry, level });
+  const table = nodeOf(node, "relation") ?? {};
+  setClause(trace, node, { entry, level, table });
   condition(trace, node.whereClause, level, "WHERE");
   return returning(trace, node, { entry, level });
 }
@@ -388,11 +399,12 @@ function merge(trace: Trace, node: TreeNode, level: Level): TracedRows {
     level.items.unshift(...around.items);
   }
   condition(trace, node.joinCondition, level, "MERGE ON");
+  const table = nodeOf(node, "relation") ?? {};
   for (const item of listOf(node, "mergeWhenClauses")) {
     const clause = nodeOf(item, "MergeWhenClause") ?? {};
     condition(trace, clause.condition, level, "WHEN");
     if (textOf(clause, "commandType") === "CMD_INSERT") mergeInsert(trace, clause, { entry, level });
-    else setClause(trace, clause, { entry, level });
+    else setClause(trace, clause, { entry, level, table });
   }
   return returning(trace, node, { entry, level });
 }

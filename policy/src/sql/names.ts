@@ -37,6 +37,8 @@ export interface RelationInfo {
   readonly parents?: readonly string[];
   /** Generated columns, each with the columns of the same table that it is computed from; absent: none. */
   readonly generated?: ReadonlyMap<string, readonly string[]>;
+  /** Columns that one constraint, unique index or generated column takes together; absent: none. */
+  readonly bound?: readonly (readonly string[])[];
   /** Tables that a DELETE or key UPDATE here changes through ON DELETE/UPDATE CASCADE, SET NULL, SET DEFAULT. */
   readonly cascades: readonly { readonly relation: string; readonly on: "delete" | "update" }[];
   /** Functions that fire on a write, by event. */

@@ -113,7 +113,7 @@ test("a reading that ends with its last session is neither tried on a new connec
   try {
     const { release } = await new Catalogs(near).open("shop", account);
     server.isOpen = true;
-    await vi.waitFor(() => expect(server.hasStalled).toBe(true));
+    await vi.waitFor(() => expect(server.hasStalled).toBe(true), { timeout: 20_000 });
     const closed = once(links[0] as Socket, "close");
     release();
     await closed;

@@ -230,6 +230,20 @@ const parts: readonly string[] = [
           AND (${hasLiteral("x.indpred", "-1")} OR ${hasLiteral("x.indexprs", "-1")})) d
       GROUP BY d.relation, d.kind`,
   ),
+  // What a change of one of these columns tells of the others: it fails by their values.
+  part(
+    "bound",
+    `${oid("b.relation")}, pg_catalog.json_agg(a.attname ORDER BY a.attnum)`,
+    `FROM (
+      SELECT k.conrelid AS relation, k.tableoid AS catalog, k.oid AS id, pg_catalog.unnest(k.conkey) AS number
+        FROM pg_catalog.pg_constraint k WHERE k.contype IN ('c', 'f', 'p', 'u', 'x') AND pg_catalog.cardinality(k.conkey) > 1
+      UNION SELECT i.indrelid, 'pg_catalog.pg_class'::pg_catalog.regclass, i.indexrelid, d.refobjsubid
+        FROM pg_catalog.pg_index i JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+          AND d.objid = i.indexrelid AND d.refclassid = d.classid AND d.refobjid = i.indrelid
+        WHERE i.indisunique AND i.indexrelid >= ${firstUserOid}) b
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = b.relation AND a.attnum = b.number
+      WHERE b.number > 0 GROUP BY b.relation, b.catalog, b.id HAVING pg_catalog.count(*) > 1`,
+  ),
   part(
     "cascade",
     `${oid("k.confrelid")}, ${oid("k.conrelid")}, k.confdeltype IN ('c', 'n', 'd'), k.confupdtype IN ('c', 'n', 'd')`,

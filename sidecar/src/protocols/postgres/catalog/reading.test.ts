@@ -52,6 +52,33 @@ test("several foreign keys to one table give one cascade of each event", () => {
   ]);
 });
 
+test("columns that a constraint or a computed column takes together are known, each set by itself", () => {
+  const computed = [
+    null,
+    null,
+    null,
+    null,
+    null,
+    [
+      ["c", ["a", "b"]],
+      ["d", ["a"]],
+    ],
+  ];
+  const rows = [
+    ...shopRows,
+    catalogRow("relation", 500, 2, "t", "r", ["a", "b", "c", "d"], null, false, null, [], [], computed),
+    catalogRow("bound", 500, ["a", "d"]),
+    catalogRow("bound", 500, ["b", "d"]),
+  ];
+  const snapshot = buildSnapshot(rows);
+  expect(snapshot.relation("shop", "t")?.bound).toEqual([
+    ["a", "d"],
+    ["b", "d"],
+    ["a", "b"],
+  ]);
+  expect(snapshot.relation("shop", "users")?.bound).toBeUndefined();
+});
+
 test("writing a column of a domain reaches the functions of its checks, through types of types", () => {
   const rows = [...shopRows, catalogRow("type", 402, 2, "pair", 0, [401, 402]), table(500, "orders", [402])];
   const snapshot = buildSnapshot(rows);

@@ -134,6 +134,7 @@ class Builder {
   private readonly children = new Map<number, number[]>();
   private readonly parents = new Map<number, number[]>();
   private readonly definitions = new Map<number, ColumnDefinition[]>();
+  private readonly bound = new Map<number, (readonly string[])[]>();
   private readonly cascades = new Map<number, { relation: number; onDelete: boolean; onUpdate: boolean }[]>();
   private readonly triggers = new Map<number, { type: number; functions: readonly NamedFunction[] }[]>();
   private readonly reads = new Map<number, Use[]>();
@@ -214,6 +215,9 @@ class Builder {
         for (const column of textsOf(c)) push(this.definitions, numberOf(a), { kind: definition, column });
         return;
       }
+      case "bound":
+        push(this.bound, numberOf(a), textsOf(b));
+        return;
       case "cascade":
         push(this.cascades, numberOf(a), {
           relation: numberOf(b),
@@ -411,6 +415,7 @@ class Builder {
       reads: orNone(this.readsOf(oid)),
       children: orNone(family.slice(1).flatMap((child) => this.relationName(child) ?? [])),
       ...this.originsOf(oid),
+      ...this.boundOf(oid),
       cascades: orNone([...cascades.values()]),
       triggers: orNone(
         family
@@ -448,6 +453,12 @@ class Builder {
       ...(parents === undefined ? {} : { parents }),
       ...(generated === undefined ? {} : { generated }),
     };
+  }
+
+  private boundOf(oid: number): Pick<RelationInfo, "bound"> {
+    const computed = [...(this.relations.get(oid)?.ofColumns.generated?.values() ?? [])];
+    const bound = [...(this.bound.get(oid) ?? []), ...computed.filter((sources) => sources.length > 1)];
+    return bound.length === 0 ? {} : { bound };
   }
 
   /** The table, its children, their children: each once. */
