@@ -2,21 +2,19 @@
  * What a change of a column tells of masked ones: a check, a unique or foreign key or a computed column that takes both fails by
  * the value of the other. A row that is put in has no value that its writer does not give.
  */
-import { namesakes, possiblePath, type RelationInfo, relationNamed } from "../sql/names.ts";
-import { type TreeNode, textOf } from "../sql/tree.ts";
+import { type RelationInfo, relationNamed } from "../sql/names.ts";
+import type { TreeNode } from "../sql/tree.ts";
 import { clean, derivedFrom, exactly, type Flow } from "./flow.ts";
+import { relationsMeant } from "./from.ts";
 import type { Trace } from "./trace.ts";
 
 /** The masked columns that a change of these columns of the table tells of, through a view those of the tables behind it. */
 export function boundTo(trace: Trace, target: TreeNode, columns: readonly string[]): Flow {
   if (trace.masked.isEmpty) return clean;
-  const name = textOf(target, "relname");
-  const schemas =
-    target.schemaname === undefined ? possiblePath(trace.names) : [textOf(target, "schemaname")];
   const flows: Flow[] = [];
   // Behind a view columns may have other names: there each is any.
   const reached = new Map<RelationInfo, readonly string[] | "any">();
-  for (const relation of namesakes(trace.names, schemas, name)) reached.set(relation, columns);
+  for (const relation of relationsMeant(trace, target)) reached.set(relation, columns);
   for (const [relation, changed] of reached) {
     flows.push(...boundIn(trace, relation, changed));
     for (const each of relation.children) reach(trace, reached, each, changed);

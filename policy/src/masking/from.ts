@@ -109,11 +109,15 @@ function withNamesakes(trace: Trace, relation: RelationInfo, entry: RangeEntry):
   return entry.open === undefined && !isTainted(open) ? { ...entry, columns } : { ...entry, columns, open };
 }
 
+/** The relations that the name of a table that is written may mean when it runs. */
+export function relationsMeant(trace: Trace, node: TreeNode): readonly RelationInfo[] {
+  const schemas = node.schemaname === undefined ? possiblePath(trace.names) : [textOf(node, "schemaname")];
+  return namesakes(trace.names, schemas, textOf(node, "relname"));
+}
+
 /** What the defaults of a table tell that rows are put into, or of the table behind a view. */
 export function defaultsOf(trace: Trace, node: TreeNode): Flow {
-  const name = textOf(node, "relname");
-  const schemas = node.schemaname === undefined ? possiblePath(trace.names) : [textOf(node, "schemaname")];
-  const behind = new Set(namesakes(trace.names, schemas, name));
+  const behind = new Set(relationsMeant(trace, node));
   const flows: Flow[] = [];
   for (const relation of behind) {
     const kept = trace.names.definitions?.get(relationName(relation)) ?? [];

@@ -75,8 +75,8 @@ const serials = new Set("smallserial serial2 serial serial4 bigserial serial8".s
 
 const queryTags = new Set(["SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"]);
 
-const expressionTags = new Set([
-  "ColumnDef",
+/** `t.f` and `(t).f` may be f(t). */
+const runningTags = new Set([
   "FuncCall",
   "A_Expr",
   "SubLink",
@@ -85,6 +85,8 @@ const expressionTags = new Set([
   "ColumnRef",
   "A_Indirection",
 ]);
+
+const expressionTags = new Set(["ColumnDef", ...runningTags]);
 
 /** The function of a trigger, and those that `FUNCTION = name` gives an operator, an aggregate or a type. */
 function functionNames(value: unknown): readonly (readonly string[])[] {
@@ -203,17 +205,6 @@ export function defineWhatIsRead<Result>(
   const reads = parts.flatMap((part) => part.objects);
   return { result, reads: reads.map((object) => ({ ...object, direct: false })), parts };
 }
-
-/** `t.f` and `(t).f` may be f(t). */
-const runningTags = new Set([
-  "FuncCall",
-  "A_Expr",
-  "SubLink",
-  "TypeCast",
-  "CaseExpr",
-  "ColumnRef",
-  "A_Indirection",
-]);
 
 /** Expressions of a definition that the server evaluates at once; plain columns and types run nothing. */
 export function walkRunning(walk: Walk, value: unknown, scope: ReturnType<typeof scopeBelow>): void {
