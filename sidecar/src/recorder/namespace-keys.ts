@@ -1,7 +1,8 @@
 import { createCipheriv, createDecipheriv, createHash, hkdfSync, randomBytes } from "node:crypto";
-import { mkdir, open, readFile, rename } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { diskStorage } from "../recording/storage.ts";
+import { replaceWhole } from "../recording/whole-file.ts";
 
 /**
  * Envelope encryption: one key a namespace, made by the recorder and kept on its volume wrapped by a key that is not
@@ -73,15 +74,7 @@ export class NamespaceKeys {
     if (wrapping === undefined) throw new Error("there is no wrapping key");
     const wrapped = seal256(wrapping, key, aadOf(namespace)).toString("base64");
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
-    const next = `${path}.next`;
-    const file = await open(next, "w", 0o600);
-    try {
-      await file.writeFile(`${JSON.stringify({ version: 1, wrapped })}\n`);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(next, path);
+    await replaceWhole(path, `${JSON.stringify({ version: 1, wrapped })}\n`, 0o600);
     await diskStorage.syncFolder(this.#folder);
   }
 }
