@@ -9,7 +9,7 @@ import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import pg from "pg";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { type Gateway, sallyportCommand, startGateway } from "../targets/gateway.ts";
+import { type Gateway, sallyportCommand, spawnGateway, startGateway } from "../targets/gateway.ts";
 import { heldNoticesIn } from "../targets/held-notices.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { until } from "../targets/until.ts";
@@ -856,6 +856,30 @@ test("the command line lists, approves and waits; the requester's own token is r
   expect(await outcome).toMatchObject({ rowCount: 1 });
   expect((await sallyport(dora, "wait", name, "--output", "json")).stdout).toMatch(
     /"phase": "(Used|Approved)"/,
+  );
+});
+
+describe("a second gateway on the same folder of state", () => {
+  // Its recordings are elsewhere, so that nothing but the approvals themselves can refuse it.
+  test.each([1, 2])(
+    "is refused, with %i process(es), and takes no request from the first",
+    async (processes) => {
+      const one = await session();
+      const outcome = run(one.client, "INSERT INTO note VALUES (1)");
+      const name = await heldName(one);
+      const second = spawnGateway({
+        configDir: gateway.configDir,
+        stateDir: stateDir(),
+        port: gateway.port,
+        args: [
+          ...["--recordings", join(stateDir(), "elsewhere")],
+          ...["--processes", String(processes), "--approvers", "dev=local:leads"],
+        ],
+      });
+      await expect(second).rejects.toThrow(`approvals are being written by process ${gateway.pid}`);
+      expect((await decide(lea, name, "Approved")).body).toMatchObject({ phase: "Approved" });
+      expect(await outcome).toMatchObject({ rowCount: 1 });
+    },
   );
 });
 

@@ -1,30 +1,30 @@
-/** Keeps a second recorder out of a folder: it would take the first one's live sessions for torn. */
+/** Keeps a second writer out of a folder: it would take what the first one is writing for torn. */
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { readFile, unlink } from "node:fs/promises";
 import { createWhole, replaceWhole } from "./whole-file.ts";
 
-/** Held for as long as the recorder writes. */
+/** Held for as long as its holder writes. */
 export interface WriterLock {
   release(): Promise<void>;
 }
 
 /**
- * Takes the lock or throws, naming the process that has it; a dead process's lock is taken over.
+ * Takes the lock or throws, naming the process that has it and what it writes; a dead process's lock is taken over.
  *
  * Of several that find the same dead holder one may replace its lock: the one that holds a lock beside it, which is
  * named after that holder and is taken in the same way.
  */
-export async function lockWriter(path: string): Promise<WriterLock> {
+export async function lockWriter(path: string, what = "recordings"): Promise<WriterLock> {
   const mine = `${process.pid} ${holderOf(process.pid)}\n`;
   const lock = { release: () => unlink(path).catch(() => undefined) };
   for (let attempt = 0; attempt < attemptsMax; attempt++) {
     if (await createWhole(path, mine, 0o600)) return lock;
     const found = await readFile(path, "utf8").catch(() => undefined);
     if (found === undefined) continue;
-    refuseLiving(found, path);
+    refuseLiving(found, path, what);
     const name = createHash("sha256").update(found).digest("hex").slice(0, 16);
-    const claim = await lockWriter(`${path}.${name}`);
+    const claim = await lockWriter(`${path}.${name}`, what);
     try {
       // Another may have taken over since, and have given back its claim.
       if ((await readFile(path, "utf8").catch(() => undefined)) !== found) continue;
@@ -37,10 +37,10 @@ export async function lockWriter(path: string): Promise<WriterLock> {
   throw new Error(`the lock ${path} cannot be taken`);
 }
 
-function refuseLiving(found: string, path: string): void {
+function refuseLiving(found: string, path: string, what: string): void {
   const [pid = "", ...holder] = found.trim().split(" ");
   if (isRunning(Number(pid), holder.join(" "))) {
-    throw new Error(`recordings are being written by process ${pid} (${path})`);
+    throw new Error(`${what} are being written by process ${pid} (${path})`);
   }
 }
 

@@ -1,6 +1,7 @@
 import type { Server } from "node:http";
 import { join } from "node:path";
 import { ApprovalRecord, type BoardListener, LocalApprovals, type RemoteBoard } from "../approval/index.ts";
+import { lockWriter, type WriterLock } from "../recording/writer-lock.ts";
 import { type Identified, makeApprovalFolder, serveApprovals } from "./approval-server.ts";
 import type { GatewayConfiguration } from "./configuration.ts";
 
@@ -8,22 +9,30 @@ import type { GatewayConfiguration } from "./configuration.ts";
 export class ApprovalHost {
   private readonly approvals: LocalApprovals;
   private readonly server: Server;
+  private readonly lock: WriterLock;
 
-  private constructor(approvals: LocalApprovals, server: Server) {
+  private constructor(approvals: LocalApprovals, server: Server, lock: WriterLock) {
     this.approvals = approvals;
     this.server = server;
+    this.lock = lock;
   }
 
-  /** Opens the record and the socket; throws where the record was changed. */
+  /** Opens the record and the socket; throws where the record was changed, and where another gateway has them. */
   static async open(
     { state, approvers }: Pick<GatewayConfiguration, "state" | "approvers">,
     identify: (token: string, resource: string) => Promise<Identified>,
   ): Promise<ApprovalHost> {
     const folder = await makeApprovalFolder(state);
-    const approvals = new LocalApprovals(new ApprovalRecord(join(folder, "record.jsonl")), approvers);
-    const { board, service } = approvals;
-    const server = await serveApprovals({ state, board, identify, onOpened: () => service.startTimer() });
-    return new ApprovalHost(approvals, server);
+    const lock = await lockWriter(join(folder, "writer.lock"), "approvals");
+    try {
+      const approvals = new LocalApprovals(new ApprovalRecord(join(folder, "record.jsonl")), approvers);
+      const { board, service } = approvals;
+      const server = await serveApprovals({ state, board, identify, onOpened: () => service.startTimer() });
+      return new ApprovalHost(approvals, server, lock);
+    } catch (error) {
+      await lock.release();
+      throw error;
+    }
   }
 
   /** What sessions of this process hold by. */
@@ -40,9 +49,10 @@ export class ApprovalHost {
     return this.approvals.tell(listener);
   }
 
-  close(): void {
+  async close(): Promise<void> {
     this.server.close();
     this.server.closeAllConnections();
     this.approvals.close();
+    await this.lock.release();
   }
 }

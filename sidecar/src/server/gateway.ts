@@ -282,7 +282,7 @@ export class Gateway {
     for (const socket of this.sockets) socket.destroy();
     this.authenticator?.close();
     this.peers?.close();
-    this.approvalHost?.close();
+    await this.approvalHost?.close();
     this.admin?.close();
     this.admin?.closeAllConnections();
     await this.recorder?.close();

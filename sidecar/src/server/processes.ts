@@ -161,7 +161,7 @@ export class Processes {
       return whenEnded(child).finally(() => clearTimeout(deadline));
     });
     await Promise.all(ended);
-    this.approvals?.close();
+    await this.approvals?.close();
     this.peers?.close();
     this.admin?.close();
     this.admin?.closeAllConnections();
