@@ -46,3 +46,21 @@ test("what waits to be written makes room for what went past approval, and for n
   expect(passed).toContain("x");
   expect(passed).toHaveLength(4);
 });
+
+test("sessions whose end nobody told here give their places back, and those that are told of each minute keep theirs", () => {
+  const { made, passed, pass } = intake();
+  for (const id of ["kept", "killed", "elsewhere"]) {
+    made.take([report(id)]);
+    pass(1_000);
+  }
+  // A gateway that is killed says nothing any more, and one that went to another replica says it there.
+  for (let minute = 0; minute < 5; minute++) {
+    made.take([report("early"), report("kept")]);
+    pass(60_000);
+  }
+  expect(passed).not.toContain("early");
+  made.take([report("d"), report("e"), report("f")]);
+  pass(10_000);
+  expect(passed).toEqual(expect.arrayContaining(["d", "e"]));
+  expect(passed).not.toContain("f");
+});

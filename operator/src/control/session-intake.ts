@@ -7,6 +7,9 @@ export interface IntakeLimits {
   readonly waitingMax: number;
 }
 
+/** Gateways say each minute what lives: of what is silent for so long another replica was told the end, or nobody. */
+const silentMs = 300_000;
+
 /** What the design says. */
 export const defaultIntakeLimits: IntakeLimits = { liveMax: 500, writesPerSecond: 20, waitingMax: 2_000 };
 
@@ -18,7 +21,8 @@ export const defaultIntakeLimits: IntakeLimits = { liveMax: 500, writesPerSecond
 export class SessionIntake {
   readonly #limits: IntakeLimits;
   readonly #pass: (reports: readonly SessionReport[]) => void;
-  readonly #live = new Set<string>();
+  /** When each live session was last heard of, the longest silent first. */
+  readonly #live = new Map<string, number>();
   readonly #waiting = new Map<string, SessionReport>();
   #tokens: number;
   #filledAt: number;
@@ -35,20 +39,27 @@ export class SessionIntake {
 
   take(reports: readonly SessionReport[]): void {
     for (const report of reports) {
-      const isKnown = this.#live.has(report.id);
-      if (!isKnown && report.state === "Live") {
-        const places = this.#limits.liveMax * (report.brokeGlass === undefined ? 1 : 2);
-        if (this.#live.size >= places) {
+      const isKnown = this.#live.delete(report.id);
+      if (report.state === "Live") {
+        if (!isKnown && !this.#hasPlace(report)) {
           this.dropped++;
           continue;
         }
-        this.#live.add(report.id);
+        this.#live.set(report.id, performance.now());
       }
-      if (report.state === "Ended") this.#live.delete(report.id);
       if (this.#waiting.has(report.id) || this.#makeRoom(report)) this.#waiting.set(report.id, report);
       else this.dropped++;
     }
     this.#release();
+  }
+
+  #hasPlace({ brokeGlass }: SessionReport): boolean {
+    const places = this.#limits.liveMax * (brokeGlass === undefined ? 1 : 2);
+    for (const [id, heardAt] of this.#live) {
+      if (this.#live.size < places || performance.now() - heardAt < silentMs) break;
+      this.#live.delete(id);
+    }
+    return this.#live.size < places;
   }
 
   #makeRoom({ brokeGlass }: SessionReport): boolean {
