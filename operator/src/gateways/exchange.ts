@@ -85,17 +85,21 @@ export class ReportExchange implements GatewayReports {
 
   async #publish(signal: AbortSignal): Promise<void> {
     const { own, client, namespace, podName } = this.#parts;
-    const told: Record<string, readonly GatewayReport[]> = {};
-    let bytes = 0;
+    const all: { readonly resource: string; readonly reports: readonly GatewayReport[]; bytes: number }[] =
+      [];
     for (const resource of this.#known) {
       const reports = own.of(resource);
-      if (reports.length === 0) {
-        this.#known.delete(resource);
-        continue;
-      }
-      bytes += JSON.stringify(reports).length + resource.length;
-      // The rest is told by the gateways' pods alone: what a ConfigMap may hold is bounded.
-      if (bytes > bytesMax) break;
+      if (reports.length === 0) this.#known.delete(resource);
+      else all.push({ resource, reports, bytes: Buffer.byteLength(JSON.stringify({ [resource]: reports })) });
+    }
+    // What a ConfigMap may hold is bounded. Whoever says most is left out, and is told of by its pods alone: one resource's
+    // gateways take no other's room.
+    all.sort((a, b) => a.bytes - b.bytes || (a.resource < b.resource ? -1 : 1));
+    const told: Record<string, readonly GatewayReport[]> = {};
+    let left = bytesMax;
+    for (const { resource, reports, bytes } of all) {
+      left -= bytes;
+      if (left < 0) break;
       told[resource] = reports;
     }
     const text = JSON.stringify(told);
