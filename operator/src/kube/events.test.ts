@@ -128,6 +128,16 @@ test("O37 one object that has too much to say is held back, others are not", asy
   expect(created()).toHaveLength(4);
 });
 
+test("who can cause many events of one kind hides none of another on the same object", async () => {
+  const { recorder, end } = start({ burst: 3 });
+  for (let index = 0; index < 50; index += 1)
+    recorder.record(note({ reason: "NotInjected", note: `The pod p-${index} gets no gateway` }));
+  recorder.record(note({ reason: "BreakGlass", note: "alice went past the approval" }));
+  await end();
+  expect(created()).toHaveLength(4);
+  expect(created().at(-1)).toMatchObject({ reason: "BreakGlass" });
+});
+
 test("what many objects have to say at once is told without a pause, and then nothing more is", async () => {
   const { recorder, end } = start({ flushMs: 600_000 });
   const many = 1_100;
@@ -153,7 +163,7 @@ test.each<[string, Fault, number]>([
   recorder.record(note());
   await until(() => expect(created()).toHaveLength(tries));
   recorder.record(note({ note: "another" }));
-  await until(() => expect(created().at(-1)).toMatchObject({ note: "another" }));
+  await until(() => expect(created()).toContainEqual(expect.objectContaining({ note: "another" })));
   await end();
 });
 

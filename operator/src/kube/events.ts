@@ -41,7 +41,7 @@ export interface EventRecorderOptions {
   readonly flushMs?: number;
   /** A repeat after so long without one is a new event: 6 minutes. */
   readonly seriesMs?: number;
-  /** Different events on one object at once, before they come one in 30 s: 25. */
+  /** Different events on one object for one reason at once, before they come one in 30 s: 25. */
   readonly burst?: number;
 }
 
@@ -218,12 +218,14 @@ class Recorder implements EventRecorder {
     } as KubeEvent;
   }
 
-  /** One object that changes its mind all the time must not fill the event store. */
-  #mayRecord({ regarding }: EventNote): boolean {
+  /**
+   * One object that changes its mind all the time must not fill the event store. Each reason has its own share: who can
+   * cause many events of one kind hides none of another.
+   */
+  #mayRecord({ regarding, reason }: EventNote): boolean {
     const { burst = 25 } = this.#options;
-    const key =
-      regarding.metadata.uid ??
-      `${regarding.kind}/${regarding.metadata.namespace}/${regarding.metadata.name}`;
+    const { uid, namespace, name } = regarding.metadata;
+    const key = `${uid ?? `${regarding.kind}/${namespace}/${name}`} ${reason}`;
     const now = performance.now();
     const known = this.#allowances.get(key) ?? { tokens: burst, at: now };
     const tokens = Math.min(burst, known.tokens + (now - known.at) / REFILL_MS);

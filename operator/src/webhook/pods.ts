@@ -1,3 +1,4 @@
+import { oneLine } from "@sallyport/control";
 import type { ProtectedResource } from "@sallyport/crds";
 import type { EventRecorder } from "../kube/index.ts";
 import {
@@ -46,10 +47,12 @@ export function podInjection({ caches, settings, events }: InjectionParts): Admi
     const injection = injectGateway(pod, resource, settings, serverPods(service, serviceRef?.port));
     if (injection.kind === "patch") return { allowed: true, patch: injection.patch };
     if (injection.kind === "unchanged") return { allowed: true };
-    const name = pod.metadata.name ?? `${pod.metadata.generateName ?? ""}…`;
+    // Names are checked behind admission, and not every question comes from the API server.
+    const name = oneLine(pod.metadata.name ?? `${pod.metadata.generateName ?? ""}…`);
     // Another net, an admission policy, refuses it; a dry run leaves no trace.
     if (!request.isDryRun) {
-      const note = `The pod ${name} gets no gateway: ${injection.message}.`;
+      const shown = name.length > nameMax ? `${name.slice(0, nameMax)}…` : name;
+      const note = `The pod ${shown} gets no gateway: ${injection.message}.`;
       events.record({ regarding: resource, type: "Warning", reason: "NotInjected", action: "Inject", note });
     }
     return pod.spec.hostNetwork === true
@@ -57,6 +60,8 @@ export function podInjection({ caches, settings, events }: InjectionParts): Admi
       : { allowed: false, message: injection.message };
   };
 }
+
+const nameMax = 253;
 
 function selecting(resources: readonly ProtectedResource[], pod: PodDocument): ProtectedResource | undefined {
   return resources.filter((resource) => isSelectedPod(resource, pod.metadata.labels)).toSorted(byAge)[0];

@@ -87,6 +87,13 @@ describe("injection", () => {
     expect(notes).toHaveLength(1);
   });
 
+  test("tells the name of a pod on one line and not at length: it has not been checked by anybody yet", async () => {
+    const metadata = { name: `a\u001b[2J\nWarning: ${"x".repeat(5_000)}`, labels: { app: "orders-db" } };
+    const object = { metadata, spec: { hostNetwork: true, containers: [] } };
+    await ask(question({ object }));
+    expect(notes[0]?.note).toMatch(/^The pod a \[2J Warning: x{1,240}… gets no gateway: [ -~]+$/);
+  });
+
   test("refuses a pod that shares its processes, and one that only carries the label", async () => {
     expect((await ask(question({}, { shareProcessNamespace: true }))).allowed).toBe(false);
     const labelled = { app: "other", "sallyport.dev/gateway": "orders" };
