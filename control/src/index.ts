@@ -63,3 +63,4 @@ export {
 } from "./recording-messages.ts";
 export { requestPath } from "./request-path.ts";
 export { MessageError } from "./shape.ts";
+export { wholeNumber } from "./whole-number.ts";

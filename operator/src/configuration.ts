@@ -1,6 +1,6 @@
-import { isRange } from "@sallyport/control";
+import { isRange, wholeNumber } from "@sallyport/control";
 import { durationMs } from "@sallyport/crds";
-import { cleanEnv, num, str } from "envalid";
+import { cleanEnv, makeExactValidator, str } from "envalid";
 import { parseTemplate, type Template } from "./notify/index.ts";
 import type { GatewaySettings } from "./placement/index.ts";
 
@@ -38,6 +38,7 @@ export interface OperatorConfiguration {
 }
 
 const recorderPort = 7444;
+const num = makeExactValidator(wholeNumber);
 
 /** Reads the environment; throws one error that lists everything wrong. */
 export function readConfiguration(

@@ -1,4 +1,5 @@
-import { cleanEnv, num, str } from "envalid";
+import { wholeNumber } from "@sallyport/control";
+import { cleanEnv, makeExactValidator, str } from "envalid";
 
 /** One setting of the recorder process: a flag and an environment variable of the same name. */
 export interface RecorderOption {
@@ -53,6 +54,8 @@ export interface Address {
   readonly port: number;
 }
 
+const num = makeExactValidator(wholeNumber);
+
 /** Reads settings from flags first, then the environment; throws one error that lists everything wrong. */
 export function readRecorderConfiguration(
   flags: Readonly<Record<string, string | undefined>>,
@@ -96,6 +99,8 @@ export function readRecorderConfiguration(
   };
   const listen = addressOf("SALLYPORT_RECORDER_LISTEN", env.SALLYPORT_RECORDER_LISTEN ?? "");
   const api = addressOf("SALLYPORT_RECORDER_API", env.SALLYPORT_RECORDER_API ?? "");
+  if (env.SALLYPORT_RECORDER_QUOTA === 0)
+    problems.push("SALLYPORT_RECORDER_QUOTA: nothing fits into 0 bytes");
   if (problems.length > 0) throw new Error(`the recorder cannot start:\n  ${problems.join("\n  ")}`);
   return {
     volume: env.SALLYPORT_RECORDER_VOLUME,

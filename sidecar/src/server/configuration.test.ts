@@ -9,6 +9,27 @@ const control = {
   resource: "shop/orders",
 };
 
+describe("numbers", () => {
+  it.each([
+    ["SALLYPORT_POLICY_MAX_AGE", "1h"],
+    ["SALLYPORT_LOCKOUT", "60m"],
+    ["SALLYPORT_FAILED_LOGINS", "0x20"],
+    ["SALLYPORT_PENDING_LOGINS", "1e3"],
+    ["SALLYPORT_DRAIN", "-5"],
+    ["SALLYPORT_DRAIN", "30.5"],
+    // More than a timer holds would be over at once.
+    ["SALLYPORT_DRAIN", "5000000"],
+  ])("are what they look like, or keep the gateway from starting: %s=%s", (name, value) => {
+    expect(() => readConfiguration({ ...control, manifests: "m" }, { [name]: value })).toThrow(name);
+  });
+
+  it("are taken in digits", () => {
+    const environment = { SALLYPORT_DRAIN: "0", SALLYPORT_LOCKOUT: "600", SALLYPORT_POLICY_MAX_AGE: "60" };
+    const read = readConfiguration(control, environment);
+    expect(read).toMatchObject({ drainMs: 0, lockOutMs: 600_000, control: { policyMaxAgeMs: 60_000 } });
+  });
+});
+
 describe("cancel requests between gateways", () => {
   it("come by the number of the pod and at the agreed port where an operator placed the gateway", () => {
     const placed = readConfiguration(

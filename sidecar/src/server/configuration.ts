@@ -1,5 +1,5 @@
-import { peerNumber, peerPort } from "@sallyport/control";
-import { cleanEnv, num, str } from "envalid";
+import { peerNumber, peerPort, wholeNumber } from "@sallyport/control";
+import { cleanEnv, makeExactValidator, str } from "envalid";
 import type { ApproverRule } from "../approval/index.ts";
 
 /** One setting of the gateway process: a flag and an environment variable of the same name. */
@@ -154,6 +154,8 @@ export interface ControlConfiguration {
   readonly policyMaxAgeMs: number;
 }
 
+const num = makeExactValidator(wholeNumber);
+
 /** Reads settings from flags first, then the environment; throws one error that lists everything wrong. */
 export function readConfiguration(
   flags: Readonly<Record<string, string | undefined>>,
@@ -219,8 +221,8 @@ export function readConfiguration(
   if (peerListen !== null && env.SALLYPORT_PEERS === "" && env.SALLYPORT_CONTROL === "")
     problems.push("SALLYPORT_PEERS: is needed with --peer-listen; it holds the key");
   const whole = (name: string, value: number, least: number, most: number): number => {
-    const isGood = Number.isInteger(value) && value >= least && value <= most;
-    if (!isGood) problems.push(`${name}: must be a whole number from ${least} to ${most}`);
+    if (value < least || value > most)
+      problems.push(`${name}: must be a whole number from ${least} to ${most}`);
     return value;
   };
   const bounds = {
@@ -242,6 +244,7 @@ export function readConfiguration(
       100_000,
     ),
     loginMs: whole("SALLYPORT_LOGIN_TIMEOUT", env.SALLYPORT_LOGIN_TIMEOUT, 1, 600) * 1000,
+    drainMs: whole("SALLYPORT_DRAIN", env.SALLYPORT_DRAIN, 0, 86_400) * 1000,
   };
   // Each process would ask the operator for itself, and be counted as a gateway of its own.
   if (env.SALLYPORT_CONTROL !== "" && bounds.processes > 1)
@@ -281,7 +284,6 @@ export function readConfiguration(
     adminHost: admin?.[1] ?? "127.0.0.1",
     adminPort: Number(admin?.[2] ?? 0),
     tlsNames: env.SALLYPORT_TLS_NAMES.split(",").filter((name) => name !== ""),
-    drainMs: env.SALLYPORT_DRAIN * 1000,
     logLevel: env.SALLYPORT_LOG_LEVEL,
     ...bounds,
     approvers,
