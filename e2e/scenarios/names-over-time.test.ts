@@ -87,6 +87,48 @@ const deferred = `SET search_path = mine; CREATE TABLE mine.late (a int);
   CREATE FUNCTION mine.tf() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM ${setsPath}; RETURN NULL; END$$;
   CREATE CONSTRAINT TRIGGER t AFTER INSERT ON mine.late DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION mine.tf()`;
 
+/** Code that something is bound to by its number, and another body for it. */
+const code = (more: string) => `CREATE OR REPLACE FUNCTION mine.code(int) RETURNS int LANGUAGE plpgsql AS
+  $$BEGIN ${more} RETURN $1; END$$`;
+const triggerCode = (more: string) => `CREATE OR REPLACE FUNCTION mine.tf() RETURNS trigger
+  LANGUAGE plpgsql AS $$BEGIN ${more} RETURN NEW; END$$`;
+const writes = "INSERT INTO public.audit VALUES ('x');";
+
+const bindings: Record<string, readonly [made: string, replaced: string, used: string]> = {
+  "the function of a trigger": [
+    `${triggerCode("")}; CREATE TABLE mine.t (a int);
+      CREATE TRIGGER t BEFORE INSERT ON mine.t FOR EACH ROW EXECUTE FUNCTION mine.tf()`,
+    triggerCode(writes),
+    "INSERT INTO mine.t VALUES (1)",
+  ],
+  "the condition of a trigger": [
+    `${triggerCode("")}; ${code("")}; CREATE TABLE mine.t (a int);
+      CREATE TRIGGER t BEFORE INSERT ON mine.t FOR EACH ROW WHEN (mine.code(NEW.a) > 0) EXECUTE FUNCTION mine.tf()`,
+    code(writes),
+    "INSERT INTO mine.t VALUES (1)",
+  ],
+  "a default": [
+    `${code("")}; CREATE TABLE mine.t (a int, b int DEFAULT mine.code(1))`,
+    code(writes),
+    "INSERT INTO mine.t (a) VALUES (1)",
+  ],
+  "a check": [
+    `${code("")}; CREATE TABLE mine.t (a int CHECK (mine.code(a) > 0))`,
+    code(writes),
+    "INSERT INTO mine.t VALUES (1)",
+  ],
+  "a domain": [
+    `${code("")}; CREATE DOMAIN mine.d AS int CHECK (mine.code(VALUE) > 0)`,
+    code(writes),
+    "SELECT 1::mine.d",
+  ],
+  "an operator": [
+    `${code("")}; CREATE OPERATOR mine.@@@ (RIGHTARG = int, FUNCTION = mine.code)`,
+    code(writes),
+    "SELECT OPERATOR(mine.@@@) 1",
+  ],
+};
+
 const putAway: readonly string[] = [
   "DROP TABLE mine.salaries",
   "DROP TABLE salaries, salaries",
@@ -305,6 +347,34 @@ const attacks: Record<string, readonly Step[]> = {
     ["A", "SET LOCAL search_path = mine"],
     ["A", flight("COMMIT", asked)],
   ],
+  ...Object.fromEntries(
+    Object.entries(bindings).flatMap(([what, [made, replaced, used]]) => [
+      [
+        `${what}, replaced in the transaction`,
+        [
+          ["A", made],
+          ["A", "BEGIN"],
+          ["A", replaced],
+          ["A", used],
+          ["A", "COMMIT"],
+        ],
+      ],
+      [
+        `${what}, replaced in one text`,
+        [
+          ["A", made],
+          ["A", `${replaced}; ${used}`],
+        ],
+      ],
+      [
+        `${what}, replaced in one pipeline`,
+        [
+          ["A", made],
+          ["A", flight(replaced, used)],
+        ],
+      ],
+    ]),
+  ),
   "a portal of EXECUTE, whose statement has become another": [
     ["A", "SET search_path = mine"],
     ["A", "BEGIN"],

@@ -12,8 +12,14 @@ import { refusePinned } from "./settings.ts";
 import { isNode, listOf, nodeOf, stringConstantOf, type TreeNode, tagOf, textOf } from "./tree.ts";
 import { scopeBelow, type Walk } from "./walk.ts";
 
-/** Judges a function outside pg_catalog by what its body does. */
+/** Judges a function outside pg_catalog by what its body does, also by one that this transaction has put in its place. */
 export function walkFunction(walk: Walk, info: FunctionInfo, word: string): void {
+  const made = walk.names.madeFunctions(info.schema, info.name);
+  walkOneFunction(walk, info, word);
+  if (!made.includes(info)) for (const each of made) walkOneFunction(walk, each, word);
+}
+
+function walkOneFunction(walk: Walk, info: FunctionInfo, word: string): void {
   const object = { ...functionObject(info), direct: walk.isDirect };
   if (info.schema === "pg_catalog" || info.isReviewed === true) return;
   walk.reached.add(info);

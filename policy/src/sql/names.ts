@@ -129,6 +129,8 @@ export interface NameResolver {
   schemasWith?(name: string): readonly string[];
   /** Every overload that the name may mean, pg_catalog ones included (language `internal`). */
   functions(schema: string | undefined, name: string): readonly FunctionInfo[];
+  /** What this transaction, or the text before, has made under that name: a function that is bound elsewhere may be it by now. */
+  madeFunctions?(schema: string, name: string): readonly FunctionInfo[];
   /** True where no schema has a function of that name but pg_catalog, so that it means that one along any path. */
   isBuiltinAlone?(name: string): boolean;
   /** Functions behind operators of that name outside pg_catalog that the name may mean here. */

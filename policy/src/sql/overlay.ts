@@ -136,6 +136,12 @@ export class NameOverlay implements NameResolver {
     return this.possiblePath.flatMap((candidate) => this.#functionsIn(candidate, name));
   }
 
+  madeFunctions(schema: string, name: string): readonly FunctionInfo[] {
+    const made = this.#functions.get(`${schema}.${name}`);
+    const below = this.#below.madeFunctions?.(schema, name) ?? noFunctions;
+    return made === undefined ? below : [...made, ...below];
+  }
+
   isBuiltinAlone(name: string): boolean {
     const isUntouched = this.#functions.size === 0 && this.#code === undefined;
     return isUntouched && this.#below.isBuiltinAlone?.(name) === true;
@@ -376,6 +382,7 @@ function joined(existing: RelationInfo | undefined, made: RelationInfo, isSure: 
   return { ...kept, reads: [...before.reads, ...made.reads], hasUnsureColumns: true };
 }
 
+const noFunctions: readonly FunctionInfo[] = [];
 const noDefinitions: NonNullable<NameResolver["definitions"]> = new Map();
 
 /** Code that is known to be there and to nobody what it does. */

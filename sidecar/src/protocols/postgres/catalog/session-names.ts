@@ -19,6 +19,7 @@ import type { TypeShape } from "../masking/type-shape.ts";
 import type { ColumnOrigin, LiveNames } from "../statement-judge.ts";
 import { type LiveCatalog, nextVersion } from "./live-catalog.ts";
 import { Overlay } from "./overlay.ts";
+import { none } from "./row-values.ts";
 import { type PathTracker, ReportedPath, samePath, TrackedPath } from "./search-path.ts";
 import { keyOf, plainRelation } from "./snapshot.ts";
 
@@ -213,6 +214,11 @@ export class SessionNames implements LiveNames {
   functions(schema: string | undefined, name: string): readonly FunctionInfo[] {
     const found = this.functionsFound(schema, name);
     return this.code === "everything" ? found.map(withUnknownBody) : found;
+  }
+
+  madeFunctions(schema: string, name: string): readonly FunctionInfo[] {
+    if (this.overlay.size === 0) return none;
+    return this.overlay.get(changeKey("function", schema, name))?.functions ?? none;
   }
 
   isBuiltinAlone(name: string): boolean {
@@ -564,7 +570,7 @@ export class SessionNames implements LiveNames {
   private functionsIn(schema: string, name: string): readonly FunctionInfo[] {
     const committed = this.catalog.snapshot.functions(schema, name);
     if (this.overlay.size === 0) return committed;
-    const made = (of: string) => this.overlay.get(changeKey("function", of, name))?.functions ?? [];
+    const made = (of: string) => this.madeFunctions(of, name);
     const former = this.formerly(schema);
     if (former === undefined) return [...made(schema), ...committed];
     return [...made(schema), ...made(former), ...this.catalog.snapshot.functions(former, name), ...committed];
