@@ -509,6 +509,36 @@ test("recordings are removed when their retention is over, and verify knows why"
   expect(volume.used("shop")).toBeLessThan(100);
 });
 
+test("a session that comes again after its recording was removed is a recording like any other", async () => {
+  let now = Date.now();
+  const place = await makeVolume({ now: () => now });
+  const first = await start(place);
+  let { port } = first;
+  const { recorder } = await linked(() => port);
+  // A gateway whose last answer was lost, or one that means to: the id is free again.
+  const record = async (volume: RecordingVolume, statement: string) => {
+    const session = recorder.open(opening("s-1", { mode: "Required" }));
+    session.command(allowedCommand(statement));
+    await session.close("client left");
+    await until(() => volume.find("shop", "s-1")?.state === "closed");
+  };
+  await record(first.volume, "select 1");
+  now += 1_000_001;
+  expect(await first.volume.prune()).toBe(1);
+  await record(first.volume, "select 'another'");
+  const used = first.volume.used("shop");
+  expect(await first.volume.verify()).toMatchObject({ ok: true, sessions: [{ status: "ok" }] });
+  await first.stop();
+  const { volume, ...second } = await start(place);
+  port = second.port;
+  expect(volume.find("shop", "s-1")).toMatchObject({ state: "closed", commands: 1 });
+  expect(await textOf(volume, "s-1")).toContain("another");
+  expect(volume.used("shop")).toBe(used);
+  now += 1_000_001;
+  expect(await volume.prune()).toBe(1);
+  expect(await volume.verify()).toMatchObject({ ok: true, sessions: [] });
+});
+
 test("a gateway that has nothing to record hears from the recorder before it gives the connection up", async () => {
   const { port } = await start(await makeVolume(), 0, {});
   const connection = await connected(port, testGateway, { silenceMs: 2_000, heartbeatMs: 500 });

@@ -127,8 +127,10 @@ function noteSession(
 ): void {
   if (record === undefined || record.kind === "start" || record.kind === "stopped") return;
   if (record.kind === "opened") {
-    // Said twice where storage failed in between: what was noted since the first time stands.
-    if (sessions.has(record.session)) return;
+    // Said twice where storage failed in between: what was noted since the first time stands. Behind its removal it is
+    // another recording, of which nothing has been noted yet.
+    if (sessions.get(record.session)?.isPruned === false) return;
+    sessions.delete(record.session);
     sessions.set(record.session, {
       opened: record,
       log,
