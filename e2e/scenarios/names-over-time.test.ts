@@ -5,7 +5,7 @@
 import { describe, expect, test } from "vitest";
 import { policyDocument } from "../targets/policies.ts";
 import { versionsUnderTest } from "../targets/postgres.ts";
-import { bind, execute, parse } from "../targets/wire-client.ts";
+import { bind, execute, frame, parse } from "../targets/wire-client.ts";
 import { behindLock, errorsIn, flight, type Step, sessionsOverTime, sync } from "./steps-over-time.ts";
 
 /** In every row that a rule closes, and nowhere else. */
@@ -347,6 +347,25 @@ const attacks: Record<string, readonly Step[]> = {
     ["A", "SET LOCAL search_path = mine"],
     ["A", flight("COMMIT", asked)],
   ],
+  "a prepared statement that was described while its name meant another": [
+    ["A", "CREATE TEMP TABLE aside (a int); CREATE TEMP TABLE salaries (person text)"],
+    ["A", "SET search_path = hr"],
+    ["A", [parse("p", asked), sync]],
+    ["A", "DROP TABLE pg_temp.salaries"],
+    ["A", [frame("D", "Sp\0"), sync]],
+    ["A", "CREATE TEMP TABLE salaries (person text)"],
+    ["A", [bind("", "p"), execute(), sync]],
+    ["A", "EXECUTE p"],
+  ],
+  "a prepared statement that was explained while its name meant another": [
+    ["A", "CREATE TEMP TABLE aside (a int); CREATE TEMP TABLE audit (note text)"],
+    ["A", "PREPARE p AS INSERT INTO audit VALUES ('x')"],
+    ["A", "DROP TABLE pg_temp.audit"],
+    ["A", "EXPLAIN EXECUTE p"],
+    ["A", "CREATE TEMP TABLE audit (note text)"],
+    ["A", "EXECUTE p"],
+    ["A", [bind("", "p"), execute(), sync]],
+  ],
   ...Object.fromEntries(
     Object.entries(bindings).flatMap(([what, [made, replaced, used]]) => [
       [
@@ -452,6 +471,15 @@ const allowed: readonly (readonly ["dev" | "reader" | "tenant", ...string[]])[] 
     "dev",
     `CREATE FUNCTION mine.g() RETURNS SETOF text LANGUAGE sql SET search_path = mine, pg_temp AS '${asked}'`,
     "SELECT mine.g()",
+  ],
+  // A temporary table of one's own, by its name and prepared.
+  [
+    "dev",
+    "SET search_path = public",
+    "CREATE TEMP TABLE audit (note text)",
+    "INSERT INTO audit VALUES ('x')",
+    "PREPARE p AS INSERT INTO pg_temp.audit VALUES ('x')",
+    "EXECUTE p",
   ],
   [
     "tenant",

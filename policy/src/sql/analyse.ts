@@ -45,6 +45,8 @@ export interface AnalysisOptions {
   readonly limits?: SqlLimits;
   /** Columns whose values are followed through each statement; absent or empty: none are. */
   readonly masked?: MaskedColumns;
+  /** True where the server may have planned the text before, and keeps to what its names meant then. */
+  readonly isKept?: boolean;
 }
 
 /** Says what a text would do on the server, or the error that answers it. */
@@ -59,12 +61,12 @@ export function analyseSql(sql: string, names: NameResolver, options: AnalysisOp
 const namesTooOld = "57P03";
 
 function analyseOnce(sql: string, names: NameResolver, options: AnalysisOptions): Analysis {
-  const { limits = limitsDefault, masked } = options;
+  const { limits = limitsDefault } = options;
   try {
     if (sql.length > limits.textMax || hasMoreTokensThan(limits.tokensMax, sql)) throw tooComplex();
     const parsed = parseStatements(sql);
     if (parsed.length > limits.statementsMax) throw tooComplex();
-    return analyseAll(parsed, new NameOverlay(names), limits, masked);
+    return analyseAll(parsed, new NameOverlay(names), options);
   } catch (error) {
     if (error instanceof Rejected) return withPosition(sql, error.rejection);
     // Our own stack ended on a tree that the parser could still build.
@@ -76,13 +78,13 @@ function analyseOnce(sql: string, names: NameResolver, options: AnalysisOptions)
 function analyseAll(
   parsed: readonly ParsedStatement[],
   overlay: NameOverlay,
-  limits: SqlLimits,
-  masked: MaskedColumns | undefined,
+  options: AnalysisOptions,
 ): Analysis {
+  const { masked } = options;
   const statements: StatementAnalysis[] = [];
   let literalsMatter = false;
   for (const { node, text, start, end } of parsed) {
-    const { walk, names, tag, parts } = walkedUntilKnown(node, text, overlay, limits.nodesMax);
+    const { walk, names, tag, parts } = walkedUntilKnown(node, text, overlay, options);
     const lineage =
       masked?.isEmpty === false
         ? lineageOf(node, parts, names, masked, { effects: walk.effects, inBodies: walk.inBodies })
@@ -122,13 +124,18 @@ interface Walked {
  * Walks a statement until nothing new is found: what its code makes is there when that code runs again, in a loop, for another
  * row, by another call.
  */
-function walkedUntilKnown(node: TreeNode, text: string, names: NameOverlay, nodesMax: number): Walked {
-  let found = walked(node, text, names, nodesMax);
+function walkedUntilKnown(
+  node: TreeNode,
+  text: string,
+  names: NameOverlay,
+  options: AnalysisOptions,
+): Walked {
+  let found = walked(node, text, names, options);
   if (!mayMakeAgain(found.walk, node)) return found;
   for (let pass = 1; pass < passesMax; pass += 1) {
     const later = new NameOverlay(names);
     for (const effect of found.walk.effects) if (isOfNames(effect)) later.apply(effect);
-    const next = walked(node, text, later, nodesMax);
+    const next = walked(node, text, later, options);
     if (whatCounts(next) === whatCounts(found)) return next;
     found = next;
   }
@@ -139,8 +146,10 @@ function walkedUntilKnown(node: TreeNode, text: string, names: NameOverlay, node
 /** Views of views of views, each made by the one code that reads the last of them. */
 const passesMax = 6;
 
-function walked(node: TreeNode, text: string, names: NameOverlay, nodesMax: number): Walked {
-  const walk = new Walk(names, walkers, nodesMax);
+function walked(node: TreeNode, text: string, names: NameOverlay, options: AnalysisOptions): Walked {
+  const { limits = limitsDefault, isKept = false } = options;
+  const walk = new Walk(names, walkers, limits.nodesMax);
+  walk.frame = { ...walk.frame, isKept };
   walk.loneCall = loneCallOf(node);
   const tag = walkStatement(walk, node, text);
   return { walk, names, tag, parts: walk.parts.build() };

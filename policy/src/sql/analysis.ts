@@ -110,7 +110,7 @@ export interface NameSetting {
 export interface BehindName {
   readonly first: ObjectRef;
   readonly parts: readonly CommandPart[];
-  /** True where nobody has to put the first one away: the role that the session runs as decides. */
+  /** True where nobody has to put the first one away: the role that the session runs as decides, or a plan of before. */
   readonly isLikely: boolean;
 }
 

@@ -26,7 +26,8 @@ function walkOneFunction(walk: Walk, info: FunctionInfo, word: string): void {
   const before = walk.parts.additions;
   const definer = info.securityDefiner ? "SECURITY DEFINER" : word;
   walk.below(`function ${object.name} ${info.body ?? ""}`, object, word, () => {
-    walk.within({ isBody: true, isPlanOnly: false, words: withWord(walk.frame.words, definer) }, () => {
+    const words = withWord(walk.frame.words, definer);
+    walk.within({ isBody: true, isPlanOnly: false, isKept: true, words }, () => {
       const run = () => inFunctionPath(walk, info, () => walkBody(walk, info.language, info.body, word));
       // What it opens is fetched later; a refcursor may be a parameter.
       if (/cursor|\bopen\b/i.test(info.body ?? "")) walk.late(run);

@@ -105,10 +105,10 @@ export function findRelation(walk: Walk, rangeVar: TreeNode): RelationInfo | und
 
 /**
  * What the name would mean without the relation that it means now. Nobody drops a system catalog, and no other session a
- * temporary relation; whether this one has is known.
+ * temporary relation; whether this one has is known. But a plan is not made anew for a temporary relation that is newer.
  */
 function lookBehind(walk: Walk, found: RelationInfo, name: string): void {
-  if (isSystem(found) || found.temporary) return;
+  if (isSystem(found) || (found.temporary && !walk.frame.isKept)) return;
   for (const other of namesakes(walk.names, possiblePath(walk.names), name)) {
     if (other.schema === found.schema || other.temporary) continue;
     const of = relationName(found);
@@ -135,7 +135,7 @@ export function partsBehind(walk: Walk, parts: readonly CommandPart[]): readonly
         ...part,
         objects: [...part.objects.filter((object) => !isFirst(object)), ...objects],
       })),
-      isLikely: walk.names.hasMovedRole,
+      isLikely: walk.names.hasMovedRole || name.startsWith("pg_temp."),
     };
   });
 }

@@ -474,7 +474,8 @@ function walkAgain(walk: Walk, text: string): void {
   if (inner === undefined) return;
   walk.active.add(key);
   const made = walk.effects.length;
-  walk.within({ words: [...new Set([...walk.frame.words, "EXECUTE"])], isBody: true }, () => {
+  const words = [...new Set([...walk.frame.words, "EXECUTE"])];
+  walk.within({ words, isBody: true, isKept: true }, () => {
     try {
       walkStatement(walk, inner, "");
     } catch (error) {

@@ -20,6 +20,8 @@ export interface Frame {
   readonly isPlanOnly: boolean;
   /** Inside a body, whose names may mean something only when it runs. */
   readonly isBody: boolean;
+  /** Inside what the server may have planned before, and keeps to as it was: a function's body, a prepared statement. */
+  readonly isKept: boolean;
 }
 
 /** One level of a query: its WITH names and range table. */
@@ -60,7 +62,7 @@ export class Walk {
   loneCall: TreeNode | undefined;
   /** Set by a statement after which the rest of its text cannot know what names mean. */
   namesUnknownAfter = false;
-  frame: Frame = { words: [], anchors: [], isPlanOnly: false, isBody: false };
+  frame: Frame = { words: [], anchors: [], isPlanOnly: false, isBody: false, isKept: false };
   #nodesLeft: number;
 
   constructor(

@@ -204,9 +204,11 @@ export class ExtendedQuery {
   private bindJudged(entry: StatementEntry, message: BindParts, end: number): Promise<void> | undefined {
     const { judged } = entry;
     const isCurrent = this.judge.knowsNames && this.options.judge.isCurrent(judged);
-    const now = isCurrent ? judged : this.judge.now(judged.text);
+    // The server goes by the names of Parse as long as nothing that it read there has changed: both count.
+    const { text, namesVersion } = judged;
+    const now = isCurrent ? judged : this.judge.now(text, namesVersion);
     if (now !== undefined) return this.admitBind(now, entry, message, end);
-    return this.judge.later(judged.text, (later) => this.admitBind(later, entry, message, end));
+    return this.judge.later(text, (later) => this.admitBind(later, entry, message, end), namesVersion);
   }
 
   private bindUnknown(message: BindParts, end: number): void {
@@ -364,9 +366,10 @@ export class ExtendedQuery {
     }
     if (this.options.judge.holdsForNames(judged))
       return this.executeJudged(this.options.judge.reconsidered(judged), portal, chunk, at, end);
-    const now = this.judge.now(judged.text);
+    const { text, plannedAt } = judged;
+    const now = this.judge.now(text, plannedAt);
     if (now !== undefined) return this.executeJudged(now, portal, chunk, at, end);
-    return this.judge.later(judged.text, (later) => this.executeJudged(later, portal, chunk, at, end));
+    return this.judge.later(text, (later) => this.executeJudged(later, portal, chunk, at, end), plannedAt);
   }
 
   /** Executes a portal that Bind has made; `now` is its statement as it is judged now. */

@@ -67,7 +67,7 @@ export class Holds {
     };
     const held: Held = { holdable, judged };
     const rejudged = (approved: ReadonlySet<string>): Verdict => {
-      const again = options.judge.judge(judged.text);
+      const again = options.judge.judge(judged.text, judged.plannedAt);
       if (again.verdict.action === "Deny") return again.verdict;
       const verdict = options.guard.decide(again.command, undefined, approved);
       if (!meansTheSame(again, judged))

@@ -50,6 +50,11 @@ export interface Judged {
   /** True where its numbers may be those that clients know sessions by. */
   readonly namesProcesses: boolean;
   readonly namesVersion: number;
+  /**
+   * The names by which the server may have planned it before, where they have changed since: it is judged by both, because a plan
+   * keeps to what its names meant. Absent: it is planned anew.
+   */
+  readonly plannedAt?: number;
   readonly policyEpoch: number;
   /** True where it executes a prepared statement by name: what the name means may change at any message. */
   readonly readsPrepared: boolean;
@@ -99,7 +104,11 @@ export interface ColumnOrigin {
 
 /** SQL analysis as the judge calls it; `shapeOf` gives the key under which texts differ in literals alone. */
 export interface SqlAnalyser {
-  analyse(sql: string, names: NameResolver, options?: { readonly masked?: MaskedColumns }): Analysis;
+  analyse(
+    sql: string,
+    names: NameResolver,
+    options?: { readonly masked?: MaskedColumns; readonly isKept?: boolean },
+  ): Analysis;
   shapeOf(sql: string): { readonly shape: string } | undefined;
 }
 
@@ -210,17 +219,22 @@ export class StatementJudge {
     }
     if (this.isUnmaskable) return this.rejected(judged.text, masksNeedUtf8);
     // Other masks: what the rows show must be followed again.
-    if (!this.masking.isEmpty) return this.judgeAnew(judged.text, this.cache(), undefined);
+    if (!this.masking.isEmpty) return this.judgeAnew(judged.text, this.cache(), undefined, judged.plannedAt);
     const verdict = this.guard.decide(judged.command);
     return { ...judged, ...unmasked, verdict, policyEpoch: this.epoch };
   }
 
-  judge(text: string): Judged {
+  /** `plannedAt`: the version of names by which the server may have planned the text already. */
+  judge(text: string, plannedAt?: number): Judged {
     const special = this.encodings === undefined ? undefined : this.judgeEncoding(text, this.encodings);
     if (special !== undefined) return special;
     const cache = this.cache();
-    const exact = cache.get(text);
-    if (exact !== undefined && exact.namesVersion === this.names.version) return this.stamped(exact, text);
+    const { isPrivate, version } = this.names;
+    // Of names that many sessions share none is hidden behind a session's own.
+    const isKept = isPrivate && plannedAt !== undefined && plannedAt !== version;
+    const exact = cache.get(isKept ? keptKey(text) : text);
+    if (exact !== undefined && exact.namesVersion === version) return this.stamped(exact, text);
+    if (isKept) return this.judgeAnew(text, cache, undefined, plannedAt);
     const shape = this.analyser.shapeOf(text)?.shape;
     if (shape !== undefined) {
       const alike = cache.get(shape);
@@ -284,10 +298,16 @@ export class StatementJudge {
     return { ...judged, masks, hidesErrors: true, hidesLiterals: true, readsPrepared: true };
   }
 
-  private judgeAnew(text: string, cache: DecisionCache, shape: string | undefined): Judged {
+  private judgeAnew(
+    text: string,
+    cache: DecisionCache,
+    shape: string | undefined,
+    plannedAt?: number,
+  ): Judged {
     const { lookups } = this.prepared;
     const { masking } = this;
-    const analysis = this.analyser.analyse(text, this.names, { masked: masking.columns });
+    const isKept = plannedAt !== undefined;
+    const analysis = this.analyser.analyse(text, this.names, { masked: masking.columns, isKept });
     const readsPrepared = this.prepared.lookups !== lookups;
     if (analysis.kind === "rejected") {
       const command = { protocol: "postgres", text, parts: [] };
@@ -314,9 +334,10 @@ export class StatementJudge {
       readsPrepared,
       nameSettings,
       showsName: showsApplicationName(text, nameSettings),
+      ...(isKept && { plannedAt }),
     };
     if (verdict.cacheable && !readsPrepared) {
-      cache.put(text, judged);
+      cache.put(isKept ? keptKey(text) : text, judged);
       if (shape !== undefined && !analysis.literalsMatter && verdict.readsText !== true)
         cache.put(shape, judged);
     }
@@ -415,6 +436,9 @@ export class StatementJudge {
     };
   }
 }
+
+/** No text has a zero byte. */
+const keptKey = (text: string): string => `\0${text}`;
 
 /** Ways to make a name mean another relation: a drop also takes what hangs on the dropped. */
 const puttingAway: readonly { readonly operation: Operation; readonly word: string }[] = [

@@ -24,18 +24,22 @@ export class TimelyJudge {
     return this.state.owed.unsettled === 0 && this.options.names.isFresh;
   }
 
-  /** The verdict at once; undefined where it must wait. */
-  now(text: string): Judged | undefined {
+  /** The verdict at once; undefined where it must wait. `plannedAt` as the judge takes it. */
+  now(text: string, plannedAt?: number): Judged | undefined {
     if (!this.knowsNames) return undefined;
-    const judged = this.options.judge.judge(text);
+    const judged = this.options.judge.judge(text, plannedAt);
     if (judged.readsPrepared && this.state.mustSettle) return undefined;
     if (judged.rejection === undefined) return judged;
     return isUnknownName(judged) || isOvertaken(judged) ? undefined : judged;
   }
 
   /** The verdict in good time, for `then`; nothing follows where the session ended or skips to Sync meanwhile. */
-  async later(text: string, then: (judged: Judged) => Promise<void> | undefined): Promise<void> {
-    const judged = await this.waitFor(text);
+  async later(
+    text: string,
+    then: (judged: Judged) => Promise<void> | undefined,
+    plannedAt?: number,
+  ): Promise<void> {
+    const judged = await this.waitFor(text, plannedAt);
     if (!this.state.isIgnored) await then(judged);
   }
 
@@ -54,19 +58,19 @@ export class TimelyJudge {
     if (!this.state.isIgnored) await then();
   }
 
-  private async waitFor(text: string): Promise<Judged> {
+  private async waitFor(text: string, plannedAt: number | undefined): Promise<Judged> {
     const { judge, names, guard } = this.options;
     try {
       if (this.state.owed.unsettled > 0) await this.settled();
-      let judged = await this.whenFresh(text);
+      let judged = await this.whenFresh(text, plannedAt);
       if (judged.readsPrepared && this.state.mustSettle) {
         await this.settled();
-        judged = await this.whenFresh(text);
+        judged = await this.whenFresh(text, plannedAt);
       }
       // Somebody else may have made it a moment ago: look once more before refusing.
       if (!isUnknownName(judged) || this.state.isEnded) return judged;
       await names.refresh(true);
-      return await this.whenFresh(text);
+      return await this.whenFresh(text, plannedAt);
     } catch (error) {
       // What is refused leaves as a message that may not be there either: the server says so.
       if (error instanceof GatewayError && this.state.isStuckInCopy) return judge.unavailable(text);
@@ -77,14 +81,14 @@ export class TimelyJudge {
   }
 
   /** Where the machine is so busy that a reading is old before it is used, another one follows, for a while. */
-  private async whenFresh(text: string): Promise<Judged> {
+  private async whenFresh(text: string, plannedAt: number | undefined): Promise<Judged> {
     const { judge, names, clock, limits } = this.options;
     const startedMs = clock.monotonicMs();
     for (let attempt = 1; ; attempt += 1) {
       // A statement of somebody else may have ended the parser: the next instance is on its way.
       if (attempt > 1) await sqlParserReady();
       if (!names.isFresh) await names.refresh(false);
-      const judged = judge.judge(text);
+      const judged = judge.judge(text, plannedAt);
       const isOver = attempt === attemptsMax || clock.monotonicMs() - startedMs > limits.judgeWaitMs;
       if (!isOvertaken(judged) || isOver || this.state.isEnded) return judged;
     }
