@@ -414,6 +414,38 @@ test("the end of a session is ordered from the gateways of its resource", async 
   expect(theirs.ended).toEqual([]);
 });
 
+test("what costs calls to the API server is taken at a bounded rate from one resource's gateways, and kept from nobody else's", async () => {
+  const taken: string[] = [];
+  const at = await plane({
+    events: {
+      asked: (resource, { id }) => taken.push(`${resource} ask ${id}`),
+      withdrawn: (resource, id) => taken.push(`${resource} withdraw ${id}`),
+      used: (resource, id) => taken.push(`${resource} used ${id}`),
+    },
+    calls: { burst: 10, perSecond: 20 },
+  });
+  at.bundles.set("shop/db", bundleOf({}));
+  at.bundles.set("other/db", bundleOf({}));
+  at.bundles.markComplete();
+  const ours = gateway(at, await at.gatewayPod("shop/db", "uid-1"));
+  const again = gateway(at, await at.gatewayPod("shop/db", "uid-2"));
+  const theirs = gateway(at, await at.gatewayPod("other/db", "uid-3"));
+  await until(() => [ours, again, theirs].every(({ client }) => client.isConnected));
+  const start = performance.now();
+  for (let n = 0; n < 10; n++) {
+    ours.client.ask({ id: `a-${n}`, session: "s-1", request: {} });
+    ours.client.withdraw(`w-${n}`);
+    again.client.used(`u-${n}`);
+  }
+  theirs.client.withdraw("w-0");
+  await until(() => taken.includes("other/db withdraw w-0"));
+  await until(() => taken.length === 31);
+  // 10 at once and 20 a second, of both gateways together: the other 20 take a second. None is lost, and each comes in its turn.
+  expect(performance.now() - start).toBeGreaterThan(900);
+  const withdrawn = taken.filter((one) => one.startsWith("shop/db withdraw"));
+  expect(withdrawn).toEqual(Array.from({ length: 10 }, (_, n) => `shop/db withdraw w-${n}`));
+});
+
 test("a gateway is told which sessions have an object, where it is one that can be told", async () => {
   const passed: SessionReport[] = [];
   const at = await plane({ events: { sessions: (_, reports) => passed.push(...reports) } });

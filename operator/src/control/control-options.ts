@@ -1,4 +1,10 @@
-import type { ApprovalAsk, CertificatePurpose, OperatorMessage, SessionReport } from "@sallyport/control";
+import type {
+  AllowedRate,
+  ApprovalAsk,
+  CertificatePurpose,
+  OperatorMessage,
+  SessionReport,
+} from "@sallyport/control";
 import type { Log } from "../kube/index.ts";
 import type { BundleStore } from "./bundle-store.ts";
 import type { GatewayAuthenticator } from "./gateway-authenticator.ts";
@@ -52,6 +58,8 @@ export interface ControlServerOptions {
   readonly events?: ControlEvents;
   readonly log: Log;
   readonly intake?: IntakeLimits;
+  /** How many messages of one resource's gateways are taken that cost calls to the API server. */
+  readonly calls?: AllowedRate;
   readonly recheckMs?: number;
   readonly currentEveryMs?: number;
   readonly heartbeatMs?: number;

@@ -1,5 +1,6 @@
 import { createServer, type Server, type TLSSocket } from "node:tls";
 import {
+  Allowance,
   controlLimits,
   controlProtocol,
   FramedConnection,
@@ -18,12 +19,15 @@ const reviewsAtOnce = 16;
 const reviewsWaitingMax = 1024;
 const streamsOfPodMax = 32;
 const certificateEveryMs = 5_000;
+/** A gateway that comes back asks at once for all that it holds, and of the held a resource has 2,000. */
+const callsAllowed = { burst: 4_000, perSecond: 50 };
 
 /** Serves gateways; every replica of the operator runs one. */
 export class ControlServer implements GatewayReports {
   readonly #options: ControlServerOptions;
   readonly #streams = new Map<string, Set<GatewayStream>>();
   readonly #intakes = new Map<string, SessionIntake>();
+  readonly #calls = new Map<string, Allowance>();
   readonly #sockets = new Set<TLSSocket>();
   readonly #reviews = new Slots(reviewsAtOnce, reviewsWaitingMax);
   #server: Server | undefined;
@@ -130,6 +134,7 @@ export class ControlServer implements GatewayReports {
       options: this.#options,
       authenticate: (token) => this.#authenticate(token),
       intake: (resource) => this.#intake(resource),
+      calls: (resource) => this.#callsOf(resource),
       joined: (each, { resource, pod }) => {
         const streams = this.#streams.get(resource) ?? new Set();
         const ofPod = [...streams].filter(({ gateway }) => gateway?.pod.uid === pod.uid);
@@ -178,6 +183,12 @@ export class ControlServer implements GatewayReports {
     const intake = new SessionIntake(pass, this.#options.intake);
     this.#intakes.set(resource, intake);
     return intake;
+  }
+
+  #callsOf(resource: string): Allowance {
+    const calls = this.#calls.get(resource) ?? new Allowance(this.#options.calls ?? callsAllowed);
+    this.#calls.set(resource, calls);
+    return calls;
   }
 
   #renewCertificate(): void {

@@ -1,5 +1,7 @@
 import { createPublicKey, verify } from "node:crypto";
+import { setTimeout as passed } from "node:timers/promises";
 import {
+  type Allowance,
   type Bundle,
   controlLimits,
   digestOf,
@@ -24,6 +26,8 @@ export interface StreamHost {
   readonly options: ControlServerOptions;
   authenticate(token: string): Promise<Authenticated | "busy">;
   intake(resource: string): SessionIntake;
+  /** What the gateways of a resource may have the API server asked. */
+  calls(resource: string): Allowance;
   /** Takes the stream into the list of its resource; false where the pod has too many. */
   joined(stream: GatewayStream, gateway: Gateway): boolean;
   left(stream: GatewayStream): void;
@@ -34,6 +38,7 @@ const currentEveryMs = 20_000;
 /** More than this unread and a gateway gets the next change when it has taken the last one. */
 const unreadBytesMax = 4 * 1024 * 1024;
 const signaturesPerMinute = 20;
+const turnMs = 50;
 
 /** One gateway's control stream, from its first message to its end. */
 export class GatewayStream {
@@ -250,18 +255,27 @@ export class GatewayStream {
         await this.#sign(gateway, message);
         break;
       case "ask":
+        await this.#turn(resource);
         // Without an approval service nothing is approved.
         options.events?.asked?.(resource, message.ask, this);
         break;
       case "withdraw":
+        await this.#turn(resource);
         options.events?.withdrawn?.(resource, message.id);
         break;
       case "used":
+        await this.#turn(resource);
         options.events?.used?.(resource, message.id);
         break;
       default:
         message satisfies never;
     }
+  }
+
+  /** A gateway that has more to say than is worth so many calls is read no faster: the rest waits with it. */
+  async #turn(resource: string): Promise<void> {
+    const calls = this.#host.calls(resource);
+    while (!calls.take() && !this.#connection.isClosed) await passed(turnMs);
   }
 
   /** The key is the gateway's; every name in the certificate is ours. */
