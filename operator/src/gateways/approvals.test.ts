@@ -226,6 +226,27 @@ test.each([
   expect(later.told).toEqual(withdraws ? [] : [tooMany]);
 });
 
+test("what has run counts for nobody any more, also where another replica was told so", async () => {
+  const all = desk();
+  const gateways = gateway();
+  const request = ask.request as object;
+  for (let made = 0; made < 300; made++) {
+    const id = `orders-${made}`;
+    all.desk.asked("shop/orders", { ...ask, id, request }, gateways.stream);
+    await settle();
+    const object = all.stored.get(id) as Approval;
+    const decided = { ...object, spec: { ...object.spec, decisions: [yes] } };
+    all.put({ ...decided, status: { phase: "Approved" } });
+    all.put({ ...decided, status: { phase: "Used" } });
+  }
+  await vi.advanceTimersByTimeAsync(60_500);
+  const later = gateway();
+  all.desk.asked("shop/orders", { ...ask, id: "orders-later", request }, later.stream);
+  await settle();
+  expect(later.told).toEqual([]);
+  expect(all.stored.has("orders-later")).toBe(true);
+});
+
 test("a gateway that makes its requesters up has its resource's share, and no other's", async () => {
   const all = desk();
   const { made, told } = await asksOf(all, (n) => `user-${n}`, true);

@@ -199,8 +199,11 @@ export class ApprovalDesk {
   }
 
   #tellOutcome(approval: Approval): void {
+    if (!this.#isAsked(approval)) return;
+    // Perhaps another replica was told that it has run: of this one there is nothing to tell any more.
+    if (approval.status?.phase === "Used") this.#asking.delete(keyOf(approval));
     const outcome = outcomeOf(approval);
-    if (outcome !== undefined && this.#isAsked(approval)) this.#tell(keyOf(approval), outcome);
+    if (outcome !== undefined) this.#tell(keyOf(approval), outcome);
   }
 
   #tell(key: string, decision: Outcome): void {
