@@ -1,6 +1,6 @@
 /**
- * A server for a thousand idle sessions: it lets everybody in and then says nothing, so that it costs next to nothing
- * beside the gateway. The gateway's own connection for the catalog is passed on to a real server.
+ * A server for a thousand idle sessions: it lets everybody in, answers what the gateway asks at a login and then says
+ * nothing, so that it costs next to nothing beside the gateway. The gateway's own connection for the catalog is passed on to a real server.
  */
 
 import type { AddressInfo } from "node:net";
@@ -25,7 +25,10 @@ export async function startScriptedUpstream(catalogPort: number): Promise<Script
     socket.once("data", (startup: Buffer) => {
       if (!startup.includes("sallyport catalog\0")) {
         socket.write(loggedIn);
-        socket.resume();
+        socket.once("data", () => {
+          socket.write(begun);
+          socket.resume();
+        });
         return;
       }
       const real = connect(catalogPort, "127.0.0.1");
@@ -70,3 +73,17 @@ const loggedIn = Buffer.concat([
   frame("K", int32s(1, 1)),
   frame("Z", "I"),
 ]);
+
+/** One row with the search_path and both roles, CommandComplete, ReadyForQuery. */
+const begun = Buffer.concat([
+  frame("D", textRow('"$user", public', "bench", "bench")),
+  frame("C", "SELECT 1\0"),
+  frame("Z", "I"),
+]);
+
+/** The body of a DataRow: an int16 count, and for each value an int32 length and the text. */
+function textRow(...values: readonly string[]): Buffer {
+  const count = Buffer.alloc(2);
+  count.writeInt16BE(values.length);
+  return Buffer.concat([count, ...values.flatMap((value) => [int32s(value.length), Buffer.from(value)])]);
+}
