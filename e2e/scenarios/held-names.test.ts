@@ -84,6 +84,25 @@ async function held(...frames: readonly Uint8Array[]): Promise<string> {
   }
 }
 
+test.each([
+  ["EXECUTE/**/hidden"],
+  ["EXECUTE /* execute shown */ hidden"],
+  ['EXECUTE U&"hid\\0064en"'],
+  ["EXPLAIN ANALYZE EXECUTE\u000bhidden"],
+  ["EXECUTE indirect"],
+  ["DEALLOCATE shown; PREPARE shown AS SELECT 1; EXECUTE shown; EXECUTE hidden"],
+])("approvers read what EXECUTE would run, however it is named: %s", async (sql) => {
+  const prepared = { hidden: "INSERT INTO note VALUES (5)", shown: "SELECT 0", indirect: "EXECUTE hidden" };
+  await answered(...Object.entries(prepared).map(([name, text]) => parse(name, text)), sync);
+  const name = await held(query(sql));
+  const shown = await sallyport("approvals", name);
+  expect(shown).toContain("-- hidden is: INSERT INTO note VALUES (5)");
+  expect(shown).not.toContain("shown is:");
+  await denied(name);
+  await wire.until("Z");
+  expect(await count()).toBe(0);
+});
+
 test("a prepared statement is held for what its name meant when it was prepared, though that is hidden since", async () => {
   await answered(query("CREATE TEMP TABLE aside (n int)"));
   await answered(parse("p", "INSERT INTO note VALUES (1)"), sync);

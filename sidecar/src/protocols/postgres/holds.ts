@@ -1,3 +1,4 @@
+import { oneLine } from "@sallyport/control";
 import type { Verdict } from "@sallyport/policy";
 import type { Holdable } from "../../guard/index.ts";
 import { fieldsInAscii } from "./client-encodings.ts";
@@ -83,17 +84,13 @@ export class Holds {
   }
 
   /** What stands behind the names of prepared statements: the approvers see what would run. */
-  private explained({ text, readsPrepared }: Judged): string {
-    if (!readsPrepared) return "";
-    const shown: string[] = [];
-    for (const [, quoted, plain] of text.matchAll(
-      /\bexecute\s+(?:"((?:[^"]|"")+)"|([\w$\u0080-\uffff]+))/gi,
-    )) {
-      const name = quoted?.replaceAll('""', '"') ?? plain?.toLowerCase() ?? "";
+  private explained({ executes }: Judged): string {
+    const shown = executes.flatMap((name) => {
       const found = this.state.statements.get(name);
-      if (found !== undefined)
-        shown.push(`-- ${name} is: ${recorded(found.judged, this.options.masks.hashOf).text}`);
-    }
+      if (found === undefined) return [];
+      const { text } = recorded(found.judged, this.options.masks.hashOf);
+      return [`-- ${oneLine(name)} is: ${text}`];
+    });
     return shown.join("\n");
   }
 

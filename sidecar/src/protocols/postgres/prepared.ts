@@ -124,8 +124,8 @@ export class Portals {
  */
 export class PreparedStatements {
   private readonly byName = new Map<string, StatementEntry>();
-  /** How often names were looked up for analysis: a verdict made meanwhile rests on what they meant then. */
-  lookups = 0;
+  /** What was looked up for analysis: a verdict made meanwhile rests on what it meant then. */
+  private readonly lookedUp = new Set<string>();
   /** How often a name was given or taken away. */
   changes = 0;
 
@@ -150,10 +150,18 @@ export class PreparedStatements {
 
   /** What `EXECUTE name` would run, for analysis. */
   lookUp(name: string): PreparedInfo | undefined {
-    this.lookups += 1;
+    this.lookedUp.add(name);
     const entry = this.get(name);
     if (entry?.standsFor !== undefined) return { parts: [], text: "", rejection: failureOf(entry.judged) };
     return entry && { parts: entry.judged.command.parts, text: entry.judged.text };
+  }
+
+  /** The names that were looked up for analysis since this was asked last. */
+  takeLookedUp(): readonly string[] {
+    if (this.lookedUp.size === 0) return none;
+    const names = [...this.lookedUp];
+    this.lookedUp.clear();
+    return names;
   }
 
   /** The newest link of the name's chain, closing marks included. */
@@ -200,3 +208,5 @@ export class PreparedStatements {
     if (unnamed !== undefined) this.byName.set("", unnamed);
   }
 }
+
+const none: readonly string[] = [];

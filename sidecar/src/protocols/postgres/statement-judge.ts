@@ -58,6 +58,8 @@ export interface Judged {
   readonly policyEpoch: number;
   /** True where it executes a prepared statement by name: what the name means may change at any message. */
   readonly readsPrepared: boolean;
+  /** The prepared statements of the session that it executes, those that they execute included. */
+  readonly executes: readonly string[];
   /** How rows of each statement are hidden; undefined: they pass unread. */
   readonly masks: readonly StatementMasks[] | undefined;
   /** True where an error or notice of it may show values that are masked for the session. */
@@ -146,8 +148,8 @@ export interface StatementJudgeOptions {
   readonly analyser: SqlAnalyser;
   /** Shared by the sessions that one policy serves; each session has its own beside it for private names. */
   readonly sharedCache: DecisionCache;
-  /** The session's prepared statements, to see whether an analysis asked for one. */
-  readonly prepared: { readonly lookups: number };
+  /** The session's prepared statements, to see which of them an analysis asked for. */
+  readonly prepared: { takeLookedUp(): readonly string[] };
   /** What the resource lets client_encoding be beside UTF8. */
   readonly encodings?: ReadonlySet<string> | undefined;
   /** True where the session begins with one of these. */
@@ -159,7 +161,7 @@ export class StatementJudge {
   private readonly guard: SessionGuard;
   private readonly names: LiveNames;
   private readonly analyser: SqlAnalyser;
-  private readonly prepared: { readonly lookups: number };
+  private readonly prepared: StatementJudgeOptions["prepared"];
   private shared: DecisionCache;
   private ownCache: DecisionCache | undefined;
   private epoch = 0;
@@ -304,15 +306,20 @@ export class StatementJudge {
     shape: string | undefined,
     plannedAt?: number,
   ): Judged {
-    const { lookups } = this.prepared;
     const { masking } = this;
+    this.prepared.takeLookedUp();
     const isKept = plannedAt !== undefined;
     const analysis = this.analyser.analyse(text, this.names, { masked: masking.columns, isKept });
-    const readsPrepared = this.prepared.lookups !== lookups;
+    const executes = this.prepared.takeLookedUp();
+    const readsPrepared = executes.length > 0;
     if (analysis.kind === "rejected") {
       const command = { protocol: "postgres", text, parts: [] };
       // A name that is not there may be back once the server has answered.
-      return { ...this.made(text, command, rejectedVerdict(analysis), analysis, []), readsPrepared };
+      return {
+        ...this.made(text, command, rejectedVerdict(analysis), analysis, []),
+        readsPrepared,
+        executes,
+      };
     }
     const asked = commandOf(text, analysis.statements);
     const command = this.withWhatStandsBehind(asked, analysis.statements);
@@ -332,6 +339,7 @@ export class StatementJudge {
       hidesErrors: found.hidesErrors,
       hidesLiterals: found.hidesLiterals,
       readsPrepared,
+      executes,
       nameSettings,
       showsName: showsApplicationName(text, nameSettings),
       ...(isKept && { plannedAt }),
@@ -428,6 +436,7 @@ export class StatementJudge {
       namesVersion: this.names.version,
       policyEpoch: this.epoch,
       readsPrepared: false,
+      executes: [],
       masks: undefined,
       // A text that nobody can follow may hold values, and so may the error that answers it.
       hidesErrors: rejection !== undefined && !this.masking.isEmpty,
