@@ -115,7 +115,8 @@ export function auditRbac(objects: readonly RbacObject[], gatewayRole: string): 
     for (const { right, why } of given) {
       for (const subject of binding.subjects ?? []) {
         const named = nameOf(subject, metadata.namespace);
-        const isGateway = roleRef.name === gatewayRole && /^ServiceAccount .*-gateway$/.test(named);
+        const isChartsRole = roleRef.kind === "ClusterRole" && roleRef.name === gatewayRole;
+        const isGateway = isChartsRole && /^ServiceAccount .*-gateway$/.test(named);
         const isExpected = isOwn(named) || isGateway;
         findings.push({ right, why, subject: named, binding: where, role: roleRef.name, isExpected });
       }

@@ -40,13 +40,7 @@ export function configure(command: Command, invocation: Invocation): void {
 
 async function audit(options: AuditOptions, invocation: Invocation): Promise<void> {
   const { terminal } = invocation;
-  const list = JSON.parse(await rbacOf(options, terminal.cwd)) as { readonly items?: readonly RbacObject[] };
-  if (!Array.isArray(list.items)) {
-    throw new CliFailure("this is no list of roles and bindings", {
-      next: `Write it by: kubectl get ${kinds} -A -o json`,
-    });
-  }
-  const found = auditRbac(list.items, options.gatewayRole);
+  const found = auditRbac(itemsOf(await rbacOf(options, terminal.cwd)), options.gatewayRole);
   const shown = options.all === true ? found : found.filter(({ isExpected }) => !isExpected);
   if (found.some(({ isExpected }) => !isExpected)) invocation.exitCode = exitCodes.finding;
   if (options.output === "json") return writeJson(terminal, shown);
@@ -59,6 +53,21 @@ async function audit(options: AuditOptions, invocation: Invocation): Promise<voi
   terminal.out(`\n${counted(shown.length, "way")} past a gateway:\n`);
   for (const [right, why] of new Map(shown.map((one) => [one.right, one.why])))
     terminal.out(`  ${right}: ${why}\n`);
+}
+
+function itemsOf(text: string): readonly RbacObject[] {
+  const next = `Write it by: kubectl get ${kinds} -A -o json`;
+  let items: unknown;
+  try {
+    items = (JSON.parse(text) as { readonly items?: unknown } | null)?.items;
+  } catch (cause) {
+    throw new CliFailure("this is no JSON", { next, cause });
+  }
+  const isObject = (one: Partial<RbacObject> | null) =>
+    typeof one?.kind === "string" && typeof one.metadata?.name === "string";
+  if (!Array.isArray(items) || !items.every(isObject))
+    throw new CliFailure("this is no list of roles and bindings", { next });
+  return items;
 }
 
 async function rbacOf({ from, kubeconfig, context }: AuditOptions, cwd: string): Promise<string> {
