@@ -107,6 +107,14 @@ test("a further recorder takes its share from the others and moves nothing betwe
   expect(recorderFor("shop", [])).toBeUndefined();
 });
 
+test("the reason of a problem is one word in CamelCase: it stands in conditions and events", () => {
+  const read = (reason: unknown) =>
+    parseGatewayMessage({ kind: "problems", problems: [{ reason, message: "it is so" }] });
+  expect(read("SecretMissing")).toMatchObject({ problems: [{ reason: "SecretMissing" }] });
+  for (const wrong of ["", "Record down", "Record\nReady", "recorder", "Recorder-", "R".repeat(65), 1])
+    expect(() => read(wrong)).toThrow("not as agreed");
+});
+
 test("a report of what went past approval is read as agreed, or refused; without one it is what it always was", () => {
   const session = {
     ...{ id: "1", cause: "held", state: "Live", user: "u", subjectKind: "Human", protocol: "ssh" },

@@ -12,6 +12,7 @@ import {
   textMap,
   truth,
   whole,
+  word,
 } from "./shape.ts";
 
 /** Why a gateway wants a session to have an object of its own. */
@@ -444,6 +445,6 @@ function readPeer(entry: unknown): GatewayPeer {
 function readProblem(entry: unknown): GatewayProblem {
   const fields = fieldsOf(entry);
   const subject = optionalText(fields, "subject", 512);
-  const problem = { reason: text(fields, "reason", 64), message: text(fields, "message", 2048) };
+  const problem = { reason: word(fields, "reason", 64), message: text(fields, "message", 2048) };
   return { ...problem, ...(subject !== undefined && { subject }) };
 }

@@ -21,6 +21,13 @@ export function text(fields: Fields, name: string, lengthMax = 1024): string {
   return value;
 }
 
+/** One word in CamelCase, as Kubernetes has reasons. */
+export function word(fields: Fields, name: string, lengthMax: number): string {
+  const value = text(fields, name, lengthMax);
+  if (!/^[A-Z][A-Za-z0-9]*$/.test(value)) throw wrong(name);
+  return value;
+}
+
 /** A text that may be absent. */
 export function optionalText(fields: Fields, name: string, lengthMax = 1024): string | undefined {
   return fields[name] === undefined ? undefined : text(fields, name, lengthMax);
