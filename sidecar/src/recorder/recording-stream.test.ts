@@ -509,6 +509,27 @@ test("recordings are removed when their retention is over, and verify knows why"
   expect(volume.used("shop")).toBeLessThan(100);
 });
 
+test("a recorder that died between the word of a removal and the removal ends it when it is back", async () => {
+  let now = Date.now();
+  const place = await makeVolume({ now: () => now });
+  const { volume, port, stop } = await start(place);
+  const { recorder, link } = await linked(() => port);
+  await recorder.open(opening("s-1", { mode: "Required" })).close("client left");
+  await until(() => volume.find("shop", "s-1")?.state === "closed");
+  const path = join(place.folder, volume.find("shop", "s-1")?.path ?? "");
+  const sealed = await readFile(path);
+  now += 1_000_001;
+  expect(await volume.prune()).toBe(1);
+  await link.stop(0);
+  // As it is found after a crash: the log has no end, and the file is there.
+  Object.assign(place.storage, { bytesLeft: 0, only: "/log/" });
+  await expect(stop()).rejects.toThrow("ENOSPC");
+  Object.assign(place.storage, { bytesLeft: Number.POSITIVE_INFINITY });
+  await writeFile(path, sealed);
+  await start(place);
+  await expect(readFile(path)).rejects.toThrow("ENOENT");
+});
+
 test("a session that comes again after its recording was removed is a recording like any other", async () => {
   let now = Date.now();
   const place = await makeVolume({ now: () => now });

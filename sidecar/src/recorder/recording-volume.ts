@@ -129,6 +129,7 @@ export class RecordingVolume implements SessionKeeper {
       const log = new SessionLog({ storage, folder, key, name: logName(sequence, at) });
       const volume = new RecordingVolume(options, lock, log);
       const previous = last ? { log: last.name, ...foundEnd(last.scan) } : null;
+      if (last?.isStopped === false) await volume.#removePruned(history.sessions);
       const found = await volume.#takeOver(history.sessions, at);
       await log.note({ kind: "start", at, key: keyFingerprint(key), previous }, ...found);
       volume.#start();
@@ -460,6 +461,12 @@ export class RecordingVolume implements SessionKeeper {
     kept.state = "torn";
     kept.endedAt = at;
     return [{ kind: "recovered", at, session: sessionId, ...foundEnd(scan) }];
+  }
+
+  /** First said, then done: a crash in between has left files too many. */
+  async #removePruned(sessions: ReadonlyMap<string, SessionEntry>): Promise<void> {
+    for (const { isPruned, opened } of sessions.values())
+      if (isPruned) await unlink(join(this.#options.folder, opened.path)).catch(() => undefined);
   }
 
   async #takeOver(sessions: ReadonlyMap<string, SessionEntry>, at: number): Promise<LogRecord[]> {
