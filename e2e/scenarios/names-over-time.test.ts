@@ -129,6 +129,13 @@ const bindings: Record<string, readonly [made: string, replaced: string, used: s
   ],
 };
 
+/** Functions of indexes and statistics must be immutable, and those that they call need not be. */
+const computes = (
+  body: string,
+) => `CREATE OR REPLACE FUNCTION mine.i(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+  $$BEGIN ${body} RETURN $1; END$$`;
+const rowsKept = `CREATE TABLE mine.t (a int, b int); INSERT INTO mine.t VALUES (1, 1), (2, 2); ${code(writes)}`;
+
 const putAway: readonly string[] = [
   "DROP TABLE mine.salaries",
   "DROP TABLE salaries, salaries",
@@ -394,6 +401,44 @@ const attacks: Record<string, readonly Step[]> = {
       ],
     ]),
   ),
+  ...Object.fromEntries(
+    ["ANALYZE mine.t", "ANALYZE", "VACUUM (ANALYZE) mine.t"].map((sql) => [
+      `statistics that are computed: ${sql}`,
+      [
+        ["A", rowsKept],
+        ["A", computes("PERFORM mine.code(1);")],
+        ["A", "CREATE STATISTICS mine.s ON (mine.i(a)), b FROM mine.t"],
+        ["A", sql],
+      ],
+    ]),
+  ),
+  ...Object.fromEntries(
+    [
+      "REINDEX TABLE mine.t",
+      "REINDEX INDEX mine.x",
+      "REINDEX SCHEMA mine",
+      "VACUUM FULL mine.t",
+      "CLUSTER mine.t USING x",
+      "ANALYZE mine.t",
+    ].map((sql) => [
+      `an index that is computed: ${sql}`,
+      [
+        ["A", rowsKept],
+        ["A", computes("")],
+        ["A", "CREATE INDEX x ON mine.t (mine.i(a))"],
+        ["A", computes("PERFORM mine.code(1);")],
+        ["A", sql],
+      ],
+    ]),
+  ),
+  "a temporary table's index that is computed": [
+    ["A", rowsKept],
+    ["A", computes("")],
+    ["A", "CREATE TEMP TABLE tt AS TABLE mine.t; CREATE INDEX ON tt (mine.i(a))"],
+    ["A", computes("PERFORM mine.code(1);")],
+    ["A", "ANALYZE"],
+    ["A", "ANALYZE tt"],
+  ],
   "a portal of EXECUTE, whose statement has become another": [
     ["A", "SET search_path = mine"],
     ["A", "BEGIN"],
@@ -471,6 +516,16 @@ const allowed: readonly (readonly ["dev" | "reader" | "tenant", ...string[]])[] 
     "dev",
     `CREATE FUNCTION mine.g() RETURNS SETOF text LANGUAGE sql SET search_path = mine, pg_temp AS '${asked}'`,
     "SELECT mine.g()",
+  ],
+  // Whoever may keep tables in order may have functions run that only compute.
+  [
+    "dev",
+    "CREATE TABLE mine.t (a int); CREATE INDEX ON mine.t (abs(a))",
+    computes(""),
+    "CREATE INDEX ON mine.t (mine.i(a)); CREATE STATISTICS mine.s ON (mine.i(a)), a FROM mine.t",
+    "ANALYZE mine.t",
+    "ANALYZE",
+    "REINDEX TABLE mine.t",
   ],
   // A temporary table of one's own, by its name and prepared.
   [

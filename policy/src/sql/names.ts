@@ -143,6 +143,10 @@ export interface NameResolver {
   readonly hasMovedNames?: boolean;
   /** By relation, as `schema.name`: of which columns the catalog keeps literals; absent: of none that is known. */
   readonly definitions?: ReadonlyMap<string, readonly ColumnDefinition[]>;
+  /** By relation, as `schema.name`: what expressions of its indexes and statistics call; absent: nothing that is known. */
+  readonly upkeep?: ReadonlyMap<string, readonly FunctionInfo[]>;
+  /** True where code that nobody knows may hang on temporary relations of the session. */
+  readonly hasTemporaryCode?: boolean;
   /** SQL or wire prepared statement; undefined where the session has none of that name. */
   prepared(name: string): PreparedInfo | undefined;
 }

@@ -73,6 +73,15 @@ export class NameOverlay implements NameResolver {
     return this.#below.definitions ?? noDefinitions;
   }
 
+  get upkeep(): NonNullable<NameResolver["upkeep"]> {
+    return this.#below.upkeep ?? noUpkeep;
+  }
+
+  /** True where what hangs on relations is not known: on temporary ones, or on any after what the text has made. */
+  get hasUnknownCode(): boolean {
+    return this.#code !== undefined || this.#below.hasTemporaryCode === true;
+  }
+
   /** True once nobody can tell from the text what names mean: after a ROLLBACK of what it made, for one. */
   get isUnknown(): boolean {
     return this.#isUnknown;
@@ -382,6 +391,7 @@ function joined(existing: RelationInfo | undefined, made: RelationInfo, isSure: 
   return { ...kept, reads: [...before.reads, ...made.reads], hasUnsureColumns: true };
 }
 
+const noUpkeep: NonNullable<NameResolver["upkeep"]> = new Map();
 const noFunctions: readonly FunctionInfo[] = [];
 const noDefinitions: NonNullable<NameResolver["definitions"]> = new Map();
 

@@ -18,6 +18,7 @@ import {
 import { callByName } from "./functions.ts";
 import { createFunction } from "./made-functions.ts";
 import { createRelation, createSchema, createTableAs, createView } from "./made-relations.ts";
+import { isOff, maintenance, vacuum } from "./maintenance.ts";
 import { drop, rename } from "./moved-and-dropped.ts";
 import { parseStatements } from "./parser.ts";
 import { Rejected } from "./rejection.ts";
@@ -321,29 +322,6 @@ function namedDatabase(operation: Operation, word: string): Handler {
   };
 }
 
-function maintenance(word: string, isOptional = false): Handler {
-  return (walk, node) => {
-    const rangeVar = nodeOf(node, "relation");
-    const name = textOf(node, "name");
-    const objects = rangeVar === undefined ? [] : namedRelation(walk, rangeVar, isOptional);
-    walk.add("control", word, name === "" ? objects : [walk.object("other", name)]);
-    return word;
-  };
-}
-
-function vacuum(walk: Walk, node: TreeNode): string {
-  const word = node.is_vacuumcmd === true ? "VACUUM" : "ANALYZE";
-  const relations = listOf(node, "rels")
-    .map((item) => nodeOf(nodeOf(item, "VacuumRelation"), "relation"))
-    .filter((rangeVar) => rangeVar !== undefined);
-  walk.add(
-    "control",
-    word,
-    relations.flatMap((rangeVar) => namedRelation(walk, rangeVar, false)),
-  );
-  return word;
-}
-
 /** A new check runs on every row that has the type. */
 function alterDomain(walk: Walk, node: TreeNode, text: string): string {
   if (textOf(node, "subtype") === "V") {
@@ -423,17 +401,6 @@ function explain(walk: Walk, node: TreeNode): string {
   // Functions that are called immutable run while the statement is planned.
   if (!analyze) keepOnlyOfCode(walk, 0);
   return "EXPLAIN";
-}
-
-/** False, off, no and 0 as DefElem values; everything that is not clearly one of them counts as on. */
-function isOff(option: TreeNode | undefined): boolean {
-  const argument = nodeOf(option, "arg");
-  const text = stringOf(argument)?.toLowerCase();
-  if (text !== undefined) return ["off", "false", "no", "0"].includes(text);
-  const integer = nodeOf(argument, "Integer");
-  if (integer !== undefined) return (integer.ival ?? 0) === 0;
-  const boolean = nodeOf(argument, "Boolean");
-  return boolean !== undefined && boolean.boolval !== true;
 }
 
 function prepare(walk: Walk, node: TreeNode, text: string): string {

@@ -30,6 +30,11 @@ export class Overlay<Value> {
     return this.undo.length > 0;
   }
 
+  /** What has changed, by its key. */
+  keys(): Iterable<string> {
+    return this.entries.keys();
+  }
+
   set(key: string, value: Value | undefined): void {
     if (this.undo.length >= changesMax || (this.entries.size >= entriesMax && !this.entries.has(key))) {
       this.overflown = true;

@@ -68,6 +68,7 @@ function hashOfOwnButColumns(key: string): string {
     hashOf(key, "pg_trigger"),
     hashOf(key, "pg_namespace", { where: "x.nspname !~ '^pg_(toast_)?temp_'" }),
     hashOf(key, "pg_constraint", { where: notTemporary("connamespace") }),
+    hashOf(key, "pg_statistic_ext", { where: notTemporary("stxnamespace") }),
     hashOf(key, "pg_type", { where: `${isOwn} AND ${notTemporary("typnamespace")}` }),
     ...["pg_operator", "pg_cast", "pg_policy", "pg_attrdef", "pg_enum"].map((name) => hashOf(key, name)),
     hashOf(key, "pg_aggregate", { id: "x.aggfnoid::pg_catalog.oid" }),
@@ -280,6 +281,19 @@ const parts: readonly string[] = [
         "COALESCE((SELECT i.indrelid FROM pg_catalog.pg_index i WHERE i.indexrelid = x.oid), x.oid)",
         `x.oid >= ${firstUserOid}`,
       ),
+    ].join(" UNION ")}) d`,
+  ),
+  // What is computed anew from the rows that are there.
+  part(
+    "upkeepUse",
+    `${oid("d.owner")}, ${referred}`,
+    `FROM (${[
+      uses(
+        "pg_class",
+        "(SELECT i.indrelid FROM pg_catalog.pg_index i WHERE i.indexrelid = x.oid)",
+        `x.oid >= ${firstUserOid} AND x.relkind IN ('i', 'I')`,
+      ),
+      uses("pg_statistic_ext", "x.stxrelid", notTemporary("stxnamespace")),
     ].join(" UNION ")}) d`,
   ),
   // No read computes a default.

@@ -139,6 +139,7 @@ class Builder {
   private readonly triggers = new Map<number, { type: number; functions: readonly NamedFunction[] }[]>();
   private readonly reads = new Map<number, Use[]>();
   private readonly relationUses = new Map<number, Use[]>();
+  private readonly upkeepUses = new Map<number, Use[]>();
   private readonly typeUses = new Map<number, Use[]>();
   private readonly defaultUses = new Map<number, Use[]>();
   private readonly columnDefaultUses = new Map<number, Use[]>();
@@ -233,6 +234,9 @@ class Builder {
         return;
       case "relationUse":
         push(this.relationUses, numberOf(a), useOf(b, c));
+        return;
+      case "upkeepUse":
+        push(this.upkeepUses, numberOf(a), useOf(b, c));
         return;
       case "columnDefaultUse":
         push(this.columnDefaultUses, numberOf(a), useOf(b, c));
@@ -389,6 +393,13 @@ class Builder {
         [...this.relations].flatMap(([oid, { ofColumns }]) => {
           const name = this.relationName(oid);
           const found = [...ofColumns.definitions, ...(this.definitions.get(oid) ?? [])];
+          return name === undefined || found.length === 0 ? [] : [[name, found] as const];
+        }),
+      ),
+      upkeep: new Map(
+        [...this.upkeepUses].flatMap(([oid, uses]) => {
+          const name = this.relationName(oid);
+          const found = this.functionsBehind(uses);
           return name === undefined || found.length === 0 ? [] : [[name, found] as const];
         }),
       ),

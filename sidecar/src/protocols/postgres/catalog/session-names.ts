@@ -142,6 +142,15 @@ export class SessionNames implements LiveNames {
     return this.catalog.snapshot.definitions;
   }
 
+  get upkeep(): NonNullable<LiveNames["upkeep"]> {
+    return this.catalog.snapshot.upkeep;
+  }
+
+  get hasTemporaryCode(): boolean {
+    const temporary = changeKey("relation", temporarySchema, "");
+    return this.temporaryHasCode && [...this.overlay.keys()].some((key) => key.startsWith(temporary));
+  }
+
   refresh(force: boolean): Promise<void> {
     return this.catalog.refresh(force);
   }

@@ -19,6 +19,8 @@ export interface CatalogSnapshot {
   relation(schema: string, name: string): RelationInfo | undefined;
   /** By relation, as `schema.name`: of which columns the catalog keeps literals. */
   readonly definitions: ReadonlyMap<string, readonly ColumnDefinition[]>;
+  /** By relation, as `schema.name`: what expressions of its indexes and statistics call, of those that call anything. */
+  readonly upkeep: ReadonlyMap<string, readonly FunctionInfo[]>;
   /** Names of the relations that a user made in this schema. */
   relationsIn(schema: string): readonly string[];
   /** Schemas in which a user made a relation or a function of this name. */
@@ -70,6 +72,7 @@ export interface SnapshotParts {
   readonly builtinFunctions: ReadonlySet<string>;
   readonly builtinTypes: ReadonlySet<string>;
   readonly definitions: CatalogSnapshot["definitions"];
+  readonly upkeep: CatalogSnapshot["upkeep"];
 }
 
 /** A snapshot over parts that have been joined already. */
@@ -77,6 +80,7 @@ export class Snapshot implements CatalogSnapshot {
   readonly isComplete: boolean;
   readonly schemas: CatalogSnapshot["schemas"];
   readonly definitions: CatalogSnapshot["definitions"];
+  readonly upkeep: CatalogSnapshot["upkeep"];
   private readonly parts: SnapshotParts;
   private typesBySource: ReadonlyMap<string, number> | undefined;
   /** Names of functions outside pg_catalog. */
@@ -87,6 +91,7 @@ export class Snapshot implements CatalogSnapshot {
     this.isComplete = parts.isComplete;
     this.schemas = parts.schemas;
     this.definitions = parts.definitions;
+    this.upkeep = parts.upkeep;
     this.parts = parts;
   }
 
