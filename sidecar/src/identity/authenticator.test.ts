@@ -405,6 +405,12 @@ describe("provider manifests", () => {
     expect(JSON.stringify(problems)).not.toContain("PRIVATE KEY-----");
   });
 
+  it("says what to do where a key was not pasted", () => {
+    const publicKeys = ["-----BEGIN PUBLIC KEY-----\npaste it here\n-----END PUBLIC KEY-----"];
+    const [problem] = authenticatorOf([local({ local: { publicKeys } })]).problems;
+    expect(problem?.message).toContain("is no public key; paste the whole file");
+  });
+
   it("keeps a broken provider's last accepted form, and its new revocations hold all the same", async () => {
     const authenticator = authenticatorOf([local()]);
     const credential = { kind: "token", token: await token() } as const;

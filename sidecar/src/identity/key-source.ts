@@ -73,7 +73,18 @@ function pemKeys(text: string): LocalKey[] {
   if (/PRIVATE KEY/.test(text)) throw new Error("a private key is given where a public key belongs");
   const blocks = text.match(/-----BEGIN PUBLIC KEY-----[^-]+-----END PUBLIC KEY-----/g);
   if (blocks === null) throw new Error("not a PEM public key (BEGIN PUBLIC KEY)");
-  return blocks.map((block) => localKey(createPublicKey(block)));
+  return blocks.map((block) => localKey(pemKey(block)));
+}
+
+function pemKey(block: string): KeyObject {
+  try {
+    return createPublicKey(block);
+  } catch {
+    // OpenSSL's words name its decoders, not what to do.
+    throw new Error(
+      "what stands between BEGIN PUBLIC KEY and END PUBLIC KEY is no public key; paste the whole file",
+    );
+  }
 }
 
 function jwkKey(jwk: object): LocalKey {
