@@ -288,8 +288,8 @@ export interface Classification {
 }
 
 /**
- * Lets clients log in with a certificate: the subject's CN becomes the user, each O a group, behind the
- * prefix.
+ * Lets clients log in with a certificate: the subject's CN becomes the user, each O and OU a group,
+ * behind the prefix.
  */
 export interface ClientCertificates {
   /** The certificate authorities that sign client certificates, as PEM. */
@@ -445,8 +445,8 @@ export interface IdentityProviderSpec {
   /** Public keys given here: for standalone use, CI and tests. */
   readonly local?: LocalProvider;
   /**
-   * Lets clients log in with a certificate: the subject's CN becomes the user, each O a group, behind the
-   * prefix.
+   * Lets clients log in with a certificate: the subject's CN becomes the user, each O and OU a group,
+   * behind the prefix.
    */
   readonly clientCertificates?: ClientCertificates;
   /** How a token's claims become a subject. */
