@@ -402,6 +402,44 @@ const attacks: Record<string, readonly Step[]> = {
     ]),
   ),
   ...Object.fromEntries(
+    ["COMMIT", "SET CONSTRAINTS ALL IMMEDIATE"].map((sql) => [
+      `the function of a deferred trigger, replaced before ${sql}`,
+      [
+        ["A", `${triggerCode("")}; CREATE TABLE mine.t (a int)`],
+        [
+          "A",
+          `CREATE CONSTRAINT TRIGGER t AFTER INSERT ON mine.t DEFERRABLE INITIALLY DEFERRED
+             FOR EACH ROW EXECUTE FUNCTION mine.tf()`,
+        ],
+        ["A", "BEGIN"],
+        ["A", "INSERT INTO mine.t VALUES (1)"],
+        ["A", triggerCode(writes)],
+        ["A", sql],
+        ["A", "COMMIT"],
+      ],
+    ]),
+  ),
+  ...Object.fromEntries(
+    [
+      [code(writes), "FETCH c"],
+      [code(writes), "COMMIT"],
+      [`DO $do$BEGIN ${code(writes)}; END$do$`, "FETCH c"],
+      ["ALTER FUNCTION mine.code(int) SET search_path = public", "FETCH c"],
+    ].map(([replaced = "", sql = ""]) => [
+      `the function of a cursor, changed before ${sql}: ${replaced}`,
+      [
+        ["A", "SET search_path = mine"],
+        ["A", code("INSERT INTO audit VALUES ('x');")],
+        ["A", "ALTER FUNCTION mine.code(int) SET search_path = mine"],
+        ["A", "BEGIN"],
+        ["A", "DECLARE c CURSOR WITH HOLD FOR SELECT mine.code(1)"],
+        ["A", replaced],
+        ["A", sql],
+        ["A", "COMMIT"],
+      ],
+    ]),
+  ),
+  ...Object.fromEntries(
     ["ANALYZE mine.t", "ANALYZE", "VACUUM (ANALYZE) mine.t"].map((sql) => [
       `statistics that are computed: ${sql}`,
       [

@@ -60,6 +60,8 @@ export type SessionEffect =
     }
   /** The session may run as another role from here on; `role` absent: nobody can tell which. */
   | { readonly kind: "setRole"; readonly role?: string }
+  /** Its code may run later in the transaction: when a cursor is fetched from, or a trigger that is put off fires. */
+  | { readonly kind: "runsLater" }
   | {
       readonly kind: "transaction";
       readonly action: "begin" | "commit" | "rollback" | "savepoint" | "release" | "rollbackTo";

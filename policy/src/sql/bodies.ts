@@ -23,6 +23,7 @@ function walkOneFunction(walk: Walk, info: FunctionInfo, word: string): void {
   const object = { ...functionObject(info), direct: walk.isDirect };
   if (info.schema === "pg_catalog" || info.isReviewed === true) return;
   walk.reached.add(info);
+  walk.functionsRun += 1;
   const before = walk.parts.additions;
   const definer = info.securityDefiner ? "SECURITY DEFINER" : word;
   walk.below(`function ${object.name} ${info.body ?? ""}`, object, word, () => {
@@ -166,6 +167,7 @@ function applyInBody(walk: Walk, effect: SessionEffect): void {
     case "catalogChanged":
     case "perhaps":
     case "alterColumns":
+    case "runsLater":
       walk.names.apply(effect);
       return;
     default:

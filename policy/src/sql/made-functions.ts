@@ -25,6 +25,13 @@ export function createFunction(walk: Walk, node: TreeNode, text: string): string
       });
     });
   }
+  // What is under way may call it, by its name or in the place of what had it.
+  if (walk.names.runsLater && isReadable) {
+    walk.within({ isBody: true }, () => {
+      if (node.sql_body === undefined) walkBody(walk, language, options.body, word);
+      else walkAtomicBody(walk, node.sql_body);
+    });
+  }
   // Whose path is that of the session at this moment is known by the catalog alone.
   const body = options.isPathTaken ? undefined : (options.body ?? atomicText(text));
   walk.effects.push(

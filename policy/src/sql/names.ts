@@ -45,6 +45,8 @@ export interface RelationInfo {
   readonly triggers: readonly {
     readonly events: readonly ("insert" | "update" | "delete" | "truncate")[];
     readonly function: FunctionInfo;
+    /** True where it may be put off to the end of the transaction. */
+    readonly isDeferrable?: true;
   }[];
   /** True where a rewrite rule other than a view's own SELECT rule exists: writes to it are opaque. */
   readonly hasRules: boolean;
@@ -113,6 +115,8 @@ export interface NameResolver {
   readonly possiblePath?: readonly string[] | undefined;
   /** True where something that is left to run in this transaction may change the path. */
   readonly isPathLate?: boolean;
+  /** True where code of an earlier statement may still run in this transaction, by the names of then. */
+  readonly runsLater?: boolean;
   /** True where the session may run as another role than it began as: what it may enter is not known. */
   readonly hasMovedRole?: boolean;
   /**

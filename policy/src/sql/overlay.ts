@@ -24,6 +24,7 @@ export class NameOverlay implements NameResolver {
   #isUnknown = false;
   #hasShortLived = false;
   #hasMoved = false;
+  #runsLater = false;
   #code: "relations" | "everything" | undefined;
 
   constructor(below: NameResolver) {
@@ -51,6 +52,10 @@ export class NameOverlay implements NameResolver {
 
   get isPathLate(): boolean {
     return this.#isPathLate || this.#below.isPathLate === true;
+  }
+
+  get runsLater(): boolean {
+    return this.#runsLater || this.#below.runsLater === true;
   }
 
   leadsBack(role: string | undefined): boolean {
@@ -240,6 +245,9 @@ export class NameOverlay implements NameResolver {
       case "setSearchPath":
         this.#isPathLate ||= effect.isLate === true;
         this.setSearchPath(this.isPathLate ? undefined : effect.path);
+        return;
+      case "runsLater":
+        this.#runsLater = true;
         return;
       case "setRole":
         this.#roles.add(effect.role ?? "");

@@ -200,14 +200,16 @@ export function writeRelation(walk: Walk, relation: RelationInfo, write: Write):
     }
   });
   if (relation.hasRules) walk.addOpaque(word, [object]);
-  // Triggers may be deferred, which the catalog at hand does not tell.
-  walk.late(() =>
-    runFunctions(
-      walk,
-      triggers.map((trigger) => trigger.function),
-      object,
-      word,
-    ),
+  const isAtOnce = triggers.every(({ isDeferrable }) => isDeferrable !== true);
+  walk.late(
+    () =>
+      runFunctions(
+        walk,
+        triggers.map((trigger) => trigger.function),
+        object,
+        word,
+      ),
+    isAtOnce,
   );
   runFunctions(walk, relation.functions, object, word);
 }

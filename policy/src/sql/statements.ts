@@ -186,6 +186,8 @@ const handlers: Readonly<Record<string, Handler>> = {
       const action = nodeOf(item, "DefElem");
       functionSetting(walk, nodeOf(nodeOf(action, "arg"), "VariableSetStmt"));
     }
+    // What runs later finds its names along another path, or runs as somebody else.
+    if (walk.names.runsLater) walk.addOpaque("ALTER FUNCTION", []);
     return namedObject("ALTER FUNCTION", "function", "func")(walk, node, "");
   },
   DefineStmt: (walk, node, text) => {
@@ -457,7 +459,7 @@ function walkAgain(walk: Walk, text: string): void {
 /** Of the effects from there on, those that functions have: what a statement itself makes is not made here, or told already. */
 function keepOnlyOfCode(walk: Walk, from: number): void {
   for (const effect of walk.effects.splice(from))
-    if (["setSearchPath", "setRole", "catalogChanged", "perhaps"].includes(effect.kind))
+    if (["setSearchPath", "setRole", "runsLater", "catalogChanged", "perhaps"].includes(effect.kind))
       walk.effects.push(effect);
 }
 

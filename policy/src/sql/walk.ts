@@ -58,6 +58,8 @@ export class Walk {
   /** Views and functions being walked right now, against endless recursion. */
   readonly active: Set<string>;
   literalsMatter = false;
+  /** How many functions of users it has come to. */
+  functionsRun = 0;
   /** The function call that the statement consists of: it runs once, if the statement succeeds. */
   loneCall: TreeNode | undefined;
   /** Set by a statement after which the rest of its text cannot know what names mean. */
@@ -146,10 +148,12 @@ export class Walk {
     }
   }
 
-  /** Runs `inside`, whose code may run later in the transaction than the statement itself. */
-  late(inside: () => void): void {
+  /** Runs `inside`, whose code may run later in the transaction than the statement itself; `isSure`: it will not. */
+  late(inside: () => void, isSure = false): void {
     const before = this.effects.length;
+    const run = this.functionsRun;
     inside();
+    if (!isSure && this.functionsRun > run) this.effects.push({ kind: "runsLater" });
     const made = this.effects.splice(before);
     this.effects.push(
       ...made.map((effect) =>
@@ -167,8 +171,7 @@ export class Walk {
           local: effect.local,
           ...(effect.isLate && { isLate: true }),
         });
-      else if (effect.kind === "setRole" || effect.kind === "discardAll" || effect.kind === "deallocate")
-        this.effects.push(effect);
+      else if (passing.has(effect.kind)) this.effects.push(effect);
       else if (effect.kind === "catalogChanged") this.#catalogChanged(effect);
       else if (effect.kind === "perhaps") {
         this.effects.push(effect);
@@ -208,6 +211,14 @@ export class Walk {
     }
   }
 }
+
+/** Effects that are the same, whether a statement or a body has them. */
+const passing: ReadonlySet<SessionEffect["kind"]> = new Set([
+  "setRole",
+  "discardAll",
+  "deallocate",
+  "runsLater",
+] as const);
 
 type NamesRelation = Extract<SessionEffect, { kind: "dropRelation" | "renameRelation" | "alterColumns" }>;
 

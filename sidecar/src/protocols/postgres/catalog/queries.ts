@@ -254,7 +254,7 @@ const parts: readonly string[] = [
   // Clones of a partitioned table's triggers count as internal before 15; those of foreign keys are all in pg_catalog.
   part(
     "trigger",
-    `${oid("g.tgrelid")}, g.tgtype, ${functionNames(triggerFunctions)}`,
+    `${oid("g.tgrelid")}, g.tgtype, ${functionNames(triggerFunctions)}, g.tgdeferrable`,
     `FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid
       WHERE g.tgenabled <> 'D'
         AND NOT (g.tgisinternal AND p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace)`,

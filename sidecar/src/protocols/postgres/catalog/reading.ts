@@ -113,6 +113,12 @@ interface TypeRow {
   readonly made: MadeType;
 }
 
+interface TriggerRow {
+  readonly type: number;
+  readonly functions: readonly NamedFunction[];
+  readonly isDeferrable: boolean;
+}
+
 /** What the server itself brings. */
 interface Builtins {
   readonly relations: ReadonlyMap<string, BuiltinRelation>;
@@ -136,7 +142,7 @@ class Builder {
   private readonly definitions = new Map<number, ColumnDefinition[]>();
   private readonly bound = new Map<number, (readonly string[])[]>();
   private readonly cascades = new Map<number, { relation: number; onDelete: boolean; onUpdate: boolean }[]>();
-  private readonly triggers = new Map<number, { type: number; functions: readonly NamedFunction[] }[]>();
+  private readonly triggers = new Map<number, TriggerRow[]>();
   private readonly reads = new Map<number, Use[]>();
   private readonly relationUses = new Map<number, Use[]>();
   private readonly upkeepUses = new Map<number, Use[]>();
@@ -227,7 +233,11 @@ class Builder {
         });
         return;
       case "trigger":
-        push(this.triggers, numberOf(a), { type: numberOf(b), functions: namedFunctionsOf(c) });
+        push(this.triggers, numberOf(a), {
+          type: numberOf(b),
+          functions: namedFunctionsOf(c),
+          isDeferrable: d === true,
+        });
         return;
       case "read":
         push(this.reads, numberOf(a), useOf(b, c));
@@ -431,8 +441,12 @@ class Builder {
       triggers: orNone(
         family
           .flatMap((each) => this.triggers.get(each) ?? [])
-          .flatMap(({ type, functions }) =>
-            functions.map((named) => ({ events: eventsOf(type), function: this.functionInfo(named) })),
+          .flatMap(({ type, functions, isDeferrable }) =>
+            functions.map((named) => ({
+              events: eventsOf(type),
+              function: this.functionInfo(named),
+              ...(isDeferrable && { isDeferrable }),
+            })),
           ),
       ),
       hasRules: row.hasRules,

@@ -53,6 +53,8 @@ export class SessionNames implements LiveNames {
   private catalogHasChanged = false;
   /** True where this transaction has given things other names that no effect tells. */
   private hasMoved = false;
+  /** True where code of this transaction's statements may still run. */
+  private mayRunLater = false;
   private isJustRead = false;
   /** Code that this transaction has hung on relations or names, and that no catalog shows before its end. */
   private code: Extract<SessionEffect, { kind: "catalogChanged" }>["code"];
@@ -91,6 +93,7 @@ export class SessionNames implements LiveNames {
       this.overlay.size > 0 ||
       this.code !== undefined ||
       this.usesPrepared ||
+      this.mayRunLater ||
       this.hasMovedRole ||
       !samePath(this.path.current, this.initialPath)
     );
@@ -132,6 +135,10 @@ export class SessionNames implements LiveNames {
     // Where something else than the credential has set a role, nothing tells what a reset leads to.
     if (role === undefined) return login.isHeld || login.user === account;
     return role === "none" && !login.isHeld && login.user === account;
+  }
+
+  get runsLater(): boolean {
+    return this.mayRunLater;
   }
 
   get hasMovedNames(): boolean {
@@ -301,6 +308,9 @@ export class SessionNames implements LiveNames {
       case "setRole":
         this.roles.add(effect.role);
         break;
+      case "runsLater":
+        this.mayRunLater = true;
+        break;
       case "catalogChanged":
         this.catalogHasChanged = true;
         this.hasMoved ||= effect.moves === true;
@@ -392,6 +402,7 @@ export class SessionNames implements LiveNames {
     if (this.catalogHasChanged) this.catalog.invalidate();
     this.catalogHasChanged = false;
     this.hasMoved = false;
+    this.mayRunLater = false;
     if (this.code !== undefined) this.temporaryHasCode = true;
     this.code = undefined;
     if (hasChanged || pathHasChanged) this.changed();
