@@ -4,6 +4,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect } from "node:tls";
+import { isDeepStrictEqual } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import type { ApiServer } from "../cluster/api-server.ts";
@@ -124,7 +125,11 @@ describe("a Shared resource", () => {
       "service/orders-gateway",
       "serviceaccount/orders-gateway",
     ]);
-    const { status } = await read("protectedresource", "orders");
+    // The resource may be looked at before its policy is heard of.
+    const status = await waitFor("the policy to be told of", async () => {
+      const found = (await read("protectedresource", "orders")).status;
+      return found?.policies?.length === 1 ? found : undefined;
+    });
     expect(status?.address).toBe("orders-gateway.shop.svc:5432");
     expect(status?.policies).toEqual(["shop/analysts"]);
     expect(status?.rules?.map(({ rule }) => rule)).toContain("profile/ReadOnly");
@@ -155,6 +160,32 @@ describe("a Shared resource", () => {
       before.metadata.resourceVersion,
     );
     expect(costs.toSorted()[2]).toBe(0);
+  });
+
+  test.each([
+    ["gone", "protectedresource", "orders", { op: "remove", path: "/status" }],
+    ["gone", "accesspolicy", "analysts", { op: "remove", path: "/status" }],
+    ["gone", "identityprovider", "okta", { op: "remove", path: "/status" }],
+    [
+      "forged",
+      "accesspolicy",
+      "analysts",
+      { op: "replace", path: "/status/conditions/0/reason", value: "Fine" },
+    ],
+  ])("O2 a status that is %s comes back with all that it said: %s", async (_, kind, name, operation) => {
+    const before = await read(kind, name);
+    await api.kubectl(
+      ...["patch", kind, name, "-n", namespace, "--subresource=status", "--type=json"],
+      ...["-p", JSON.stringify([operation])],
+    );
+    const said = ({ status }: Observed) => ({
+      ...status,
+      conditions: status?.conditions?.map(({ lastTransitionTime: _, ...rest }) => rest),
+    });
+    await waitFor(`the status of ${kind}/${name}`, async () => {
+      const now = await read(kind, name);
+      return isDeepStrictEqual(said(now), said(before)) || undefined;
+    });
   });
 
   test("O22 puts back what somebody changed or removed, and drops what is no longer asked for", async () => {

@@ -149,10 +149,12 @@ export function controllers(parts: ControllerParts): Controllers {
   const wakePolicy = (policy: Policy) =>
     (policy.kind === "AccessPolicy" ? policies : clusterPolicies).enqueue(refOf(policy));
 
+  // A status is looked at by its own object alone, which costs nothing where it is ours: whatever else somebody has made
+  // of it is put right at once.
   caches.protectedResources.onChange((change) => {
-    if (isNoNews(change)) return;
     const { object } = change;
     wake(object);
+    if (isNoNews(change)) return;
     const { service } = namesOf(object);
     const { podSelector } = object.spec.placement;
     wakeIn(
@@ -173,9 +175,9 @@ export function controllers(parts: ControllerParts): Controllers {
     }
   });
   const policyChanged = (change: Change<Policy>) => {
-    if (isNoNews(change)) return;
     const { object } = change;
     wakePolicy(object);
+    if (isNoNews(change)) return;
     const touched = change.kind === "changed" ? [object, change.before] : [object];
     wakeIn(object.metadata.namespace, (resource) =>
       touched.some((policy) => isSpokenOf(resource, policy, labels)),
@@ -184,6 +186,7 @@ export function controllers(parts: ControllerParts): Controllers {
   caches.accessPolicies.onChange(policyChanged);
   caches.clusterAccessPolicies.onChange(policyChanged);
   caches.identityProviders.onChange((change: Change<IdentityProvider>) => {
+    providers.enqueue(refOf(change.object));
     if (isNoNews(change)) return;
     for (const provider of caches.identityProviders.list()) providers.enqueue(refOf(provider));
     wakeIn(undefined, ({ spec }) => spec.identity.providers.includes(change.object.metadata.name));
@@ -208,9 +211,9 @@ export function controllers(parts: ControllerParts): Controllers {
     wakeIn(namespace, (one) => one.spec.endpoint.serviceRef?.name === name || namesOf(one).service === name);
   });
   caches.resourceGrants.onChange((change) => {
-    if (isNoNews(change)) return;
     const { object } = change;
     grants.enqueue(refOf(object));
+    if (isNoNews(change)) return;
     for (const { namespace } of object.spec.from)
       wakeIn(namespace, ({ spec }) => spec.endpoint.host !== undefined);
   });
@@ -259,7 +262,7 @@ export function controllers(parts: ControllerParts): Controllers {
   };
 }
 
-/** Our own writes of a status, which change nothing that is decided from. */
+/** A status was written, which changes nothing that others are decided from. */
 function isNoNews(change: Change<KubeObject>): boolean {
   return change.kind === "changed" && isStatusOnly(change.object, change.before);
 }
