@@ -439,6 +439,16 @@ const attacks: Record<string, readonly Step[]> = {
       ],
     ]),
   ),
+  "the function of a cursor, replaced by what was bound before": [
+    ["A", "SET search_path = mine"],
+    ["A", code("")],
+    ["A", "BEGIN"],
+    ["A", bound(code(writes))],
+    ["A", "DECLARE c CURSOR FOR SELECT mine.code(1)"],
+    ["A", executed],
+    ["A", "FETCH c"],
+    ["A", "COMMIT"],
+  ],
   ...Object.fromEntries(
     ["ANALYZE mine.t", "ANALYZE", "VACUUM (ANALYZE) mine.t"].map((sql) => [
       `statistics that are computed: ${sql}`,

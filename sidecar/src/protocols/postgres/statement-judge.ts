@@ -56,6 +56,8 @@ export interface Judged {
    */
   readonly plannedAt?: number;
   readonly policyEpoch: number;
+  /** True where it makes or alters functions: what that is depends on what is under way at the moment. */
+  readonly makesFunctions: boolean;
   /** True where it executes a prepared statement by name: what the name means may change at any message. */
   readonly readsPrepared: boolean;
   /** The prepared statements of the session that it executes, those that they execute included. */
@@ -202,6 +204,7 @@ export class StatementJudge {
     return (
       judged.verdict.cacheable &&
       !judged.readsPrepared &&
+      !judged.makesFunctions &&
       judged.policyEpoch === this.epoch &&
       judged.namesVersion === this.names.version
     );
@@ -210,7 +213,8 @@ export class StatementJudge {
   /** True where the names that it was judged by mean the same. */
   holdsForNames(judged: Judged): boolean {
     // What has no text was not judged by any.
-    return judged.text === "" || (!judged.readsPrepared && judged.namesVersion === this.names.version);
+    if (judged.text === "") return true;
+    return !judged.readsPrepared && !judged.makesFunctions && judged.namesVersion === this.names.version;
   }
 
   /** The same command under the policy in force now, where that, or what it says at this time, has changed since. */
@@ -344,7 +348,7 @@ export class StatementJudge {
       showsName: showsApplicationName(text, nameSettings),
       ...(isKept && { plannedAt }),
     };
-    if (verdict.cacheable && !readsPrepared) {
+    if (verdict.cacheable && !readsPrepared && !judged.makesFunctions) {
       cache.put(isKept ? keptKey(text) : text, judged);
       if (shape !== undefined && !analysis.literalsMatter && verdict.readsText !== true)
         cache.put(shape, judged);
@@ -435,6 +439,7 @@ export class StatementJudge {
       showsName: showsApplicationName(text),
       namesVersion: this.names.version,
       policyEpoch: this.epoch,
+      makesFunctions: makesFunctions(command, effects),
       readsPrepared: false,
       executes: [],
       masks: undefined,
@@ -557,6 +562,15 @@ function commandOf(text: string, statements: readonly StatementAnalysis[]): Comm
 /** Effects that say how names or the session changed; transaction words alone change nothing here. */
 function changesNames(effects: readonly (readonly SessionEffect[])[]): boolean {
   return effects.some((ofStatement) => ofStatement.some((effect) => effect.kind !== "transaction"));
+}
+
+function makesFunctions(command: Command, effects: readonly (readonly SessionEffect[])[]): boolean {
+  const isMade = (effect: SessionEffect) =>
+    (effect.kind === "perhaps" ? effect.made : effect).kind === "createFunction";
+  return (
+    effects.some((ofStatement) => ofStatement.some(isMade)) ||
+    command.parts.some(({ words }) => words.includes("ALTER FUNCTION"))
+  );
 }
 
 function endsTransaction(effects: readonly (readonly SessionEffect[])[]): boolean {

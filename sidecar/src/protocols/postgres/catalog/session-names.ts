@@ -93,7 +93,6 @@ export class SessionNames implements LiveNames {
       this.overlay.size > 0 ||
       this.code !== undefined ||
       this.usesPrepared ||
-      this.mayRunLater ||
       this.hasMovedRole ||
       !samePath(this.path.current, this.initialPath)
     );
@@ -309,8 +308,9 @@ export class SessionNames implements LiveNames {
         this.roles.add(effect.role);
         break;
       case "runsLater":
+        // No name means another thing: what depends on it is judged anew each time.
         this.mayRunLater = true;
-        break;
+        return;
       case "catalogChanged":
         this.catalogHasChanged = true;
         this.hasMoved ||= effect.moves === true;
