@@ -56,6 +56,23 @@ test("what was refused is not charged", async () => {
   expect(volume.used("shop")).toBe(used);
 });
 
+test.each([
+  ["is another session's", `","sessionId":"s-2"}\n`],
+  ["is no line of ours", `"}\n{"no":"record of ours"}\n`],
+  ["never ends", undefined],
+])("an opening that %s is not charged, in however many pieces it came", async (_, rest) => {
+  const { volume, open } = await opened();
+  const session = await open("s-1");
+  const begin = `{"kind":"opening","user":"${"x".repeat(10_000)}`;
+  await append(session, 0, begin);
+  await append(session, begin.length, "y".repeat(10_000));
+  expect(volume.used("shop")).toBeGreaterThan(20_000);
+  const at = begin.length + 10_000;
+  if (rest === undefined) await session.release();
+  else await expect(append(session, at, rest)).rejects.toThrow();
+  expect(volume.used("shop")).toBe(0);
+});
+
 test("the journals of one namespace leave the others their places", async () => {
   const { open } = await opened({ limits: { openMax: 6, openByNamespaceMax: 4 } });
   for (let count = 0; count < 4; count++) await open(`s-${count}`);

@@ -72,6 +72,8 @@ export class StoredSession {
   #file: SealedFile | undefined;
   /** Bytes before the opening line is whole: the log comes before the file. */
   #early: Buffer[] = [];
+  /** What was reserved of the namespace's quota and is not in the file. */
+  #reserved = 0;
   #syncing: Promise<void> | undefined;
   #queue: Promise<unknown> = Promise.resolve();
 
@@ -124,12 +126,14 @@ export class StoredSession {
     if (at > taken) throw new Refused("protocol", `bytes ${at} came where ${taken} were due`);
     const bytes = at < taken ? piece.subarray(taken - at) : piece;
     // Counted as it will lie on the disk: many small pieces are mostly what seals them.
-    const cost = bytes.length + pieceBytes;
+    const cost = costOf(bytes);
     await this.#keeper.reserve(this.place.namespace, cost);
+    this.#reserved += cost;
     try {
       await this.#take(bytes);
     } catch (error) {
-      this.#keeper.giveBack(this.place.namespace, cost);
+      this.#forgetEarly();
+      this.#giveBack();
       throw error;
     }
   }
@@ -150,16 +154,25 @@ export class StoredSession {
         if (line === undefined) return;
         await this.#keeper.announce(this, readOpening(line, this.place));
         this.#file = await this.#keeper.makeFile(this);
-        for (const early of this.#forgetEarly()) await this.#file.append(early);
+        for (const early of this.#forgetEarly()) await this.#write(this.#file, early);
       } else {
-        await this.#file.append(bytes);
+        await this.#write(this.#file, bytes);
       }
     } catch (error) {
-      this.#forgetEarly();
       // What was followed and could not be written has to come again, from where the file ends.
       this.broken = new Refused("failed", "the journal has to be opened again");
       throw error instanceof Refused ? error : storageFailure(error);
     }
+  }
+
+  async #write(file: SealedFile, piece: Buffer): Promise<void> {
+    await file.append(piece);
+    this.#reserved -= costOf(piece);
+  }
+
+  #giveBack(): void {
+    this.#keeper.giveBack(this.place.namespace, this.#reserved);
+    this.#reserved = 0;
   }
 
   #forgetEarly(): readonly Buffer[] {
@@ -202,9 +215,13 @@ export class StoredSession {
     await this.#file?.close().catch(() => undefined);
     this.#file = undefined;
     this.#forgetEarly();
+    this.#giveBack();
     this.broken ??= new Refused("failed", "the journal has to be opened again");
   }
 }
+
+/** What a piece takes on the disk. */
+const costOf = ({ length }: Buffer): number => length + pieceBytes;
 
 function storageFailure(error: unknown): Refused {
   const { code } = error as NodeJS.ErrnoException;
