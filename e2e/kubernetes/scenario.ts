@@ -1,5 +1,8 @@
 /** What scenarios on the live cluster share: a namespace of their own, and what is printed when one fails. */
+import { mkdtempSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach } from "vitest";
 import { accessCluster, type ClusterAccess } from "../cluster/access.ts";
 import { type CommandResult, type Kubectl, passes } from "../cluster/kubectl.ts";
@@ -52,7 +55,10 @@ export function openScenario(name: string, labels: Readonly<Record<string, strin
   const kubeconfig = process.env.SALLYPORT_E2E_KUBECONFIG ?? "";
   const program = process.env.SALLYPORT_E2E_KUBECTL ?? "kubectl";
   const namespace = `e2e-${name}`;
-  const cluster = accessCluster(program, kubeconfig, tmpdir());
+  // Kubeconfigs of users hold the administrator's credential.
+  const folder = mkdtempSync(join(tmpdir(), "sallyport-users-"));
+  afterAll(() => rm(folder, { recursive: true, force: true }));
+  const cluster = accessCluster(program, kubeconfig, folder);
   const kubectl = inNamespace(cluster.kubectl, namespace);
   let failed = 0;
   let isAlone = false;
