@@ -371,6 +371,29 @@ test("verify tells changed, cut, missing and torn apart on the volume", async ()
   expect(found.ok).toBe(false);
 });
 
+test("what is read of a changed recording ends in an error, and not as if that had been all", async () => {
+  const place = await makeVolume();
+  const { volume, port } = await start(place);
+  const { recorder } = await linked(() => port);
+  const session = recorder.open(opening("s-1", { mode: "Required" }));
+  session.command(allowedCommand("select 'first'"));
+  await session.stored("Durable");
+  session.command(allowedCommand("select 'second'"));
+  await session.close("client left");
+  await until(() => volume.find("shop", "s-1")?.state === "closed");
+  const path = join(place.folder, volume.find("shop", "s-1")?.path ?? "");
+  const bytes = await readFile(path);
+  bytes.writeUInt8(bytes.readUInt8(bytes.length - 40) ^ 1, bytes.length - 40);
+  await writeFile(path, bytes);
+  const kept = volume.find("shop", "s-1");
+  let text = "";
+  const read = async () => {
+    for await (const chunk of kept ? await volume.read(kept) : []) text += chunk.toString();
+  };
+  await expect(read()).rejects.toThrow("does not decrypt");
+  expect(text).toContain("first");
+});
+
 test("a volume whose gateway keys were taken away still records, and verify says what is wrong", async () => {
   const place = await makeVolume();
   const first = await start(place);

@@ -347,11 +347,11 @@ export class RecordingVolume implements SessionKeeper {
     await session.release();
   }
 
-  /** A session's journal in plain text, as its gateway wrote it. */
+  /** A session's journal in plain text, as its gateway wrote it; throws behind the last piece that is. */
   async read(kept: KeptSession): Promise<AsyncGenerator<Buffer, void, undefined>> {
     const { namespace, session } = kept.facts;
     const key = await this.#options.keys.fileKey(namespace, session, false);
-    return readSealed(join(this.#options.folder, kept.path), key, session).chunks;
+    return undamagedChunks(readSealed(join(this.#options.folder, kept.path), key, session));
   }
 
   /** Says of every recording on the volume whether it is what was written. */
@@ -590,9 +590,14 @@ async function readGatewayKey(folder: string, fingerprint: string): Promise<KeyO
   return key;
 }
 
-async function* plainChunks(reading: SealedReading): AsyncGenerator<Buffer, void, undefined> {
+/** The text of a sealed file; it does not end as if it were whole where it is not. */
+export async function* undamagedChunks(reading: SealedReading): AsyncGenerator<Buffer, void, undefined> {
   yield* reading.chunks;
   if (reading.tail === "damaged") throw new DamagedJournal("a piece of it does not decrypt");
+}
+
+async function* plainChunks(reading: SealedReading): AsyncGenerator<Buffer, void, undefined> {
+  yield* undamagedChunks(reading);
   // A piece that was not written whole cannot be read: an unfinished line stands for it, so that it counts as torn.
   if (reading.tail === "torn") yield tornPiece;
 }

@@ -124,7 +124,7 @@ class ReplayApi {
     const chunks = await volume.read(kept);
     // Read before the answer begins: a file that is gone is a 410, not a broken answer.
     const first = await chunks.next().catch(() => {
-      throw new Answer(410, "the recording is missing: run verify");
+      throw new Answer(410, "the recording is missing or changed: run verify");
     });
     response.writeHead(200, { "content-type": "application/x-ndjson" });
     if (first.done !== true) response.write(first.value);

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { logNames, readLogs } from "../recording/log-history.ts";
 import type { Verification, VerifyOptions } from "../recording/verify.ts";
 import { loadWrappingKey, NamespaceKeys } from "./namespace-keys.ts";
-import { verifyVolume } from "./recording-volume.ts";
+import { undamagedChunks, verifyVolume } from "./recording-volume.ts";
 import { readSealed } from "./sealed-file.ts";
 
 /** A recorder's volume, or a copy of one, for whoever holds the wrapping keys: nothing is changed in it. */
@@ -12,7 +12,7 @@ export interface VolumeReader {
   verify(publicKey: KeyObject, options?: VerifyOptions): Promise<Verification>;
   /** The ids of the sessions that its logs know, oldest first. */
   sessions(): Promise<readonly string[]>;
-  /** A session's journal in plain text; throws where no log knows it. */
+  /** A session's journal in plain text; throws where no log knows it, and behind the last piece that is as it was written. */
   read(sessionId: string): Promise<AsyncGenerator<Buffer, void, undefined>>;
 }
 
@@ -29,7 +29,7 @@ export async function readVolume(folder: string, wrappingKeyFiles: readonly stri
       if (entry === undefined) throw new Error(`there is no session ${sessionId}`);
       const { namespace, path } = entry.opened;
       const key = await keys.fileKey(namespace, sessionId, false);
-      return readSealed(join(folder, path), key, sessionId).chunks;
+      return undamagedChunks(readSealed(join(folder, path), key, sessionId));
     },
   };
 }
