@@ -439,6 +439,17 @@ const attacks: Record<string, readonly Step[]> = {
       ],
     ]),
   ),
+  "a function that a cursor's function calls by its name, which another one gets": [
+    ["A", "CREATE FUNCTION mine.g() RETURNS int LANGUAGE plpgsql AS $$BEGIN RETURN 1; END$$"],
+    ["A", `CREATE FUNCTION mine.h() RETURNS int LANGUAGE plpgsql AS $$BEGIN ${writes} RETURN 1; END$$`],
+    ["A", code("PERFORM mine.g();")],
+    ["A", "BEGIN"],
+    ["A", "DECLARE c CURSOR FOR SELECT mine.code(1)"],
+    ["A", "ALTER FUNCTION mine.g() RENAME TO g_old"],
+    ["A", "ALTER FUNCTION mine.h() RENAME TO g"],
+    ["A", "FETCH c"],
+    ["A", "COMMIT"],
+  ],
   "the function of a cursor, replaced by what was bound before": [
     ["A", "SET search_path = mine"],
     ["A", code("")],

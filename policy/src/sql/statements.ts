@@ -4,6 +4,7 @@
  */
 import type { Operation } from "../model.ts";
 import { alterTable } from "./altered-tables.ts";
+import type { SessionEffect } from "./analysis.ts";
 import { walkBody } from "./bodies.ts";
 import { mentionedRelations, walkRunning } from "./bound-code.ts";
 import { copy } from "./copy.ts";
@@ -33,13 +34,24 @@ export function walkStatement(walk: Walk, wrapped: TreeNode, text: string): stri
   const tag = tagOf(wrapped) ?? "";
   const node = nodeOf(wrapped, tag) ?? {};
   const handler = Object.hasOwn(handlers, tag) ? handlers[tag] : undefined;
-  if (handler !== undefined) return handler(walk, node, text);
+  if (handler !== undefined) {
+    const before = walk.effects.length;
+    const done = handler(walk, node, text);
+    // What runs later may call it by the name that it has now: which one that is nobody follows.
+    if (walk.names.runsLater && walk.effects.slice(before).some(movesCode)) walk.addOpaque(done, []);
+    return done;
+  }
   const word = tag
     .replace(/Stmt$/, "")
     .replace(/(?<=[a-z])(?=[A-Z])/g, " ")
     .toUpperCase();
   walk.add("privilege", word, []);
   return word;
+}
+
+function movesCode(effect: SessionEffect): boolean {
+  if (effect.kind === "createFunction") return effect.language === "unknown";
+  return effect.kind === "catalogChanged" && effect.moves === true;
 }
 
 const query =

@@ -56,7 +56,7 @@ export interface Judged {
    */
   readonly plannedAt?: number;
   readonly policyEpoch: number;
-  /** True where it makes or alters functions: what that is depends on what is under way at the moment. */
+  /** True where it makes, alters or moves functions: what that is depends on what is under way at the moment. */
   readonly makesFunctions: boolean;
   /** True where it executes a prepared statement by name: what the name means may change at any message. */
   readonly readsPrepared: boolean;
@@ -566,7 +566,8 @@ function changesNames(effects: readonly (readonly SessionEffect[])[]): boolean {
 
 function makesFunctions(command: Command, effects: readonly (readonly SessionEffect[])[]): boolean {
   const isMade = (effect: SessionEffect) =>
-    (effect.kind === "perhaps" ? effect.made : effect).kind === "createFunction";
+    (effect.kind === "perhaps" ? effect.made : effect).kind === "createFunction" ||
+    (effect.kind === "catalogChanged" && effect.moves === true);
   return (
     effects.some((ofStatement) => ofStatement.some(isMade)) ||
     command.parts.some(({ words }) => words.includes("ALTER FUNCTION"))
