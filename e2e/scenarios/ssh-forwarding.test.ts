@@ -10,7 +10,8 @@ import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { listSessions, type Recorded, readSession } from "@sallyport/sidecar";
 import { message, Reader } from "@sallyport/sidecar/ssh-testing";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { describeWith } from "../drivers/test-with.ts";
 import { sallyportCommand } from "../targets/gateway.ts";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
 import { policyDocument } from "../targets/policies.ts";
@@ -114,12 +115,7 @@ async function recordingWith(text: string): Promise<readonly Recorded[] | undefi
   return undefined;
 }
 
-test("the machine has OpenSSH's client and server", () => {
-  // Without them nothing below can be said: that is a failure, and not a test that was not run.
-  expect(found.kind === "ready" ? "there" : found.reason).toBe("there");
-});
-
-describe.runIf(found.kind === "ready")("through one connection", () => {
+describeWith("through one connection", found, () => {
   beforeAll(async () => {
     second = (await startOpenSsh()) as OpenSshServer;
     // Both let in the same key: that of the gateway.

@@ -8,8 +8,9 @@ import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { encoded, type Field, hostKeysFrom, logIn, made, message } from "@sallyport/sidecar/ssh-testing";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test } from "vitest";
 import { residentKilobytes } from "../bench/process-cost.ts";
+import { describeWith } from "../drivers/test-with.ts";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
 import { policyDocument } from "../targets/policies.ts";
 import { type SshGateway, startSshGateway } from "../targets/ssh-gateway.ts";
@@ -101,12 +102,7 @@ async function between(
   };
 }
 
-test("the machine has OpenSSH's server", () => {
-  // Without them nothing below can be said: that is a failure, and not a test that was not run.
-  expect(found.kind === "ready" ? "there" : found.reason).toBe("there");
-});
-
-describe.runIf(found.kind === "ready")("under what nobody would send", () => {
+describeWith("under what nobody would send", found, () => {
   let before = 0;
   let kept: readonly string[] = [];
 

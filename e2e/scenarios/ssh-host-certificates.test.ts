@@ -14,7 +14,8 @@ import {
   signingKeyOf,
   type Transport,
 } from "@sallyport/sidecar/ssh-testing";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { describeWith } from "../drivers/test-with.ts";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
 import { policyDocument } from "../targets/policies.ts";
 import { startSshGateway } from "../targets/ssh-gateway.ts";
@@ -100,12 +101,7 @@ async function goesOnWithNewKeys(transport: Transport): Promise<void> {
 const refusedBecause = (reason: string) =>
   `the host certificate of the server behind the gateway is refused: ${reason}`;
 
-test("the machine has OpenSSH's server", () => {
-  // Without it nothing below can be said: that is a failure, and not a test that was not run.
-  expect(found.kind === "ready" ? "there" : found.reason).toBe("there");
-});
-
-describe.runIf(found.kind === "ready")("host certificates", () => {
+describeWith("host certificates", found, () => {
   let authority = "";
 
   beforeAll(async () => {

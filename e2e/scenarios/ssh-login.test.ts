@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { made, message, Reader, Transport } from "@sallyport/sidecar/ssh-testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { describeWith } from "../drivers/test-with.ts";
 import { type DeviceProvider, startDeviceProvider } from "../targets/device-provider.ts";
 import { sallyportCommand } from "../targets/gateway.ts";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
@@ -36,11 +37,6 @@ spec:
   subjects: [{user: "local:alice"}, {user: "corp:alice"}, {user: "local:bob"}]
   profile: Admin
 `;
-
-test("the machine has OpenSSH's client and server", () => {
-  // Without them nothing below can be said: that is a failure, and not a test that was not run.
-  expect(found.kind === "ready" ? "there" : found.reason).toBe("there");
-});
 
 interface Door {
   readonly transport: Transport;
@@ -102,7 +98,7 @@ async function stopHalfWay(): Promise<readonly Promise<void>[]> {
   return [left(""), left("SSH-2.0-half\r\n"), ended, afterRefusal.ended];
 }
 
-describe.runIf(found.kind === "ready")("at the door", () => {
+describeWith("at the door", found, () => {
   beforeAll(async () => {
     provider = await startDeviceProvider("sallyport:default/web");
     gateway = await startSshGateway({

@@ -6,7 +6,8 @@ import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { describeWith } from "../drivers/test-with.ts";
 import { freePort } from "../targets/free-port.ts";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
 import { policyDocument } from "../targets/policies.ts";
@@ -56,12 +57,7 @@ async function glassBroken(): Promise<number> {
   );
 }
 
-test("the machine has OpenSSH's client and server", () => {
-  // Without them nothing below can be said: that is a failure, and not a test that was not run.
-  expect(found.kind === "ready" ? "there" : found.reason).toBe("there");
-});
-
-describe.runIf(found.kind === "ready")("a reason given over SSH", () => {
+describeWith("a reason given over SSH", found, () => {
   beforeAll(async () => {
     const listener = createServer((socket) => socket.on("error", () => undefined).end("reached\n"));
     await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));

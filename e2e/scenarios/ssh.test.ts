@@ -11,6 +11,7 @@ import { dirname, join } from "node:path";
 import type { Readable } from "node:stream";
 import { listSessions, readSession, renderReplay } from "@sallyport/sidecar";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { describeWith, testWith } from "../drivers/test-with.ts";
 import { heldNoticesIn } from "../targets/held-notices.ts";
 import { type OpenSshServer, startOpenSsh } from "../targets/openssh.ts";
 import { policyDocument } from "../targets/policies.ts";
@@ -18,6 +19,9 @@ import { type RunOptions, type SshGateway, startSshGateway } from "../targets/ss
 import { until } from "../targets/until.ts";
 
 const found = await startOpenSsh();
+const withRsyncAndGit = ["/usr/bin/rsync", "/usr/bin/git"].every((program) => existsSync(program))
+  ? ({ kind: "ready" } as const)
+  : ({ kind: "absent", reason: "apt-get install rsync git", isCis: true } as const);
 const server = found as OpenSshServer;
 
 const policy = (name: string, user: string, rest: string) => policyDocument("web", user, rest, name);
@@ -86,12 +90,7 @@ const sftp = (commands: string, options: RunOptions = {}, flags: readonly string
     input: commands,
   });
 
-test("the machine has OpenSSH's client and server", () => {
-  // Without them nothing below can be said: that is a failure, and not a test that was not run.
-  expect(found.kind === "ready" ? "there" : found.reason).toBe("there");
-});
-
-describe.runIf(found.kind === "ready")("OpenSSH through the gateway", () => {
+describeWith("OpenSSH through the gateway", found, () => {
   beforeAll(async () => {
     echo = await service("reached\n");
     secret = await service("not for you\n");
@@ -254,7 +253,7 @@ describe.runIf(found.kind === "ready")("OpenSSH through the gateway", () => {
       await until(async () => (await recorded()).includes(sha256(bytes)));
     }, 120_000);
 
-    test("S6 rsync and git work, and are judged as the moving of files", async () => {
+    testWith("S6 rsync and git work, and are judged as the moving of files", withRsyncAndGit, async () => {
       const rsh = ["ssh", ...gateway.options].join(" ");
       const tree = join(gateway.home, "tree");
       await mkdir(tree);

@@ -40,6 +40,7 @@ export async function startOpenSsh(
       return {
         kind: "absent",
         reason: `${program} is missing: apt-get install openssh-client openssh-server`,
+        isCis: true,
       };
     }
   }
