@@ -8,6 +8,8 @@ import type { Socket } from "node:net";
 import { encoded, type Field, made, message, Reader } from "@sallyport/sidecar/ssh-testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { residentKilobytes } from "../bench/process-cost.ts";
+import { testWith } from "../drivers/test-with.ts";
+import { openSshClient } from "../targets/openssh.ts";
 import { policyDocument } from "../targets/policies.ts";
 import { type SshGateway, startSshGateway } from "../targets/ssh-gateway.ts";
 import { type HostConnection, type ScriptedHost, startScriptedHost } from "../targets/ssh-host.ts";
@@ -219,22 +221,26 @@ describe("what a host does", () => {
     client.transport.destroy();
   });
 
-  test("S9 the gateway logs in with its own key alone: a host that refuses it is asked for nothing else", async () => {
-    const requests: Buffer[] = [];
-    host.onLogin((transport, payload) => {
-      requests.push(payload);
-      transport.send(made(message.userauthFailure, "publickey,password,keyboard-interactive", true));
-    });
-    try {
-      const refused = await gateway.ssh(["-A"], ["true"], { environment: { SSH_AUTH_SOCK: "/nowhere" } });
-      expect(refused).toMatchObject({ code: 255, stdout: "" });
-      expect(refused.stderr).toContain("sallyport:");
-    } finally {
-      host.onLogin(undefined);
-    }
-    expect(requests).toHaveLength(1);
-    await othersAreServed();
-  });
+  testWith(
+    "S9 the gateway logs in with its own key alone: a host that refuses it is asked for nothing else",
+    openSshClient,
+    async () => {
+      const requests: Buffer[] = [];
+      host.onLogin((transport, payload) => {
+        requests.push(payload);
+        transport.send(made(message.userauthFailure, "publickey,password,keyboard-interactive", true));
+      });
+      try {
+        const refused = await gateway.ssh(["-A"], ["true"], { environment: { SSH_AUTH_SOCK: "/nowhere" } });
+        expect(refused).toMatchObject({ code: 255, stdout: "" });
+        expect(refused.stderr).toContain("sallyport:");
+      } finally {
+        host.onLogin(undefined);
+      }
+      expect(requests).toHaveLength(1);
+      await othersAreServed();
+    },
+  );
 });
 
 describe("a hostile host", () => {
@@ -249,13 +255,12 @@ describe("a hostile host", () => {
     more();
   };
 
-  test.each([
+  for (const [what, bytes] of [
     ["an identification without end", Buffer.alloc(16_384, "S")],
     ["lines before it without end", Buffer.from("welcome\r\n".repeat(1000))],
     ["packets of nonsense", Buffer.concat([Buffer.from("SSH-2.0-x\r\n"), Buffer.alloc(16_384, 0x5a)])],
-  ])(
-    "%s: the login ends within its time, and no memory is held",
-    async (_, bytes) => {
+  ] as const) {
+    testWith(`${what}: the login ends within its time, and no memory is held`, openSshClient, async () => {
       const before = await residentKilobytes(gateway.pid);
       host.onSocket((socket) => garbage(socket, bytes));
       try {
@@ -266,11 +271,10 @@ describe("a hostile host", () => {
       }
       expect((await residentKilobytes(gateway.pid)) - before).toBeLessThan(100_000);
       await othersAreServed();
-    },
-    60_000,
-  );
+    });
+  }
 
-  test("banners without end end the login", async () => {
+  testWith("banners without end end the login", openSshClient, async () => {
     host.onLogin((transport) => {
       for (let index = 0; index < 40; index += 1)
         transport.send(made(message.userauthBanner, "welcome\r\n".repeat(1000), ""));

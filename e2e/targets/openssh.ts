@@ -13,6 +13,11 @@ const run = promisify(execFile);
 const sshd = "/usr/sbin/sshd";
 const sftpServer = "/usr/lib/openssh/sftp-server";
 
+const clientPrograms = ["/usr/bin/ssh", "/usr/bin/ssh-keygen"];
+
+/** OpenSSH's client, for tests that bring a host of their own. */
+export const openSshClient: Readiness = absent(...clientPrograms) ?? { kind: "ready" };
+
 /** A running sshd. */
 export interface OpenSshServer {
   readonly kind: "ready";
@@ -31,19 +36,19 @@ export interface OpenSshServer {
   stop(): Promise<void>;
 }
 
+function absent(...programs: readonly string[]): Exclude<Readiness, { kind: "ready" }> | undefined {
+  const program = programs.find((each) => !existsSync(each));
+  if (program === undefined) return undefined;
+  const reason = `${program} is missing: apt-get install openssh-client openssh-server`;
+  return { kind: "absent", reason, isCis: true };
+}
+
 /** Starts one, or says which package is missing. */
 export async function startOpenSsh(
   settings: readonly string[] = [],
 ): Promise<OpenSshServer | Exclude<Readiness, { kind: "ready" }>> {
-  for (const program of [sshd, sftpServer, "/usr/bin/ssh", "/usr/bin/ssh-keygen"]) {
-    if (!existsSync(program)) {
-      return {
-        kind: "absent",
-        reason: `${program} is missing: apt-get install openssh-client openssh-server`,
-        isCis: true,
-      };
-    }
-  }
+  const missing = absent(sshd, sftpServer, ...clientPrograms);
+  if (missing !== undefined) return missing;
   const folder = await mkdtemp(join(tmpdir(), "sallyport-sshd-"));
   const port = await freePort();
   const { username: user, uid } = userInfo();
