@@ -29,8 +29,12 @@ interface Applied {
 function writer(
   live: readonly string[],
   cached: readonly string[] = live,
-  { toldBefore = 0, resource = "orders" } = {},
+  { toldBefore = 0, resource = "orders", synced = Promise.resolve() } = {},
 ) {
+  let isSynced = false;
+  void synced.then(() => {
+    isSynced = true;
+  });
   const held = new Set(live);
   const applied: string[] = [];
   const statuses: unknown[] = [];
@@ -53,10 +57,13 @@ function writer(
     find: async (_type: unknown, { name }: { name: string }) => (held.has(name) ? object(name) : undefined),
   } as unknown as KubeClient;
   const caches = {
-    protectedResources: { get: ({ name }: { name: string }) => testResource({}, { name }) },
+    protectedResources: {
+      whenSynced: () => synced,
+      get: ({ name }: { name: string }) => (isSynced ? testResource({}, { name }) : undefined),
+    },
     sessions: {
-      whenSynced: async () => undefined,
-      get: ({ name }: { name: string }) => (cached.includes(name) ? object(name) : undefined),
+      whenSynced: () => synced,
+      get: ({ name }: { name: string }) => (isSynced && cached.includes(name) ? object(name) : undefined),
       onChange: () => undefined,
     },
   } as unknown as OperatorCaches;
@@ -97,6 +104,17 @@ test("a session whose object was deleted while nobody was there ends, and gets n
   expect(deleted).toEqual(["01ABC"]);
   await settled(report({ noted: true }));
   expect(applied).toEqual([]);
+});
+
+test("what an operator that begins is told before its lists are complete is written once they are", async () => {
+  const lists = Promise.withResolvers<void>();
+  const { settled, applied, statuses } = writer([name], [name], { synced: lists.promise });
+  await settled(report({ noted: true }));
+  expect(applied).toEqual([]);
+  lists.resolve();
+  await settled();
+  expect(applied).toEqual([name]);
+  expect(statuses).toMatchObject([{ state: "Active" }]);
 });
 
 test("a session that this replica's cache does not know yet does not end", async () => {

@@ -98,9 +98,11 @@ export class SessionWriter {
   }
 
   async #write(): Promise<void> {
-    const { log, signal } = this.#parts;
+    const { caches, log, signal } = this.#parts;
     this.#isWriting = true;
     try {
+      // Before the lists are complete no resource and no session is known, and what is said now comes again in a minute.
+      await Promise.all([caches.protectedResources.whenSynced(signal), caches.sessions.whenSynced(signal)]);
       for (;;) {
         const [next] = this.#waiting;
         if (next === undefined || signal.aborted) return;
@@ -113,6 +115,8 @@ export class SessionWriter {
           log.warn({ resource, session: report.id, err: error }, "a session's object could not be written");
         }
       }
+    } catch (error) {
+      if (!signal.aborted) throw error;
     } finally {
       this.#isWriting = false;
     }
