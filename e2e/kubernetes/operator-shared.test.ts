@@ -82,7 +82,8 @@ test("a refusal gives the session an object, and deleting that ends the connecti
     const sessionId = told.slice(told.indexOf("/") + 1);
     const found = await scenario.eventually("the Session", async () => {
       const { items } = await scenario.kubectl.json<{ readonly items: readonly Session[] }>("sessions");
-      return items.find(({ spec }) => spec.sessionId === sessionId);
+      // Its status is written a moment after it.
+      return items.find(({ spec, status }) => spec.sessionId === sessionId && status !== undefined);
     });
     console.log(
       `a Session ${(performance.now() - refused).toFixed(0)} ms after the refusal, as kubectl sees it`,
