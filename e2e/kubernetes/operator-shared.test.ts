@@ -68,6 +68,7 @@ test("the gateway's own account may do what every account may, and nothing else"
 interface Session {
   readonly metadata: { readonly name: string };
   readonly spec: { readonly sessionId: string };
+  readonly status?: unknown;
 }
 
 test("a refusal gives the session an object, and deleting that ends the connection at whichever gateway", async () => {
