@@ -12,7 +12,7 @@ import type { Row } from "./report.ts";
 import { startScriptedUpstream } from "./scripted-upstream.ts";
 import { gatewaySetting, reader } from "./ways.ts";
 
-const limits = { readySeconds: 0.5, firstMegabytes: 85, corpusMegabytes: 150, idleKilobytes: 100 };
+const limits = { readySeconds: 0.5, firstMegabytes: 90, corpusMegabytes: 150, idleKilobytes: 100 };
 const corpusFolder = join(import.meta.dirname, "../../policy/testdata/sql");
 
 /** Seconds from the start of the process to an answer of /readyz that says yes. */

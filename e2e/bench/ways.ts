@@ -2,6 +2,7 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { allocator } from "../image/gateway.ts";
 import { startGateway } from "../targets/gateway.ts";
 import { type PostgresServer, startPostgres } from "../targets/postgres.ts";
 import { bundle } from "./bundle.ts";
@@ -80,6 +81,7 @@ export async function startWays(): Promise<Ways> {
 export const gatewaySetting = (durability: "Accepted" | "Durable") => ({
   policies: tenPolicies,
   program: bundle.program,
+  environment: allocator,
   resource: {
     tls: { upstream: { mode: "disable" } },
     recording: { mode: "Required", durability, content: ["commands"] },

@@ -48,4 +48,6 @@ test("the Dockerfile copies the same bundles and starts them the same way", asyn
   expect(dockerfile).toContain(`ENTRYPOINT ${JSON.stringify(image.entrypoint).replaceAll(",", ", ")}`);
   expect(dockerfile).toContain(`CMD ${JSON.stringify(image.command)}`);
   expect(dockerfile).toContain(`USER ${image.user}`);
+  const environment = Object.entries(image.environment ?? {}).map((entry) => entry.join("="));
+  expect(dockerfile).toContain(`ENV ${environment.join(" ")}\n`);
 });
