@@ -202,8 +202,8 @@ async function copies(ways: Ways, pace: Pace, folder: string): Promise<Row[]> {
 
 async function run(way: Way, work: SelectWork, seconds: number) {
   const before = way.pid === undefined ? 0 : await processorMicroseconds(way.pid);
-  // pgbench counts logins in its time: many of them get more of it.
-  const request = { ...work, to: way.to(work.transport), seconds: seconds + Math.ceil(work.clients / 32) };
+  // pgbench counts logins in its time, and each new backend has to find the pages of the tables: many get more of it.
+  const request = { ...work, to: way.to(work.transport), seconds: seconds * (work.clients < 64 ? 1 : 3) };
   const { transactions, transactionsPerSecond } = await pgbench(request);
   const after = way.pid === undefined ? 0 : await processorMicroseconds(way.pid);
   return { rate: transactionsPerSecond, microseconds: (after - before) / transactions };
