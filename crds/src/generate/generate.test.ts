@@ -189,6 +189,9 @@ describe("generate", () => {
     expect(checked.stderr).toContain("docs/reference/gone.md");
     expect(checked.stderr).not.toContain("mine.md");
     expect(generate().status).toBe(0);
+    const index = readFileSync(join(folder, "docs/reference/README.md"), "utf8");
+    expect(index).toContain("- [Written by hand](mine.md)");
+    expect(index).not.toContain("- [AccessPolicy]");
     expect(readdirSync(join(folder, "docs/reference"))).toEqual([
       "README.md",
       "accesspolicy.md",

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { schemasModule } from "./bundle.ts";
 import { readCrdFiles } from "./crd-file.ts";
-import { referenceIndex, referencePage } from "./reference.ts";
+import { referenceIndex, referencePage, type WrittenPage } from "./reference.ts";
 import { structuralFaults } from "./structural.ts";
 import { typesModule } from "./types.ts";
 
@@ -28,7 +28,7 @@ export function compareOutputs(root: string): Outputs {
   const wanted = new Map<string, string>([
     [join(root, "crds/src/types.generated.ts"), typesModule(crds)],
     [join(root, "crds/src/schemas.generated.ts"), schemasModule(crds)],
-    [join(reference, "README.md"), referenceIndex(crds)],
+    [join(reference, "README.md"), referenceIndex(crds, writtenPages(reference))],
     ...crds.map((crd): [string, string] => [
       join(reference, `${crd.kind.toLowerCase()}.md`),
       referencePage(crd, exampleOf(crd.kind, root)),
@@ -46,10 +46,19 @@ export function compareOutputs(root: string): Outputs {
   // Pages of other sources carry no generated header and are left alone.
   const stray = namesIn(reference)
     .map((name) => join(reference, name))
-    .filter(
-      (file) => !wanted.has(file) && currentText(file)?.startsWith("<!-- Generated from crds/") === true,
-    );
+    .filter((file) => !wanted.has(file) && isGenerated(currentText(file) ?? ""));
   return { faults, stale, stray };
+}
+
+const isGenerated = (text: string): boolean => text.startsWith("<!-- Generated from crds/");
+
+function writtenPages(folder: string): readonly WrittenPage[] {
+  const pages = namesIn(folder).filter((name) => name.endsWith(".md") && name !== "README.md");
+  return pages.sort().flatMap((file) => {
+    const text = currentText(join(folder, file)) ?? "";
+    const title = /^# (.+)$/m.exec(text)?.[1];
+    return title === undefined || isGenerated(text) ? [] : [{ file, title }];
+  });
 }
 
 /** The chart's copy of a CRD: installed where wanted, and kept when the chart goes. */

@@ -32,8 +32,14 @@ export function referencePage(crd: CrdFile, example: string): string {
   ].join("\n");
 }
 
-/** Writes the page that lists the kinds. */
-export function referenceIndex(crds: readonly CrdFile[]): string {
+/** A page of `docs/reference/` that is written by hand. */
+export interface WrittenPage {
+  readonly file: string;
+  readonly title: string;
+}
+
+/** Writes the page that lists the kinds, and the pages beside theirs. */
+export function referenceIndex(crds: readonly CrdFile[], others: readonly WrittenPage[]): string {
   return [
     "<!-- Generated from crds/*.yaml by `make generate`. Do not edit. -->",
     "# Reference",
@@ -47,6 +53,9 @@ export function referenceIndex(crds: readonly CrdFile[]): string {
       ({ kind, schema }) => `| [${kind}](${kind.toLowerCase()}.md) | ${cell(schema.description)} |`,
     ),
     "",
+    ...(others.length === 0 ? [] : ["## Other pages", ""]),
+    ...others.map(({ file, title }) => `- [${title}](${file})`),
+    ...(others.length === 0 ? [] : [""]),
   ].join("\n");
 }
 
