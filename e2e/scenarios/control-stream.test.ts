@@ -446,6 +446,45 @@ test("what costs calls to the API server is taken at a bounded rate from one res
   expect(withdrawn).toEqual(Array.from({ length: 10 }, (_, n) => `shop/db withdraw w-${n}`));
 });
 
+test.for(["before its gateways go", "after its gateways went"])(
+  "nothing is held against a resource that was removed %s, once it is made again",
+  async (when) => {
+    const passed: string[] = [];
+    const taken: string[] = [];
+    const at = await plane({
+      events: {
+        sessions: (_, reports) => passed.push(...reports.map(({ id }) => id)),
+        withdrawn: (_, id) => taken.push(id),
+      },
+      intake: { liveMax: 1, writesPerSecond: 20, waitingMax: 10 },
+      calls: { burst: 1, perSecond: 0.001 },
+    });
+    at.bundles.set("shop/db", bundleOf({}));
+    at.bundles.markComplete();
+    const tell = async (uid: string) => {
+      const { client } = gateway(at, await at.gatewayPod("shop/db", uid));
+      await until(() => client.isConnected);
+      client.report(session(`s-${uid}`, 1));
+      client.withdraw(`w-${uid}`);
+      await until(() => passed.includes(`s-${uid}`) && taken.includes(`w-${uid}`));
+      return client;
+    };
+    const remove = () =>
+      new Promise<void>((resolve) => {
+        at.bundles.onChange("shop/db", resolve);
+        at.bundles.remove("shop/db");
+      });
+    const first = await tell("uid-1");
+    if (when === "before its gateways go") await remove();
+    await first.stop();
+    await until(() => at.server.of("shop/db").length === 0);
+    if (when !== "before its gateways go") await remove();
+    at.bundles.set("shop/db", bundleOf({}, 2));
+    await tell("uid-2");
+    expect(passed).toEqual(["s-uid-1", "s-uid-2"]);
+  },
+);
+
 test("a gateway is told which sessions have an object, where it is one that can be told", async () => {
   const passed: SessionReport[] = [];
   const at = await plane({ events: { sessions: (_, reports) => passed.push(...reports) } });

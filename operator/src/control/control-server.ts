@@ -26,8 +26,7 @@ const callsAllowed = { burst: 4_000, perSecond: 50 };
 export class ControlServer implements GatewayReports {
   readonly #options: ControlServerOptions;
   readonly #streams = new Map<string, Set<GatewayStream>>();
-  readonly #intakes = new Map<string, SessionIntake>();
-  readonly #calls = new Map<string, Allowance>();
+  readonly #shares = new Map<string, Share>();
   readonly #sockets = new Set<TLSSocket>();
   readonly #reviews = new Slots(reviewsAtOnce, reviewsWaitingMax);
   #server: Server | undefined;
@@ -69,7 +68,7 @@ export class ControlServer implements GatewayReports {
     clearInterval(this.#timer);
     this.#server?.close();
     for (const socket of this.#sockets) socket.destroy();
-    for (const intake of this.#intakes.values()) intake.close();
+    for (const { intake } of this.#shares.values()) intake.close();
   }
 
   /** What the gateways of a resource say of themselves; a pod's several processes speak as one. */
@@ -133,8 +132,8 @@ export class ControlServer implements GatewayReports {
     const stream = new GatewayStream(connection, {
       options: this.#options,
       authenticate: (token) => this.#authenticate(token),
-      intake: (resource) => this.#intake(resource),
-      calls: (resource) => this.#callsOf(resource),
+      intake: (resource) => this.#share(resource).intake,
+      calls: (resource) => this.#share(resource).calls,
       joined: (each, { resource, pod }) => {
         const streams = this.#streams.get(resource) ?? new Set();
         const ofPod = [...streams].filter(({ gateway }) => gateway?.pod.uid === pod.uid);
@@ -160,6 +159,7 @@ export class ControlServer implements GatewayReports {
     const streams = this.#streams.get(resource);
     streams?.delete(stream);
     if (streams?.size === 0) this.#streams.delete(resource);
+    this.#forgetGone(resource);
     this.#options.events?.changed?.(resource);
   }
 
@@ -176,19 +176,29 @@ export class ControlServer implements GatewayReports {
     }
   }
 
-  #intake(resource: string): SessionIntake {
-    const known = this.#intakes.get(resource);
+  #share(resource: string): Share {
+    const known = this.#shares.get(resource);
     if (known !== undefined) return known;
-    const pass = (reports: readonly SessionReport[]) => this.#options.events?.sessions?.(resource, reports);
-    const intake = new SessionIntake(pass, this.#options.intake);
-    this.#intakes.set(resource, intake);
-    return intake;
+    const { events, intake, calls = callsAllowed, bundles } = this.#options;
+    const pass = (reports: readonly SessionReport[]) => events?.sessions?.(resource, reports);
+    const made = {
+      intake: new SessionIntake(pass, intake),
+      calls: new Allowance(calls),
+      unwatch: bundles.onChange(resource, () => this.#forgetGone(resource)),
+    };
+    this.#shares.set(resource, made);
+    return made;
   }
 
-  #callsOf(resource: string): Allowance {
-    const calls = this.#calls.get(resource) ?? new Allowance(this.#options.calls ?? callsAllowed);
-    this.#calls.set(resource, calls);
-    return calls;
+  /** Of a resource that is gone, and its gateways too, nothing is kept. */
+  #forgetGone(resource: string): void {
+    const share = this.#shares.get(resource);
+    const { bundles } = this.#options;
+    const isGone = bundles.isComplete && bundles.get(resource) === undefined;
+    if (share === undefined || !isGone || this.#streams.has(resource)) return;
+    this.#shares.delete(resource);
+    share.intake.close();
+    share.unwatch();
   }
 
   #renewCertificate(): void {
@@ -201,6 +211,13 @@ export class ControlServer implements GatewayReports {
       this.#options.log.warn({ err: error }, "the control stream's certificate could not be renewed");
     }
   }
+}
+
+/** What the gateways of one resource may have the operator do, all together. */
+interface Share {
+  readonly intake: SessionIntake;
+  readonly calls: Allowance;
+  readonly unwatch: () => void;
 }
 
 /** So many at once, so many more that wait; the rest is turned away. */
