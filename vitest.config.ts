@@ -21,8 +21,8 @@ export default defineConfig({
     // One second by default, which a busy machine takes for nothing.
     expect: { poll: { timeout: 20_000 } },
     hookTimeout: 120_000,
-    // Two cores: scenarios wait for other processes more than a third of their time.
-    maxWorkers: 3,
+    // Two cores: scenarios wait a good part of their time, for other processes and for time to pass.
+    maxWorkers: 4,
     // .ci/run counts from this file.
     reporters: process.env.CI
       ? ["default", ["json", { outputFile: ".cache/test-results.json" }]]
