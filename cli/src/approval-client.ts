@@ -28,6 +28,8 @@ export interface ApprovalView {
   readonly progress: string;
   readonly command?: string;
   readonly parameters?: readonly string[];
+  /** What the command's text does not say; in a cluster the command's own notes do. */
+  readonly context?: readonly { readonly label: string; readonly text: string }[];
   readonly reason?: string;
   readonly inTransaction: boolean;
   readonly policies: readonly {

@@ -382,7 +382,7 @@ test(`of ${manyHolds} holds at once on both gateways each gets its own outcome, 
   expect(addresses).toHaveLength(2);
   const argv = ["sh", "-c", script, target(), String(manyHolds), ...addresses];
   const all = scenario.exec("client", ...argv);
-  const numberOf = ({ spec }: Approval) => Number(/VALUES \((\d+)\)$/.exec(spec.request.command ?? "")?.[1]);
+  const numberOf = ({ spec }: Approval) => Number(/VALUES \((\d+)\)$/m.exec(spec.request.command ?? "")?.[1]);
   const waiting = await eventually(
     "all to be held",
     async () => {

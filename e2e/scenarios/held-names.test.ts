@@ -1,6 +1,6 @@
 /**
  * Promise: who approves a statement is shown what it runs, and nothing else runs on that: not where prepared statements stand
- * behind it, nor where a plan of before keeps to what a name meant.
+ * behind it, nor where a plan of before keeps to what a name meant, nor where settings decide what its text means.
  */
 import { execFile } from "node:child_process";
 import { dirname } from "node:path";
@@ -15,7 +15,7 @@ import {
   parse,
   query,
   type ServerMessage,
-  type WireClient,
+  WireClient,
 } from "../targets/wire-client.ts";
 
 const policies = `
@@ -28,7 +28,7 @@ spec:
   profile: Admin
   rules:
     - name: notes
-      match: {operations: [write], objects: ["public.note"]}
+      match: {operations: [write], objects: ["public.note", "*.orders"]}
       action: RequireApproval
       approval: {required: 1, timeout: 60s}
 `;
@@ -40,6 +40,10 @@ let wire: WireClient;
 beforeAll(async () => {
   shop = await startShop({
     initSql: `CREATE TABLE note (n int);
+      CREATE SCHEMA archive;
+      CREATE TABLE archive.orders (id int, day date);
+      CREATE TABLE orders (id int, day date);
+      CREATE ROLE clerk SUPERUSER;
       CREATE FUNCTION add_note() RETURNS void LANGUAGE plpgsql AS 'BEGIN INSERT INTO note VALUES (7); END';`,
     policies,
     args: ["--approvers", "local:leads"],
@@ -78,7 +82,7 @@ async function held(...frames: readonly Uint8Array[]): Promise<string> {
   wire.send(...frames);
   for (;;) {
     const message = await wire.message();
-    expect(message?.type).not.toBe("Z");
+    expect(message?.type).toMatch(/[^Z]/);
     const name = message?.type === "N" ? /approval (\S+):/.exec(message.fields.M ?? "")?.[1] : undefined;
     if (name !== undefined) return name;
   }
@@ -119,6 +123,115 @@ test("a prepared statement is held for what its name meant when it was prepared,
     "12CZ",
   );
   expect(await count()).toBe(1);
+});
+
+/** What approvers are shown of the request that the session is told of next, which is denied then. */
+async function shownOf(...frames: readonly Uint8Array[]): Promise<string> {
+  const name = await held(...frames);
+  const shown = await sallyport("approvals", name);
+  await denied(name);
+  await wire.until("Z");
+  return shown;
+}
+
+const deletes = "DELETE FROM orders WHERE id = 7";
+const ages = "DELETE FROM orders WHERE day < '01/02/2026'";
+
+test("approvers are shown which table a name means, however the path was set", async () => {
+  const before = await shownOf(query(deletes));
+  expect(before).toMatch(/^Touches +DELETE: public\.orders$/m);
+  expect(before).toMatch(/^Session +schemas .*\bpublic; DateStyle ISO, MDY; .*TimeZone /m);
+  await answered(query("SET search_path = archive"));
+  const after = await shownOf(query(deletes));
+  expect(after).toMatch(/^Touches +DELETE: archive\.orders$/m);
+  expect(after).toMatch(/^Session +schemas .*\barchive; DateStyle /m);
+  await answered(query("SET search_path = public"));
+  // In the middle of a pipeline.
+  const inPipeline = [parse("", "SET search_path = archive"), bind("", ""), execute()];
+  const shown = await shownOf(...inPipeline, parse("", deletes), bind("", ""), execute(), sync);
+  expect(shown).toMatch(/^Touches +DELETE: archive\.orders$/m);
+});
+
+test("approvers are shown that a write has no bound", async () => {
+  expect(await shownOf(query("DELETE FROM orders"))).toMatch(
+    /^Touches +DELETE: public\.orders \(all rows\)$/m,
+  );
+});
+
+test("approvers are shown how dates are read, at start-up, later, and in a pipeline", async () => {
+  await answered(query("SET DateStyle = 'SQL, DMY'"));
+  expect(await shownOf(query(ages))).toMatch(/^Session .*DateStyle SQL, DMY;/m);
+  await answered(query("RESET DateStyle"));
+  expect(await shownOf(query(ages))).toMatch(/^Session .*DateStyle ISO, MDY;/m);
+  // The server reports it at the next Sync alone.
+  const inPipeline = [parse("", "SET DateStyle = DMY"), bind("", ""), execute()];
+  const shown = await shownOf(...inPipeline, parse("", ages), bind("", ""), execute(), sync);
+  expect(shown).toMatch(/^Session .*DateStyle ISO, MDY;.*before this pipeline/m);
+  wire.close();
+  const options = "-c datestyle=SQL,DMY -c row_security=off";
+  const { port, caPem: ca, issuer } = shop.gateway;
+  const password = issuer.token({ user: "dora", groups: ["dev"] });
+  wire = await WireClient.logIn({ port, ca, user: "shop", database: "shop", password, options });
+  const atStart = await shownOf(query(ages));
+  expect(atStart).toMatch(/^Session .*DateStyle SQL, DMY;/m);
+  expect(atStart).toMatch(/^Also set +row_security$/m);
+});
+
+test("approvers are shown by which settings a prepared statement was read, where these are others since", async () => {
+  await answered(query("SET DateStyle = 'ISO, DMY'"));
+  await answered(parse("aged", ages), sync);
+  const others = `SET DateStyle = 'ISO, MDY'; PREPARE unsure AS ${ages}; SET DateStyle = 'ISO, DMY'`;
+  for (const text of [`PREPARE alike AS ${ages}`, others]) {
+    await sallyport("approve", await held(query(text)));
+    expect(typesOf(await wire.until("Z"))).not.toContain("E");
+  }
+  expect(await shownOf(bind("", "aged"), execute(), sync)).not.toMatch(/^Prepared/m);
+  await answered(query("RESET DateStyle"));
+  for (const frames of [
+    [bind("", "aged"), execute(), sync],
+    [query("EXECUTE aged")],
+    [query("EXECUTE alike")],
+  ])
+    expect(await shownOf(...frames)).toMatch(/^Prepared +.*DateStyle ISO, DMY;/m);
+  expect(await shownOf(query("EXECUTE unsure"))).toMatch(/^Prepared +.*not known/m);
+});
+
+test("approvers are shown that another role runs it, and which other settings were touched, without their values", async () => {
+  await answered(query("SET ROLE clerk"));
+  await answered(query("SET statement_timeout = 4321; SET app.key = 'k-secret'"));
+  const shown = await shownOf(query(deletes));
+  expect(shown).toMatch(/^Session .*; role perhaps clerk/m);
+  expect(shown).toMatch(/^Also set +app\.key, statement_timeout$/m);
+  expect(shown).not.toContain("k-secret");
+});
+
+test("what was approved does not run once something else has run between its Bind and its Execute", async () => {
+  await shop.server.query("INSERT INTO orders VALUES (1, '2026-01-15')");
+  const between = [parse("set", "SET DateStyle = DMY"), bind("set", "set"), execute("set")];
+  const late = "DELETE FROM orders WHERE day < $1::text::date";
+  const name = await held(
+    ...[parse("", late), bind("kept", "", "01/02/2026"), ...between, execute("kept"), sync],
+  );
+  await sallyport("approve", name);
+  const answers = await wire.until("Z");
+  expect(answers.find(({ type }) => type === "E")?.fields.C).toBe("0A000");
+  expect(await shop.server.query("SELECT count(*)::int AS n FROM orders")).toEqual([{ n: 1 }]);
+  await answered(query("BEGIN"));
+  await sallyport("approve", await held(parse("", late), bind("kept", "", "01/02/2026"), sync));
+  await wire.until("Z");
+  await answered(query("SET DateStyle = DMY"));
+  // The server reports in passing that the setting has gone back.
+  expect(await answered(execute("kept"), sync)).toMatch(/^ES*Z$/);
+  await answered(query("ROLLBACK"));
+  expect(await shop.server.query("SELECT count(*)::int AS n FROM orders")).toEqual([{ n: 1 }]);
+  // One portal may be executed again and again.
+  const again = [execute("kept", 1), execute("kept", 1), sync];
+  await sallyport(
+    "approve",
+    await held(parse("", `${late} RETURNING id`), bind("kept", "", "01/02/2027"), ...again),
+  );
+  expect(typesOf(await wire.until("Z"))).not.toContain("E");
+  expect(await shop.server.query("SELECT count(*)::int AS n FROM orders")).toEqual([{ n: 0 }]);
 });
 
 test("one approval of a function is no leave for what the plans inside it keep to", async () => {

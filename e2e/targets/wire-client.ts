@@ -48,10 +48,13 @@ export class WireClient {
     readonly user: string;
     readonly database: string;
     readonly password: string;
+    /** `options` of the start-up packet. */
+    readonly options?: string;
   }): Promise<WireClient> {
     const client = await WireClient.connect(login.port);
     await client.startTls(login.ca);
-    client.send(startup({ user: login.user, database: login.database }));
+    const { user, database, options } = login;
+    client.send(startup({ user, database, ...(options === undefined ? {} : { options }) }));
     await client.until("R");
     client.send(password(login.password));
     const answers = await client.until("Z");

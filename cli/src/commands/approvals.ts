@@ -61,6 +61,7 @@ export function describe(one: ApprovalView): string {
       `by ${approver}${comment === undefined ? "" : `: ${comment}`}`,
     ]),
     ...(one.parameters ?? []).map((value, index): readonly [string, string] => [`$${index + 1}`, value]),
+    ...(one.context ?? []).map(({ label, text }): readonly [string, string] => [label, text]),
   ];
   const head = lines
     .filter((line): line is readonly [string, string] => line[1] !== undefined)

@@ -17,6 +17,14 @@ export interface ApproverRule {
   readonly group: string;
 }
 
+/** One thing that approvers must know of a command and that its text does not say. */
+export interface HoldContext {
+  /** One word or two. */
+  readonly label: string;
+  /** One line. */
+  readonly text: string;
+}
+
 /** What a gateway asks for a command that it holds. */
 export interface HoldRequest {
   /** `namespace/name`. */
@@ -27,6 +35,7 @@ export interface HoldRequest {
   readonly command: string;
   /** Bound parameters, in their recorded form. */
   readonly parameters?: readonly string[];
+  readonly context?: readonly HoldContext[];
   readonly digest: string;
   readonly reason?: string;
   /** True where the transaction around it holds locks: the request ends sooner. */
@@ -87,6 +96,7 @@ export interface Approval {
   readonly requester: Named;
   readonly command?: string;
   readonly parameters?: readonly string[];
+  readonly context?: readonly HoldContext[];
   readonly digest?: string;
   readonly reason?: string;
   readonly inTransaction: boolean;

@@ -1,6 +1,13 @@
 import { createHmac } from "node:crypto";
 import { type ApprovalTerms, type Command, type Identity, policyName, type Verdict } from "@sallyport/policy";
-import { type CancelReason, type Hold, heldCommandBytesMax, type Named } from "../approval/index.ts";
+import {
+  type CancelReason,
+  type Hold,
+  type HoldContext,
+  type HoldRequest,
+  heldCommandBytesMax,
+  type Named,
+} from "../approval/index.ts";
 import type { CommandRecord } from "../recording/model.ts";
 import { type Refusal, refusal } from "./refusal.ts";
 
@@ -15,6 +22,8 @@ export interface Holdable {
   readonly bytes: readonly Uint8Array[];
   /** What stands behind names in the text, for the approvers: prepared statements that it executes. */
   readonly explained: string;
+  /** What the text does not say of what it would do, where it runs; absent: nothing. */
+  readonly context?: readonly HoldContext[];
   readonly tell: (notice: HoldNotice) => void;
   readonly begun: () => void;
   /** The verdict on the same bytes under the names and the policy of now. */
@@ -70,16 +79,20 @@ export function digestOf(key: Buffer, bytes: readonly Uint8Array[]): string {
 /** What the approvers read of a command; undefined where that is more than can be shown whole. */
 export function shownOf(
   record: CommandRecord,
-  explained: string,
-): { readonly command: string; readonly parameters?: readonly string[] } | undefined {
+  { explained, context = [] }: Pick<Holdable, "explained" | "context">,
+): Pick<HoldRequest, "command" | "parameters" | "context"> | undefined {
   const command = explained === "" ? record.text : `${record.text}\n${explained}`;
   const parameters = record.parameters?.map((value) =>
     value === null ? "NULL" : typeof value === "string" ? value : `base64:${value.binary}`,
   );
-  const whole = [command, ...(parameters ?? [])];
+  const whole = [command, ...(parameters ?? []), ...context.map(({ label, text }) => label + text)];
   const bytes = whole.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
   if (bytes > heldCommandBytesMax) return undefined;
-  return parameters === undefined ? { command } : { command, parameters };
+  return {
+    command,
+    ...(parameters === undefined ? {} : { parameters }),
+    ...(context.length === 0 ? {} : { context }),
+  };
 }
 
 /** The requester as approvals know it. */

@@ -427,7 +427,7 @@ export class SessionGuard {
     if (claim.cancelled !== undefined)
       return this.notRun(number, refusalAfter("request", { kind: "cancelled", reason: claim.cancelled }));
     const asks = record.verdict.asks ?? [];
-    const shown = shownOf(record, holdable.explained);
+    const shown = shownOf(record, holdable);
     const unfit = this.unfitToHold(record, holdable, approvals, shown === undefined);
     if (unfit !== undefined || shown === undefined) return this.notRun(number, unfit ?? tooLong);
     this.digestKey ??= randomBytes(32);

@@ -191,7 +191,8 @@ class Who {
 /** What people and programs read of a request. */
 export function viewOf(approval: Approval): object {
   const { name, type, resource, requester, phase, asks, createdAt, expiresAt, usedAt, ...rest } = approval;
-  const { command, parameters, digest, reason, inTransaction, sessionId, cancelledBy, revocation } = rest;
+  const { command, parameters, context, digest, reason, inTransaction, sessionId, cancelledBy, revocation } =
+    rest;
   return {
     name,
     type,
@@ -203,6 +204,7 @@ export function viewOf(approval: Approval): object {
     progress: progressOf(approval),
     command,
     parameters,
+    context,
     digest,
     reason,
     inTransaction,

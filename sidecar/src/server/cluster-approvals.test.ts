@@ -92,6 +92,7 @@ test("what approvers read hides nothing: what steers a terminal is written out, 
     parameters: ["one\n-- $2: two"],
     digest: "hmac-sha256:0",
     reason: "tick\u2066et",
+    context: [{ label: "Touches", text: "SELECT: \u202epublic.people" }],
     inTransaction: false,
     asks: [
       {
@@ -111,6 +112,7 @@ test("what approvers read hides nothing: what steers a terminal is written out, 
   expect(asked[0]?.request).toMatchObject({
     command:
       "SELECT 1\n-- \\u{202e}drop\\u{1b}[2K\\u{200b}\ttable\n-- $1: one\\n-- $2: two\n" +
+      "-- Touches: SELECT: \\u{202e}public.people\n" +
       "-- approved, it lets more through by prod/fixes, for 30 min",
     reason: "tick\\u{2066}et",
   });

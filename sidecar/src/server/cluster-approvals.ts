@@ -130,12 +130,23 @@ function howToApprove(name: string, resource: string, asks: HoldRequest["asks"])
 const graceMs = 2_000;
 
 function askOf(name: string, request: HoldRequest): ApprovalAsk | string {
-  const { requester, command, parameters = [], digest, reason, asks, timeoutMs, sessionId } = request;
+  const {
+    requester,
+    command,
+    parameters = [],
+    context = [],
+    digest,
+    reason,
+    asks,
+    timeoutMs,
+    sessionId,
+  } = request;
   const { kubernetesUsername, onBehalfOf, user, kind } = requester;
   if (typeof kubernetesUsername !== "string")
     return "your identity provider does not say who you are in the cluster (ApproverIdentityUnknown)";
   // A parameter's own lines would read as the command's.
   const notes = parameters.map((value, index) => `-- $${index + 1}: ${value.replaceAll("\n", "\\n")}`);
+  for (const { label, text } of context) notes.push(`-- ${label}: ${text}`);
   if (request.inTransaction) notes.push("-- in an open transaction: it keeps its locks while this waits");
   for (const terms of asks) {
     const minutes = Math.ceil((terms.windowMs ?? 0) / 60_000);

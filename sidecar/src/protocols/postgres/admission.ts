@@ -1,4 +1,4 @@
-import type { SessionLimits, Verdict } from "@sallyport/policy";
+import type { CommandPart, SessionLimits, Verdict } from "@sallyport/policy";
 import type { Holdable, Permit, Refusal } from "../../guard/index.ts";
 import type { RecordedParameter } from "./bind.ts";
 import { parseFrame, queryFrame } from "./frames.ts";
@@ -16,7 +16,8 @@ import type { TimelyJudge } from "./timely-judge.ts";
 
 /**
  * What becomes of a judged command: it is recorded and permitted, and the server owes the answer of what runs; or it is
- * refused, and a statement that must fail takes its place. Moves `isSkipping`, `bound` and `executedIn` of the state.
+ * refused, and a statement that must fail takes its place. Moves `isSkipping`, `bound`, `executedIn`
+ * and what is known of settings.
  */
 export class Admission {
   private readonly options: PostgresSessionOptions;
@@ -92,12 +93,18 @@ export class Admission {
     owed.mayTakeData = judged.mayTakeData;
     owed.masks = judged.masks;
     owed.hidesErrors = judged.hidesErrors;
-    this.begin(owed, number);
+    this.state.settings.run(judged.command);
+    this.begin(owed, number, judged.command.parts.every(beginsTransaction));
   }
 
   /** The server works on it from now on; `number` is the command's in the recording. */
-  begin(owed: Owed, number: number): void {
-    if (owed.kind === "execute") this.state.executedIn = owed.segment;
+  begin(owed: Owed, number: number, setsNothing = false): void {
+    owed.isBehindOthers = this.state.mayHaveSetIn === owed.segment;
+    this.state.runs += 1;
+    if (owed.kind === "execute") {
+      this.state.executedIn = owed.segment;
+      if (!setsNothing) this.state.mayHaveSetIn = owed.segment;
+    }
     owed.number = number;
     owed.startedMs = this.options.clock.monotonicMs();
   }
@@ -162,6 +169,10 @@ export class Admission {
     return refusal.sqlstate === "42601" || refusal.isFoundFirst ? name : `SELECT ${name}`;
   }
 }
+
+/** Drivers send it in the segment of what they begin the transaction for. */
+const beginsTransaction = ({ words: [word] }: CommandPart) =>
+  word === "BEGIN" || word === "START TRANSACTION";
 
 /** What the client's messages are judged and sent with; made once for a session. */
 export interface QueryParts {

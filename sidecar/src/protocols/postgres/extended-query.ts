@@ -163,6 +163,7 @@ export class ExtendedQuery {
     const owed = new Owed("parse", state.segment);
     owed.hidesErrors = judged.hidesErrors;
     const entry = new StatementEntry(name, judged, state.segment);
+    entry.isBehindOthers = state.mayHaveSetIn === state.segment;
     owed.entry = entry;
     state.statements.put(entry);
     state.push(owed);
@@ -246,13 +247,20 @@ export class ExtendedQuery {
     const full = this.room.refusalOfPortal(message.portal, judged);
     if (full !== undefined) return this.admission.refuseExtended(full);
     const held = this.holds.mayHold(judged)
-      ? this.holds.heldBy(judged, [Buffer.from(judged.text), chunk.subarray(at, end)], chunk.subarray(end))
+      ? this.holds.heldBy(
+          judged,
+          [Buffer.from(judged.text), chunk.subarray(at, end)],
+          chunk.subarray(end),
+          entry,
+        )
       : undefined;
     const outcome = this.admission.request(judged, values, held?.holdable);
     if (!(outcome instanceof Promise)) return this.sendBind(outcome, judged, entry, message, end);
-    return this.admission.unlessIgnored(outcome, (later) =>
-      this.sendBind(later, held?.judged ?? judged, entry, message, end),
-    );
+    return this.admission.unlessIgnored(outcome, (later) => {
+      this.sendBind(later, held?.judged ?? judged, entry, message, end);
+      const portal = held === undefined ? undefined : this.state.portals.get(message.portal);
+      if (portal !== undefined) portal.heldAt = this.state.runs;
+    });
   }
 
   private sendBind(
@@ -381,6 +389,10 @@ export class ExtendedQuery {
     end: number,
   ): Promise<void> | undefined {
     const { judged } = portal.statement;
+    if (portal.heldAt !== undefined && portal.heldAt !== this.state.runs) {
+      this.admission.refuseExtended(boundBefore);
+      return undefined;
+    }
     const isBoundTo =
       judged.masks !== undefined || now.masks !== undefined || judged.verdict.satisfied !== undefined;
     if (isBoundTo && now !== judged && now.rejection === undefined && !meansTheSame(now, judged)) {
@@ -412,6 +424,7 @@ export class ExtendedQuery {
     owed.showsName = now.showsName;
     owed.described = portal.described;
     this.admission.run(owed, now, portal.number);
+    if (portal.heldAt !== undefined) portal.heldAt = this.state.runs;
     this.state.push(owed);
     return undefined;
   }
@@ -421,6 +434,7 @@ export class ExtendedQuery {
       this.describeForMasks(portal.name, portal.described);
     this.up.own(Buffer.concat([executeFrame(portal.name, bound.rowsToAsk(Math.max(0, asked))), flushFrame]));
     this.admission.runBounded(bound, portal.number, portal.described);
+    if (portal.heldAt !== undefined) portal.heldAt = this.state.runs;
   }
 
   /** An Execute of a portal that no Bind has made: a cursor's, or none. */
@@ -495,6 +509,12 @@ const preparedAnew: SqlRefusal = {
   sqlstate: "0A000",
   message: "statements have been prepared or deallocated since this portal was bound",
   hint: "Bind it again.",
+};
+
+const boundBefore: SqlRefusal = {
+  sqlstate: "0A000",
+  message: "something else has run since this portal was approved",
+  hint: "Bind it again, and execute it next.",
 };
 
 const boundToOthers: SqlRefusal = {

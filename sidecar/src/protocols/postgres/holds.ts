@@ -1,9 +1,10 @@
 import { oneLine } from "@sallyport/control";
 import type { Verdict } from "@sallyport/policy";
-import type { Holdable } from "../../guard/index.ts";
+import type { Holdable, HoldContext } from "../../guard/index.ts";
 import { fieldsInAscii } from "./client-encodings.ts";
 import { errorFrame } from "./frames.ts";
 import { FramesAhead } from "./frames-ahead.ts";
+import type { StatementEntry } from "./prepared.ts";
 import { recorded } from "./recorded-text.ts";
 import type { PostgresSessionOptions, SessionState } from "./session-state.ts";
 import type { Judged } from "./statement-judge.ts";
@@ -44,7 +45,7 @@ export class Holds {
   }
 
   /** What the guard needs to hold a command; `rest` is what the client has sent behind it. */
-  heldBy(judged: Judged, bytes: readonly Buffer[], rest: Buffer): Held {
+  heldBy(judged: Judged, bytes: readonly Buffer[], rest: Buffer, entry?: StatementEntry): Held {
     const { state, options } = this;
     // The next one is prepared by itself: what is compared later is what was true when it was asked.
     this.preparedMs = Number.NEGATIVE_INFINITY;
@@ -54,6 +55,7 @@ export class Holds {
       isPointless: state.transaction === "E",
       bytes,
       explained: this.explained(judged),
+      context: this.contextOf(judged, entry),
       tell: (notice) => {
         const fields = { severity: "NOTICE", sqlstate: "00000", ...notice } as const;
         state.say(errorFrame(options.judge.isOutsideUtf8 ? fieldsInAscii(fields) : fields));
@@ -94,6 +96,31 @@ export class Holds {
     return shown.join("\n");
   }
 
+  /** What the text does not say: what its names mean here, and by which settings the server reads it. */
+  private contextOf(judged: Judged, entry: StatementEntry | undefined): readonly HoldContext[] {
+    const { state, options } = this;
+    const { settings } = state;
+    const { searchPath, movedRoles = [] } = options.names;
+    const session = [
+      `schemas ${searchPath?.map(quoted).join(", ") ?? "not known"}`,
+      settings.values,
+      ...(movedRoles.length === 0 ? [] : [`role perhaps ${movedRoles.map(quoted).join(", ")}`]),
+      ...(state.mayHaveSetIn === state.segment ? ["settings as they were before this pipeline"] : []),
+    ];
+    const prepared = [
+      ...(entry === undefined ? [] : [entry]),
+      ...judged.executes.flatMap((name) => state.statements.get(name) ?? []),
+    ];
+    const readBy = new Set(prepared.map((one) => one.readBy ?? "settings that are not known"));
+    readBy.delete(settings.values);
+    return [
+      ...touchedBy(judged).map((text) => ({ label: "Touches", text })),
+      { label: "Session", text: session.join("; ") },
+      ...[...readBy].map((text) => ({ label: "Prepared", text: `by ${text}` })),
+      ...(settings.others.length === 0 ? [] : [{ label: "Also set", text: settings.others.join(", ") }]),
+    ].map(({ label, text }) => ({ label, text: oneLine(text) }));
+  }
+
   /** While a command is held, the client may still say that it ends. */
   private watchClient(rest: Buffer): void {
     const { options, state } = this;
@@ -108,6 +135,32 @@ export class Holds {
     options.readAhead?.(watch);
   }
 }
+
+/** Each part's words with its objects by their whole names; of those behind views, cascades and bodies only some. */
+function touchedBy({ command, hidesLiterals }: Judged): readonly string[] {
+  const lines = command.parts.map(({ words, objects, unbounded }) => {
+    // A file's or a lock's name stands in the text as a literal.
+    const named = objects.filter(({ kind }) => !hidesLiterals || (kind !== "file" && kind !== "other"));
+    const namesOf = (isDirect: boolean) => [
+      ...new Set(named.filter(({ direct }) => direct === isDirect).map(({ name }) => quoted(name))),
+    ];
+    const behind = namesOf(false);
+    const more = behind.length > behindMax ? [`${behind.length - behindMax} more`] : [];
+    const through = [...behind.slice(0, behindMax), ...more].join(", ");
+    return [
+      `${words.join(" ")}: ${namesOf(true).join(", ") || "nothing by name"}`,
+      ...(unbounded ? [" (all rows)"] : []),
+      ...(through === "" ? [] : [`, and through them ${through}`]),
+    ].join("");
+  });
+  return [...new Set(lines)];
+}
+
+/** A partitioned table may have thousands. */
+const behindMax = 20;
+
+/** A name with a comma or a blank must not read as two. */
+const quoted = (name: string) => (/^[\p{L}\p{N}_$.*-]+$/u.test(name) ? name : JSON.stringify(name));
 
 /** True where a text touches the same things in the same way as when it was asked about. */
 export function meansTheSame(again: Judged, asked: Judged): boolean {

@@ -42,6 +42,7 @@ import { withPinnedRole } from "./pinned-role.ts";
 import { PreparedStatements } from "./prepared.ts";
 import { ProcessIds } from "./process-ids.ts";
 import { PostgresSession } from "./session.ts";
+import { SessionSettings } from "./session-settings.ts";
 import { ImpossibleLength, isUtf8Name, startupSettings } from "./startup.ts";
 import { DecisionCache, type LiveNames, StatementJudge } from "./statement-judge.ts";
 
@@ -332,6 +333,9 @@ async function converse(
   // A login trigger says what it likes: to whom something is masked, nothing.
   if (admitted.guard.masking.isEmpty)
     greeting.push(...upstream.notices.filter(isForClients).map(noticeFrame));
+  const settings = new SessionSettings();
+  for (const { name } of startupSettings(hello.parameters)) settings.touch(name);
+  for (const [name, value] of upstream.parameters) settings.report(name, value);
   for (const [name, value] of upstream.parameters)
     greeting.push(parameterStatusFrame(name, name === "application_name" ? ownName.shown(value) : value));
   greeting.push(backendKeyDataFrame(key.processId, key.key), readyFrame);
@@ -347,6 +351,7 @@ async function converse(
       judge,
       names,
       masks,
+      settings,
       limits: host.limits,
       applicationName: ownName,
       processIds,

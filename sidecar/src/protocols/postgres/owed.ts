@@ -68,6 +68,8 @@ export class Owed {
   ends = 0;
   /** sync: sent while COPY data was expected; the server ignores it unless the copy had already failed. */
   maybe = false;
+  /** query, execute: something else was executed before it in its segment. */
+  isBehindOthers = false;
   /** query, execute: how many CopyDone and CopyFail the client has sent behind it; sync: how many it had by then. */
   copyEnds = 0;
 

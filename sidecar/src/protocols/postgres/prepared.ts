@@ -20,6 +20,10 @@ export class StatementEntry {
   standsFor: Buffer | undefined = undefined;
   /** A text that reads values of the types that Parse has named by number, where these are a user's. */
   typesText: string | undefined = undefined;
+  /** True where something else is executed before it in its segment, which may change settings. */
+  isBehindOthers = false;
+  /** The settings by which the server has read its literals; absent: they are not known. */
+  readBy: string | undefined = undefined;
   /** True for the mark that Close leaves until CloseComplete. */
   readonly isClosed: boolean;
 
@@ -35,6 +39,7 @@ export class StatementEntry {
   judgedAs(judged: Judged): StatementEntry {
     const entry = new StatementEntry(this.name, judged, this.segment);
     entry.typesText = this.typesText;
+    entry.readBy = this.readBy;
     return entry;
   }
 }
@@ -50,6 +55,8 @@ export class PortalEntry {
   confirmed = false;
   /** `changes` of the prepared statements when it was bound. */
   preparedChanges = 0;
+  /** Where its Bind was held: how many commands the server had been sent to run by then, or with its own last Execute. */
+  heldAt: number | undefined = undefined;
   /** How many Syncs and Queries had been sent before its Bind. */
   ends = 0;
   /** Why Execute must fail: the server has a statement that does in its place. */

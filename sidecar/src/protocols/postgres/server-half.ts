@@ -375,7 +375,10 @@ export class ServerHalf {
     switch (type) {
       case backend.parseComplete:
         if (first?.kind !== "parse") throw unexpected(type);
-        if (first.entry !== undefined) state.statements.confirm(first.entry);
+        if (first.entry !== undefined) {
+          state.statements.confirm(first.entry);
+          if (!first.entry.isBehindOthers) first.entry.readBy = state.settings.values;
+        }
         state.owed.shift();
         return;
       case backend.bindComplete:
@@ -579,7 +582,7 @@ export class ServerHalf {
       // The copy went through: the server has ignored every Sync that came before its end.
       this.skipMaybeSyncs();
     }
-    if (effects.length > 0) this.applyEffects(effects, tag);
+    if (effects.length > 0) this.applyEffects(effects, tag, first.completed === 1 && !first.isBehindOthers);
     return true;
   }
 
@@ -608,7 +611,8 @@ export class ServerHalf {
     this.boundOver = bound;
   }
 
-  private applyEffects(effects: readonly SessionEffect[], tag: string): void {
+  /** `isFirst`: nothing has run since the server reported its settings. */
+  private applyEffects(effects: readonly SessionEffect[], tag: string, isFirst = false): void {
     const { statements, portals, segment } = this.state;
     for (const effect of effects) {
       // COMMIT of a failed transaction answers ROLLBACK.
@@ -617,6 +621,7 @@ export class ServerHalf {
       if (effect.kind === "prepare") {
         const entry = new StatementEntry(effect.name, this.options.judge.judgePrepared(effect), segment);
         entry.confirmed = true;
+        if (isFirst) entry.readBy = this.state.settings.values;
         statements.put(entry);
       } else if (effect.kind === "deallocate") {
         if (effect.name === undefined) statements.clear();
@@ -760,6 +765,7 @@ export class ServerHalf {
     // PostgreSQL reports `UNICODE` as it was written, and every other spelling as UTF8.
     if (name === "client_encoding" && !isUtf8Name(value) && !judge.mayBe(value)) throw parserUnsafe(name);
     if (name === "search_path") this.options.names.reportSearchPath(value);
+    this.state.settings.report(name, value);
     if (name === "application_name")
       this.down.own(parameterStatusFrame(name, this.options.applicationName.shown(value)));
     else this.down.pass(chunk, at, end);

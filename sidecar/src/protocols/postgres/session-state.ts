@@ -7,6 +7,7 @@ import { type Owed, OwedQueue } from "./owed.ts";
 import { Portals, type PreparedStatements } from "./prepared.ts";
 import type { ProcessIds } from "./process-ids.ts";
 import type { RowBound } from "./row-bound.ts";
+import { SessionSettings } from "./session-settings.ts";
 import type { SkipProbe } from "./skip-probe.ts";
 import type { LiveNames, StatementJudge } from "./statement-judge.ts";
 
@@ -23,6 +24,8 @@ export interface PostgresSessionOptions {
   readonly processIds?: ProcessIds;
   /** While a command is held: reads the client on, within a bound, and shows what comes. */
   readonly readAhead?: (watch: (chunk: Buffer) => void) => void;
+  /** What is known of the session's settings when it begins. */
+  readonly settings?: SessionSettings;
   /** What the session's masks rest on. */
   readonly masks: SessionMasks;
   readonly toClient: (bytes: Uint8Array) => void;
@@ -67,6 +70,11 @@ export class SessionState {
   transaction: "I" | "T" | "E" = "I";
   /** The segment of the last Execute: up to its Sync there may be an implicit transaction. */
   executedIn = -1;
+  /** The segment of the last Execute of anything but BEGIN: what it set is reported with the answer to its Sync. */
+  mayHaveSetIn = -1;
+  /** How many commands have been sent that the server runs. */
+  runs = 0;
+  readonly settings: SessionSettings;
   /** Says something of the gateway's own to the client, between messages. */
   say: (bytes: Buffer) => void = () => undefined;
   /** The statement that runs under a limit on rows; what the client sends meanwhile waits. */
@@ -78,8 +86,9 @@ export class SessionState {
   private roomWaiters: (() => void)[] = [];
   private boundWaiters: (() => void)[] = [];
 
-  constructor(statements: PreparedStatements, limits: Limits) {
+  constructor(statements: PreparedStatements, limits: Limits, settings = new SessionSettings()) {
     this.statements = statements;
+    this.settings = settings;
     this.owedMax = limits.owedMax;
   }
 

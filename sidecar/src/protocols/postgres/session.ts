@@ -21,7 +21,7 @@ export class PostgresSession {
   private readonly guard: SessionGuard;
 
   constructor(options: PostgresSessionOptions, statements: PreparedStatements) {
-    this.state = new SessionState(statements, options.limits);
+    this.state = new SessionState(statements, options.limits, options.settings);
     this.client = new ClientHalf(options, this.state);
     this.server = new ServerHalf(options, this.state);
     this.guard = options.guard;

@@ -76,6 +76,8 @@ export interface Judged {
 
 /** The part of a session's names that the protocol moves: it learns what succeeded and asks for fresh facts. */
 export interface LiveNames extends NameResolver {
+  /** Roles that the session may have moved to, for people to read. */
+  readonly movedRoles?: readonly string[];
   /** True while answers hold for this session alone (its own tables, another search_path). */
   readonly isPrivate: boolean;
   /** True where the end of the transaction, or of a part of it, may change an answer. */

@@ -127,6 +127,10 @@ export class SessionNames implements LiveNames {
     return this.roles.size > 0;
   }
 
+  get movedRoles(): readonly string[] {
+    return [...this.roles].map((role) => role ?? "not known");
+  }
+
   leadsBack(role: string | undefined): boolean {
     const { account, login } = this.options;
     if (login === undefined) return false;
