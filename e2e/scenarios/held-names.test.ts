@@ -205,6 +205,13 @@ test("approvers are shown that another role runs it, and which other settings we
   expect(shown).not.toContain("k-secret");
 });
 
+test("approvers can tell a parameter's text from NULL and from bytes", async () => {
+  const written = parse("", "INSERT INTO note SELECT length($1::text || $2 || $3 || $4)");
+  const values = ["NULL", "base64:AA==", "'NULL'", "plain"];
+  const shown = await shownOf(written, bind("", "", ...values), execute(), sync);
+  expect(shown).toMatch(/^\$1 +'NULL'\n\$2 +'base64:AA=='\n\$3 +''NULL''\n\$4 +plain$/m);
+});
+
 test("what was approved does not run once something else has run between its Bind and its Execute", async () => {
   await shop.server.query("INSERT INTO orders VALUES (1, '2026-01-15')");
   const between = [parse("set", "SET DateStyle = DMY"), bind("set", "set"), execute("set")];

@@ -83,7 +83,7 @@ export function shownOf(
 ): Pick<HoldRequest, "command" | "parameters" | "context"> | undefined {
   const command = explained === "" ? record.text : `${record.text}\n${explained}`;
   const parameters = record.parameters?.map((value) =>
-    value === null ? "NULL" : typeof value === "string" ? value : `base64:${value.binary}`,
+    value === null ? "NULL" : typeof value === "string" ? apart(value) : `base64:${value.binary}`,
   );
   const whole = [command, ...(parameters ?? []), ...context.map(({ label, text }) => label + text)];
   const bytes = whole.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
@@ -94,6 +94,9 @@ export function shownOf(
     ...(context.length === 0 ? {} : { context }),
   };
 }
+
+/** A text that would read as NULL, as bytes or as a quoted text stands in quotes. */
+const apart = (value: string) => (/^(?:NULL$|base64:|')/.test(value) ? `'${value}'` : value);
 
 /** The requester as approvals know it. */
 export function requesterOf(identity: Identity): Named {

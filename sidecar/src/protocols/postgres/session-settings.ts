@@ -4,10 +4,14 @@ import type { Command } from "@sallyport/policy";
 export class SessionSettings {
   private readonly reported = new Map<string, string>();
   private readonly touched = new Set<string>();
+  /** The values as they were reported last, in one line; statements keep it. */
+  values = valuesOf(this.reported);
 
   /** ParameterStatus; the server sends it before ReadyForQuery alone. */
   report(name: string, value: string): void {
-    if (shown.includes(name)) this.reported.set(name, value);
+    if (!shown.includes(name)) return;
+    this.reported.set(name, value);
+    this.values = valuesOf(this.reported);
   }
 
   /** What runs names these; the values may be secrets and are not kept. */
@@ -25,11 +29,6 @@ export class SessionSettings {
     if (!told.has(key)) this.touched.add(this.touched.size < touchedMax ? key : "others");
   }
 
-  /** The values as they were reported last, in one line. */
-  get values(): string {
-    return shown.map((name) => `${name} ${this.reported.get(name) ?? "not known"}`).join("; ");
-  }
-
   /** The names of others that the session has set. */
   get others(): readonly string[] {
     return [...this.touched].toSorted();
@@ -38,6 +37,10 @@ export class SessionSettings {
 
 /** They decide what literals and names mean; no secret is in them. */
 const shown: readonly string[] = ["DateStyle", "IntervalStyle", "TimeZone", "session_authorization"];
+
+function valuesOf(reported: ReadonlyMap<string, string>): string {
+  return shown.map((name) => `${name} ${reported.get(name) ?? "not known"}`).join("; ");
+}
 
 /** What is shown with its value, is the gateway's own, or changes nothing of what a text means. */
 const told: ReadonlySet<string> = new Set([
