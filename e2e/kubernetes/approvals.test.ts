@@ -483,14 +483,18 @@ test("kubectl shows who asks, for what and how far it is, tells of each change u
     const lines = (await users.bob(...there, "get", "approval", name, ...flags)).trimEnd().split("\n");
     return lines.map((line) => line.split(/ {2,}/));
   };
-  const columns = ["NAME", "REQUESTER", "RESOURCE", "TYPE", "PHASE", "APPROVALS", "RULE", "AGE"];
-  const cells = [name, "alice@example.com", "orders", "Statement", "Pending", "0/1", "edits"];
-  expect(await table()).toEqual([columns, [...cells, expect.stringMatching(/^\d+[sm]/)]]);
+  const columns = ["NAME", "REQUESTER", "RESOURCE", "TYPE", "PHASE", "APPROVALS"];
+  const cells = [name, "alice@example.com", "orders", "Statement", "Pending", "0/1"];
+  const age = expect.stringMatching(/^\d+[sm]/);
+  expect(await table()).toEqual([
+    [...columns, "AGE"],
+    [...cells, age],
+  ]);
   const expires = expect.stringMatching(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/);
   expect(await table("-o", "wide")).toEqual([
-    [...columns, "EXPIRES", "COMMAND"],
+    [...columns, "RULE", "EXPIRES", "COMMAND", "AGE"],
     // kubectl prints a first line and says that there are more: what the text means in its session.
-    [...cells, expect.stringMatching(/^\d+[sm]/), expires, `${sql}...`],
+    [...cells, "edits", expires, `${sql}...`, age],
   ]);
   const argv = ["--kubeconfig", users.bob.kubeconfig, ...there, "get", "approvals", "-w"];
   const watch = spawn(users.bob.program, argv);
@@ -501,7 +505,7 @@ test("kubectl shows who asks, for what and how far it is, tells of each change u
     });
     const row = (phase: string, progress: string) =>
       waitFor(`a line that says ${phase}`, async () => {
-        const told = [name, "alice@example.com", "orders", "Statement", phase, progress, "edits"];
+        const told = [name, "alice@example.com", "orders", "Statement", phase, progress];
         return printed.replaceAll(/ {2,}/g, " ").includes(`${told.join(" ")} `) || undefined;
       });
     await row("Pending", "0/1");
