@@ -31,7 +31,7 @@ interface Rule {
 }
 interface Rendered {
   readonly kind: string;
-  readonly metadata: { readonly name: string };
+  readonly metadata: { readonly name: string; readonly namespace?: string };
   readonly automountServiceAccountToken?: boolean;
   readonly rules: readonly Rule[];
   readonly webhooks: readonly { readonly name: string; readonly rules: readonly object[] }[];
@@ -43,6 +43,7 @@ interface Rendered {
     readonly ingress: readonly { readonly ports?: readonly object[] }[];
     readonly maxUnavailable: number;
     readonly strategy?: object;
+    readonly volumeClaimTemplates?: readonly { readonly metadata: { readonly name: string } }[];
     readonly template: { readonly metadata: { readonly labels: object }; readonly spec: PodSpec };
   };
 }
@@ -157,4 +158,16 @@ test("O10 what is written into Git stays as it is there: pods alone are changed 
     [expect.objectContaining({ resources: ["pods"], operations: ["CREATE"] })],
   ]);
   expect(all("MutatingAdmissionPolicy")).toEqual([]);
+});
+
+test("O47 recordings lie in the system's namespace alone, and nobody is given a right to claims and volumes", () => {
+  const claimed = rendered.filter(({ spec }) => spec?.volumeClaimTemplates !== undefined);
+  expect(claimed).toEqual([named("StatefulSet", "sallyport-recorder")]);
+  expect(claimed[0]?.metadata.namespace).toBe("sallyport-system");
+  expect([...all("PersistentVolumeClaim"), ...all("PersistentVolume")]).toEqual([]);
+  const resources = [...all("Role"), ...all("ClusterRole")].flatMap(({ rules }) =>
+    rules.flatMap((rule) => rule.resources ?? []),
+  );
+  expect(resources.length).toBeGreaterThan(0);
+  expect(resources.filter((one) => /^persistentvolume|^\*/.test(one))).toEqual([]);
 });
