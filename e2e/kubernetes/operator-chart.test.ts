@@ -690,14 +690,28 @@ test("O58 people get what their roles say: edit writes resources, and no policie
   expect(await can("get", "sessions", "--subresource=recording")).toBe("no");
 });
 
-test("O68 a namespace with everything in it goes, and so does the chart; the kinds stay", async () => {
+test("O68 a namespace with everything in it goes, while an operator runs and while none does, and so does the chart; the kinds stay", async () => {
   await api.kubectl("delete", "namespace", namespace, "--timeout=60s");
+  const labels = { "sallyport.dev/protection": "enabled" };
   await api.kubectl.apply([
     { apiVersion: "v1", kind: "Namespace", metadata: { name: "left" } },
     { ...sidecarResource(), metadata: { name: "orders", namespace: "left" } },
+    { apiVersion: "v1", kind: "Namespace", metadata: { name: "unattended", labels } },
+    { ...sidecarResource(), metadata: { name: "orders", namespace: "unattended" } },
   ]);
+  const told = [
+    "get",
+    "protectedresource",
+    "orders",
+    "-n",
+    "unattended",
+    "-o",
+    "jsonpath={.status.conditions}",
+  ];
+  await waitFor("its status", async () => (await api.kubectl(...told)) !== "" || undefined);
   // Its pods go with the chart; one that outlived its rights by 15 seconds would end with its lease lost.
   await running.stop();
+  await api.kubectl("delete", "namespace", "unattended", "--timeout=60s");
   await helm("uninstall", "sallyport", "--wait", "--timeout", "60s");
   const crds = await api.kubectl("get", "crd", "-o", "name");
   expect(crds).toContain("protectedresources.sallyport.dev");
