@@ -199,6 +199,7 @@ test.for(seeds)(
       for (const sql of beginning) await first.query(sql);
       await known.refresh(true);
       const log: string[] = [];
+      let compared = 0;
       for (let step = 0; step < steps; step += 1) {
         const client = random(3) === 0 ? second : first;
         const kind = random(12);
@@ -209,7 +210,7 @@ test.for(seeds)(
         log.push(`${client === first ? 1 : 2}: ${sql}`);
         await attempt(client, sql);
         if (random(2) === 0) {
-          known.invalidate();
+          known.invalidate(random(3) > 0);
           await known.refresh(true);
         }
         if (random(5) > 0) continue;
@@ -217,8 +218,12 @@ test.for(seeds)(
         await known.refresh(true);
         const whole = liveCatalog(other);
         await whole.refresh(true);
+        // What an open transaction has locked cannot be printed; who knows it already need not have it printed again.
+        if (!whole.snapshot.isComplete) continue;
         expect(known.snapshot, log.slice(-30).join("\n")).toEqual(whole.snapshot);
+        compared += 1;
       }
+      expect(compared).toBeGreaterThan(steps / 20);
       // Definitions that the server refuses prove nothing.
       expect(done).toBeGreaterThan(steps / 10);
       const whole = asked.filter(
@@ -233,3 +238,56 @@ test.for(seeds)(
     );
   },
 );
+
+test("a side connection that is dialled anew reads nothing again, and later only what has changed", async () => {
+  const asked: string[] = [];
+  let current = await connected();
+  const query = async (sql: string, values?: readonly (string | null)[]) => {
+    asked.push(sql.includes("altered AS") ? "changes" : sql.includes("UNION ALL") ? "whole" : "look");
+    return (await current.query(sql, values?.slice())).rows;
+  };
+  const known = new LiveCatalog({ query, ageMs: 1000, monotonicMs: () => performance.now() });
+  const user = await connected();
+  const open = await connected();
+  const other = await connected();
+  try {
+    await known.refresh(true);
+    const { version } = known;
+    await current.end();
+    current = await connected();
+    await known.refresh(true);
+    expect(known.version).toBe(version);
+    expect(asked).toEqual(["whole", "look", "look"]);
+    // A transaction that stays open makes everything after it look new for as long as it lasts.
+    await open.query(
+      "BEGIN; CREATE TABLE public.early (a int); ALTER TABLE public.early RENAME COLUMN a TO b",
+    );
+    await user.query("CREATE TABLE public.late (a int)");
+    known.invalidate(true);
+    await known.refresh(true);
+    expect(known.snapshot.relation("public", "late")?.columns).toEqual(["a"]);
+    for (const rename of ["a TO b", "b TO c", "c TO d"]) {
+      await user.query(`ALTER TABLE public.late RENAME COLUMN ${rename}`);
+      await known.refresh(true);
+      expect(known.snapshot.relation("public", "late")?.columns).toEqual([rename.slice(-1)]);
+      await known.refresh(true);
+    }
+    await open.query("COMMIT");
+    await known.refresh(true);
+    expect(known.snapshot.relation("public", "early")?.columns).toEqual(["b"]);
+    await open.query("BEGIN; ALTER TABLE public.early RENAME COLUMN b TO c");
+    await user.query("ALTER TABLE public.late RENAME COLUMN d TO e");
+    known.invalidate(true);
+    await known.refresh(true);
+    await open.query("COMMIT");
+    await known.refresh(true);
+    expect(known.snapshot.relation("public", "early")?.columns).toEqual(["c"]);
+    const whole = liveCatalog(other);
+    await whole.refresh(true);
+    expect(known.snapshot).toEqual(whole.snapshot);
+    expect(asked.filter((what) => what === "whole")).toHaveLength(1);
+  } finally {
+    for (const client of [current, user, open, other]) await client.end();
+    await server.query("DROP TABLE IF EXISTS public.late, public.early");
+  }
+});

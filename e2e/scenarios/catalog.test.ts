@@ -181,7 +181,7 @@ test("nothing is read again while nothing changes, and other sessions' temporary
   const { version } = catalog;
   // A reading that took long looks once more whether it still holds.
   const before = asked.length;
-  expect(before).toBeGreaterThanOrEqual(2);
+  expect(before).toBeGreaterThanOrEqual(1);
   await server.query("CREATE TEMP TABLE passing (id int PRIMARY KEY, note text DEFAULT 'x')");
   await server.query("INSERT INTO shop.log VALUES (1)");
   await catalog.refresh(true);

@@ -77,6 +77,8 @@ export type SessionEffect =
       readonly code?: "relations" | "everything";
       /** True where something that was there may have got another name or schema, and no effect tells which. */
       readonly moves?: true;
+      /** True of what seldom changes any: looking first whether it has costs less than reading what has changed. */
+      readonly isUnlikely?: true;
     }
   | { readonly kind: "renameSchema"; readonly name: string; readonly to: string }
   | { readonly kind: "dropRelation"; readonly schema?: string; readonly name: string }

@@ -492,9 +492,10 @@ function discard(walk: Walk, node: TreeNode): string {
   walk.add("session", `DISCARD ${target}`, []);
   if (target === "ALL") walk.effects.push({ kind: "discardAll" });
   if (target === "ALL" || target === "TEMP") {
-    // Temporary relations of this session may have hidden others of their name until now.
+    // Temporary relations of this session may have hidden others of their name until now; what is not temporary goes with them
+    // where it is made of a temporary type.
     walk.namesUnknownAfter = true;
-    walk.effects.push({ kind: "catalogChanged" });
+    walk.effects.push({ kind: "catalogChanged", isUnlikely: true });
   }
   return `DISCARD ${target}`;
 }

@@ -1,21 +1,78 @@
 import { afterEach, expect, test, vi } from "vitest";
-import { catalogRow, FakeServer, shopRows } from "./testing.ts";
+import { catalogRow, FakeServer, momentRow, shopRows } from "./testing.ts";
 
 afterEach(() => void vi.useRealTimers());
 
 const withTable = [...shopRows, catalogRow("relation", 999, 1, "late", "r", ["id"], null, false, null)];
 
-test("the catalog is read once, and a fingerprint tells that it still holds", async () => {
+test("the catalog is read once, and one look tells that it still holds", async () => {
   const server = new FakeServer();
   expect(server.catalog.isFresh).toBe(false);
   await server.catalog.refresh(false);
   const { version } = server.catalog;
-  expect(server.asked).toEqual(["fingerprint", "catalog"]);
+  expect(server.asked).toEqual(["catalog"]);
   server.nowMs = 1001;
   expect(server.catalog.isFresh).toBe(false);
   await server.catalog.refresh(false);
-  expect(server.asked).toEqual(["fingerprint", "catalog", "fingerprint"]);
+  expect(server.asked).toEqual(["catalog", "likeness"]);
   expect([server.catalog.isFresh, server.catalog.version]).toEqual([true, version]);
+});
+
+test("where columns may be newer, or the server another, the whole fingerprint tells, and is the ground from then on", async () => {
+  const server = new FakeServer();
+  await server.catalog.refresh(false);
+  const { version } = server.catalog;
+  server.likeness = null;
+  server.nowMs = 3_599_000;
+  await server.catalog.refresh(true);
+  server.likeness = undefined;
+  server.nowMs = 7_000_000;
+  await server.catalog.refresh(true);
+  expect(server.asked).toEqual(["catalog", "likeness", "fingerprint", "likeness"]);
+  expect([server.catalog.isFresh, server.catalog.version]).toEqual([true, version]);
+  server.nowMs = 7_200_000;
+  await server.catalog.refresh(true);
+  expect(server.asked.slice(4)).toEqual(["fingerprint"]);
+});
+
+test.for([
+  ["b o 1", ["likeness", "fingerprint"]],
+  ["b o 2", ["likeness", "fingerprint", "catalog"]],
+  ["b o ?", ["likeness", "catalog"]],
+] as const)(
+  "another server is not asked for changes since a reading that it has not seen: %s",
+  async ([now, asked]) => {
+    const server = new FakeServer();
+    await server.catalog.refresh(false);
+    if (now === "b o ?") {
+      server.changes = [...small, momentRow(now), catalogRow("relations", shopOids)];
+      server.catalog.invalidate(true);
+      await server.catalog.refresh(true);
+    }
+    const before = server.asked.length;
+    server.likeness = null;
+    server.server = "3 4";
+    server.fingerprint = now;
+    await server.catalog.refresh(true);
+    expect(server.asked.slice(before)).toEqual(asked);
+    expect(server.catalog.isFresh).toBe(true);
+    server.likeness = undefined;
+    await server.catalog.refresh(true);
+    expect(server.asked.slice(before + asked.length)).toEqual(["likeness"]);
+  },
+);
+
+test("where it does not hold any more, what has changed is asked for", async () => {
+  const server = new FakeServer();
+  await server.catalog.refresh(false);
+  const { version } = server.catalog;
+  server.fingerprint = "b o 2";
+  server.changes = [...small, momentRow("b o 2"), catalogRow("relations", [...shopOids, 999]), late];
+  server.likeness = null;
+  await server.catalog.refresh(true);
+  expect(server.asked).toEqual(["catalog", "likeness", "fingerprint", "changes"]);
+  expect(server.catalog.version).not.toBe(version);
+  expect(server.catalog.snapshot.relation("public", "late")).toBeDefined();
 });
 
 test("a change is read, under a version that no other catalog has", async () => {
@@ -35,7 +92,7 @@ test("a change is read, under a version that no other catalog has", async () => 
 test("who asks at the same time shares one reading", async () => {
   const server = new FakeServer();
   await Promise.all([1, 2, 3].map(() => server.catalog.refresh(false)));
-  expect(server.asked).toEqual(["fingerprint", "catalog"]);
+  expect(server.asked).toEqual(["catalog"]);
 });
 
 test("a forced refresh never takes an answer that began before it was asked", async () => {
@@ -49,7 +106,7 @@ test("a forced refresh never takes an answer that began before it was asked", as
   await early;
   await Promise.all(late);
   expect(server.catalog.snapshot.relation("public", "late")).toBeDefined();
-  expect(server.asked.filter((what) => what === "fingerprint")).toHaveLength(2);
+  expect(server.asked.slice(0, 2)).toEqual(["catalog", "likeness"]);
 });
 
 test("a reading that began before an invalidation does not make it fresh", async () => {
@@ -57,7 +114,7 @@ test("a reading that began before an invalidation does not make it fresh", async
   const gate = Promise.withResolvers<void>();
   server.gate = gate.promise;
   const early = server.catalog.refresh(false);
-  server.catalog.invalidate();
+  server.catalog.invalidate(true);
   const late = server.catalog.refresh(false);
   gate.resolve();
   await early;
@@ -133,20 +190,17 @@ test("rows that are not the catalog's are refused", async () => {
   expect(server.catalog.isFresh).toBe(false);
 });
 
-const moment = (fingerprint: string) => catalogRow("moment", "1 2", "755", "builtins", fingerprint);
 const shopOids = [101, 102, 103, 104];
-const dated = [...shopRows, moment("1"), catalogRow("relations", shopOids)];
 const small = shopRows.filter(({ kind }) => !/^(relation|builtin\w+)$/.test(String(kind)));
 const late = catalogRow("relation", 999, 1, "late", "r", ["id"], null, false, null);
 
 test("after a definition only what has changed is asked for, and the rest is kept", async () => {
   const server = new FakeServer();
-  server.rows = dated;
   await server.catalog.refresh(false);
-  server.changes = [...small, moment("2"), catalogRow("relations", [101, 102, 999]), late];
-  server.catalog.invalidate();
+  server.changes = [...small, momentRow("b o 2"), catalogRow("relations", [101, 102, 999]), late];
+  server.catalog.invalidate(true);
   await server.catalog.refresh(true);
-  expect(server.asked).toEqual(["fingerprint", "catalog", "changes"]);
+  expect(server.asked).toEqual(["catalog", "changes"]);
   const { snapshot } = server.catalog;
   expect(snapshot.relation("public", "late")?.columns).toEqual(["id"]);
   expect(snapshot.relation("shop", "users")?.columns).toEqual(["id"]);
@@ -157,32 +211,75 @@ test("after a definition only what has changed is asked for, and the rest is kep
 
 test("a definition that was rolled back changes no version", async () => {
   const server = new FakeServer();
-  server.rows = dated;
   await server.catalog.refresh(false);
   const { version } = server.catalog;
-  server.changes = [...small, moment("1"), catalogRow("relations", shopOids)];
-  server.catalog.invalidate();
+  server.changes = [...small, momentRow("b o 1"), catalogRow("relations", shopOids)];
+  server.catalog.invalidate(true);
   await server.catalog.refresh(true);
   expect([server.asked.at(-1), server.catalog.version]).toEqual(["changes", version]);
 });
 
-test("where columns have changed their hash is left to a later reading, which asks for it with what has changed since", async () => {
+test("where columns have changed their hash is left to a reading in the background; until then a look does without", async () => {
+  vi.useFakeTimers();
   const server = new FakeServer();
-  server.rows = dated;
   await server.catalog.refresh(false);
   const oids = catalogRow("relations", [...shopOids, 999]);
-  server.changes = [...small, catalogRow("moment", "1 2", "760", "builtins", null), oids, late];
-  server.catalog.invalidate();
+  server.changes = [...small, momentRow("b o2 ?"), oids, late];
+  server.fingerprint = "b o2 ?";
+  server.catalog.invalidate(true);
   await server.catalog.refresh(true);
   expect(server.catalog.snapshot.relation("public", "late")).toBeDefined();
-  server.fingerprint = "2";
-  server.changes = [...small, moment("2"), oids];
-  await server.catalog.refresh(true);
   const { version } = server.catalog;
   await server.catalog.refresh(true);
-  expect(server.asked).toEqual(["fingerprint", "catalog", "changes", "changes", "fingerprint"]);
+  expect(server.asked).toEqual(["catalog", "changes", "likeness"]);
   expect(server.catalog.version).toBe(version);
+  server.changes = [...small, momentRow("b o2 2"), oids];
+  server.catalog.retain();
+  server.nowMs = 700;
+  await vi.advanceTimersByTimeAsync(700);
+  server.catalog.release();
+  server.fingerprint = "b o2 2";
+  server.likeness = null;
+  await server.catalog.refresh(true);
+  expect(server.asked.slice(3)).toEqual(["changes", "likeness", "fingerprint"]);
   expect(server.catalog.snapshot.relation("public", "late")).toBeDefined();
+});
+
+test("columns that have changed twice are not taken for those of the first time", async () => {
+  const server = new FakeServer();
+  await server.catalog.refresh(false);
+  const changed = (column: string) => [
+    ...small,
+    momentRow("b o ?"),
+    catalogRow("relations", [...shopOids]),
+    catalogRow("relation", 102, 2, "users", "r", [column], null, false, null),
+  ];
+  const columns = () => server.catalog.snapshot.relation("shop", "users")?.columns;
+  for (const column of ["first", "second"]) {
+    server.changes = changed(column);
+    server.catalog.invalidate(true);
+    await server.catalog.refresh(true);
+    expect(columns()).toEqual([column]);
+  }
+  server.likeness = null;
+  server.changes = changed("third");
+  await server.catalog.refresh(true);
+  expect(columns()).toEqual(["third"]);
+  expect(server.asked).toEqual(["catalog", "changes", "changes", "likeness", "changes"]);
+});
+
+test("after what seldom changes anything it is looked first whether it has", async () => {
+  const server = new FakeServer();
+  await server.catalog.refresh(false);
+  server.catalog.invalidate(false);
+  expect(server.catalog.isRead).toBe(false);
+  await server.catalog.refresh(false);
+  expect(server.asked).toEqual(["catalog", "likeness"]);
+  server.catalog.invalidate(true);
+  server.catalog.invalidate(false);
+  server.changes = [...small, momentRow("b o 1"), catalogRow("relations", shopOids)];
+  await server.catalog.refresh(false);
+  expect(server.asked.slice(2)).toEqual(["changes"]);
 });
 
 test("in the background nothing is read that a session has just read", async () => {
@@ -202,29 +299,27 @@ test("in the background nothing is read that a session has just read", async () 
 });
 
 test.for([
-  ["another process of the server", catalogRow("moment", "3 4", "755", "builtins", "2")],
-  ["other builtins", catalogRow("moment", "1 2", "755", "other", "2")],
-  ["a relation that is neither kept nor told", moment("2"), catalogRow("relations", [101, 998])],
-  ["no list of what there is", moment("2")],
+  ["another process of the server", momentRow("b o 2", "3 4")],
+  ["other builtins", momentRow("b o 2", "1 2", "other")],
+  ["a relation that is neither kept nor told", momentRow("b o 2"), catalogRow("relations", [101, 998])],
+  ["no list of what there is", momentRow("b o 2")],
   ["rows that are none", { kind: "relation", data: "{}" }],
 ] as const)("where changes do not fit, everything is read: %s", async ([, ...changes]) => {
   const server = new FakeServer();
-  server.rows = dated;
   await server.catalog.refresh(false);
-  server.change([...dated.slice(0, -2), late, moment("1+"), catalogRow("relations", [...shopOids, 999])]);
+  server.change(withTable);
   server.changes = changes;
-  server.catalog.invalidate();
+  server.catalog.invalidate(true);
   await server.catalog.refresh(true);
-  expect(server.asked).toEqual(["fingerprint", "catalog", "changes", "catalog"]);
+  expect(server.asked).toEqual(["catalog", "changes", "catalog"]);
   expect(server.catalog.snapshot.relation("public", "late")).toBeDefined();
 });
 
 test("what was read long ago is no ground for changes", async () => {
   const server = new FakeServer();
-  server.rows = dated;
   await server.catalog.refresh(false);
   server.nowMs = 3_600_000;
-  server.catalog.invalidate();
+  server.catalog.invalidate(true);
   await server.catalog.refresh(true);
   expect(server.asked.at(-1)).toBe("catalog");
 });
@@ -243,7 +338,7 @@ test("who waited for a reading has it, though a busy server took longer than it 
   });
   expect(await server.catalog.readAnew()).toBe(true);
   expect(server.catalog.isFresh).toBe(false);
-  expect(asked).toEqual(["fingerprint", "catalog", "fingerprint"]);
+  expect(asked).toEqual(["catalog", "likeness"]);
 });
 
 test("a reading during which something was invalidated is followed by another, and the third is the last", async () => {
@@ -252,7 +347,7 @@ test("a reading during which something was invalidated is followed by another, a
   let changes = 1;
   whenAsked(server, () => {
     changes -= 1;
-    if (changes >= 0) server.catalog.invalidate();
+    if (changes >= 0) server.catalog.invalidate(true);
   });
   expect(await server.catalog.readAnew()).toBe(true);
   changes = Number.POSITIVE_INFINITY;

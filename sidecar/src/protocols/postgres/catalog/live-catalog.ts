@@ -1,6 +1,15 @@
 /** The committed catalog of one upstream database, kept at most `ageMs` old while sessions use it. */
 import { randomBytes } from "node:crypto";
-import { catalogQuery, changesQuery, changesSince, fingerprintQuery, typeNamesQuery } from "./queries.ts";
+import {
+  catalogQuery,
+  changesQuery,
+  changesSince,
+  fingerprintQuery,
+  isExact,
+  likenessOf,
+  likenessQuery,
+  typeNamesQuery,
+} from "./queries.ts";
 import { buildSnapshot, type CatalogReading, type KeptCatalog, readCatalog } from "./reading.ts";
 import type { CatalogSnapshot } from "./snapshot.ts";
 
@@ -34,12 +43,14 @@ export class LiveCatalog {
   private readonly options: LiveCatalogOptions;
   /** Before anything was read no name exists. */
   private current: CatalogSnapshot = buildSnapshot([]);
+  /** Of the snapshot; undefined while it is incomplete. */
   private fingerprint: string | undefined;
   /** Nobody else knows it: it goes as a parameter, which the server shows to nobody. */
   private readonly key = randomBytes(8).readBigInt64BE().toString();
   /** What the last reading leaves to the next; undefined: the next reads everything. */
   private kept: { readonly catalog: KeptCatalog; readonly atMs: number } | undefined;
   private readAtMs: number | undefined;
+  private expectsChanges = false;
   private generation = 0;
   private running: { readonly generation: number; readonly done: Promise<void> } | undefined;
   private queued: Promise<void> | undefined;
@@ -92,10 +103,11 @@ export class LiveCatalog {
     return this.failure;
   }
 
-  /** From here on only a reading that starts later counts. */
-  invalidate(): void {
+  /** From here on only a reading that starts later counts; where a change is likely, it is asked for at once. */
+  invalidate(isLikely: boolean): void {
     this.generation += 1;
     this.readAtMs = undefined;
+    this.expectsChanges ||= isLikely;
   }
 
   /** Resolves once the snapshot is fresh; with `force`, once a reading that started after this call is in. */
@@ -163,17 +175,18 @@ export class LiveCatalog {
     // Where sessions have just read it, it is new enough until the next time here.
     const isNew = readAtMs !== undefined && monotonicMs() - readAtMs < ageMs * (1 - refreshAtAge);
     try {
-      if (!isNew) await (this.running?.done ?? this.start());
+      if (!isNew) await (this.running?.done ?? this.start(true));
     } catch {
       // Kept in lastError.
     }
     if (this.retained > 0 && this.timer === timer) this.schedule();
   }
 
-  private start(): Promise<void> {
+  /** Where nobody waits for it, the fingerprint is made exact: the next side connection can compare no other. */
+  private start(isQuiet = false): Promise<void> {
     if (this.running !== undefined) return this.running.done;
     const { generation } = this;
-    const done = this.readInTime(generation).then(
+    const done = this.readInTime(generation, isQuiet).then(
       () => {
         this.running = undefined;
         this.failure = undefined;
@@ -190,8 +203,8 @@ export class LiveCatalog {
     return done;
   }
 
-  private async readInTime(generation: number): Promise<void> {
-    const attempt = { isOver: false };
+  private async readInTime(generation: number, isQuiet: boolean): Promise<void> {
+    const attempt = { isOver: false, isQuiet };
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => reject(new Error("reading the catalog took too long")), readMsMax);
@@ -204,23 +217,19 @@ export class LiveCatalog {
     }
   }
 
-  private async read(generation: number, attempt: { readonly isOver: boolean }): Promise<void> {
+  private async read(generation: number, attempt: Attempt): Promise<void> {
+    // After a definition there are changes: they tell the fingerprint themselves.
+    const { expectsChanges } = this;
+    this.expectsChanges = false;
     for (let round = 0; round < roundsMax; round += 1) {
       const startedMs = this.options.monotonicMs();
-      // After a definition there are changes: they tell the fingerprint themselves.
-      const expectsChanges = round === 0 && this.readAtMs === undefined && this.kept !== undefined;
-      // So they do where columns have changed and their hash was left out: it is asked for with what has changed since.
-      const isUnknown = this.kept !== undefined && this.kept.catalog.fingerprint === undefined;
-      const fingerprint =
-        expectsChanges || isUnknown
-          ? undefined
-          : fingerprintOf(await this.options.query(fingerprintQuery, [this.key]));
+      const looks = round > 0 || !expectsChanges;
+      const isSame = looks && (await this.stillHolds(startedMs, attempt));
       if (attempt.isOver) return;
-      const isSame = fingerprint !== undefined && fingerprint === this.fingerprint;
       if (!isSame) {
-        const reading = await this.readChanges(startedMs, !expectsChanges);
+        const reading = await this.readChanges(startedMs, looks);
         if (attempt.isOver) return;
-        this.replace(reading, reading.kept?.fingerprint ?? fingerprint, startedMs);
+        this.replace(reading, startedMs);
       }
       if (generation === this.generation) this.readAtMs = startedMs;
       // A large catalog may take longer to read than it stays fresh: look whether it still holds.
@@ -228,29 +237,51 @@ export class LiveCatalog {
     }
   }
 
+  /** Whether the catalog has stayed as the snapshot has it; false also where only another reading can tell. */
+  private async stillHolds(nowMs: number, attempt: Attempt): Promise<boolean> {
+    const { kept, fingerprint, key } = this;
+    if (kept === undefined || fingerprint === undefined) return false;
+    const isWhole = isExact(fingerprint);
+    if (!isWhole && attempt.isQuiet) return false;
+    if (nowMs - kept.atMs < keptMsMax) {
+      const [row] = await this.options.query(likenessQuery, likenessOf(kept.catalog, key));
+      if (attempt.isOver || row?.fingerprint === fingerprint) return true;
+      // Another server knows nothing of what has changed since, so what does not hold there is no ground for its changes.
+      if (textIn(row, "server") !== kept.catalog.moment.server) this.kept = undefined;
+    }
+    if (!isWhole) return false;
+    const [row] = await this.options.query(fingerprintQuery, [key]);
+    const seen = textIn(row, "fingerprint");
+    if (attempt.isOver || seen !== fingerprint) return false;
+    // What is as it was then is known as of now: by this server's count of transactions, if it is another one.
+    const moment = { ...kept.catalog.moment, server: textIn(row, "server"), xmin: textIn(row, "xmin") };
+    this.kept = { catalog: { ...kept.catalog, moment }, atMs: nowMs };
+    return true;
+  }
+
   /** What has changed since the last reading, or everything where that cannot be told. */
   private async readChanges(nowMs: number, isExact: boolean): Promise<CatalogReading> {
-    const { kept } = this;
+    const { kept, key } = this;
     // Whatever goes wrong with changes, the next reading does without.
     this.kept = undefined;
     // Ages of transactions are told apart up to two thousand million of them.
     if (kept !== undefined && nowMs - kept.atMs < keptMsMax) {
       const { catalog } = kept;
-      const rows = await this.options.query(changesQuery, changesSince(catalog, { isExact, key: this.key }));
+      const rows = await this.options.query(changesQuery, changesSince(catalog, { isExact, key }));
       try {
         return readCatalog(rows, catalog);
       } catch {
         // What does not fit what was kept is no answer: everything is read instead.
       }
     }
-    return readCatalog(await this.options.query(catalogQuery, [this.key]), undefined);
+    return readCatalog(await this.options.query(catalogQuery, [key]), undefined);
   }
 
-  private replace({ snapshot, kept }: CatalogReading, fingerprint: string | undefined, atMs: number): void {
-    const isSame = fingerprint !== undefined && fingerprint === this.fingerprint;
+  private replace({ snapshot, kept }: CatalogReading, atMs: number): void {
     this.kept = kept === undefined ? undefined : { catalog: kept, atMs };
+    const fingerprint = kept?.fingerprint;
     // What was looked for and not found has not changed what names mean, nor what was decided by them.
-    if (isSame) return;
+    if (fingerprint !== undefined && fingerprint === this.fingerprint && isExact(fingerprint)) return;
     this.current = snapshot;
     // What is incomplete is read again each time, until the lock is gone.
     this.fingerprint = snapshot.isComplete ? fingerprint : undefined;
@@ -259,15 +290,21 @@ export class LiveCatalog {
   }
 }
 
+/** One reading. */
+interface Attempt {
+  /** True once it has taken too long. */
+  readonly isOver: boolean;
+  readonly isQuiet: boolean;
+}
+
 const roundsMax = 3;
 const attemptsMax = 3;
 const refreshAtAge = 0.7;
 const keysMax = 1024;
 const keptMsMax = 3_600_000;
 
-function fingerprintOf(rows: readonly Record<string, unknown>[]): string {
-  const fingerprint = rows[0]?.fingerprint;
-  if (typeof fingerprint !== "string" || fingerprint === "")
-    throw new Error("the catalog has no fingerprint");
-  return fingerprint;
+function textIn(row: Record<string, unknown> | undefined, column: string): string {
+  const text = row?.[column];
+  if (typeof text !== "string" || text === "") throw new Error(`the catalog has no ${column}`);
+  return text;
 }

@@ -5,7 +5,7 @@
 
 /** The first object id that a user's own objects can have (FirstNormalObjectId). */
 const firstUserOid = 16384;
-/** Below it are the types that every server has, none of them a domain: no look-up for each column of each table. */
+/** Below it are types and functions that every server has: no type is a domain, no function outside of pg_catalog. */
 const firstUnpinnedOid = 10_000;
 
 /**
@@ -47,9 +47,6 @@ const columnsHash = (key: string) =>
 const isBuiltin = `x.oid < ${firstUserOid}`;
 const isOwn = `x.oid >= ${firstUserOid}`;
 
-/** One round trip that changes whenever what the snapshot holds may have changed. Its parameter is the gateway's own number. */
-export const fingerprintQuery = `SELECT ${fingerprint("$1", columnsHash("$1"))} AS fingerprint`;
-
 /** What the server brings stands first and the columns last; no part has a blank. */
 function fingerprint(key: string, ofColumns: string, ofBuiltins = hashOfBuiltins(key)): string {
   return `(${ofBuiltins} || ' ' || ${hashOfOwnButColumns(key)} || ' ' || ${ofColumns})`;
@@ -88,7 +85,8 @@ const part = (kind: string, columns: string, from: string) =>
 
 const oid = (column: string) => `${column}::pg_catalog.int8`;
 const isOwnFunction = (row: string) =>
-  `(${row}.oid >= ${firstUserOid} OR ${row}.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace)`;
+  `(${row}.oid >= ${firstUnpinnedOid} AND (${row}.oid >= ${firstUserOid}
+    OR ${row}.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace))`;
 const isOwnSchema = (column: string) => `${column} NOT IN ${temporarySchemas}`;
 const referred = `CASE d.refclassid WHEN 'pg_catalog.pg_class'::pg_catalog.regclass THEN 'relation'
   WHEN 'pg_catalog.pg_proc'::pg_catalog.regclass THEN 'function' ELSE 'operator' END, ${oid("d.refobjid")}`;
@@ -493,11 +491,19 @@ export interface CatalogMoment {
 const serverIdentity = `pg_catalog.concat_ws(' ', pg_catalog.pg_backend_pid(),
   pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()))`;
 
+const oldestRunning = "pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::pg_catalog.text";
+
+/**
+ * One round trip that changes whenever what the snapshot holds may have changed, and when that was. Its parameter is the gateway's
+ * own number.
+ */
+export const fingerprintQuery = `SELECT ${fingerprint("$1", columnsHash("$1"))} AS fingerprint,
+  ${serverIdentity} AS server, ${oldestRunning} AS xmin`;
+
 const momentParts = (key: string, ofColumns: string): readonly string[] => [
   part(
     "moment",
-    `${serverIdentity}, pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::pg_catalog.text,
-      b.hash, ${fingerprint(key, ofColumns, "b.hash")}`,
+    `${serverIdentity}, ${oldestRunning}, b.hash, ${fingerprint(key, ofColumns, "b.hash")}`,
     // Not to be taken apart: it would be computed twice.
     `FROM (SELECT ${hashOfBuiltins(key)} AS hash OFFSET 0) b`,
   ),
@@ -530,6 +536,35 @@ const alteredRelations = `altered AS MATERIALIZED (
     (SELECT t.oid FROM pg_catalog.pg_type t WHERE t.oid >= ${firstUserOid} AND ${isNew("t")}))
   GROUP BY x.attrelid)`;
 
+/** Stands where the hash of all columns would. */
+const leftOut = "?";
+
+const since = (xmin: string) => `since AS MATERIALIZED (SELECT
+    pg_catalog.age(${xmin}::pg_catalog.text::pg_catalog.xid8::pg_catalog.xid) AS age)`;
+
+/**
+ * The fingerprint of an earlier reading if it still holds, without the hash of all columns, which is the dearest part by far: it is
+ * the same as long as no column is newer than that reading. Null where one is, or may be, and on another server, which it names.
+ */
+export const likenessQuery = `WITH ${since("$2")} SELECT s.server, CASE
+  WHEN s.server = $3 AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute x WHERE ${isNew("x")} AND ${isOwnColumn})
+  THEN ${fingerprint("$1", "$4::pg_catalog.text")} END AS fingerprint
+  FROM (SELECT ${serverIdentity} AS server) s`;
+
+/** The parameters of `likenessQuery`. */
+export function likenessOf({ moment, fingerprint }: EarlierReading, key: string): readonly string[] {
+  return [key, moment.xmin, moment.server, ofColumnsIn(fingerprint)];
+}
+
+/** Whether a fingerprint has the hash of all columns, and so can be compared with any other. */
+export function isExact(fingerprint: string): boolean {
+  return ofColumnsIn(fingerprint) !== leftOut;
+}
+
+function ofColumnsIn(fingerprint: string): string {
+  return fingerprint.slice(fingerprint.lastIndexOf(" ") + 1);
+}
+
 const settledAndLocked = `settled AS MATERIALIZED (
   SELECT pg_catalog.set_config('search_path', 'pg_catalog', true) AS path,
     pg_catalog.set_config('lock_timeout', '1000', true)),
@@ -549,22 +584,21 @@ export interface EarlierReading {
   readonly moment: CatalogMoment;
   /** Tables that had rules. */
   readonly ruled: readonly number[];
-  /** Undefined where it was not asked for, as columns had changed. */
-  readonly fingerprint: string | undefined;
+  /** Not exact where columns had changed and their hash was left out. */
+  readonly fingerprint: string;
 }
 
 /**
  * The same without what has stayed as it was: relations that cannot have changed since then, and what the server brings.
- * Where columns have changed its fingerprint is null unless it is to be exact: one definition follows another more often than
- * not, and the hash of all columns costs as much as the rest. On another server than then, or with other builtins, it is no answer.
+ * Where columns have changed their hash is left out unless the fingerprint is to be exact: one definition follows another more
+ * often than not, and that hash costs as much as the rest. On another server than then, or with other builtins, it is no answer.
  */
-export const changesQuery = `WITH since AS MATERIALIZED (SELECT
-    pg_catalog.age($1::pg_catalog.text::pg_catalog.xid8::pg_catalog.xid) AS age), ${alteredRelations}, ${settledAndLocked}
+export const changesQuery = `WITH ${since("$1")}, ${alteredRelations}, ${settledAndLocked}
 ${[
   ...momentParts(
     "$5",
-    `CASE WHEN EXISTS (SELECT FROM altered WHERE has_new) OR $3::pg_catalog.text IS NULL
-      THEN CASE WHEN $4::pg_catalog.bool THEN ${columnsHash("$5")} END ELSE $3 END`,
+    `CASE WHEN EXISTS (SELECT FROM altered WHERE has_new) OR $3::pg_catalog.text = '${leftOut}'
+      THEN CASE WHEN $4::pg_catalog.bool THEN ${columnsHash("$5")} ELSE '${leftOut}' END ELSE $3 END`,
   ),
   relations(mayHaveChanged),
   ...parts,
@@ -573,10 +607,10 @@ ${[
 /** The parameters of `changesQuery`. */
 export function changesSince(
   { moment, ruled, fingerprint }: EarlierReading,
-  { isExact, key }: { readonly isExact: boolean; readonly key: string },
-): readonly (string | null)[] {
-  const ofColumns = fingerprint?.slice(fingerprint.lastIndexOf(" ") + 1) ?? null;
-  return [moment.xmin, `{${ruled.join(",")}}`, ofColumns, String(isExact), key];
+  wanted: { readonly isExact: boolean; readonly key: string },
+): readonly string[] {
+  const { isExact, key } = wanted;
+  return [moment.xmin, `{${ruled.join(",")}}`, ofColumnsIn(fingerprint), String(isExact), key];
 }
 
 /** Types by their ids, an array as what it is made of. */

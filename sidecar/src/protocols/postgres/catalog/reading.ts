@@ -180,7 +180,7 @@ class Builder {
       case "moment":
         this.moment = {
           moment: { server: textOf(a), xmin: textOf(b), builtins: textOf(c) },
-          fingerprint: d === null ? undefined : textOf(d),
+          fingerprint: textOf(d),
         };
         return;
       case "relations":

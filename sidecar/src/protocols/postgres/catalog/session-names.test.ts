@@ -157,6 +157,59 @@ test("in a transaction the session sees its own changes, and the catalog is read
   expect(names.relation(undefined, "late")).toBeUndefined();
 });
 
+test("a block that is rolled back has changed no catalog", async () => {
+  const { names } = await session();
+  for (const end of [action("rollback"), action("commit")]) {
+    names.apply(action("begin"));
+    names.ready("T", false);
+    names.apply(table("late"));
+    names.ready("E", true);
+    names.apply(end);
+    names.ready("I", false);
+    expect([names.isFresh, names.relation(undefined, "late")]).toEqual([true, undefined]);
+  }
+});
+
+test.for<readonly [what: string, before: readonly SessionEffect[], inside: readonly SessionEffect[]]>([
+  ["before the block in one flight", [table("late"), action("begin")], []],
+  [
+    "after a block that was committed in the flight",
+    [action("begin")],
+    [action("commit"), table("late"), action("rollback")],
+  ],
+  [
+    "after a block that was rolled back in the flight",
+    [action("begin")],
+    [action("rollback"), action("begin"), table("late"), action("rollback")],
+  ],
+])(
+  "what may have run outside of it is looked for, though a block is rolled back: %s",
+  async ([, before, inside]) => {
+    const { names } = await session();
+    for (const effect of before) names.apply(effect);
+    names.ready("T", false);
+    for (const effect of inside) names.apply(effect);
+    if (inside.length === 0) names.apply(action("rollback"));
+    names.ready("I", false);
+    expect(names.isFresh).toBe(false);
+  },
+);
+
+test("after DISCARD it is looked first whether anything has changed, and after a definition what has", async () => {
+  const { names, server } = await session();
+  names.apply({ kind: "discardAll" });
+  names.apply({ kind: "catalogChanged", isUnlikely: true });
+  names.ready("I", false);
+  expect(names.isFresh).toBe(false);
+  await names.refresh(false);
+  expect(server.asked).toEqual(["catalog", "likeness"]);
+  names.apply(table("late"));
+  names.apply({ kind: "catalogChanged", isUnlikely: true });
+  names.ready("I", false);
+  await names.refresh(false);
+  expect(server.asked.slice(2)).toEqual(["changes", "catalog"]);
+});
+
 test.for([
   ["an error outside a transaction", (names: SessionNames) => names.ready("I", true)],
   [

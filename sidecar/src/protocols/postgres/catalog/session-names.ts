@@ -51,6 +51,12 @@ export class SessionNames implements LiveNames {
   );
   private readonly path: PathTracker;
   private catalogHasChanged = false;
+  /** False where nothing has run but what seldom changes the catalog. */
+  private isChangeLikely = false;
+  /** False where all that may have changed it is undone with the block. */
+  private outlivesBlock = false;
+  /** True between BEGIN and what ends it, as the server has told. */
+  private isInBlock = false;
   /** True where this transaction has given things other names that no effect tells. */
   private hasMoved = false;
   /** True where code of this transaction's statements may still run. */
@@ -316,7 +322,7 @@ export class SessionNames implements LiveNames {
         this.mayRunLater = true;
         return;
       case "catalogChanged":
-        this.catalogHasChanged = true;
+        this.noteChange(effect.isUnlikely !== true);
         this.hasMoved ||= effect.moves === true;
         if (effect.code !== undefined && this.code !== "everything") this.code = effect.code;
         // What drops (a cascade, a body, DISCARD TEMP) may drop temporary relations that no effect names.
@@ -359,6 +365,7 @@ export class SessionNames implements LiveNames {
   ready(status: "I" | "T" | "E", failed: boolean): void {
     this.readies += 1;
     if (status === "I") this.endTransaction(!failed && !this.isInFailedTransaction);
+    else this.isInBlock = true;
     this.isInFailedTransaction = status === "E";
     if (this.path.ready()) this.changed();
   }
@@ -402,9 +409,13 @@ export class SessionNames implements LiveNames {
     if (isCommitted) this.overlay.commit();
     else this.overlay.rollback();
     const pathHasChanged = this.path.end(isCommitted);
-    // Even what failed may have committed in part (CREATE INDEX CONCURRENTLY, a procedure).
-    if (this.catalogHasChanged) this.catalog.invalidate();
+    // Even what failed may have committed in part (CREATE INDEX CONCURRENTLY, a procedure), but for what ran in a block.
+    if (this.catalogHasChanged && (isCommitted || this.outlivesBlock))
+      this.catalog.invalidate(this.isChangeLikely);
     this.catalogHasChanged = false;
+    this.isChangeLikely = false;
+    this.outlivesBlock = false;
+    this.isInBlock = false;
     this.hasMoved = false;
     this.mayRunLater = false;
     if (this.code !== undefined) this.temporaryHasCode = true;
@@ -433,7 +444,7 @@ export class SessionNames implements LiveNames {
     const schema = effect.temporary ? temporarySchema : (effect.schema ?? this.creationSchema());
     // Where an unknown search_path puts it is learned when it is committed.
     if (schema === undefined) {
-      this.catalogHasChanged = true;
+      this.noteChange();
       return;
     }
     // OR REPLACE and IF NOT EXISTS keep what hangs on a relation that is there already.
@@ -489,7 +500,7 @@ export class SessionNames implements LiveNames {
   private createFunction(effect: Extract<MadeEffect, { kind: "createFunction" }>): void {
     const schema = effect.schema ?? this.creationSchema();
     if (schema === undefined) {
-      this.catalogHasChanged = true;
+      this.noteChange();
       return;
     }
     const { name, language, body, securityDefiner, settings = [] } = effect;
@@ -507,7 +518,7 @@ export class SessionNames implements LiveNames {
   }
 
   private createType(schema: string | undefined, name: string, isSure: boolean): void {
-    if (schema === undefined) this.catalogHasChanged = true;
+    if (schema === undefined) this.noteChange();
     else if (isSure) this.put("type", schema, name, { type: { schema, name, functions: [] } });
     else if (this.typeIn(schema, name) === undefined)
       this.put("type", schema, name, { type: { schema, name, functions: [], mayBeMissing: true } });
@@ -517,7 +528,7 @@ export class SessionNames implements LiveNames {
     const [found, ...others] = this.named(schema, name);
     // Which of several it was nobody can tell: all of them stay.
     if (found !== undefined && others.length === 0) this.hide(found);
-    else this.catalogHasChanged = true;
+    else this.noteChange();
   }
 
   private alterColumns(schema: string | undefined, name: string): void {
@@ -528,7 +539,7 @@ export class SessionNames implements LiveNames {
     const [found, ...others] = this.named(schema, name);
     if (found === undefined || others.length > 0) {
       this.hasMoved ||= others.length > 0;
-      this.catalogHasChanged = true;
+      this.noteChange();
       return;
     }
     const before = this.overlay.get(changeKey("relation", found.schema, name));
@@ -567,9 +578,15 @@ export class SessionNames implements LiveNames {
     this.put("relation", relation.schema, relation.name, {});
   }
 
+  private noteChange(isLikely = true): void {
+    this.catalogHasChanged = true;
+    this.isChangeLikely ||= isLikely;
+    this.outlivesBlock ||= !this.isInBlock;
+  }
+
   private put(family: Family, schema: string, name: string, change: Partial<Change>): void {
     const isTemporary = schema === temporarySchema;
-    if (!isTemporary) this.catalogHasChanged = true;
+    if (!isTemporary) this.noteChange();
     const made = { isTemporary, madeAt: this.readies, transaction: this.transactions, ...change };
     this.overlay.set(changeKey(family, schema, name), made);
   }

@@ -1,6 +1,6 @@
 /** A server's catalog for tests: rows as `catalogQuery` gives them, behind a clock that stands still until moved. */
 import { LiveCatalog } from "./live-catalog.ts";
-import { catalogQuery, fingerprintQuery } from "./queries.ts";
+import { catalogQuery, fingerprintQuery, likenessQuery } from "./queries.ts";
 
 /** One row of the catalog query. */
 export function catalogRow(kind: string, ...data: readonly unknown[]): Record<string, unknown> {
@@ -29,13 +29,20 @@ export const shopRows: readonly Record<string, unknown>[] = [
   catalogRow("typeUse", 401, "function", 201),
 ];
 
+/** When a catalog was read, by a server that has a fingerprint. */
+export const momentRow = (fingerprint: string, server = "1 2", builtins = "builtins") =>
+  catalogRow("moment", server, "755", builtins, fingerprint);
+
 /** A catalog whose server, clock and failures the test moves. */
 export class FakeServer {
   rows = shopRows;
-  fingerprint = "1";
+  fingerprint = "b o 1";
+  /** What it answers to whether an earlier reading still holds; undefined: the fingerprint. */
+  likeness: string | null | undefined;
+  server = "1 2";
   nowMs = 0;
   failure: Error | undefined;
-  readonly asked: ("fingerprint" | "catalog" | "changes")[] = [];
+  readonly asked: ("likeness" | "fingerprint" | "catalog" | "changes")[] = [];
   /** What it answers when it is asked for changes alone. */
   changes: readonly Record<string, unknown>[] = [];
   /** Set to make the server's answers wait. */
@@ -52,12 +59,26 @@ export class FakeServer {
   }
 
   private async answer(sql: string): Promise<readonly Record<string, unknown>[]> {
-    const isWhole = sql === catalogQuery;
-    this.asked.push(sql === fingerprintQuery ? "fingerprint" : isWhole ? "catalog" : "changes");
-    const { fingerprint, rows, changes } = this;
+    const what = asked.get(sql) ?? "changes";
+    this.asked.push(what);
+    const { fingerprint, likeness = fingerprint, server, rows, changes } = this;
     await this.gate;
     if (this.failure !== undefined) throw this.failure;
-    if (sql === fingerprintQuery) return [{ fingerprint }];
-    return isWhole ? rows : changes;
+    if (what === "likeness") return [{ fingerprint: likeness, server }];
+    if (what === "fingerprint") return [{ fingerprint, server, xmin: "755" }];
+    return what === "changes" ? changes : [...rows, ...dated(rows, fingerprint, server)];
   }
+}
+
+const asked = new Map([
+  [likenessQuery, "likeness"],
+  [fingerprintQuery, "fingerprint"],
+  [catalogQuery, "catalog"],
+] as const);
+
+/** What a reading of everything says of itself, where the rows do not. */
+function dated(rows: readonly Record<string, unknown>[], fingerprint: string, server: string) {
+  if (rows.some(({ kind }) => kind === "moment")) return [];
+  const oids = rows.flatMap(({ kind, data }) => (kind === "relation" ? [JSON.parse(String(data))[0]] : []));
+  return [momentRow(fingerprint, server), catalogRow("relations", oids)];
 }
