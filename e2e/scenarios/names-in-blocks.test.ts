@@ -17,14 +17,15 @@ GRANT CREATE, USAGE ON SCHEMA public TO app;
 `;
 
 /** Put back before each play, through the gateway, which knows of it at once. */
+const schemas = ["hr", "kept", "mine"];
 const ground = `
-DROP SCHEMA IF EXISTS hr, kept, mine, front, later, app CASCADE; DROP TYPE IF EXISTS public.mood CASCADE;
+DROP SCHEMA IF EXISTS front, later, app CASCADE; DROP TYPE IF EXISTS public.mood CASCADE;
 DROP TABLE IF EXISTS public.notes, public.audit, public.person, public.made CASCADE;
-CREATE SCHEMA hr; CREATE TABLE hr.salaries (person text); INSERT INTO hr.salaries VALUES ('h ${secret}');
-CREATE SCHEMA kept; CREATE TABLE kept.people (ssn text); INSERT INTO kept.people VALUES ('k ${secret}');
+CREATE TABLE hr.salaries (person text); INSERT INTO hr.salaries VALUES ('h ${secret}');
+CREATE TABLE kept.people (ssn text); INSERT INTO kept.people VALUES ('k ${secret}');
 CREATE TABLE public.notes (id int, note text); INSERT INTO public.notes VALUES (1, 'fine');
 CREATE TABLE public.audit (note text); INSERT INTO public.audit VALUES ('kept');
-CREATE SCHEMA mine; CREATE TABLE mine.log (id int, note text);
+CREATE TABLE mine.log (id int, note text);
 CREATE VIEW mine.shown AS SELECT 'x'::text AS note;
 CREATE FUNCTION mine.one() RETURNS text LANGUAGE sql AS $$SELECT 'one'::text$$;
 CREATE FUNCTION mine.scratch() RETURNS void LANGUAGE plpgsql AS
@@ -505,7 +506,7 @@ const targets: readonly (readonly [user: string, target: Target])[] = [
 const stepsOf = (texts: readonly string[]) => texts.map((text): Step => ["A", text]);
 
 describe.each(versionsUnderTest)("PostgreSQL %i", (version) => {
-  const sessions = sessionsOverTime({ version, initSql, policies, ground });
+  const sessions = sessionsOverTime({ version, initSql, policies, schemas, ground });
 
   const errorsOf = async (user: string, steps: readonly Step[]) => errorsIn(await sessions.play(user, steps));
   /** What the rows and notices of a session without a gateway say. */
