@@ -6,9 +6,23 @@
 import { type ChildProcess, execFile, execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync, lstatSync, readFileSync, rmSync } from "node:fs";
-import { chmod, chown, cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import {
+  access,
+  chmod,
+  chown,
+  constants,
+  cp,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  statfs,
+  writeFile,
+} from "node:fs/promises";
 import { createRequire } from "node:module";
-import { tmpdir } from "node:os";
+import { freemem, tmpdir } from "node:os";
 import { dirname, join, parse } from "node:path";
 import { promisify } from "node:util";
 import pg from "pg";
@@ -90,7 +104,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
   const binaries = await reachableBinaries(version, account);
   const template = await templateCluster(version, binaries, account);
   await removeAbandoned();
-  const home = await mkdtemp(join(tmpdir(), homePrefix));
+  const home = await mkdtemp(join(await homesFolder(), homePrefix));
   await writeFile(join(home, "owner"), `${process.pid}\n`);
   await chmod(home, 0o755);
   const dataDir = join(home, "data");
@@ -137,6 +151,9 @@ const fetchedVersions: Readonly<Partial<Record<PostgresVersion, string>>> = {
   17: "17.10.0-beta.17",
 };
 const homePrefix = "sallyport-postgres-";
+const memoryFolder = "/dev/shm";
+/** A server takes some 50 MB and each database 8 more; the tests of two cores have a dozen servers at a time. */
+const memoryBytesMin = 4 * 1024 ** 3;
 const readyMsMax = 30_000;
 const run = promisify(execFile);
 
@@ -469,14 +486,33 @@ async function configure(setup: {
   await write("pg_hba.conf", `${hba.join("\n")}\n`);
 }
 
+/**
+ * Where servers live: in memory where there is plenty of it, because a disk's file system takes longer to make and to
+ * remove a cluster's thousand files than PostgreSQL takes to write them; otherwise in the temporary directory.
+ */
+async function homesFolder(): Promise<string> {
+  try {
+    await access(memoryFolder, constants.W_OK);
+    const { bavail, bsize } = await statfs(memoryFolder);
+    if (bavail * bsize > memoryBytesMin && freemem() > memoryBytesMin) return memoryFolder;
+  } catch {
+    // Other systems have no such folder.
+  }
+  return tmpdir();
+}
+
 /** A test process that was killed leaves its folder; its server ends itself once the folder is gone. */
 async function removeAbandoned(): Promise<void> {
-  for (const name of await readdir(tmpdir())) {
-    if (!name.startsWith(homePrefix)) continue;
-    const home = join(tmpdir(), name);
-    const owner = Number(await readFile(join(home, "owner"), "utf8").catch(() => "0"));
-    if (owner > 0 && !isAlive(owner)) await rm(home, { recursive: true, force: true }).catch(() => {});
+  for (const folder of [tmpdir(), memoryFolder]) {
+    for (const name of await readdir(folder).catch(() => [])) {
+      if (name.startsWith(homePrefix)) await removeWithoutOwner(join(folder, name));
+    }
   }
+}
+
+async function removeWithoutOwner(home: string): Promise<void> {
+  const owner = Number(await readFile(join(home, "owner"), "utf8").catch(() => "0"));
+  if (owner > 0 && !isAlive(owner)) await rm(home, { recursive: true, force: true }).catch(() => {});
 }
 
 function isAlive(pid: number): boolean {
