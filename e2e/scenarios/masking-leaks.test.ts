@@ -24,6 +24,9 @@ let gateway: Gateway;
 /** Pieces of canaries by their length. */
 const grams = new Map<number, Map<string, string>>();
 
+/** Where pieces can begin at all, hashed: it spares looking up nearly every place of what is answered. */
+const beginnings = new Uint8Array(1 << 20);
+
 /** Eight characters of a canary; in hex and base64 they are longer, and digits alone would be found by chance. */
 const gramLength = { plain: 8, digits: 12, hex: 16, base64: 11 };
 
@@ -31,7 +34,17 @@ function note(form: Buffer, canary: string, length = gramLength.plain): void {
   const text = form.toString("latin1").toLowerCase();
   const ofLength = grams.get(length) ?? new Map<string, string>();
   grams.set(length, ofLength);
-  for (let at = 0; at + length <= text.length; at += 1) ofLength.set(text.slice(at, at + length), canary);
+  for (let at = 0; at + length <= text.length; at += 1) {
+    ofLength.set(text.slice(at, at + length), canary);
+    beginnings[beginningAt(text, at)] = 1;
+  }
+}
+
+/** The four characters there, as an index into `beginnings`; beyond the text there are zeros. */
+function beginningAt(text: string, at: number): number {
+  let four = 0;
+  for (let next = at; next < at + 4; next += 1) four = (four << 8) | text.charCodeAt(next);
+  return Math.imul(four, 0x9e3779b1) >>> 12;
 }
 
 /** Remembers a canary in every form that a leak could have. */
@@ -69,8 +82,9 @@ function canary(kind: "text" | "number"): string {
 /** The first canary that shows in these bytes. */
 function leakIn(bytes: Buffer): string | undefined {
   const text = bytes.toString("latin1").toLowerCase();
-  for (const [length, ofLength] of grams) {
-    for (let at = 0; at + length <= text.length; at += 1) {
+  for (let at = 0; at < text.length; at += 1) {
+    if (beginnings[beginningAt(text, at)] === 0) continue;
+    for (const [length, ofLength] of grams) {
       const found = ofLength.get(text.slice(at, at + length));
       if (found !== undefined)
         return `${JSON.stringify(text.slice(Math.max(0, at - 60), at + 60))} of ${found}`;

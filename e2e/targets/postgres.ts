@@ -287,6 +287,7 @@ class Server implements PostgresServer {
     );
     this.#process = child;
     child.unref();
+    let isReady = false;
     return new Promise((resolve) => {
       const deadline = setTimeout(() => resolve(`not ready in ${readyMsMax} ms\n${this.#log}`), readyMsMax);
       const settle = (failure?: string) => {
@@ -297,7 +298,9 @@ class Server implements PostgresServer {
       child.once("exit", (code) => settle(`exit code ${code}\n${this.#log}`));
       child.stderr?.setEncoding("utf8").on("data", (text: string) => {
         this.#log = (this.#log + text).slice(-1_000_000);
-        if (this.#log.includes("database system is ready to accept connections")) settle();
+        if (isReady || !this.#log.includes("database system is ready to accept connections")) return;
+        isReady = true;
+        settle();
       });
     });
   }
