@@ -1,6 +1,7 @@
 import { generateKeyPairSync } from "node:crypto";
-import { appendFile, cp, mkdir, readFile, rename, rm, truncate, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { appendFile, cp, mkdir, readdir, readFile, rename, rm, truncate, writeFile } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { sealBlock } from "./journal-format.ts";
@@ -16,6 +17,8 @@ const limits = { flushMs: 2, signBlocks: 3 };
 let place: Awaited<ReturnType<typeof recordingFolder>>;
 /** What every test takes a copy of: two runs of a recorder, sessions one and two in the first, three in the second. */
 let pristine: string;
+/** The same by paths, since hundreds of copies are taken. */
+let files: readonly (readonly [path: string, bytes: Buffer])[];
 let paths: Record<string, string>;
 let head: PublishedHead;
 
@@ -44,6 +47,13 @@ beforeAll(async () => {
     paths[`log${index + 1}`] = `log/${name}.journal`;
   });
   pristine = await place.copy();
+  const entries = await readdir(pristine, { recursive: true, withFileTypes: true });
+  files = await Promise.all(
+    entries
+      .filter((entry) => entry.isFile())
+      .map(({ parentPath, name }) => join(parentPath, name))
+      .map(async (path) => [relative(pristine, path), await readFile(path)] as const),
+  );
   const verification = await verifyRecordings(pristine, publicKey);
   expect(verification.ok).toBe(true);
   head = verification.head as PublishedHead;
@@ -57,8 +67,11 @@ async function after(
   options: { readonly key?: typeof publicKey; readonly expectedHead?: PublishedHead } = {},
 ): Promise<Record<string, string> & { readonly ok: string }> {
   const folder = join(dirname(pristine), "tampered");
-  await rm(folder, { recursive: true, force: true });
-  await cp(pristine, folder, { recursive: true });
+  rmSync(folder, { recursive: true, force: true });
+  for (const [path, bytes] of files) {
+    mkdirSync(dirname(join(folder, path)), { recursive: true });
+    writeFileSync(join(folder, path), bytes);
+  }
   await tamper(folder);
   return found(await verifyRecordings(folder, options.key ?? publicKey, options));
 }
