@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
+import { plainWords } from "../shell-words.ts";
 import { execCommand, lexicalPath } from "./commands.ts";
 import { destinationOf } from "./forwarding.ts";
 import { encoded, Reader } from "./messages.ts";
-import { plainWords } from "./shell-words.ts";
 import { mayBeSet, terminalOf } from "./terminal-request.ts";
 
 test.each([
@@ -58,6 +58,10 @@ test.each([
   'ls "a\nid"',
   // zsh's path of a program.
   "cat =ls",
+  // In a locale of GBK or Big5 the backslash is a part of the letter, and `;` ends the command.
+  "ls 中\\;rm",
+  "id;",
+  "id\n",
 ])("%j is left to the shell, and no program's name covers it", (line) => {
   expect(plainWords(line)).toBeUndefined();
   const asked = execCommand(line);

@@ -3,7 +3,7 @@
  * `rsync.put`, `git.fetch`, `git.push`, `git.archive`, `subsystem`, `sftp.…`, `forward.…`.
  */
 import type { Command, CommandPart, ObjectRef, Operation } from "@sallyport/policy";
-import { plainWords } from "./shell-words.ts";
+import { plainWords } from "../shell-words.ts";
 
 /** A command of one part. */
 export function command(
