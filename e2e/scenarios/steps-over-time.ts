@@ -1,5 +1,5 @@
 /** Steps of two sessions of one attacker, one after the other or behind a lock, for scenarios of what changes under a statement. */
-import type pg from "pg";
+import pg from "pg";
 import { afterAll, beforeAll } from "vitest";
 import type { PostgresServer } from "../targets/postgres.ts";
 import { type Shop, type ShopOptions, startShop } from "../targets/shop.ts";
@@ -70,6 +70,10 @@ class SessionsOverTime {
   readonly #ground: string;
   readonly #sessions = new Map<string, WireClient>();
   #owner: Promise<pg.Client> | undefined;
+  /** Looks on from beside the gateway. */
+  #observer: Promise<pg.Client> | undefined;
+  /** The transaction from which on something may have been left; undefined before the ground was put there. */
+  #cleanUntil: string | undefined;
 
   /** The ground is put back through the gateway, which knows of it at once. */
   constructor({ schemas, ground }: Ground) {
@@ -97,8 +101,7 @@ class SessionsOverTime {
 
   /** Plays the steps and gives all that was answered. */
   async play(user: string, steps: readonly Step[]): Promise<readonly ServerMessage[]> {
-    this.#owner ??= this.#started.gateway.connect({ user: "owner" });
-    await (await this.#owner).query(this.#ground);
+    await this.#putBack();
     const seen: ServerMessage[] = [];
     const used = new Set<WireClient>();
     const open: Promise<void>[] = [];
@@ -135,15 +138,47 @@ class SessionsOverTime {
     this.#sessions.clear();
     const owner = this.#owner;
     this.#owner = undefined;
+    const observer = this.#observer;
+    this.#observer = undefined;
     await (await owner)?.end();
+    await (await observer)?.end();
+  }
+
+  /** Where all transactions since the last time were rolled back, what they found is there still. */
+  async #putBack(): Promise<void> {
+    const since = this.#cleanUntil;
+    if (since !== undefined && !(await this.#hasCommitted(since))) return;
+    this.#owner ??= this.#started.gateway.connect({ user: "owner" });
+    await (await this.#owner).query(this.#ground);
+    const [next] = await this.#observe("SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS xid");
+    this.#cleanUntil = String(next?.xid);
+  }
+
+  async #hasCommitted(since: string): Promise<boolean> {
+    const [found] = await this.#observe(
+      `SELECT count(*) AS n FROM generate_series($1::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1) xid
+       WHERE pg_xact_status(xid::text::xid8) IS DISTINCT FROM 'aborted'`,
+      [since],
+    );
+    return Number(found?.n) > 0;
   }
 
   async #isSomebodyWaiting(): Promise<boolean> {
-    const [row] = await this.server.query(
+    const [row] = await this.#observe(
       "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock'",
     );
     return Number(row?.n) > 0;
   }
+
+  async #observe(sql: string, values: readonly string[] = []): Promise<readonly Record<string, unknown>[]> {
+    this.#observer ??= connected(new pg.Client({ connectionString: this.server.connectionString }));
+    return (await (await this.#observer).query(sql, [...values])).rows;
+  }
+}
+
+async function connected(client: pg.Client): Promise<pg.Client> {
+  await client.connect();
+  return client;
 }
 
 /**
