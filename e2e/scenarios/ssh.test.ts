@@ -48,6 +48,11 @@ const policies = (folder: string) =>
 `,
     ),
     policy(
+      "closed",
+      "frank",
+      `  profile: ReadWrite\n  rules: [{name: one, match: {objects: ["${folder}/tree/one"]}, action: Deny}]\n`,
+    ),
+    policy(
       "tunnels",
       "erin",
       '  rules:\n  - {name: one, match: {commands: ["forward.*"], objects: ["127.0.0.1:*"]}, action: Allow}\n',
@@ -266,6 +271,23 @@ describeWith("OpenSSH through the gateway", found, () => {
       await writeFile(join(tree, "one"), "changed");
       const denied = await gateway.run("rsync", ["-a", "-e", rsh, `${tree}/`, target], bob);
       expect(denied.stderr).toContain("no policy allows rsync.put");
+      expect(await readFile(join(server.folder, "tree/one"), "utf8")).toBe("1");
+
+      // A folder is what is in it, to rules that close some of that.
+      const frank = as("frank");
+      const whole = `${gateway.destination}:${server.folder}/tree`;
+      const ways: readonly (readonly string[])[] = [
+        ["rsync", "-a", "-e", rsh, whole, `${back}2`],
+        ["rsync", "-a", "-e", rsh, `${tree}/`, whole],
+        ["scp", "-O", "-r", ...gateway.options, whole, `${back}3`],
+        ["scp", "-O", ...gateway.options, join(tree, "one"), whole],
+      ];
+      for (const [program = "", ...args] of ways)
+        expect((await gateway.run(program, args, frank)).stderr).toContain("is denied by rule one of policy");
+      const other = `${gateway.destination}:${server.folder}/other`;
+      expect(await gateway.run("rsync", ["-a", "-e", rsh, `${tree}/`, other], frank)).toMatchObject({
+        code: 0,
+      });
       expect(await readFile(join(server.folder, "tree/one"), "utf8")).toBe("1");
 
       const git = { GIT_SSH_COMMAND: rsh, GIT_CONFIG_GLOBAL: "/dev/null", GIT_TERMINAL_PROMPT: "0" };

@@ -1,7 +1,15 @@
 import { isSelectedBy } from "@sallyport/crds/pure";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { anyGlob, globMatcher, selectorProblem, wordMatcher } from "./match.ts";
+import {
+  anyGlob,
+  coveringMatcher,
+  globMatcher,
+  mayMatchBelow,
+  objectMatcher,
+  selectorProblem,
+  wordMatcher,
+} from "./match.ts";
 
 test.each([
   ["public.*", "public.orders", true],
@@ -23,6 +31,50 @@ test.each([
 ])("the pattern %s and the name %s: %s", (pattern, name, matches) => {
   expect(globMatcher(pattern)(name)).toBe(matches);
   expect(anyGlob(["nothing", pattern])(name)).toBe(matches);
+});
+
+test.each([
+  ["/srv/secret", "/srv", true],
+  ["/srv/secret/*", "/srv", true],
+  ["/srv/secret/*", "/", true],
+  ["/srv/secret/*", "/srv/secret", true],
+  ["/srv/secret/*", "/srv/secret/deep", true],
+  ["/srv/secret", "/srv/sec", false],
+  ["/srv/secret", "/srv/secret", false],
+  ["/srv/secret/*", "/srv/web", false],
+  ["/etc/*", "/srv", false],
+  ["*.pem", "/srv/web", true],
+  ["/srv/*/keys", "/srv/web", true],
+  ["app/keys", "app", true],
+  ["app/keys", ".", true],
+  ["/srv/secret", ".", false],
+])("the pattern %s and what is below %s: %s", (pattern, folder, matches) => {
+  expect(mayMatchBelow(pattern, folder)).toBe(matches);
+  const tree = { name: folder, kind: "file", direct: true, isTree: true } as const;
+  expect(objectMatcher(["/nothing", pattern])(tree)).toBe(matches || globMatcher(pattern)(folder));
+  // What may be below is no reason to allow it.
+  expect(coveringMatcher([pattern])(tree)).toBe(globMatcher(pattern)(folder));
+  expect(objectMatcher([pattern])({ ...tree, isTree: false })).toBe(globMatcher(pattern)(folder));
+});
+
+test("no path below a folder fits a pattern that fits none there, and some path fits any other", () => {
+  const text = fc
+    .string({ unit: fc.constantFrom("/", "a", "b", "*"), maxLength: 6 })
+    .map((rest) => `/${rest}`);
+  const path = fc.string({ unit: fc.constantFrom("/", "a", "b"), maxLength: 4 });
+  fc.assert(
+    fc.property(text, path, path, (pattern, above, below) => {
+      const folder = `/${above}`;
+      const start = folder.endsWith("/") ? folder : `${folder}/`;
+      if (globMatcher(pattern)(start + below)) expect(mayMatchBelow(pattern, folder)).toBe(true);
+      if (!mayMatchBelow(pattern, folder)) return;
+      // The rest of the pattern, with the folder put where its first star is.
+      const at = pattern.indexOf("*");
+      const found = pattern.startsWith(start) ? pattern : `${start}${pattern.slice(at)}`;
+      expect(globMatcher(pattern)(found.replaceAll("*", "a"))).toBe(true);
+    }),
+    { numRuns: 2_000 },
+  );
 });
 
 test("a pattern agrees with the regular expression that it means", () => {

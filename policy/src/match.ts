@@ -48,10 +48,22 @@ export function wordMatcher(patterns: readonly string[]): NameMatcher {
   };
 }
 
-/** Matches objects by their name, whatever their kind. */
+/** Matches objects by their name, whatever their kind, and trees also by what may be in them. */
 export function objectMatcher(patterns: readonly string[]): (object: ObjectRef) => boolean {
   const matches = anyGlob(patterns);
-  return (object) => matches(object.name);
+  return (object) =>
+    matches(object.name) ||
+    (object.isTree === true && patterns.some((pattern) => mayMatchBelow(pattern, object.name)));
+}
+
+/** Whether a pattern fits some path below a folder; `.` is one that nobody has named, of which no path from the root is known. */
+export function mayMatchBelow(pattern: string, folder: string): boolean {
+  if (folder === ".") return !pattern.startsWith("/");
+  const below = folder.endsWith("/") ? folder : `${folder}/`;
+  const star = pattern.indexOf("*");
+  // What comes behind a star may be anywhere below.
+  const certain = star < 0 ? pattern : pattern.slice(0, star);
+  return certain.startsWith(below) || (star >= 0 && below.startsWith(certain));
 }
 
 /**

@@ -36,6 +36,8 @@ export interface ObjectRef {
   readonly direct: boolean;
   /** True where it shows secrets, whatever its name: the profiles that read do not cover it. */
   readonly isSecret?: boolean;
+  /** True of a path where whatever is below it is meant, too: rules that deny or ask are met by any name there. */
+  readonly isTree?: boolean;
 }
 
 /** A fact of a command that rules may read. */

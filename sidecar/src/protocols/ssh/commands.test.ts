@@ -86,6 +86,26 @@ test.each([
   expect(part?.objects.filter(({ direct }) => direct).map(({ name }) => name)).toEqual(paths);
 });
 
+test.each([
+  ["scp -f /srv/a", false],
+  ["scp -p -f /srv/a", false],
+  ["scp -r -p -f /srv/a", true],
+  ["scp -pr -f -- /srv/a", true],
+  ["scp -t /srv/a", true],
+  ["scp -d -t /srv/a", true],
+  ["rsync --server --sender -lptgoDe.iLsfxCIvu . /srv/a", false],
+  ["rsync --server --sender -e.LsfxCIvur . /srv/a", false],
+  ["rsync --server --sender -logDtpre.iLsfxCIvu . /srv/a", true],
+  ["rsync --server --sender -de.LsfxCIvu . /srv/a/", true],
+  ["rsync --server --sender -l --recursive . /srv/a", true],
+  ["rsync --server -e.LsfxCIvu . /srv/a", true],
+  ["git-upload-pack /srv/a", false],
+])("%s moves what is below its path: %j", (line, isTree) => {
+  const [path] = execCommand(line).parts[0]?.objects ?? [];
+  expect(path?.name).toBe("/srv/a");
+  expect(path?.isTree ?? false).toBe(isTree);
+});
+
 test.each(["/srv/a", "/srv/a.git", "/srv/a/.git", "/srv/a.git/.git", "/srv/./a//"])(
   "whoever names git %s names what git may find there",
   (path) => {

@@ -42,8 +42,9 @@ export function execCommand(line: string): Command {
   }
   const transfer = transferOf(argv);
   if (transfer !== undefined) {
-    const { operation, word, paths, aliases = [] } = transfer;
-    const objects = [...paths.map(file), ...aliases.map((name) => ({ ...file(name), direct: false }))];
+    const { operation, word, paths, aliases = [], isTree } = transfer;
+    const named = paths.map((path) => (isTree ? { ...file(path), isTree } : file(path)));
+    const objects = [...named, ...aliases.map((name) => ({ ...file(name), direct: false }))];
     // The paths are words of a command line: what they lead to is the host's to say.
     return command(line, operation, [word], objects, { argv, enforcement: "heuristic" });
   }
@@ -59,6 +60,8 @@ interface Transfer {
   readonly operation: "read" | "write";
   readonly word: string;
   readonly paths: readonly string[];
+  /** True where what is below the paths may be moved, too. */
+  readonly isTree: boolean;
   /** Other names of what the paths name, for rules that deny. */
   readonly aliases?: readonly string[];
 }
@@ -89,6 +92,7 @@ function transferOf(argv: readonly string[]): Transfer | undefined {
 /** `scp -t path` and `scp -f path…`: flags that take no argument, and none that starts a program. */
 function scpTransfer(rest: readonly string[]): Transfer | undefined {
   let mode: "t" | "f" | undefined;
+  let isRecursive = false;
   let at = 0;
   for (; at < rest.length; at += 1) {
     const flag = rest[at] ?? "";
@@ -98,6 +102,7 @@ function scpTransfer(rest: readonly string[]): Transfer | undefined {
     }
     if (!flag.startsWith("-") || flag === "-") break;
     if (!/^-[rpdvqtf]+$/.test(flag)) return undefined;
+    isRecursive ||= flag.includes("r");
     for (const letter of flag.slice(1)) {
       if (letter !== "t" && letter !== "f") continue;
       if (mode !== undefined && mode !== letter) return undefined;
@@ -106,9 +111,10 @@ function scpTransfer(rest: readonly string[]): Transfer | undefined {
   }
   const paths = rest.slice(at).map(lexicalPath);
   if (mode === undefined || paths.length === 0 || (mode === "t" && paths.length !== 1)) return undefined;
+  // What is written to a folder gets a name there that the client says only later.
   return mode === "t"
-    ? { operation: "write", word: "scp.put", paths }
-    : { operation: "read", word: "scp.get", paths };
+    ? { operation: "write", word: "scp.put", paths, isTree: true }
+    : { operation: "read", word: "scp.get", paths, isTree: isRecursive };
 }
 
 /** `rsync --server [--sender] -flags… . path…`: options that only say how bytes are moved. */
@@ -116,18 +122,22 @@ function rsyncTransfer(rest: readonly string[]): Transfer | undefined {
   if (rest[0] !== "--server") return undefined;
   const isSender = rest[1] === "--sender";
   let at = isSender ? 2 : 1;
+  let isRecursive = false;
   for (; at < rest.length && rest[at] !== "."; at += 1) {
     const flag = rest[at] ?? "";
     // `-e.iLsfxCIvu` is the client's way to say what it can; `-e program` is not that. `s` hides the paths, and
     // `B`, `f`, `M` and `T` would take the next word, so that what looks like a path is none.
-    const isBundle = /^-(?!-)[a-dg-rt-zAC-LN-SU-Z]*$/.test(flag.replace(capabilities, "")) && flag !== "-";
+    const letters = flag.replace(capabilities, "");
+    const isBundle = /^-(?!-)[a-dg-rt-zAC-LN-SU-Z]*$/.test(letters) && flag !== "-";
     if (!isBundle && !rsyncOptions.test(flag)) return undefined;
+    // `-d` takes what is directly in a folder.
+    isRecursive ||= isBundle ? /[rd]/.test(letters) : flag === "--recursive";
   }
   const paths = rest.slice(at + 1).map(lexicalPath);
   if (paths.length === 0 || paths.some((path) => path.startsWith("-"))) return undefined;
   return isSender
-    ? { operation: "read", word: "rsync.get", paths }
-    : { operation: "write", word: "rsync.put", paths };
+    ? { operation: "read", word: "rsync.get", paths, isTree: isRecursive }
+    : { operation: "write", word: "rsync.put", paths, isTree: true };
 }
 
 const capabilities = /e\d*\.[a-zA-Z]*$/;
@@ -148,6 +158,7 @@ function gitTransfer(
     operation,
     word,
     paths: [named],
+    isTree: false,
     aliases: repositoryNames(named).filter((name) => name !== named),
   };
 }
