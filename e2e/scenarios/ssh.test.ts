@@ -49,7 +49,7 @@ const policies = (folder: string) =>
     ),
     policy(
       "closed",
-      "frank",
+      "ivan",
       `  profile: ReadWrite\n  rules: [{name: one, match: {objects: ["${folder}/tree/one"]}, action: Deny}]\n`,
     ),
     policy(
@@ -274,7 +274,7 @@ describeWith("OpenSSH through the gateway", found, () => {
       expect(await readFile(join(server.folder, "tree/one"), "utf8")).toBe("1");
 
       // A folder is what is in it, to rules that close some of that.
-      const frank = as("frank");
+      const ivan = as("ivan");
       const whole = `${gateway.destination}:${server.folder}/tree`;
       const ways: readonly (readonly string[])[] = [
         ["rsync", "-a", "-e", rsh, whole, `${back}2`],
@@ -283,9 +283,9 @@ describeWith("OpenSSH through the gateway", found, () => {
         ["scp", "-O", ...gateway.options, join(tree, "one"), whole],
       ];
       for (const [program = "", ...args] of ways)
-        expect((await gateway.run(program, args, frank)).stderr).toContain("is denied by rule one of policy");
+        expect((await gateway.run(program, args, ivan)).stderr).toContain("is denied by rule one of policy");
       const other = `${gateway.destination}:${server.folder}/other`;
-      expect(await gateway.run("rsync", ["-a", "-e", rsh, `${tree}/`, other], frank)).toMatchObject({
+      expect(await gateway.run("rsync", ["-a", "-e", rsh, `${tree}/`, other], ivan)).toMatchObject({
         code: 0,
       });
       expect(await readFile(join(server.folder, "tree/one"), "utf8")).toBe("1");
