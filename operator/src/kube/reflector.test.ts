@@ -314,6 +314,21 @@ test("O28 a cache knows what its client wrote before its watch does, and tells o
   expect(changes).toEqual(["changed a", "added b"]);
 });
 
+test("what happens between two pages of a list is heard from the watch, and no object is missed", async () => {
+  for (const name of ["a", "b", "c", "d"]) put(name);
+  let isHeld = false;
+  api.fault = ({ query }) => {
+    if (!query.has("continue") || isHeld) return undefined;
+    isHeld = true;
+    api.remove(`${folder}/a`);
+    put("d", "2");
+    return { kind: "slow", ms: 1 };
+  };
+  const reflector = start({ pageSize: 2 });
+  await becomes(reflector, { b: "1", c: "1", d: "2" });
+  expect(isHeld).toBe(true);
+});
+
 test("O16 whatever goes wrong, at random, the cache comes to what is there", async () => {
   const faults: readonly Fault[] = [
     { kind: "reset" },

@@ -117,6 +117,8 @@ class Api implements FakeApi {
   readonly #watches = new Set<Watch>();
   readonly #sockets = new Set<Socket>();
   readonly #server = createServer((request, response) => void this.#answer(request, response));
+  /** Lists of which not all pages were asked for, by version and path. */
+  readonly #listed = new Map<string, readonly StoredObject[]>();
   #history: Happening[] = [];
   #version = 100;
   #compacted = 0;
@@ -171,6 +173,7 @@ class Api implements FakeApi {
 
   compact(): void {
     this.#history = [];
+    this.#listed.clear();
     this.#compacted = this.#version;
   }
 
@@ -347,10 +350,17 @@ class Api implements FakeApi {
       sendStatus(response, 410, "Expired");
       return;
     }
-    const all = [...this.#objects].filter(([key]) => isWithin(key.slice(0, key.lastIndexOf("/")), path));
+    // All pages are of what was there with the first.
+    const at = `${version} ${path}`;
+    const all =
+      this.#listed.get(at) ??
+      [...this.#objects]
+        .filter(([key]) => isWithin(key.slice(0, key.lastIndexOf("/")), path))
+        .map(([, object]) => object);
     const end = Math.min(all.length, Number(offset) + limit);
-    const items = all.slice(Number(offset), end).map(([, { apiVersion: _, kind: __, ...object }]) => object);
+    const items = all.slice(Number(offset), end).map(({ apiVersion: _, kind: __, ...object }) => object);
     const token = end < all.length ? { continue: `${version}:${end}` } : {};
+    if (end < all.length) this.#listed.set(at, all);
     send(response, 200, { kind: "List", metadata: { resourceVersion: version, ...token }, items });
   }
 }
