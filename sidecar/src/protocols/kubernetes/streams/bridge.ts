@@ -1,5 +1,6 @@
 /** What stands between a client's stream and the server's: it reads both, and can end them with a Status. */
 import type { Status } from "../status.ts";
+import { FrameError } from "./websocket-frames.ts";
 
 /** What stands between the two sides of an upgraded connection: bytes go in as they come, and out once they may. */
 export interface StreamBridge {
@@ -15,3 +16,53 @@ export interface StreamBridge {
 
 /** Longest message that is read whole: a Status, a size. */
 export const messageMax = 64 * 1024;
+
+/** What a client has sent before its command may run: kept up to a bound, in bytes of memory. */
+export class HeldInput<T> {
+  #items: T[] = [];
+  #bytes = 0;
+
+  /** `bytes`: of the payload. An item without any takes memory, too. */
+  push(item: T, bytes: number): void {
+    this.#bytes += bytes + itemBytes;
+    if (this.#bytes > heldBytesMax) throw new FrameError("too much was sent before the command may run");
+    this.#items.push(item);
+  }
+
+  /** All of it, in order; none is kept. */
+  take(): readonly T[] {
+    const items = this.#items;
+    this.#items = [];
+    return items;
+  }
+}
+
+/** Of memory, for what one client has sent too early. */
+export const heldBytesMax = 1024 * 1024;
+/** Roughly what an object with a buffer takes beside its bytes. */
+const itemBytes = 256;
+
+/** A message that comes in slices, however small these are. */
+export class Message {
+  #bytes: Buffer = Buffer.alloc(0);
+  #length = 0;
+
+  /** The message, with the last slice of it. */
+  push(slice: Buffer, isLast: boolean, max = messageMax): Buffer | undefined {
+    const length = this.#length + slice.length;
+    if (length > max) throw new FrameError("a message is too long");
+    if (isLast && this.#length === 0) return slice;
+    if (length > this.#bytes.length) {
+      const grown = Buffer.alloc(Math.min(max, Math.max(length, 2 * this.#bytes.length)));
+      this.#bytes.copy(grown, 0, 0, this.#length);
+      this.#bytes = grown;
+    }
+    slice.copy(this.#bytes, this.#length);
+    this.#length = length;
+    if (!isLast) return undefined;
+    const message = this.#bytes.subarray(0, length);
+    this.#bytes = Buffer.alloc(0);
+    this.#length = 0;
+    return message;
+  }
+}

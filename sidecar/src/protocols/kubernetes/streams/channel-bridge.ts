@@ -6,7 +6,7 @@ import type { Duplex } from "node:stream";
 import { isRecord } from "../facts.ts";
 import type { Status } from "../status.ts";
 import { parsed } from "../upstream.ts";
-import { messageMax, type StreamBridge } from "./bridge.ts";
+import { HeldInput, heldBytesMax, Message, type StreamBridge } from "./bridge.ts";
 import { inOrder, writeAll } from "./pump.ts";
 import type { OutputStream, Terminal } from "./terminal.ts";
 import { FrameError, FrameReader, frame, type Piece } from "./websocket-frames.ts";
@@ -17,7 +17,6 @@ const binary = 2;
 const closing = 8;
 const ping = 9;
 const pong = 10;
-const heldBytesMax = 1024 * 1024;
 
 /** How the client's form differs from the server's. */
 export interface ClientForm {
@@ -37,13 +36,12 @@ export class ChannelBridge implements StreamBridge {
   readonly #form: ClientForm;
   #upstream: Duplex | undefined;
   #terminal: Terminal | undefined;
-  #held: Piece[] = [];
-  #heldBytes = 0;
+  readonly #held = new HeldInput<Piece>();
   #clientChannel = 0;
   #serverChannel = 0;
-  #message: Buffer[] = [];
-  #clientMessage: Buffer[] = [];
-  #encoded: Buffer[] = [];
+  readonly #message = new Message();
+  readonly #clientMessage = new Message();
+  readonly #encoded = new Message();
   #isCut = false;
 
   constructor(client: Duplex, onTyped: () => void, form: ClientForm) {
@@ -56,9 +54,7 @@ export class ChannelBridge implements StreamBridge {
   connect(upstream: Duplex, terminal: Terminal): Promise<void> | undefined {
     this.#upstream = upstream;
     this.#terminal = terminal;
-    const held = this.#held;
-    this.#held = [];
-    return inOrder(held.values(), (piece) => this.#clientPiece(piece));
+    return inOrder(this.#held.take().values(), (piece) => this.#clientPiece(piece));
   }
 
   /** Where output goes that may be shown. */
@@ -98,7 +94,7 @@ export class ChannelBridge implements StreamBridge {
   /** In base64 a message is read whole, and goes on as if it had come in binary. */
   #anyPiece(piece: Piece): Promise<void> | undefined {
     if (!this.#form.isBase64 || piece.opcode >= closing) return this.#clientPiece(piece);
-    const message = whole(this.#encoded, piece.bytes, piece.isLast, heldBytesMax);
+    const message = this.#encoded.push(piece.bytes, piece.isLast, heldBytesMax);
     if (message === undefined) return undefined;
     const channel = (message[0] ?? 0) - 0x30;
     if (message.length > 0 && (channel < 0 || channel > 9))
@@ -113,12 +109,7 @@ export class ChannelBridge implements StreamBridge {
     if (upstream === undefined) {
       // Clients give up on who does not answer their pings.
       if (piece.opcode === ping) writeAll(this.#client, frame(pong, [piece.bytes], false));
-      else {
-        this.#heldBytes += piece.bytes.length;
-        if (this.#heldBytes > heldBytesMax)
-          throw new FrameError("too much was sent before the command may run");
-        this.#held.push({ ...piece, bytes: Buffer.from(piece.bytes) });
-      }
+      else this.#held.push({ ...piece, bytes: Buffer.from(piece.bytes) }, piece.bytes.length);
       return undefined;
     }
     if (piece.opcode >= closing) {
@@ -144,7 +135,7 @@ export class ChannelBridge implements StreamBridge {
     }
     if (channel !== channels.resize && channel !== channels.close)
       throw new FrameError("a channel clients do not have");
-    const message = whole(this.#clientMessage, bytes, piece.isLast);
+    const message = this.#clientMessage.push(bytes, piece.isLast);
     if (message === undefined) return undefined;
     if (channel === channels.resize) this.#terminal?.resized(message);
     const pass = () => writeAll(upstream, frame(binary, [Buffer.from([channel]), message], true));
@@ -195,7 +186,7 @@ export class ChannelBridge implements StreamBridge {
       if (piece.isFirst) this.#toClient(channel, bytes);
       return undefined;
     }
-    const message = whole(this.#message, bytes, piece.isLast);
+    const message = this.#message.push(bytes, piece.isLast);
     if (message === undefined) return undefined;
     const shown = channel === channels.status ? this.#statusForm(message) : message;
     const pass = () => this.#toClient(channel, shown);
@@ -226,12 +217,4 @@ export class ChannelBridge implements StreamBridge {
       : frame(binary, [Buffer.from([channel]), bytes], false);
     writeAll(this.#client, message);
   }
-}
-
-/** Collects a message; it, once it is whole. */
-function whole(parts: Buffer[], bytes: Buffer, isLast: boolean, max = messageMax): Buffer | undefined {
-  parts.push(Buffer.from(bytes));
-  const length = parts.reduce((sum, part) => sum + part.length, 0);
-  if (length > max) throw new FrameError("a message is too long");
-  return isLast ? Buffer.concat(parts.splice(0)) : undefined;
 }

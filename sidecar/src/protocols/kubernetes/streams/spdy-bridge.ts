@@ -1,6 +1,6 @@
 /** exec, attach and port-forward over SPDY/3.1: every frame is read, and headers are written anew on both ways. */
 import type { Status } from "../status.ts";
-import { messageMax, type StreamBridge } from "./bridge.ts";
+import { HeldInput, messageMax, type StreamBridge } from "./bridge.ts";
 import type { Sifted } from "./copy-gate.ts";
 import { inOrder } from "./pump.ts";
 import {
@@ -63,7 +63,6 @@ export interface StreamReader {
 }
 
 const streamsMax = 4_096;
-const heldBytesMax = 1024 * 1024;
 /** The streams of an exec or attach. */
 export const commandStreams = new Set(["error", "stdin", "stdout", "stderr", "resize"]);
 const emptyHeaders = Buffer.alloc(4);
@@ -73,8 +72,7 @@ export class SpdyBridge implements StreamBridge {
   readonly #toClient: Send;
   readonly #isJsonStatus: boolean;
   #upstream: SpdyUpstream | undefined;
-  #held: Held[] = [];
-  #heldBytes = 0;
+  readonly #held = new HeldInput<Held>();
   /** Streams that the client was answered before the server was asked. */
   readonly #answered = new Set<number>();
   #notices: { readonly stream: string; readonly text: string }[] = [];
@@ -106,9 +104,7 @@ export class SpdyBridge implements StreamBridge {
   /** Begins to speak with the server; what the client has sent meanwhile goes first. */
   connect(upstream: SpdyUpstream): Promise<void> | undefined {
     this.#upstream = upstream;
-    const held = this.#held;
-    this.#held = [];
-    return inOrder(held.values(), (item) =>
+    return inOrder(this.#held.take().values(), (item) =>
       item.kind === "data"
         ? this.#clientData(item)
         : item.kind === "opened"
@@ -206,7 +202,7 @@ export class SpdyBridge implements StreamBridge {
     if (upstream === undefined) {
       // Clients give up on who does not answer their pings.
       if (frame.type === frameTypes.ping) this.#toClient(controlFrame(frame.type, frame.flags, frame.body));
-      else this.#hold(frame, frame.body.length);
+      else this.#held.push(frame, frame.body.length);
       return undefined;
     }
     const stream = frame.body.length >= 4 ? frame.body.readUInt32BE(0) & 0x7fff_ffff : 0;
@@ -223,7 +219,7 @@ export class SpdyBridge implements StreamBridge {
     const plain = await this.#up.inflate.read(frame.body.subarray(at));
     if (this.#lastWords !== undefined) return this.#openedLate(frame, plain);
     if (this.#upstream !== undefined) return this.#opened(frame, at, plain);
-    this.#hold({ kind: "opened", frame, at, plain }, plain.length);
+    this.#held.push({ kind: "opened", frame, at, plain }, frame.body.length + plain.length);
     if (frame.type !== frameTypes.synStream) return;
     const id = frame.body.readUInt32BE(0) & 0x7fff_ffff;
     const type = readHeaders(plain).get("streamtype") ?? "";
@@ -283,12 +279,6 @@ export class SpdyBridge implements StreamBridge {
     upstream.send(controlFrame(frame.type, frame.flags, body));
   }
 
-  #hold(item: Held, length: number): void {
-    this.#heldBytes += length;
-    if (this.#heldBytes > heldBytesMax) throw new FrameError("too much was sent before the command may run");
-    this.#held.push(item);
-  }
-
   #showNotices(): void {
     this.#notices = this.#notices.filter(({ stream, text }) => {
       if (this.#idOf(stream) === undefined) return true;
@@ -318,7 +308,7 @@ export class SpdyBridge implements StreamBridge {
     }
     const upstream = this.#upstream;
     if (upstream === undefined) {
-      this.#hold({ kind: "data", stream, bytes: Buffer.from(bytes), isFin }, bytes.length);
+      this.#held.push({ kind: "data", stream, bytes: Buffer.from(bytes), isFin }, bytes.length);
       return undefined;
     }
     const type = this.#types.get(stream);
