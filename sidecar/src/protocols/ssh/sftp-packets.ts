@@ -3,7 +3,7 @@
  *
  *     uint32 length   byte type   uint32 request id   …fields of the type…
  */
-import { encoded, type Field } from "./messages.ts";
+import { encoded, type Field, type Reader } from "./messages.ts";
 
 /** Packet types. */
 export const sftp = {
@@ -42,23 +42,26 @@ export const sftpStatus = { noSuchFile: 2, permissionDenied: 3, failure: 4, unsu
 /** Flags of an open. */
 export const openFlags = { read: 1, write: 2, append: 4, create: 8, truncate: 16 } as const;
 
+/** Which attributes follow. */
+export const attributeFlags = { size: 1, owner: 2, permissions: 4 } as const;
+
 /** Largest packet; OpenSSH's own bound. */
 const packetBytesMax = 256 * 1024;
 
+const nothing = Buffer.alloc(0);
+
 /** Cuts a stream into packets, length included. */
 export class SftpSplitter {
-  /** Pieces of a packet that is not whole; put together once, when it is. */
-  #pieces: Buffer[] = [];
+  /** A packet that is not whole is at its beginning: pieces, which may be single bytes, are not kept as such. */
+  #room: Buffer = nothing;
   #length = 0;
-  /** Length of the packet that the pieces begin; 0 while that is not known. */
+  /** Length of the packet that is begun; 0 while that is not known. */
   #wanted = 0;
 
   /** The packets that are whole now; throws where one is longer than any may be. */
   push(chunk: Buffer): readonly Buffer[] {
-    this.#pieces.push(chunk);
-    this.#length += chunk.length;
-    if (this.#length < Math.max(4, this.#wanted)) return [];
-    const bytes = this.#pieces.length === 1 ? chunk : Buffer.concat(this.#pieces);
+    const bytes = this.#withKept(chunk);
+    if (bytes === undefined) return [];
     const packets: Buffer[] = [];
     let at = 0;
     this.#wanted = 0;
@@ -71,9 +74,30 @@ export class SftpSplitter {
       at += this.#wanted;
       this.#wanted = 0;
     }
-    this.#length = bytes.length - at;
-    this.#pieces = this.#length === 0 ? [] : [bytes.subarray(at)];
+    // The packets are their own from now on: what is left goes elsewhere.
+    this.#length = 0;
+    this.#room = nothing;
+    this.#keep(bytes.subarray(at));
     return packets;
+  }
+
+  /** What was kept with what has come; undefined where no packet is whole yet, and it is kept. */
+  #withKept(chunk: Buffer): Buffer | undefined {
+    const isEnough = this.#length + chunk.length >= Math.max(4, this.#wanted);
+    if (isEnough && this.#length === 0) return chunk;
+    this.#keep(chunk);
+    return isEnough ? this.#room.subarray(0, this.#length) : undefined;
+  }
+
+  #keep(bytes: Buffer): void {
+    const length = this.#length + bytes.length;
+    if (length > this.#room.length) {
+      const room = Buffer.allocUnsafeSlow(Math.max(length, 2 * this.#room.length, 256));
+      this.#room.copy(room, 0, 0, this.#length);
+      this.#room = room;
+    }
+    bytes.copy(this.#room, this.#length);
+    this.#length = length;
   }
 }
 
@@ -81,4 +105,18 @@ export class SftpSplitter {
 export function sftpPacket(type: number, ...fields: readonly Field[]): Buffer {
   const body = encoded(...fields);
   return Buffer.concat([encoded(1 + body.length), Buffer.of(type), body]);
+}
+
+/** Whether attributes (section 5 of the draft) are those of a folder; undefined where they do not say what they are of. */
+export function isFolder(attributes: Reader): boolean | undefined {
+  const flags = attributes.uint32();
+  if ((flags & attributeFlags.size) !== 0) attributes.uint64();
+  if ((flags & attributeFlags.owner) !== 0) {
+    attributes.uint32();
+    attributes.uint32();
+  }
+  if ((flags & attributeFlags.permissions) === 0) return undefined;
+  // The type of a file as `stat` has it; servers that leave it out say nothing.
+  const type = attributes.uint32() & 0o170_000;
+  return type === 0 ? undefined : type === 0o040_000;
 }
