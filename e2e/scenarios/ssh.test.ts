@@ -50,7 +50,11 @@ const policies = (folder: string) =>
     policy(
       "closed",
       "ivan",
-      `  profile: ReadWrite\n  rules: [{name: one, match: {objects: ["${folder}/tree/one"]}, action: Deny}]\n`,
+      `  profile: ReadWrite
+  rules:
+  - {name: one, match: {objects: ["${folder}/tree/one"]}, action: Deny}
+  - {name: shut, match: {operations: [read], objects: ["${folder}/shut/in/*"]}, action: Deny}
+`,
     ),
     policy(
       "tunnels",
@@ -336,6 +340,30 @@ describeWith("OpenSSH through the gateway", found, () => {
         code: 0,
       });
       expect(await readFile(join(gateway.home, "got"), "utf8")).toBe("private\n");
+    });
+
+    test("S4 a folder is not renamed away from a rule that closes something in it, nor to where one does", async () => {
+      const ivan = as("ivan");
+      const at = (name: string) => join(server.folder, name);
+      await mkdir(at("tree/in"), { recursive: true });
+      await mkdir(at("shut/in"), { recursive: true });
+      await mkdir(at("mine/in"), { recursive: true });
+      await writeFile(at("shut/in/key"), "key\n");
+      const attempt = (from: string, to: string, flag = "") =>
+        sftp(`rename ${flag} ${at(from)} ${at(to)}\n`, ivan);
+      for (const flag of ["", "-l"]) {
+        for (const [from = "", to = ""] of [
+          ["tree", "away"],
+          ["mine", "tree"],
+          ["shut", "away"],
+          ["shut/in", "away"],
+        ]) {
+          expect((await attempt(from, to, flag)).stderr, `${from} to ${to}`).toContain("Permission denied");
+        }
+      }
+      expect(existsSync(at("away"))).toBe(false);
+      expect(await attempt("mine", "yours")).toMatchObject({ code: 0 });
+      expect(existsSync(at("yours/in"))).toBe(true);
     });
 
     test("S4 neither .. nor a link leads out of the folder that a rule names", async () => {

@@ -1,5 +1,5 @@
-import type { Command } from "@sallyport/policy";
-import { expect, test } from "vitest";
+import type { Command, Operation } from "@sallyport/policy";
+import { describe, expect, test } from "vitest";
 import type { Permit } from "../../guard/index.ts";
 import { refusal } from "../../guard/index.ts";
 import { type Field, Reader } from "./messages.ts";
@@ -10,7 +10,8 @@ import { openFlags, sftp, sftpPacket, sftpStatus } from "./sftp-packets.ts";
 function gated(
   allows: (command: Command) => boolean,
   paths: Readonly<Record<string, string | undefined>> = {},
-  existing: readonly string[] = [],
+  /** With their permissions; 0: the host does not say them. */
+  existing: Readonly<Record<string, number>> = {},
   /** Answers to opens come when the test lets them. */
   late: (() => void)[] | undefined = undefined,
 ) {
@@ -46,10 +47,11 @@ function gated(
         const reply = sftpPacket(sftp.handle, id, `h${handles++}`);
         if (late === undefined) gate.fromUpstream(reply);
         else late.push(() => gate.fromUpstream(reply));
-      } else if (type === sftp.lstat && existing.includes(reader.text()))
-        gate.fromUpstream(sftpPacket(sftp.attrs, id, 0));
-      else if (type === sftp.lstat)
-        gate.fromUpstream(sftpPacket(sftp.status, id, sftpStatus.noSuchFile, "", ""));
+      } else if (type === sftp.lstat) {
+        const mode = existing[reader.text()];
+        if (mode === undefined) gate.fromUpstream(sftpPacket(sftp.status, id, sftpStatus.noSuchFile, "", ""));
+        else gate.fromUpstream(sftpPacket(sftp.attrs, id, ...(mode === 0 ? [0] : [4, mode])));
+      }
       // A close is answered late: what is sent meanwhile must not go by the old handle.
       else if (type !== sftp.close) gate.fromUpstream(sftpPacket(sftp.status, id, 0, "", ""));
     },
@@ -155,7 +157,7 @@ test("expanding a path tells no more of where it leads than realpath", async () 
 
 test("a link that the host cannot resolve yet is not opened under its own name", async () => {
   const paths = { "/public/dangling": undefined };
-  const { send, reached, begin } = gated(() => true, paths, ["/public/dangling"]);
+  const { send, reached, begin } = gated(() => true, paths, { "/public/dangling": 0 });
   await begin();
   expect(await send(sftp.open, 1, "/public/dangling", openFlags.write | openFlags.create, 0)).toBe(
     sftpStatus.noSuchFile,
@@ -204,7 +206,7 @@ test.each([
 ] as const)("%s while the host still opens a file closes it, too", async (_, how) => {
   const late: (() => void)[] = [];
   let allowed = true;
-  const { gate, send, begin } = gated(() => allowed, {}, [], late);
+  const { gate, send, begin } = gated(() => allowed, {}, {}, late);
   await begin();
   await send(sftp.open, 1, "/a", openFlags.read, 0);
   if (how === "withdraw") expect(gate.withdraw(1)).toBe(true);
@@ -253,6 +255,64 @@ test.each([
     expect(await send(type, 4, ...name, "/drop/a.part", "/drop/a")).toBe(0);
   },
 );
+
+describe.each([
+  ["rename", sftp.rename, []],
+  ["posix-rename", sftp.extended, ["posix-rename@openssh.com"]],
+] as const)("a folder that is renamed (%s) takes along what is in it", (_, type, name) => {
+  const folder = 0o040_755;
+  const existing = {
+    "/web": folder,
+    "/new": folder,
+    "/said-nothing": 0,
+    "/only/listed": folder,
+    "/f": 0o100_644,
+  };
+  /** Whether a command is about the path, or about a folder that it may be in. */
+  const concerns = (command: Command, path: string, operation: Operation) =>
+    command.parts.some(
+      (part) =>
+        part.operation === operation &&
+        part.objects.some(
+          (object) => object.name === path || (object.isTree === true && path.startsWith(`${object.name}/`)),
+        ),
+    );
+
+  test("away from a rule that denies writing to something in it, or to where one does", async () => {
+    const { send, reached, begin } = gated(
+      (command) =>
+        !concerns(command, "/web/conf/key", "write") && !concerns(command, "/said-nothing/x", "write"),
+      {},
+      existing,
+    );
+    await begin();
+    expect(await send(type, 1, ...name, "/web", "/elsewhere")).toBe(sftpStatus.permissionDenied);
+    expect(await send(type, 2, ...name, "/new", "/web")).toBe(sftpStatus.permissionDenied);
+    expect(await send(type, 3, ...name, "/new", "/web/conf")).toBe(sftpStatus.permissionDenied);
+    // What the host says nothing about, or does not know, may be a folder.
+    expect(await send(type, 4, ...name, "/said-nothing", "/elsewhere")).toBe(sftpStatus.permissionDenied);
+    expect(await send(type, 5, ...name, "/unknown", "/web")).toBe(sftpStatus.permissionDenied);
+    expect(reached).toEqual([]);
+    expect(await send(type, 6, ...name, "/new", "/newer")).toBe(0);
+    expect(await send(type, 7, ...name, "/f", "/web")).toBe(0);
+  });
+
+  test("and nothing in it may be read there that may not be read where it is", async () => {
+    const { send, reached, begin } = gated(
+      (command) =>
+        !concerns(command, "/web/conf/key", "read") &&
+        // A rule that lets a folder be listed, and nothing in it be read.
+        !command.text.startsWith("sftp.get /only/listed/"),
+      {},
+      existing,
+    );
+    await begin();
+    expect(await send(type, 1, ...name, "/web", "/elsewhere")).toBe(sftpStatus.permissionDenied);
+    expect(await send(type, 2, ...name, "/only/listed", "/elsewhere")).toBe(sftpStatus.permissionDenied);
+    expect(reached).toEqual([]);
+    expect(await send(type, 3, ...name, "/new", "/elsewhere")).toBe(0);
+  });
+});
 
 test("what waits when the channel ends is not judged, and asks the host nothing more", async () => {
   const judged: string[] = [];

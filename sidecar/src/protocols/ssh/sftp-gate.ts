@@ -1,9 +1,17 @@
 import { createHash, type Hash } from "node:crypto";
-import type { Command, CommandPart, Operation } from "@sallyport/policy";
+import type { Command, CommandPart, ObjectRef, Operation } from "@sallyport/policy";
 import type { Permit, Refusal } from "../../guard/index.ts";
 import { file, lexicalPath } from "./commands.ts";
 import { type Field, MalformedMessage, Reader } from "./messages.ts";
-import { openFlags, SftpSplitter, sftp, sftpPacket, sftpStatus } from "./sftp-packets.ts";
+import {
+  attributeFlags,
+  isFolder,
+  openFlags,
+  SftpSplitter,
+  sftp,
+  sftpPacket,
+  sftpStatus,
+} from "./sftp-packets.ts";
 
 /** What the gate is given to do its work. */
 export interface SftpGateOptions {
@@ -59,8 +67,6 @@ type Owed =
   | { readonly kind: "read"; readonly of: OpenFile; readonly offset: number }
   | { readonly kind: "close"; readonly handle: string };
 
-/** SSH_FILEXFER_ATTR_SIZE alone. */
-const sizeFlag = 1;
 const owedMax = 4096;
 const filesMax = 1024;
 const resolveMs = 10_000;
@@ -76,7 +82,7 @@ export class SftpGate {
   readonly #owed = new Map<number, Owed>();
   readonly #files = new Map<string, OpenFile>();
   /** The gateway's own questions to the host. */
-  readonly #asked = new Map<number, (path: string | undefined) => void>();
+  readonly #asked = new Map<number, (found: Found | undefined) => void>();
   #nextAsked = 0xf000_0000;
   /** Where relative paths begin, once that was asked for. */
   #home: string | undefined;
@@ -226,7 +232,8 @@ export class SftpGate {
       return this.#refuse(packet, id, sftpStatus.permissionDenied, "the file is open for reading");
     }
     const asked = sftpCommand("write", "sftp.setstat", [open.path]);
-    if (flags !== sizeFlag && (await this.#judged(asked, packet, id, same(asked))) === undefined) return;
+    if (flags !== attributeFlags.size && (await this.#judged(asked, packet, id, same(asked))) === undefined)
+      return;
     if (open.isWithdrawn) {
       return this.#refuse(packet, id, sftpStatus.permissionDenied, "the access policy has changed");
     }
@@ -312,7 +319,10 @@ export class SftpGate {
     };
   }
 
-  /** Renames and links touch two paths, and both must be allowed; a link also reaches what it points to. */
+  /**
+   * Renames and links touch two paths, and both must be allowed; a link also reaches what it points to, and a folder
+   * takes along what is in it.
+   */
   async #pair(asked: {
     readonly type: number;
     readonly id: number;
@@ -334,22 +344,31 @@ export class SftpGate {
         isLink && !asked.first.startsWith("/") ? `${parentOf(second)}/${asked.first}` : asked.first;
       const foundFirst = await this.#resolve(from, isLink);
       const first = foundFirst ?? (await this.#lexical(from));
-      return { foundFirst, foundSecond, first, second, asked: sftpCommand(operation, word, [first, second]) };
+      // What the host does not say of it may be a folder.
+      const isTree = word === "sftp.rename" && (await this.#ask(sftp.lstat, first))?.isFolder !== false;
+      const pair = sftpCommand(operation, word, [first, second], isTree);
+      return { foundFirst, foundSecond, first, second, isTree, asked: pair };
     };
-    const { foundFirst, foundSecond, first, second, asked: pair } = await look();
+    const { foundFirst, foundSecond, first, second, isTree, asked: pair } = await look();
     if ((await this.#judged(pair, packet, id, look)) === undefined) return;
     if (foundSecond === undefined || (foundFirst === undefined && !isLink)) return this.#missing(packet, id);
     // Writing there is not enough to have it under a name by which it may be read.
-    if (!isLink && !this.#mayBeRead(first) && this.#mayBeRead(second)) {
-      return this.#refuse(packet, id, sftpStatus.permissionDenied, "it may not be read where it is");
+    if (!isLink && !this.#mayBeRead(first, isTree) && this.#mayReadSome(second, isTree)) {
+      const what = isTree ? "it, or something in it," : "it";
+      return this.#refuse(packet, id, sftpStatus.permissionDenied, `${what} may not be read where it is`);
     }
     const name = asked.name === undefined ? [] : [asked.name];
     const rewritten = sftpPacket(type, id, ...name, isLink ? asked.first : first, second);
     this.#pass(id, rewritten, { kind: "plain" }, packet.length);
   }
 
-  #mayBeRead(path: string): boolean {
-    return this.#options.isStillAllowed(sftpCommand("read", "sftp.get", [path]));
+  #mayBeRead(path: string, isTree = false): boolean {
+    const asked = sftpCommand("read", "sftp.get", [path], isTree);
+    return this.#options.isStillAllowed(asked) && (!isTree || this.#mayBeRead(within(path)));
+  }
+
+  #mayReadSome(path: string, isTree: boolean): boolean {
+    return this.#mayBeRead(path) || (isTree && this.#mayBeRead(within(path)));
   }
 
   #extended(id: number, reader: Reader, packet: Buffer): Promise<void> | undefined {
@@ -412,7 +431,7 @@ export class SftpGate {
     const look = async () => {
       const found =
         path.length > 4096 ? undefined : await this.#ask(sftp.extended, "expand-path@openssh.com", path);
-      const resolved = found?.startsWith("/") ? found : undefined;
+      const resolved = found?.path.startsWith("/") === true ? found.path : undefined;
       const isOthers = /^~[^/]/.test(path);
       const shown = resolved ?? (isOthers ? path : await this.#lexical(path.replace(/^~\//, "./")));
       return { resolved, asked: sftpCommand("read", "sftp.stat", [shown]) };
@@ -513,11 +532,11 @@ export class SftpGate {
   async #askFor(path: string): Promise<string | undefined> {
     const found = await this.#ask(sftp.realpath, path);
     // What is no absolute path says nothing about where the operation would go.
-    return found?.startsWith("/") ? found : undefined;
+    return found?.path.startsWith("/") === true ? found.path : undefined;
   }
 
   /** A question of the gateway's own; undefined where the host answers with a failure, or not in time. */
-  #ask(type: number, ...fields: readonly string[]): Promise<string | undefined> {
+  #ask(type: number, ...fields: readonly string[]): Promise<Found | undefined> {
     while (this.#owed.has(this.#nextAsked) || this.#asked.has(this.#nextAsked)) {
       this.#nextAsked = this.#nextAsked >= 0xffff_fffe ? 0xf000_0000 : this.#nextAsked + 1;
     }
@@ -525,7 +544,7 @@ export class SftpGate {
     const id = this.#nextAsked;
     return new Promise((resolve) => {
       const timer = setTimeout(() => settle(undefined), resolveMs);
-      const settle = (found: string | undefined) => {
+      const settle = (found: Found | undefined) => {
         clearTimeout(timer);
         this.#asked.delete(id);
         resolve(found);
@@ -545,8 +564,7 @@ export class SftpGate {
     }
     const answer = this.#asked.get(id);
     if (answer !== undefined) {
-      if (type === sftp.attrs) answer("");
-      else answer(type === sftp.name && reader.uint32() > 0 ? nameIn(reader) : undefined);
+      answer(foundIn(type, reader));
       this.#options.toClient(Buffer.alloc(0), packet.length);
       return;
     }
@@ -591,13 +609,23 @@ export class SftpGate {
   }
 }
 
-/** A name that is no UTF-8 is none that can be judged. */
-function nameIn(reader: Reader): string | undefined {
+/** What the host says to a question of the gateway's own. */
+interface Found {
+  /** Empty where attributes were asked for. */
+  readonly path: string;
+  /** True unless it is known that it is none. */
+  readonly isFolder: boolean;
+}
+
+/** A name that is no UTF-8 is none that can be judged, and an answer that cannot be read is none. */
+function foundIn(type: number, reader: Reader): Found | undefined {
   try {
-    return reader.text();
+    if (type === sftp.attrs) return { path: "", isFolder: isFolder(reader) ?? true };
+    if (type === sftp.name && reader.uint32() > 0) return { path: reader.text(), isFolder: true };
   } catch {
     return undefined;
   }
+  return undefined;
 }
 
 interface PathRule {
@@ -650,19 +678,24 @@ function versionPacket(reader: Reader): Buffer {
 /** What goes by a handle is about the same file, whatever its path leads to. */
 const same = (asked: Command) => async () => ({ asked });
 
-function part(operation: Operation, word: string, paths: readonly string[]): CommandPart {
+function part(operation: Operation, word: string, paths: readonly string[], isTree = false): CommandPart {
+  const objects: readonly ObjectRef[] = paths.map((path) =>
+    isTree ? { ...file(path), isTree } : file(path),
+  );
+  return { operation, words: [word], objects, unbounded: false, enforcement: "authoritative" };
+}
+
+/** `isTree`: each of the paths stands for what is below it, too. */
+function sftpCommand(operation: Operation, word: string, paths: readonly string[], isTree = false): Command {
   return {
-    operation,
-    words: [word],
-    objects: paths.map(file),
-    unbounded: false,
-    enforcement: "authoritative",
+    protocol: "ssh",
+    text: `${word} ${paths.join(" ")}`,
+    parts: [part(operation, word, paths, isTree)],
   };
 }
 
-function sftpCommand(operation: Operation, word: string, paths: readonly string[]): Command {
-  return { protocol: "ssh", text: `${word} ${paths.join(" ")}`, parts: [part(operation, word, paths)] };
-}
+/** Stands for what is in a folder and no rule names: no file's name has a NUL. */
+const within = (folder: string) => `${folder === "/" ? "" : folder}/\0`;
 
 const isReading = (asked: Command) => asked.parts.some(({ operation }) => operation === "read");
 const isWriting = (asked: Command) => asked.parts.some(({ operation }) => operation === "write");
