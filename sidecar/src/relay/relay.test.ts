@@ -54,6 +54,40 @@ describe("relay", () => {
     expect(await over).toEqual({ kind: "clientClosed" });
   });
 
+  it("reads ahead of a session that holds as much as fits into little memory, single bytes or not", async () => {
+    let release: () => void = () => undefined;
+    let seenChunks = 0;
+    let passed = 0;
+    const { relay, client, over } = await relayed(() => ({
+      fromClient: (chunk) => {
+        passed += chunk.length;
+        if (passed > 1) return undefined;
+        return new Promise<void>((resolve) => {
+          release = resolve;
+        });
+      },
+      fromUpstream: () => undefined,
+      end: () => undefined,
+    }));
+    client.setNoDelay(true);
+    client.write("h");
+    await vi.waitFor(() => expect(passed).toBe(1), { timeout: 20_000 });
+    relay.readAhead(() => {
+      seenChunks += 1;
+    });
+    for (let count = 0; count < 8_000; count += 1) {
+      client.write("x");
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    // A quarter of a megabyte, with what each chunk takes beside its bytes.
+    expect(seenChunks).toBeGreaterThan(100);
+    expect(seenChunks).toBeLessThan(2_100);
+    release();
+    await vi.waitFor(() => expect(passed).toBe(8_001), { timeout: 20_000 });
+    client.destroy();
+    await over;
+  });
+
   it("reads nothing more of the client while a command is held", async () => {
     let release: () => void = () => undefined;
     const chunks: number[] = [];

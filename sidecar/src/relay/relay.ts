@@ -4,7 +4,7 @@
  * and a command that must wait stops the client's reading.
  */
 import type { Socket } from "node:net";
-import { type SocketEnd, socketEnd } from "../wire/socket-end.ts";
+import { chunkBytes, type SocketEnd, socketEnd } from "../wire/socket-end.ts";
 
 /** A protocol's session as the relay drives it. */
 export interface RelayedSession {
@@ -114,7 +114,7 @@ export class Relay {
     this.lastClientMs = performance.now();
     if (this.isHolding) {
       this.ahead.push(chunk);
-      this.aheadBytes += chunk.length;
+      this.aheadBytes += chunk.length + chunkBytes;
       if (this.aheadBytes >= aheadBytesMax) this.client.pause();
       this.watch?.(chunk);
       return false;
@@ -145,7 +145,7 @@ export class Relay {
   private giveAhead(session: RelayedSession): void {
     this.client.pause();
     for (let next = this.ahead.shift(); next !== undefined; next = this.ahead.shift()) {
-      this.aheadBytes -= next.length;
+      this.aheadBytes -= next.length + chunkBytes;
       this.clientData(session, next);
       if (this.isHolding || this.finish === undefined) return;
     }
@@ -171,5 +171,5 @@ export class Relay {
   private readonly onUpstreamClosed = () => this.stop({ kind: "upstreamClosed" });
 }
 
-/** Bytes that are read ahead of a session that holds. */
+/** Memory for what is read ahead of a session that holds. */
 const aheadBytesMax = 256 * 1024;

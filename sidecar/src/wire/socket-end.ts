@@ -182,7 +182,7 @@ class NativeEnd extends ListeningEnd implements SocketEnd {
   resume(): void {
     this.isPaused = false;
     for (let chunk = this.kept.shift(); chunk !== undefined; chunk = this.kept.shift()) {
-      this.keptBytes -= chunk.length;
+      this.keptBytes -= chunk.length + chunkBytes;
       this.listener?.data(chunk);
       if (this.isPaused) return;
     }
@@ -240,7 +240,7 @@ class NativeEnd extends ListeningEnd implements SocketEnd {
     }
     if (this.listener === undefined) return;
     this.kept.push(chunk);
-    this.keptBytes += chunk.length;
+    this.keptBytes += chunk.length + chunkBytes;
     if (this.keptBytes < keptBytesMax || this.isStopped) return;
     this.isStopped = true;
     this.handle.reading = false;
@@ -257,7 +257,10 @@ class NativeEnd extends ListeningEnd implements SocketEnd {
 /** libuv's UV_EOF. */
 const endOfStream = -4095;
 
-/** Bytes that are read ahead of a paused side. */
+/** Roughly what a chunk takes beside its bytes, of which a record of TLS may have one. */
+export const chunkBytes = 128;
+
+/** Memory for what is read ahead of a paused side. */
 const keptBytesMax = 128 * 1024;
 
 /** Bytes that one side may owe the system before the other side is asked to stop. */
