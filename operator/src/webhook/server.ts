@@ -21,7 +21,10 @@ export interface WebhookServerParts {
 
 /** Bounds of the server. */
 export interface WebhookLimits {
+  /** Memory for one body. */
   readonly bodyBytesMax: number;
+  /** Memory for the bodies of all questions that are not answered: whoever reaches the port can ask some. */
+  readonly bodiesBytesMax: number;
   readonly concurrencyMax: number;
   readonly answerMs: number;
 }
@@ -29,6 +32,7 @@ export interface WebhookLimits {
 /** The API server sends objects of at most 3 MiB, old and new. */
 export const webhookLimits: WebhookLimits = {
   bodyBytesMax: 7 * 1024 * 1024,
+  bodiesBytesMax: 56 * 1024 * 1024,
   concurrencyMax: 64,
   answerMs: 4_000,
 };
@@ -39,6 +43,7 @@ export class WebhookServer {
   readonly #limits: WebhookLimits;
   #server: Server | undefined;
   #active = 0;
+  #bodiesBytes = 0;
 
   constructor(parts: WebhookServerParts) {
     this.#parts = parts;
@@ -111,8 +116,9 @@ export class WebhookServer {
       return;
     }
     this.#active += 1;
+    const body = { bytes: 0 };
     try {
-      const review = readReview(await bodyOf(request, this.#limits));
+      const review = readReview(await this.#read(request, body));
       const answer = await withDeadline(handler(review.request), this.#limits);
       send(200, {
         apiVersion: "admission.k8s.io/v1",
@@ -122,12 +128,28 @@ export class WebhookServer {
       told(answer.allowed ? "allowed" : "denied");
     } catch (error) {
       log.warn({ path, err: error }, "an admission request could not be answered");
-      if (!response.headersSent)
-        send(error instanceof RangeError ? 413 : 500, { message: "the webhook failed" });
+      const status = error instanceof Busy ? 503 : error instanceof RangeError ? 413 : 500;
+      if (!response.headersSent) send(status, { message: "the webhook failed" });
       told("failed");
     } finally {
       this.#active -= 1;
+      this.#bodiesBytes -= body.bytes;
     }
+  }
+
+  /** Reads a body; `taken` is told what it takes of the room for all of them. */
+  async #read(request: IncomingMessage, taken: { bytes: number }): Promise<string> {
+    const { bodyBytesMax, bodiesBytesMax } = this.#limits;
+    const chunks: Buffer[] = [];
+    for await (const chunk of request as AsyncIterable<Buffer>) {
+      const bytes = chunk.length + chunkBytes;
+      taken.bytes += bytes;
+      this.#bodiesBytes += bytes;
+      if (taken.bytes > bodyBytesMax) throw new RangeError("the request is too long");
+      if (this.#bodiesBytes > bodiesBytesMax) throw new Busy("too much is asked at once");
+      chunks.push(chunk);
+    }
+    return Buffer.concat(chunks).toString("utf8");
   }
 }
 
@@ -144,16 +166,10 @@ function encoded({ allowed, message, warnings, patch }: AdmissionResponse): obje
   };
 }
 
-async function bodyOf(request: IncomingMessage, { bodyBytesMax }: WebhookLimits): Promise<string> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > bodyBytesMax) throw new RangeError("the request is too long");
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString("utf8");
-}
+/** Roughly what a chunk takes beside its bytes: one of HTTP may have a single one. */
+const chunkBytes = 128;
+
+class Busy extends Error {}
 
 async function withDeadline<T>(answer: T | Promise<T>, { answerMs }: WebhookLimits): Promise<T> {
   let timer: NodeJS.Timeout | undefined;

@@ -295,6 +295,46 @@ describe("the server", () => {
     await expect(post("/pods", review(question()), old)).rejects.toThrow();
   });
 
+  /** Sends a body in pieces, and does not end it where `isOpen`. */
+  function send(pieces: readonly string[], isOpen = false) {
+    const answer = Promise.withResolvers<number>();
+    const { port } = server as WebhookServer;
+    const sent = request({
+      host: "127.0.0.1",
+      port,
+      path: "/pods",
+      method: "POST",
+      rejectUnauthorized: false,
+    });
+    sent.on("response", (response) => answer.resolve(response.statusCode ?? 0));
+    sent.on("error", answer.reject);
+    for (const piece of pieces) sent.write(piece);
+    if (!isOpen) sent.end();
+    return { answer: answer.promise, end: () => sent.destroy() };
+  }
+
+  test("O50 a body in single bytes counts by the memory that it takes", async () => {
+    await serve(() => ({ allowed: true }), { bodyBytesMax: 20_000 });
+    const pieces = [...review(question())];
+    expect(pieces.length * 10).toBeLessThan(20_000);
+    const refused = await send(pieces).answer.catch(() => 413);
+    expect(refused).toBe(413);
+    expect((await post("/pods", review(question()))).status).toBe(200);
+  });
+
+  test("O50 the bodies of all questions have one bound, and what is over gives its part back", async () => {
+    await serve(() => ({ allowed: true }), { bodiesBytesMax: 100_000 });
+    const open = Array.from({ length: 3 }, () => send(["x".repeat(30_000)], true));
+    for (const { answer } of open) answer.catch(() => undefined);
+    await expect
+      .poll(async () => (await post("/pods", " ".repeat(15_000))).status, { timeout: 15_000 })
+      .toBe(503);
+    for (const { end } of open) end();
+    await expect
+      .poll(async () => (await post("/pods", review(question()))).status, { timeout: 15_000 })
+      .toBe(200);
+  });
+
   test("O50 answers only so many at once, and serves a new certificate without a pause", async () => {
     const held: (() => void)[] = [];
     const concurrencyMax = 4;
