@@ -4,6 +4,7 @@ import type { IncomingMessage } from "node:http";
 import type { Readable } from "node:stream";
 import type { Identity } from "@sallyport/policy";
 import { GatewayError } from "../../wire/gateway-error.ts";
+import { GatheredBytes } from "../../wire/gathered-bytes.ts";
 import type { HeaderFields } from "../../wire/http-server.ts";
 import { HttpUpstream } from "../../wire/http-upstream.ts";
 import type { ProtocolHost, UpstreamAccount } from "../protocol.ts";
@@ -152,17 +153,15 @@ function notLookedUp(what: string, status: number): GatewayError {
 
 /** Reads a stream whole; undefined where it is longer than `max`. */
 export async function readAll(stream: Readable | IncomingMessage, max: number): Promise<Buffer | undefined> {
-  const chunks: Buffer[] = [];
-  let length = 0;
+  const read = new GatheredBytes();
   for await (const chunk of stream as AsyncIterable<Buffer>) {
-    length += chunk.length;
-    if (length > max) {
+    if (read.length + chunk.length > max) {
       stream.destroy();
       return undefined;
     }
-    chunks.push(chunk);
+    read.push(chunk);
   }
-  return Buffer.concat(chunks);
+  return read.take();
 }
 
 /** JSON as a value; undefined where it is none. */

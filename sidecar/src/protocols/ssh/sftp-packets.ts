@@ -3,6 +3,7 @@
  *
  *     uint32 length   byte type   uint32 request id   …fields of the type…
  */
+import { GatheredBytes } from "../../wire/gathered-bytes.ts";
 import { encoded, type Field, type Reader } from "./messages.ts";
 
 /** Packet types. */
@@ -48,13 +49,10 @@ export const attributeFlags = { size: 1, owner: 2, permissions: 4 } as const;
 /** Largest packet; OpenSSH's own bound. */
 const packetBytesMax = 256 * 1024;
 
-const nothing = Buffer.alloc(0);
-
 /** Cuts a stream into packets, length included. */
 export class SftpSplitter {
-  /** A packet that is not whole is at its beginning: pieces, which may be single bytes, are not kept as such. */
-  #room: Buffer = nothing;
-  #length = 0;
+  /** A packet that is not whole. */
+  readonly #kept = new GatheredBytes();
   /** Length of the packet that is begun; 0 while that is not known. */
   #wanted = 0;
 
@@ -74,30 +72,16 @@ export class SftpSplitter {
       at += this.#wanted;
       this.#wanted = 0;
     }
-    // The packets are their own from now on: what is left goes elsewhere.
-    this.#length = 0;
-    this.#room = nothing;
-    this.#keep(bytes.subarray(at));
+    this.#kept.push(bytes.subarray(at));
     return packets;
   }
 
   /** What was kept with what has come; undefined where no packet is whole yet, and it is kept. */
   #withKept(chunk: Buffer): Buffer | undefined {
-    const isEnough = this.#length + chunk.length >= Math.max(4, this.#wanted);
-    if (isEnough && this.#length === 0) return chunk;
-    this.#keep(chunk);
-    return isEnough ? this.#room.subarray(0, this.#length) : undefined;
-  }
-
-  #keep(bytes: Buffer): void {
-    const length = this.#length + bytes.length;
-    if (length > this.#room.length) {
-      const room = Buffer.allocUnsafeSlow(Math.max(length, 2 * this.#room.length, 256));
-      this.#room.copy(room, 0, 0, this.#length);
-      this.#room = room;
-    }
-    bytes.copy(this.#room, this.#length);
-    this.#length = length;
+    const isEnough = this.#kept.length + chunk.length >= Math.max(4, this.#wanted);
+    if (isEnough && this.#kept.length === 0) return chunk;
+    this.#kept.push(chunk);
+    return isEnough ? this.#kept.take() : undefined;
   }
 }
 

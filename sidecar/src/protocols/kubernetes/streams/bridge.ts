@@ -1,4 +1,5 @@
 /** What stands between a client's stream and the server's: it reads both, and can end them with a Status. */
+import { GatheredBytes } from "../../../wire/gathered-bytes.ts";
 import type { Status } from "../status.ts";
 import { FrameError } from "./websocket-frames.ts";
 
@@ -44,25 +45,13 @@ const itemBytes = 256;
 
 /** A message that comes in slices, however small these are. */
 export class Message {
-  #bytes: Buffer = Buffer.alloc(0);
-  #length = 0;
+  readonly #slices = new GatheredBytes();
 
   /** The message, with the last slice of it. */
   push(slice: Buffer, isLast: boolean, max = messageMax): Buffer | undefined {
-    const length = this.#length + slice.length;
-    if (length > max) throw new FrameError("a message is too long");
-    if (isLast && this.#length === 0) return slice;
-    if (length > this.#bytes.length) {
-      const grown = Buffer.alloc(Math.min(max, Math.max(length, 2 * this.#bytes.length)));
-      this.#bytes.copy(grown, 0, 0, this.#length);
-      this.#bytes = grown;
-    }
-    slice.copy(this.#bytes, this.#length);
-    this.#length = length;
-    if (!isLast) return undefined;
-    const message = this.#bytes.subarray(0, length);
-    this.#bytes = Buffer.alloc(0);
-    this.#length = 0;
-    return message;
+    if (this.#slices.length + slice.length > max) throw new FrameError("a message is too long");
+    if (isLast && this.#slices.length === 0) return slice;
+    this.#slices.push(slice);
+    return isLast ? this.#slices.take() : undefined;
   }
 }
